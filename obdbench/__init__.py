@@ -1,0 +1,70 @@
+"""obdbench: the benchmark suite for offline behavior distillation.
+
+Public names are imported when first used, so that ``import obdbench`` stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from obdbench.registry import (
+    register_architecture,
+    register_dataset,
+    register_objective,
+    register_protocol,
+)
+from obdbench.version import __version__
+
+if TYPE_CHECKING:
+    from obdbench.bench.api import leaderboard, run
+    from obdbench.data.dataset import Dataset, load_dataset
+    from obdbench.distill.api import distill
+    from obdbench.distill.synset import Synset
+    from obdbench.evaluation.protocol import Evaluation, evaluate
+    from obdbench.objectives.objective import Objective
+    from obdbench.teachers.teacher import Teacher, load_teacher
+
+_LAZY = {
+    "Dataset": "obdbench.data.dataset",
+    "Evaluation": "obdbench.evaluation.protocol",
+    "Objective": "obdbench.objectives.objective",
+    "Synset": "obdbench.distill.synset",
+    "Teacher": "obdbench.teachers.teacher",
+    "distill": "obdbench.distill.api",
+    "evaluate": "obdbench.evaluation.protocol",
+    "leaderboard": "obdbench.bench.api",
+    "load_dataset": "obdbench.data.dataset",
+    "load_teacher": "obdbench.teachers.teacher",
+    "run": "obdbench.bench.api",
+}
+
+__all__ = [
+    "Dataset",
+    "Evaluation",
+    "Objective",
+    "Synset",
+    "Teacher",
+    "__version__",
+    "distill",
+    "evaluate",
+    "leaderboard",
+    "load_dataset",
+    "load_teacher",
+    "register_architecture",
+    "register_dataset",
+    "register_objective",
+    "register_protocol",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'obdbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

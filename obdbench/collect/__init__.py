@@ -1,0 +1,1 @@
+"""Collection of offline data: the embedded datasets and the stand-ins for D4RL."""

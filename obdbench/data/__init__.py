@@ -1,0 +1,1 @@
+"""Offline data: the dataset type and the places it is read from."""

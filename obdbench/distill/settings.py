@@ -1,0 +1,94 @@
+"""Everything that fixes one distillation but its data, its objective and its seed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from obdbench.errors import InvalidSettingError, unknown_name
+
+Noise = Literal["none", "exact", "published"]
+
+
+class DistillSettings(BaseModel):
+    """Settings of the two loops. Presets give them names; every table states which was used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pairs: int = Field(256, ge=1, le=65_536, description="size of the synset")
+    architecture: str = Field("mlp4", description="the student's architecture")
+    inner_optimizer: Literal["sgd", "sgdm", "adam", "adamw"] = "sgd"
+    inner_lr: float = Field(0.1, gt=0, le=100)
+    inner_steps: int = Field(100, ge=1, le=100_000)
+    noise: Noise = Field("none", description="sampling of the student's action while cloning")
+    steps: int = Field(300, ge=0, le=10_000_000, description="outer steps")
+    batch: int = Field(2560, ge=1, le=1_000_000, description="dataset states a step")
+    draws: int = Field(1, ge=1, le=64, description="random policies averaged in one step")
+    outer_optimizer: Literal["sgd", "adam"] = "adam"
+    outer_lr: float = Field(0.03, gt=0, le=100)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    clip: float | None = Field(None, gt=0, description="bound on the meta-gradient's norm")
+    init: Literal["real", "kmeans++", "top-q"] = "real"
+    solver: Literal["full", "truncated", "random-truncated"] = "full"
+    window: int | None = Field(None, ge=1, description="inner steps kept by a truncated solver")
+    evaluate_at: tuple[float, ...] = Field(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 0.85, 0.9, 0.95, 1.0),
+        description="evaluation points as fractions of the outer steps",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DistillSettings:
+        if self.solver != "full" and self.window is None:
+            raise ValueError(f"the solver {self.solver!r} needs a window")
+        if self.window is not None and self.window > self.inner_steps:
+            raise ValueError("the window is longer than the inner steps")
+        if not self.evaluate_at or any(not 0 <= f <= 1 for f in self.evaluate_at):
+            raise ValueError("evaluate_at holds fractions between 0 and 1, at least one")
+        return self
+
+    @property
+    def evaluation_steps(self) -> list[int]:
+        """Outer steps at which the synset is kept for scoring, increasing, without repeats."""
+        return sorted({round(fraction * self.steps) for fraction in self.evaluate_at})
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {},
+    "paper": {
+        "noise": "published",
+        "steps": 20_000,
+        "outer_optimizer": "sgd",
+        "outer_lr": 0.1,
+        "schedule": "constant",
+        "momentum": 0.9,
+        "clip": 2.0,
+        "evaluate_at": tuple(round(0.05 * i, 2) for i in range(21)),
+    },
+    "tiny": {"pairs": 16, "inner_steps": 10, "steps": 4, "batch": 64, "evaluate_at": (0.0, 1.0)},
+}
+
+
+def settings_from(preset: str = "fast", overrides: dict[str, Any] | None = None) -> DistillSettings:
+    """A preset with overrides, validated; every complaint is one line."""
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    values = {**PRESETS[preset], **(overrides or {})}
+    for name in values:
+        if name not in DistillSettings.model_fields:
+            raise unknown_name("setting", name, DistillSettings.model_fields)
+    try:
+        return DistillSettings(**values)
+    except ValidationError as error:
+        raise InvalidSettingError(
+            complaint(error), "`obdbench run --help` lists the settings."
+        ) from error
+
+
+def complaint(error: ValidationError) -> str:
+    """The first of pydantic's complaints, in one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    got = f", got {first['input']!r}" if where else ""
+    return f"{where + ': ' if where else ''}{first['msg']}{got}."

@@ -1,0 +1,1 @@
+"""Simulated environments: their identities, reference returns and rollouts."""

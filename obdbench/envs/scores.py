@@ -1,0 +1,55 @@
+r"""D4RL's normalized score.
+
+.. math:: \mathrm{score} = 100 \cdot \frac{R - R_\mathrm{random}}{R_\mathrm{expert} - R_\mathrm{random}}
+
+The reference returns are those of D4RL (Fu et al., 2020, arXiv 2004.07219; file ``infos.py`` of
+its package). Environments are the ``v4`` ones, which keep the dynamics and rewards of the ``v2``
+environments D4RL recorded with; ``v5`` changed Walker2d's right-foot friction and Hopper's healthy
+reward, and its scores differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from obdbench.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Task:
+    """A locomotion task and the two returns that fix its scale."""
+
+    name: str
+    env_id: str
+    random_return: float
+    expert_return: float
+    observation_size: int
+    action_size: int
+    episode_limit: int = 1000
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("hopper", "Hopper-v4", -20.272305, 3234.3, 11, 3),
+        Task("walker2d", "Walker2d-v4", 1.629008, 4592.3, 17, 6),
+        Task("halfcheetah", "HalfCheetah-v4", -280.178953, 12135.0, 17, 6),
+    )
+}
+
+
+def task_named(name: str) -> Task:
+    """The task of a name, or of the task part of a dataset name such as ``hopper-medium-v2``."""
+    short = name.rsplit("/", 1)[-1].split("-", 1)[0].lower()
+    if short not in TASKS:
+        raise unknown_name("task", short, TASKS)
+    return TASKS[short]
+
+
+def normalized_return(task: Task, returns: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """D4RL-normalized returns, 0 = random policy, 100 = expert."""
+    raw = np.asarray(returns, dtype=np.float64)
+    return 100.0 * (raw - task.random_return) / (task.expert_return - task.random_return)

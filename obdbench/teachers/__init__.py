@@ -1,0 +1,1 @@
+"""Near-expert policies with their action values."""
