@@ -1,0 +1,1 @@
+"""Student policies as functions: parameters in, actions out."""

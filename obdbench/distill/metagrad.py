@@ -1,0 +1,162 @@
+r"""The meta-gradient: how the objective, after cloning on the synset, changes with the synset.
+
+.. math:: \nabla_{x,a}\; H(\theta_T(x, a)), \qquad
+          \theta_{t+1} = \mathrm{opt}\big(\theta_t, \nabla_\theta \ell(\theta_t; x, a)\big)
+
+Two ways to the same gradient. :class:`~obdbench.distill.sweep.ReverseSweep` is the fast one, for
+plain MLPs under SGD. :func:`general` takes any architecture and any inner optimizer: it keeps the
+trajectory and pulls the derivative back through one inner step at a time with ``torch.func.vjp``,
+which needs the memory of a single step's graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from obdbench.distill.sweep import ReverseSweep
+from obdbench.policies.cloning import Cloning, clone_step
+from obdbench.policies.networks import Architecture, Params
+from obdbench.policies.optimizers import State
+
+OuterLoss = Callable[[Params], Tensor]
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """The objective of each policy of the stack, and its derivatives in its synset."""
+
+    loss: Tensor
+    states: Tensor
+    actions: Tensor
+
+
+def derivative(outer: OuterLoss, params: Params) -> tuple[Tensor, Params]:
+    """H of every policy, and its derivative in the final parameters."""
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    losses = outer(leaves)
+    grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+    gradient = {
+        name: torch.zeros_like(leaf) if grad is None else grad
+        for (name, leaf), grad in zip(leaves.items(), grads, strict=True)
+    }
+    return losses.detach(), gradient
+
+
+def general(
+    how: Cloning,
+    params: Params,
+    x: Tensor,
+    a: Tensor,
+    outer: OuterLoss,
+    *,
+    noise: Tensor | None = None,
+    reverse_noise: Tensor | None = None,
+    window: int | None = None,
+) -> MetaGradient:
+    """Any architecture, any inner optimizer."""
+    state = how.optimizer.init(params)
+    kept: list[tuple[Params, State]] = []
+    stop = how.steps - (window or how.steps)
+    for step in range(how.steps):
+        if step >= stop:
+            kept.append((params, state))
+        params, state = clone_step(how, params, state, x, a, None if noise is None else noise[step])
+    losses, gradient = derivative(outer, params)
+    moments = {
+        name: {key: torch.zeros_like(value) for key, value in group.items()}
+        for name, group in state.moments.items()
+    }
+    gx, ga = torch.zeros_like(x), torch.zeros_like(a)
+    redrawn = noise if reverse_noise is None else reverse_noise
+    for step in reversed(range(stop, how.steps)):
+        before, state = kept.pop()
+        epsilon = None if redrawn is None else redrawn[step]
+
+        def one(
+            p: Params, m: dict[str, Params], x: Tensor, a: Tensor, at: Any = (state.count, epsilon)
+        ) -> tuple[Params, dict[str, Params]]:
+            after, new = clone_step(how, p, State(at[0], m), x, a, at[1])
+            return after, new.moments
+
+        _, pull = torch.func.vjp(one, before, state.moments, x, a)
+        gradient, moments, dx, da = pull((gradient, moments))
+        gx, ga = gx + dx, ga + da
+    return MetaGradient(losses, gx, ga)
+
+
+@dataclass
+class Solver:
+    """Chooses the way: the sweep for plain MLPs under SGD, the general path for the rest."""
+
+    how: Cloning
+    memory: int = 2 * 1024**3
+    fast: bool = True
+    _sweep: ReverseSweep | None = field(default=None, init=False)
+
+    @property
+    def sweepable(self) -> bool:
+        """Whether the hand-derived sweep covers this student and optimizer."""
+        architecture = self.how.architecture
+        return (
+            self.fast
+            and type(architecture) is Architecture
+            and not architecture.residual
+            and self.how.optimizer.name == "sgd"
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Tensor,
+        a: Tensor,
+        outer: OuterLoss,
+        *,
+        noise: Tensor | None = None,
+        reverse_noise: Tensor | None = None,
+        window: int | None = None,
+        steps: int | None = None,
+    ) -> MetaGradient:
+        """The meta-gradient of a stack; ``steps`` shortens the inner loop (random truncation)."""
+        how = self.how if steps is None else _shortened(self.how, steps)
+        if not self.sweepable:
+            return general(
+                how, params, x, a, outer, noise=noise, reverse_noise=reverse_noise, window=window
+            )
+        sweep = self._fitting(how, x, a, noise is not None)
+        with torch.no_grad():
+            learned = sweep.learn(params, x, a, noise)
+        losses, gradient = derivative(outer, learned)
+        with torch.no_grad():
+            gx, ga = sweep.back(gradient, x, a, window=window, reverse_noise=reverse_noise)
+        return MetaGradient(losses, gx, ga)
+
+    def _fitting(self, how: Cloning, x: Tensor, a: Tensor, sampled: bool) -> ReverseSweep:
+        old = self._sweep
+        shape = (x.shape[0], x.shape[1], x.shape[2], a.shape[2])
+        if (
+            old is None
+            or (old.stack, old.pairs, old.observation_size, old.action_size) != shape
+            or (old.steps, old.sampled, old.dtype) != (how.steps, sampled, x.dtype)
+        ):
+            self._sweep = None
+            self._sweep = ReverseSweep(
+                how.architecture,
+                *shape,
+                lr=how.lr,
+                steps=how.steps,
+                sampled=sampled,
+                memory=self.memory,
+                dtype=x.dtype,
+                device=x.device,
+            )
+        assert self._sweep is not None
+        return self._sweep
+
+
+def _shortened(how: Cloning, steps: int) -> Cloning:
+    return Cloning(how.architecture, how.optimizer, how.lr, steps)

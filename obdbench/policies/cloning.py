@@ -1,0 +1,76 @@
+r"""Behavioural cloning of a stack of policies, each on its own pairs.
+
+.. math:: \ell(\theta; x, a) = \frac{1}{N n_a} \sum_{i,j} (\pi_\theta(x_i)_j - a_{ij})^2
+
+averaged over pairs and action dimensions of one policy and summed over the stack, so that the
+gradient of each policy is that of its own loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from obdbench.policies.networks import Architecture, Params
+from obdbench.policies.optimizers import Optimizer, State
+
+
+@dataclass(frozen=True)
+class Cloning:
+    """How a student learns: what it is, by which optimizer, how fast and for how long."""
+
+    architecture: Architecture
+    optimizer: Optimizer
+    lr: float
+    steps: int
+
+
+def clone_loss(
+    architecture: Architecture,
+    params: Params,
+    states: Tensor,
+    actions: Tensor,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """The summed loss of the stack."""
+    error = architecture.act(params, states, noise) - actions
+    return error.square().mean(dim=(-2, -1)).sum()
+
+
+def clone_step(
+    how: Cloning,
+    params: Params,
+    state: State,
+    states: Tensor,
+    actions: Tensor,
+    noise: Tensor | None = None,
+) -> tuple[Params, State]:
+    """One differentiable inner step."""
+    grads = torch.func.grad(lambda p: clone_loss(how.architecture, p, states, actions, noise))(
+        params
+    )
+    return how.optimizer.update(params, grads, state, how.lr)
+
+
+def clone(
+    how: Cloning,
+    params: Params,
+    states: Tensor,
+    actions: Tensor,
+    noise_at: Callable[[int], Tensor | None] = lambda _: None,
+) -> Params:
+    """Train to the end, keeping no history."""
+    state = how.optimizer.init(params)
+    names = list(params)
+    for step in range(how.steps):
+        leaves = {name: params[name].detach().requires_grad_() for name in names}
+        loss = clone_loss(how.architecture, leaves, states, actions, noise_at(step))
+        grads = torch.autograd.grad(loss, [leaves[name] for name in names])
+        with torch.no_grad():
+            params, state = how.optimizer.update(
+                leaves, dict(zip(names, grads, strict=True)), state, how.lr
+            )
+    return {name: value.detach() for name, value in params.items()}
