@@ -91,15 +91,20 @@ class Manifest(_Part):
 
 
 def write_json(model: BaseModel, path: Path) -> None:
+    """Write a record atomically."""
+    write_text(json.dumps(model.model_dump(mode="json"), separators=(",", ":")) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
     """Write atomically: a reader sees the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(model.model_dump(mode="json"), separators=(",", ":")))
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -34,6 +34,7 @@ class TrialSpec(BaseModel):
     preset: str = "fast"
     settings: DistillSettings = Field(default_factory=lambda: DistillSettings())
     seeds: tuple[int, ...] = (0, 1, 2)
+    code: str | None = Field(default=None, description="hash of the source of a user's own objective")
 
     @field_validator("seeds")
     @classmethod
@@ -44,9 +45,16 @@ class TrialSpec(BaseModel):
 
     def distill_content(self) -> dict[str, Any]:
         """The part of the spec that fixes the synsets."""
-        content = self.model_dump(mode="json")
-        for name in ("protocol", "protocol_params", "preset"):
+        content = self._content()
+        for name in ("protocol", "protocol_params"):
             content.pop(name)
+        return content
+
+    def _content(self) -> dict[str, Any]:
+        content = self.model_dump(mode="json")
+        content.pop("preset")
+        if self.code is None:
+            content.pop("code")
         return content
 
     @property
@@ -57,9 +65,7 @@ class TrialSpec(BaseModel):
     @property
     def key(self) -> str:
         """Names the result."""
-        content = self.model_dump(mode="json")
-        content.pop("preset")
-        return digest(content)
+        return digest(self._content())
 
     def label(self) -> str:
         """Short human-readable name."""

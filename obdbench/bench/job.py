@@ -1,0 +1,144 @@
+"""A job: one distillation with every trial that scores it, the unit that executors hand out.
+
+Seeds are batched inside a distillation and protocols share it, so that a device runs few large
+programs, and nothing is distilled twice.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from obdbench.bench.events import Emit, Event
+from obdbench.bench.plugins import Plugin, load_all
+from obdbench.bench.spec import TrialSpec
+from obdbench.bench.store import StorageError, Store
+from obdbench.errors import ObdError
+
+TIMEOUT_EXIT = 75
+GRACE = 15.0
+MAX_DEATHS = 3
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker of a run needs to know."""
+
+    root: str
+    suite: str
+    device: str = "cpu"
+    threads: int = 1
+    timeout: float | None = None
+    snapshot_seconds: float = 60.0
+    plugins: tuple[Plugin, ...] = ()
+    path: tuple[str, ...] = ()  # the driver's sys.path
+
+    def store(self) -> Store:
+        """The store of the run."""
+        return Store(Path(self.root), self.suite)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Trials that share one distillation."""
+
+    name: str
+    specs: tuple[TrialSpec, ...]
+
+    @property
+    def weight(self) -> float:
+        """Rough share of the run's work."""
+        return work(self.specs[0])
+
+
+@dataclass
+class Tally:
+    """How often the worker of a trial died, and what to do then."""
+
+    deaths: dict[str, int] = field(default_factory=dict)
+
+    def count(self, key: str) -> bool:
+        """Whether to try the trial again."""
+        self.deaths[key] = self.deaths.get(key, 0) + 1
+        return self.deaths[key] < MAX_DEATHS
+
+
+def work(spec: TrialSpec) -> float:
+    """Outer steps by the cost of one, with a little for everything else; only for shares."""
+    settings = spec.settings
+    steps = 0 if spec.objective == "random" else settings.steps * settings.draws
+    pairs = settings.pairs * settings.inner_steps
+    return 1.0 + len(spec.seeds) * steps * (pairs + settings.batch) / 2e5
+
+
+def group(specs: Iterable[TrialSpec]) -> list[Job]:
+    """Trials by distillation, the largest jobs first."""
+    by_key: dict[str, list[TrialSpec]] = {}
+    for spec in specs:
+        by_key.setdefault(spec.distill_key, []).append(spec)
+    jobs = [Job(name, tuple(trials)) for name, trials in by_key.items()]
+    return sorted(jobs, key=lambda job: -job.weight)
+
+
+def ready(setup: Setup) -> None:
+    """Make this process able to run trials: the driver's import path and its plugins."""
+    import sys
+
+    sys.path.extend(entry for entry in setup.path if entry not in sys.path)
+    load_all(list(setup.plugins))
+
+
+def run_job(job: Job, setup: Setup, emit: Emit) -> None:
+    """Run the trials of a job that have no result yet, in this process."""
+    from obdbench.bench.trial import reason, run_trial, unfinished
+
+    store = setup.store()
+    try:
+        ready(setup)
+    except ObdError as error:
+        for spec in store.missing(job.specs):
+            store.save(unfinished(spec, setup.suite, "failed", reason(error)))
+            emit(Event("failed", spec.key, message=reason(error)))
+        return
+    for spec in store.missing(job.specs):
+        with watchdog(spec, setup):
+            run_trial(
+                spec,
+                store,
+                progress=emit,
+                device=setup.device,
+                threads=setup.threads,
+                timeout=setup.timeout,
+                snapshot_seconds=setup.snapshot_seconds,
+            )
+
+
+@contextmanager
+def watchdog(spec: TrialSpec, setup: Setup) -> Iterator[None]:
+    """End this process if a trial hangs beyond its timeout, leaving the row behind."""
+    if setup.timeout is None:
+        yield
+        return
+    timer = threading.Timer(setup.timeout + GRACE, _expire, (spec, setup))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _expire(spec: TrialSpec, setup: Setup) -> None:
+    from obdbench.bench.trial import unfinished
+
+    message = f"The trial took longer than {setup.timeout:g} s and did not answer."
+    try:
+        setup.store().save(unfinished(spec, setup.suite, "timeout", message))
+    except StorageError:
+        pass
+    finally:
+        os._exit(TIMEOUT_EXIT)

@@ -1,0 +1,216 @@
+"""A run: what a suite asks for, minus what the store holds, handed to an executor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from obdbench.bench.display import Display
+from obdbench.bench.job import Setup, group
+from obdbench.bench.plugins import Plugin, load_all
+from obdbench.bench.spec import TrialSpec
+from obdbench.bench.store import Store
+from obdbench.bench.suite import Suite, load_suite
+from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError, unknown_name
+
+EXECUTORS = ("local", "ray")
+Existing = Literal["refuse", "resume", "fresh"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as opposed to what."""
+
+    out: Path = Path("results")
+    executor: str = "local"
+    address: str | None = None
+    workers: int | None = None
+    threads: int = 1
+    device: str = "cpu"
+    timeout: float | None = None
+    existing: Existing = "refuse"
+    retry_failed: bool = False
+    fail_fast: bool = False
+    snapshot_seconds: float = 60.0
+    plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise unknown_name("executor", self.executor, EXECUTORS)
+        for name in ("workers", "threads", "timeout", "snapshot_seconds"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
+        if self.address and self.executor != "ray":
+            raise InvalidSettingError(
+                "--address is for Ray only.", "Add --executor ray, or leave it out."
+            )
+
+    def crew(self) -> int:
+        """Worker processes: as asked for, else one for each available core share."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return self.workers or max(1, (cores or 1) // self.threads)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do."""
+
+    suite: Suite
+    specs: list[TrialSpec]
+    status: dict[str, str]
+    store: Store
+    setup: Setup
+    options: Options
+
+    @property
+    def todo(self) -> list[TrialSpec]:
+        """Trials that remain."""
+        left = {"missing"}
+        if self.options.existing == "fresh":
+            left |= {"ok", "failed", "timeout"}
+        elif self.options.retry_failed:
+            left |= {"failed", "timeout"}
+        return [spec for spec in self.specs if self.status[spec.key] in left]
+
+
+@dataclass
+class Summary:
+    """What became of a run's trials."""
+
+    store: Store
+    status: dict[str, str]
+    errors: dict[str, str] = field(default_factory=dict)
+    ended: str = ""  # why it ended early, if it did
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every trial is done, 1 otherwise."""
+        return 0 if set(self.status.values()) <= {"ok"} else 1
+
+
+def plan(suite: Suite | str, options: Options) -> Plan:
+    """Resolve a suite and look up what is done; nothing is written."""
+    plugins = tuple(Plugin.read(reference) for reference in options.plugins)
+    load_all(list(plugins))
+    suite = load_suite(suite) if isinstance(suite, str) else suite
+    specs = suite.specs()
+    check_device(options.device)
+    store = Store(options.out.resolve(), suite.name)
+    setup = Setup(
+        root=str(store.root),
+        suite=suite.name,
+        device=options.device,
+        threads=options.threads,
+        timeout=options.timeout,
+        snapshot_seconds=options.snapshot_seconds,
+        plugins=plugins,
+        path=tuple(str(Path(entry or ".").resolve()) for entry in sys.path),
+    )
+    return Plan(suite, specs, store.status(specs), store, setup, options)
+
+
+def execute(plan: Plan) -> Summary:
+    """Carry a plan out; Ctrl-C and fail-fast end it early with everything done so far kept."""
+    from obdbench.bench.local import FailFastError
+
+    store, options = plan.store, plan.options
+    finished = [spec for spec in plan.specs if plan.status[spec.key] != "missing"]
+    if finished and options.existing == "refuse":
+        raise InvalidSettingError(
+            f"{store.folder} holds results of {len(finished)} of these "
+            f"{len(plan.specs)} trials already.",
+            "Add --resume to run only the rest, or --fresh to run all of them anew.",
+        )
+    todo = plan.todo
+    store.prepare()
+    preflight(todo)
+    if options.existing == "fresh":
+        store.forget(todo)
+    else:
+        for spec in todo:
+            store.path(spec.key).unlink(missing_ok=True)
+    store.expect(plan.specs)
+    ended = ""
+    if todo:
+        with Display(plan.suite.name, todo) as display:
+            if len(todo) < len(plan.specs):
+                display.print(f"{len(plan.specs) - len(todo)} trials are done already")
+            try:
+                _hand_out(plan, todo, display)
+            except KeyboardInterrupt:
+                ended = "interrupted"
+            except FailFastError as error:
+                ended = f"stopped at the first failure: {error}"
+    status = store.status(plan.specs)
+    results = {key: store.result(key) for key, state in status.items() if state != "ok"}
+    errors = {key: result.error or "" for key, result in results.items() if result is not None}
+    if not ended and "missing" not in status.values():
+        store.tidy()
+    return Summary(store, status, errors, ended)
+
+
+def _hand_out(plan: Plan, todo: list[TrialSpec], audience: Display) -> None:
+    options, jobs = plan.options, group(todo)
+    if options.executor == "ray":
+        from obdbench.bench import ray_tune
+
+        ray_tune.execute(
+            jobs,
+            plan.setup,
+            audience,
+            workers=options.crew(),
+            address=options.address,
+            fail_fast=options.fail_fast,
+        )
+        return
+    from obdbench.bench import local
+
+    local.execute(jobs, plan.setup, audience, workers=options.crew(), fail_fast=options.fail_fast)
+
+
+def run(suite: Suite | str, options: Options | None = None) -> Summary:
+    """Plan and execute."""
+    return execute(plan(suite, options or Options(existing="resume")))
+
+
+def preflight(specs: Sequence[TrialSpec]) -> None:
+    """Fetch and check, once and before any work, what the trials will read."""
+    from obdbench.data.dataset import load_dataset
+    from obdbench.teachers.teacher import load_teacher
+
+    largest: dict[str, int] = {}
+    for spec in specs:
+        largest[spec.dataset] = max(largest.get(spec.dataset, 0), spec.settings.pairs)
+    for dataset_id, pairs in largest.items():
+        dataset, teacher = load_dataset(dataset_id), load_teacher(dataset_id)
+        if pairs > len(dataset):
+            raise InvalidDataError(
+                f"{dataset_id} holds {len(dataset)} transitions, fewer than {pairs} pairs.",
+                "Ask for fewer with --set pairs=N.",
+            )
+        sizes = (dataset.observation_size, dataset.action_size)
+        if (teacher.observation_size, teacher.action_size) != sizes:
+            raise InvalidDataError(
+                f"The teacher {teacher.id!r} does not fit {dataset_id}: it maps "
+                f"{teacher.observation_size} inputs to {teacher.action_size} actions."
+            )
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ObdError(
+            f"The device {device!r} cannot be used: {str(error).splitlines()[0]}.",
+            "Use --device cpu.",
+        ) from error

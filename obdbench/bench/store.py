@@ -1,0 +1,153 @@
+"""Where results lie, and which are still missing.
+
+::
+
+    results/<suite>/manifest.json           every trial that is expected
+                    <key>.json              one result a trial; <key>.log where it failed
+                    synsets/<distill_key>/  what was distilled, shared by all protocols
+                    .work/<distill_key>/    snapshots and partial scores of unfinished trials
+
+Everything is written atomically. Nothing outside the suite's folder is touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from obdbench.bench.record import Manifest, Result, read_json, write_json, write_text
+from obdbench.bench.spec import TrialSpec
+from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
+
+STORAGE_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EIO,
+}
+
+
+class StorageError(ObdError):
+    """The results folder cannot be written: no trial can go on."""
+
+
+@contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in STORAGE_ERRNOS:
+            raise
+        raise StorageError(
+            f"Cannot write {path}: {error.strerror}.",
+            "Free space, or choose another folder with --out, and go on with --resume.",
+        ) from error
+
+
+class Store:
+    """The results of one suite in one folder."""
+
+    def __init__(self, root: Path | str, suite: str) -> None:
+        if not suite or suite.startswith(".") or any(c in suite for c in "/\\\0"):
+            raise InvalidSettingError(f"{suite!r} cannot name a suite.", "Use letters and digits.")
+        self.root = Path(root)
+        self.suite = suite
+        self.folder = self.root / suite
+
+    @property
+    def work(self) -> Path:
+        """Folder of unfinished work."""
+        return self.folder / ".work"
+
+    def prepare(self) -> None:
+        """Insist, before any work, that the folder can be written."""
+        with storage(self.folder):
+            self.work.mkdir(parents=True, exist_ok=True)
+            probe = self.work / f"probe-{os.getpid()}"
+            write_text("probe\n" * 1024, probe)
+            probe.unlink()
+
+    def path(self, key: str) -> Path:
+        """Where a trial's result lies."""
+        return self.folder / f"{key}.json"
+
+    def log(self, key: str) -> Path:
+        """Where the traceback of a failed trial lies."""
+        return self.folder / f"{key}.log"
+
+    def result(self, key: str) -> Result | None:
+        """A trial's result; None where it is missing or cannot be read."""
+        if not self.path(key).is_file():
+            return None
+        try:
+            return read_json(Result, self.path(key))
+        except InvalidDataError:
+            return None
+
+    def save(self, result: Result, traceback: str | None = None) -> None:
+        """Keep a result, and a failure's traceback beside it."""
+        with storage(self.path(result.key)):
+            if traceback is None:
+                self.log(result.key).unlink(missing_ok=True)
+            else:
+                write_text(traceback, self.log(result.key))
+            write_json(result, self.path(result.key))
+
+    def manifest(self) -> Manifest:
+        """The trials expected so far."""
+        path = self.folder / "manifest.json"
+        if not path.is_file():
+            return Manifest(suite=self.suite, trials={})
+        return read_json(Manifest, path)
+
+    def expect(self, specs: Iterable[TrialSpec]) -> Manifest:
+        """Add trials to the manifest."""
+        from filelock import FileLock
+
+        with storage(self.folder), FileLock(self.work / "manifest.lock"):
+            try:
+                trials = dict(self.manifest().trials)
+            except InvalidDataError:
+                trials = {}
+            before = dict(trials)
+            trials |= {spec.key: spec for spec in specs}
+            manifest = Manifest(suite=self.suite, trials=dict(sorted(trials.items())))
+            if trials != before:
+                write_json(manifest, self.folder / "manifest.json")
+        return manifest
+
+    def status(self, specs: Iterable[TrialSpec]) -> dict[str, str]:
+        """By key: ``ok``, ``failed``, ``timeout`` or ``missing``."""
+        results = {spec.key: self.result(spec.key) for spec in specs}
+        return {key: result.status if result else "missing" for key, result in results.items()}
+
+    def missing(self, specs: Iterable[TrialSpec], retry: bool = False) -> list[TrialSpec]:
+        """Trials without a result; with ``retry`` also those that failed or timed out."""
+        specs = list(specs)
+        status = self.status(specs)
+        wanted = {"missing", "failed", "timeout"} if retry else {"missing"}
+        return [spec for spec in specs if status[spec.key] in wanted]
+
+    def forget(self, specs: Iterable[TrialSpec]) -> None:
+        """Remove what trials left behind: results, synsets and unfinished work."""
+        with storage(self.folder):
+            for spec in specs:
+                self.path(spec.key).unlink(missing_ok=True)
+                self.log(spec.key).unlink(missing_ok=True)
+                for folder in (self.folder / "synsets", self.work):
+                    shutil.rmtree(folder / spec.distill_key, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove the working folder once nothing in it is needed any more."""
+        unfinished = [path for path in self.work.glob("*/*") if path.name != "lock"]
+        if not unfinished:
+            shutil.rmtree(self.work, ignore_errors=True)
