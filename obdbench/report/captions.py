@@ -1,0 +1,120 @@
+"""What stands around a table: how it was measured, what to beware of, what remakes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from obdbench.report.reader import HEADLINE_POINTS
+from obdbench.report.rows import Grid, Row, bare, natural
+from obdbench.report.table import MISSING
+
+STAND_IN = "recon"
+CAUTION = (
+    "Stand-ins, not D4RL (†): regenerated from published teachers to match D4RL's state moments"
+)
+
+
+def head(grid: Grid) -> tuple[str, ...]:
+    """How it was measured: source, protocol, seeds, budget, environment, versions, date."""
+    entries = grid.entries
+    environments = [e.record.environment for e in entries if e.record.environment]
+    versions = sorted({f"{n} {v}" for e in environments for n, v in e.versions.items()})
+    started = max((e.record.timing.started for e in entries), default="")
+    return (
+        f"data {grid.source} ({_count(len(grid.datasets), 'dataset')})",
+        f"protocol {grid.protocol}{_episodes(grid)}",
+        f"seeds {span(_seeds(grid))}",
+        f"environment {_list(e.env_id for e in environments)}",
+        f"device {_list(e.device for e in environments)}",
+        f"versions {', '.join(versions) or MISSING}",
+        f"newest result {started[:10] or MISSING}",
+    )
+
+
+def _distilled(grid: Grid) -> list[Row]:
+    return [row for row in grid.rows if not row.is_baseline] or list(grid.rows)
+
+
+def _seeds(grid: Grid) -> list[int]:
+    return sorted({seed for row in _distilled(grid) for seed in row.seeds})
+
+
+def _episodes(grid: Grid) -> str:
+    shapes = sorted({e.episodes for row in _distilled(grid) for e in row.entries if e.episodes})
+    texts = []
+    for shape in shapes:
+        runs = "/".join(map(str, sorted(set(shape))))
+        texts.append(f"{_count(len(shape), 'policy', 'policies')} × {runs} episodes a point")
+    return f", {' or '.join(dict.fromkeys(texts))}" if texts else ""
+
+
+def notes(grid: Grid) -> tuple[str, ...]:
+    """How to read a table of scores."""
+    lines = [
+        "D4RL-normalized return, 0 to 100: mean ± standard deviation over seeds, a seed's score "
+        f"being the mean of its last {HEADLINE_POINTS} evaluation points. Average of datasets' means, "
+        "which also ranks; incomplete rows (n/N seeds) have neither. Every cell links its files."
+    ]
+    if any(row.is_baseline for row in grid.rows):
+        lines.append(
+            "behavior is the return of the data itself; rows named whole train on the whole "
+            "dataset (baselines/). They are not distilled and have no rank."
+        )
+    if not grid.has_manifest:
+        lines.append("There is no manifest: trials that left no result cannot be known.")
+    return tuple(lines)
+
+
+def caution(grid: Grid) -> str:
+    """What every table of stand-ins must say."""
+    return CAUTION if grid.source == STAND_IN else ""
+
+
+def titled(title: str, grid: Grid) -> str:
+    """A title that names its source."""
+    return f"{title}: {grid.source}"
+
+
+def command(grid: Grid, suite: str) -> str:
+    """What remakes a table's results and then the table."""
+    protocol = "" if grid.protocol == "default" else f" --protocol {_word(grid.protocol)}"
+    seeds = span(_seeds(grid), "-")
+    run = f"obdbench run {_word(suite)}{protocol} --seeds {seeds} --out leaderboards/results"
+    return f"{run} && obdbench leaderboard"
+
+
+def _word(text: str) -> str:
+    return "".join(c for c in text if c.isalnum() or c in "-_.")
+
+
+def column_names(grid: Grid) -> list[str]:
+    """Dataset columns, broken between task and level; stand-ins carry a dagger."""
+    mark = "†" if grid.source == STAND_IN else ""
+    return [bare(d).replace("-", "\n", 1) + mark for d in grid.datasets]
+
+
+def budget(row: Row) -> str:
+    """Preset and outer steps."""
+    if row.is_baseline:
+        return "whole data"
+    return f"{row.preset}, {span(row.steps) if len(row.steps) > 1 else row.steps[0]} steps"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names), key=natural)) or MISSING
+
+
+def _count(amount: int, one: str, many: str | None = None) -> str:
+    return f"{amount} {one if amount == 1 else many or one + 's'}"
+
+
+def span(numbers: Sequence[int], dash: str = "–") -> str:
+    """``0, 1, 2, 5`` as ``0–2,5``."""
+    runs: list[list[int]] = []
+    for value in numbers:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    texts = [f"{r[0]}{dash}{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs]
+    return ",".join(texts) or MISSING

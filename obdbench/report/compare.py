@@ -1,0 +1,259 @@
+"""Is one objective better than another? A verdict on common seeds, in words and in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from obdbench.bench.record import Result
+from obdbench.errors import InvalidDataError
+from obdbench.report import stats
+from obdbench.report.captions import CAUTION, STAND_IN, span
+from obdbench.report.cells import plus_minus
+from obdbench.report.reader import Collection, collect
+from obdbench.report.rows import Grid, Row, bare, grids
+from obdbench.report.table import Cell, Table, number
+from obdbench.report.table import grid as markdown_grid
+
+REPLICATES = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Objective ``ours`` against ``theirs`` under one protocol, on the seeds that both have."""
+
+    ours: str
+    theirs: str
+    protocol: str
+    arm: str
+    source: str
+    seeds: dict[str, tuple[int, ...]]  # by dataset
+    ours_scores: tuple[tuple[float, ...], ...]
+    theirs_scores: tuple[tuple[float, ...], ...]
+
+    @property
+    def difference(self) -> stats.Interval:
+        """Mean of seedwise differences, with the Student interval of paired samples."""
+        return stats.paired_difference(
+            [
+                [a - b for a, b in zip(mine, other, strict=True)]
+                for mine, other in zip(self.ours_scores, self.theirs_scores, strict=True)
+            ]
+        )
+
+    @property
+    def chance(self) -> stats.Interval:
+        """Probability of improvement."""
+        return stats.bootstrap(
+            stats.improvement, self.ours_scores, self.theirs_scores, replicates=REPLICATES
+        )
+
+    @property
+    def decided(self) -> int:
+        """1 where ours is better, -1 where it is worse, 0 where the seeds cannot tell."""
+        interval = self.difference
+        if interval.low is None or interval.high is None:
+            return 0
+        return int(interval.low > 0.0) - int(interval.high < 0.0)
+
+    @property
+    def verdict(self) -> str:
+        """Two or three sentences a person can use."""
+        interval = self.difference
+        gap = f"{number(abs(interval.estimate))} points"
+        where = f"{_counted(len(self.seeds), 'dataset')}, {self._seed_words()}"
+        if interval.low is None or interval.high is None:
+            lead = "above" if interval.estimate > 0 else "below"
+            return (
+                f"{self.ours} lies {gap} {lead} {self.theirs} on {where}, but a single common seed "
+                "says nothing of chance: run at least three. " + self._chance_words()
+            )
+        bounds = f"95% interval {number(interval.low)} to {number(interval.high)}"
+        if self.decided:
+            word = "better" if self.decided > 0 else "worse"
+            first = f"{self.ours} is {word} than {self.theirs} by {gap} ({bounds}) on {where}."
+        else:
+            first = (
+                f"No difference between {self.ours} and {self.theirs} can be told: "
+                f"{number(interval.estimate, sign=True)} points ({bounds}) on {where}; "
+                "the interval holds zero, so more seeds are needed or the two are equal."
+            )
+        return f"{first} {self._chance_words()}"
+
+    def _chance_words(self) -> str:
+        chance = self.chance
+        text = f"A run of {self.ours} beats a run of {self.theirs} in "
+        text += f"{100 * chance.estimate:.0f} of 100 draws"
+        if chance.low is not None and chance.high is not None:
+            text += f" (95% interval {100 * chance.low:.0f} to {100 * chance.high:.0f})"
+        return f"{text}."
+
+    def _seed_words(self) -> str:
+        sets = {seeds for seeds in self.seeds.values()}
+        if len(sets) == 1:
+            only = next(iter(sets))
+            return f"{'seeds' if len(only) > 1 else 'seed'} {span(only)}"
+        counts = [len(seeds) for seeds in sets]
+        return f"{min(counts)} to {max(counts)} common seeds"
+
+
+def compare(
+    results: Collection | Iterable[Result], objectives: Sequence[str], *, latex: bool = False
+) -> str:
+    """The first objective against each of the others, as Markdown; with ``latex`` also a tabular.
+
+    The Markdown stands by itself: scores, the verdict of each pair, what it was measured on.
+    """
+    comparisons = compare_all(results, objectives)
+    text = markdown(comparisons)
+    return f"{text}\n\n{to_latex(comparisons)}" if latex else text
+
+
+def compare_all(
+    results: Collection | Iterable[Result], objectives: Sequence[str]
+) -> list[Comparison]:
+    """Every comparison of the first objective, for each source, protocol and arm in common."""
+    collection = results if isinstance(results, Collection) else collect(results)
+    found = [
+        comparison
+        for part in grids(collection)
+        for theirs in objectives[1:]
+        for comparison in _within(part, objectives[0], theirs)
+    ]
+    if not found:
+        raise InvalidDataError(
+            f"No dataset has results of {' and '.join(objectives)} with a seed in common.",
+            "Run them with the same --dataset, --protocol and --seeds.",
+        )
+    return found
+
+
+def _within(part: Grid, ours: str, theirs: str) -> Iterable[Comparison]:
+    for arm in sorted({row.arm for row in part.rows}):
+        mine, other = _only(part, ours, arm), _only(part, theirs, arm)
+        if mine is None or other is None:
+            continue
+        seeds = {}
+        for dataset in part.datasets:
+            cells = (mine.cells.get(dataset), other.cells.get(dataset))
+            if cells[0] is not None and cells[1] is not None:
+                common = cells[0].curves.keys() & cells[1].curves.keys()
+                if common:
+                    seeds[dataset] = tuple(sorted(common))
+        if seeds:
+            yield Comparison(
+                ours,
+                theirs,
+                part.protocol,
+                arm,
+                part.source,
+                seeds,
+                *(
+                    tuple(row.cells[dataset].scores_of(held) for dataset, held in seeds.items())
+                    for row in (mine, other)
+                ),
+            )
+
+
+def _only(part: Grid, name: str, arm: str) -> Row | None:
+    """The row of an objective; a label such as ``av-pbc (beta=0.05)`` names one of several."""
+    rows = [r for r in part.rows if r.arm == arm and name in (r.objective, r.label)]
+    exact = [row for row in rows if row.label == name]
+    if len(rows) > 1 and len(exact) != 1:
+        labels = ", ".join(sorted(row.label for row in rows))
+        raise InvalidDataError(
+            f"{name} stands for several rows: {labels}.", "Name one of them in full."
+        )
+    return next(iter(exact or rows), None)
+
+
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """A fragment for an issue or a paper."""
+    parts = []
+    for comparison, table in zip(comparisons, map(_table, comparisons), strict=True):
+        title = f"**{comparison.ours} against {comparison.theirs}** ({_setting(comparison)})"
+        parts += [title, comparison.verdict, markdown_grid(table)]
+    parts.append(
+        "Mean ± standard deviation over common seeds of the D4RL-normalized return, each seed the "
+        "mean of its last five evaluation points; the difference is paired by seed."
+    )
+    if any(comparison.source == STAND_IN for comparison in comparisons):
+        parts.append(f"{CAUTION}.")
+    return "\n\n".join(parts)
+
+
+def to_latex(comparisons: Sequence[Comparison]) -> str:
+    """One booktabs tabular for each comparison."""
+    return "\n\n".join(_tabular(_table(comparison)) for comparison in comparisons)
+
+
+def _setting(comparison: Comparison) -> str:
+    arm = "" if comparison.arm in ("default", "ensemble") else f", {comparison.arm}"
+    return f"{comparison.source}, protocol {comparison.protocol}{arm}"
+
+
+def _table(comparison: Comparison) -> Table:
+    mark = "†" if comparison.source == STAND_IN else ""
+    rows = []
+    for place, (dataset, seeds) in enumerate(comparison.seeds.items()):
+        mine, other = comparison.ours_scores[place], comparison.theirs_scores[place]
+        part = stats.paired_difference([[a - b for a, b in zip(mine, other, strict=True)]])
+        rows.append(
+            _line(f"{bare(dataset)}{mark}", plus_minus(mine), plus_minus(other), part, span(seeds))
+        )
+    if len(rows) > 1:
+        means = [
+            number(float(stats.average(stats.arrays(scores))))
+            for scores in (comparison.ours_scores, comparison.theirs_scores)
+        ]
+        rows.append(_line("average", means[0], means[1], comparison.difference, ""))
+    columns = ("dataset", comparison.ours, comparison.theirs, "difference [95%]", "seeds")
+    return Table("compare", "", comparison.source, columns, tuple(rows))
+
+
+def _line(name: str, ours: str, theirs: str, part: stats.Interval, seeds: str) -> tuple[Cell, ...]:
+    text = number(part.estimate, sign=True)
+    if part.low is not None and part.high is not None:
+        text += f" [{number(part.low)}, {number(part.high)}]"
+    return (Cell(name), Cell(ours), Cell(theirs), Cell(text), Cell(seeds))
+
+
+_LATEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "†": r"$^\dagger$",
+    "\n": " ",
+}
+
+
+def _tabular(table: Table) -> str:
+    lines = [
+        [_tex(text) for text in row]
+        for row in (table.columns, *([cell.text for cell in row] for row in table.rows))
+    ]
+    body = [f"{' & '.join(line)} \\\\" for line in lines]
+    last = [r"\midrule"] if table.rows and table.rows[-1][0].text == "average" else []
+    return "\n".join(
+        [
+            f"\\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+            r"\toprule",
+            body[0],
+            r"\midrule",
+            *body[1 : len(body) - len(last)],
+            *last,
+            *body[len(body) - len(last) :],
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+def _tex(text: str) -> str:
+    return "".join(_LATEX.get(char, char) for char in text)
