@@ -83,7 +83,7 @@ def general(
             after, new = clone_step(how, p, State(at[0], m), x, a, at[1])
             return after, new.moments
 
-        _, pull = torch.func.vjp(one, before, state.moments, x, a)
+        _, pull = torch.func.vjp(one, before, state.moments, x, a)  # type: ignore[misc]
         gradient, moments, dx, da = pull((gradient, moments))
         gx, ga = gx + dx, ga + da
     return MetaGradient(losses, gx, ga)

@@ -73,7 +73,11 @@ class ReverseSweep:
         S, N = self.stack, self.pairs
         element = torch.empty((), dtype=self.dtype).element_size()
         weights = sum(sizes[i] * sizes[i + 1] for i in range(self.depth))
-        slot = element * S * (weights + N * (2 * sum(sizes[1:-1]) + 2 * outputs + 3 * self.action_size))
+        slot = (
+            element
+            * S
+            * (weights + N * (2 * sum(sizes[1:-1]) + 2 * outputs + 3 * self.action_size))
+        )
         self.slots = min(self.steps, int(self.memory // slot))
         if self.slots < math.isqrt(self.steps):
             need = slot * math.isqrt(self.steps) / 2**20

@@ -1,0 +1,1 @@
+"""What makes a policy good on a dataset: one short file per objective."""

@@ -100,7 +100,7 @@ def orthogonal(drawn: Tensor, rows: int, columns: int) -> Tensor:
     q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
     if rows < columns:
         q = q.transpose(-2, -1)
-    return GAIN * q.contiguous()
+    return cast(Tensor, GAIN * q.contiguous())
 
 
 MLP2 = Architecture("mlp2", 2)

@@ -1,4 +1,4 @@
-r"""Inner optimizers as pure functions: ``init(params) -> state``, ``update(...) -> (params, state)``.
+r"""Inner optimizers as pure functions: ``init(params)`` and ``update(params, grads, state, lr)``.
 
 Every update is built from differentiable operations on whole stacks of policies, so that the same
 function clones a policy, and is differentiated through when a synset is distilled.
@@ -49,7 +49,9 @@ class Optimizer:
 
     name: str
     moments: tuple[str, ...]
-    step: Callable[[Tensor, Tensor, dict[str, Tensor], int, float], tuple[Tensor, dict[str, Tensor]]]
+    step: Callable[
+        [Tensor, Tensor, dict[str, Tensor], int, float], tuple[Tensor, dict[str, Tensor]]
+    ]
     default_lr: float
 
     def init(self, params: Params) -> State:

@@ -1,0 +1,337 @@
+r"""The outer loop: all seeds of a distillation in one program.
+
+Each outer step draws, for every seed, fresh policies, a batch of dataset states and (where asked
+for) noise, each from that seed's own generators; takes the meta-gradient of the objective; and
+moves the seed's synset. A batch of seeds is therefore the same as single runs, up to the rounding
+of batched products.
+
+A snapshot holds the synsets, the outer optimizer, the generators and the curve so far. A run that
+goes on from one ends with the same bits as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from obdbench.data.dataset import Dataset
+from obdbench.distill.feed import Feed, repeated
+from obdbench.distill.initial import initial_pairs
+from obdbench.distill.metagrad import Solver
+from obdbench.distill.outer import Outer
+from obdbench.distill.settings import DistillSettings
+from obdbench.distill.synset import Synset
+from obdbench.errors import ObdError
+from obdbench.objectives.objective import Objective
+from obdbench.policies.cloning import Cloning
+from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
+from obdbench.policies.optimizers import optimizer_named
+from obdbench.teachers.teacher import Teacher
+
+POLICIES, BATCHES, NOISE = 1, 2, 3
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a distillation stands."""
+
+    step: int
+    steps: int
+    loss: float
+    steps_per_second: float
+
+
+@dataclass(frozen=True)
+class PointOfSynsets:
+    """The synsets of all seeds at one outer step."""
+
+    step: int
+    synsets: list[Synset]
+    losses: list[list[tuple[int, float]]]
+    seconds: float
+    step_seconds: float
+
+
+@dataclass
+class _Run:
+    """Everything that changes from step to step, and nothing else."""
+
+    x: Tensor
+    a: Tensor
+    outer: Outer
+    generators: dict[int, list[torch.Generator]]
+    step: int = 0
+    losses: list[list[tuple[int, float]]] = field(default_factory=list)
+    points: dict[int, tuple[Tensor, Tensor, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    durations: list[float] = field(default_factory=list)
+
+
+def distill_points(
+    dataset: Dataset,
+    teacher: Teacher | None,
+    objective: Objective,
+    settings: DistillSettings,
+    seeds: Sequence[int],
+    *,
+    snapshot: Path | None = None,
+    snapshot_seconds: float = 60.0,
+    progress: Callable[[Progress], None] | None = None,
+    device: str = "cpu",
+    memory: int = 2 * 1024**3,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[PointOfSynsets]:
+    """Distil all seeds and yield their synsets at every evaluation step.
+
+    Points that a snapshot already holds are yielded again first, without being computed.
+    """
+    run = _start(dataset, teacher, settings, seeds, device, dtype)
+    if not objective.distils:
+        run.points[0] = (run.x.cpu(), run.a.cpu(), 0.0)
+        yield _point(run, 0, dataset, objective, settings, seeds)
+        return
+    architecture_named(settings.architecture)
+    if snapshot is not None and snapshot.exists():
+        _restore(run, snapshot)
+    wanted = settings.evaluation_steps
+    for step in [s for s in wanted if s in run.points]:
+        yield _point(run, step, dataset, objective, settings, seeds)
+    if wanted[-1] <= run.step and wanted[-1] in run.points:
+        return
+    step_once = _stepper(dataset, teacher, objective, settings, run, device, memory, dtype)
+    saved = time.monotonic()
+    while True:
+        if run.step in wanted and run.step not in run.points:
+            run.points[run.step] = (run.x.cpu().clone(), run.a.cpu().clone(), run.seconds)
+            if snapshot is not None:
+                _save(run, snapshot)
+                saved = time.monotonic()
+            yield _point(run, run.step, dataset, objective, settings, seeds)
+        if run.step >= wanted[-1]:
+            return
+        started = time.perf_counter()
+        losses = step_once()
+        record = run.step % max(1, settings.steps // CURVE_POINTS) == 0
+        values = losses.tolist() if record or progress is not None else []
+        if record:
+            for curve, value in zip(run.losses, values, strict=True):
+                curve.append((run.step, value))
+        run.step += 1
+        run.durations.append(time.perf_counter() - started)
+        run.seconds += run.durations[-1]
+        if progress is not None:
+            rate = 1.0 / max(statistics.median(run.durations[-20:]), 1e-9)
+            mean = sum(values) / len(values)
+            progress(Progress(run.step, settings.steps, mean, rate))
+        if snapshot is not None and time.monotonic() - saved > snapshot_seconds:
+            _save(run, snapshot)
+            saved = time.monotonic()
+
+
+def _start(
+    dataset: Dataset,
+    teacher: Teacher | None,
+    settings: DistillSettings,
+    seeds: Sequence[int],
+    device: str,
+    dtype: torch.dtype,
+) -> _Run:
+    pairs = [
+        initial_pairs(
+            settings.init, dataset, teacher, settings.pairs, np.random.default_rng([seed, 0])
+        )
+        for seed in seeds
+    ]
+    x = torch.from_numpy(np.stack([states for states, _ in pairs])).to(device, dtype)
+    a = torch.from_numpy(np.stack([actions for _, actions in pairs])).to(device, dtype)
+    generators = {
+        stream: [seeded(seed, stream) for seed in seeds] for stream in (POLICIES, BATCHES, NOISE)
+    }
+    return _Run(x, a, Outer(settings), generators, losses=[[] for _ in seeds])
+
+
+def _stepper(
+    dataset: Dataset,
+    teacher: Teacher | None,
+    objective: Objective,
+    settings: DistillSettings,
+    run: _Run,
+    device: str,
+    memory: int,
+    dtype: torch.dtype,
+) -> Callable[[], Tensor]:
+    """One outer step as a closure over the prepared data and the solver's buffers."""
+    architecture: Architecture = architecture_named(settings.architecture)
+    how = Cloning(
+        architecture,
+        optimizer_named(settings.inner_optimizer),
+        settings.inner_lr,
+        settings.inner_steps,
+    )
+    solver = Solver(how, memory=memory)
+    rng = np.random.default_rng([0, 4])
+    columns = {
+        name: column.to(dtype) if column.is_floating_point() else column
+        for name, column in objective.prepare(dataset, teacher, rng).items()
+    }
+    feed = Feed.of(dataset, columns, device, tuple(objective.noise_columns))
+    draws = settings.draws
+    stack = [g for g in run.generators[POLICIES] for _ in range(draws)]
+    noisy = [g for g in run.generators[NOISE] for _ in range(draws)]
+
+    def draw_noise() -> Tensor:
+        shape = (settings.inner_steps, settings.pairs, dataset.action_size)
+        drawn = [torch.randn(*shape, generator=g) for g in noisy]
+        return torch.stack(drawn, dim=1).to(device, dtype, non_blocking=True)
+
+    def step_once() -> Tensor:
+        params = architecture.init(
+            stack, dataset.observation_size, dataset.action_size, dtype=dtype, device=device
+        )
+        batch = repeated(feed.draw(settings.batch, run.generators[BATCHES]), draws)
+        states = batch.states.to(dtype)
+        noise = draw_noise() if settings.noise != "none" else None
+        reverse = draw_noise() if settings.noise == "published" else None
+
+        def outer(learned: Params) -> Tensor:
+            return objective.loss(architecture.act(learned, states), batch)
+
+        gradient = solver(
+            params,
+            run.x.repeat_interleave(draws, 0) if draws > 1 else run.x,
+            run.a.repeat_interleave(draws, 0) if draws > 1 else run.a,
+            outer,
+            noise=noise,
+            reverse_noise=reverse,
+            **_truncation(settings, run.step),
+        )
+        per_seed = (len(run.x), draws)
+        grads = [
+            g.reshape(*per_seed, *g.shape[1:]).mean(1) for g in (gradient.states, gradient.actions)
+        ]
+        run.outer.update(run.step, [run.x, run.a], grads)
+        return gradient.loss.reshape(per_seed).mean(1)
+
+    return step_once
+
+
+def _truncation(settings: DistillSettings, step: int) -> dict[str, int]:
+    """Which inner steps the solver differentiates.
+
+    ``truncated`` keeps the last ``window``. ``random-truncated`` (RaT-BPTT, Feng et al., 2023,
+    arXiv 2311.07025) also ends the inner loop at random, the same for all seeds of an outer step.
+    """
+    if settings.solver == "full" or settings.window is None:
+        return {}
+    if settings.solver == "truncated":
+        return {"window": settings.window}
+    end = np.random.default_rng([step, 5]).integers(settings.window, settings.inner_steps + 1)
+    return {"window": settings.window, "steps": int(end)}
+
+
+def _point(
+    run: _Run,
+    step: int,
+    dataset: Dataset,
+    objective: Objective,
+    settings: DistillSettings,
+    seeds: Sequence[int],
+) -> PointOfSynsets:
+    x, a, seconds = run.points[step]
+    card = {
+        "dataset": dataset.id,
+        "dataset_checksum": dataset.checksum,
+        "objective": objective.name,
+        "objective_params": objective.settings(),
+        "settings": settings.model_dump(mode="json"),
+        "step": step,
+    }
+    synsets = [
+        Synset(
+            states=x[i].float().numpy(),
+            actions=a[i].float().numpy(),
+            standardizer=dataset.standardizer,
+            task=dataset.task,
+            card={**card, "seed": seed},
+        )
+        for i, seed in enumerate(seeds)
+    ]
+    losses = [[entry for entry in curve if entry[0] < step] for curve in run.losses]
+    median = statistics.median(run.durations) if run.durations else 0.0
+    return PointOfSynsets(step, synsets, losses, seconds, median)
+
+
+def _save(run: _Run, path: Path) -> None:
+    """Write the snapshot atomically."""
+    from safetensors.torch import save
+
+    tensors = {"x": run.x, "a": run.a}
+    tensors.update({f"moment.{name}": value for name, value in run.outer.moments.items()})
+    for stream, generators in run.generators.items():
+        for index, generator in enumerate(generators):
+            tensors[f"generator.{stream}.{index}"] = generator.get_state()
+    for step, (x, a, _) in run.points.items():
+        tensors[f"point.{step}.x"], tensors[f"point.{step}.a"] = x, a
+    state: dict[str, Any] = {
+        "step": run.step,
+        "losses": run.losses,
+        "seconds": run.seconds,
+        "durations": run.durations[-1000:],
+        "points": {step: seconds for step, (_, _, seconds) in run.points.items()},
+    }
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(save(tensors, metadata={"state": json.dumps(state)}))
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ObdError(
+            f"The snapshot {path} cannot be written: {error}.",
+            "Free some space or choose another folder with --out.",
+        ) from error
+
+
+def _restore(run: _Run, path: Path) -> None:
+    """Go on from a snapshot; a damaged one is one clear error."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if tensors["x"].shape != run.x.shape or tensors["a"].shape != run.a.shape:
+            raise ValueError("it holds synsets of another shape")
+        run.x.copy_(tensors["x"])
+        run.a.copy_(tensors["a"])
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "moment":
+                run.outer.moments[rest] = value.to(run.x.device, run.x.dtype)
+            elif kind == "generator":
+                stream, index = rest.split(".")
+                run.generators[int(stream)][int(index)].set_state(value)
+        run.step = int(state["step"])
+        run.losses = [[(int(s), float(v)) for s, v in curve] for curve in state["losses"]]
+        run.seconds, run.durations = float(state["seconds"]), list(state["durations"])
+        run.points = {
+            int(step): (tensors[f"point.{step}.x"], tensors[f"point.{step}.a"], float(seconds))
+            for step, seconds in state["points"].items()
+        }
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ObdError(
+            f"The snapshot {path} cannot be used: {error}.",
+            "Remove it to start this distillation again.",
+        ) from error

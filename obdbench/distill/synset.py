@@ -1,0 +1,191 @@
+"""The synset: a few hundred distilled (state, action) pairs.
+
+On disk it is a safetensors file with a JSON card beside it. States are standardized by the moments
+of the dataset they were distilled from; the moments travel with the synset, so that its raw
+observations can be had from the file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from obdbench.data.dataset import Array, Standardizer
+from obdbench.envs.scores import Task, task_named
+from obdbench.errors import InvalidDataError, MissingExtraError, ObdError, unknown_name
+
+FORMAT = "obdbench-synset-1"
+MAX_BYTES = 256 * 1024 * 1024
+EXPORTS = ("hdf5", "npz", "minari")
+
+
+@dataclass(frozen=True, eq=False)
+class Synset:
+    """Distilled pairs, the moments that standardized them, and where they came from."""
+
+    states: Array
+    actions: Array
+    standardizer: Standardizer
+    task: Task
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, task = len(self.states), self.task
+        shapes = {"states": (n, task.observation_size), "actions": (n, task.action_size)}
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape or n == 0:
+                raise InvalidDataError(
+                    f"A synset for {task.name} has {name} of shape {array.shape}, not {shape}.",
+                    "Check that it belongs to this task.",
+                )
+            if not np.isfinite(array).all():
+                raise InvalidDataError(
+                    f"A synset for {task.name} has {name} that are not finite.",
+                    "Its distillation diverged: lower the outer learning rate.",
+                )
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def observations(self) -> Array:
+        """The distilled states in the environment's own units."""
+        return self.standardizer.invert(self.states)
+
+    def save(self, path: Path | str) -> Path:
+        """Write ``path`` (safetensors) and the JSON card beside it, each atomically."""
+        from safetensors.numpy import save
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {
+            "states": np.ascontiguousarray(self.states, np.float32),
+            "actions": np.ascontiguousarray(self.actions, np.float32),
+            "state_mean": np.ascontiguousarray(self.standardizer.mean, np.float32),
+            "state_std": np.ascontiguousarray(self.standardizer.std, np.float32),
+        }
+        card = {"format": FORMAT, "task": self.task.name, **dict(self.card)}
+        metadata = {"format": FORMAT, "task": self.task.name}
+        _replace(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+        _replace(path, save(arrays, metadata=metadata))
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> Synset:
+        """Read a synset written by :meth:`save`; its card is optional."""
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise InvalidDataError(f"{path} is too large to be a synset.")
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise InvalidDataError(f"{path} is no synset.", "Give the .safetensors file.")
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            card_path = path.with_suffix(".json")
+            card = json.loads(card_path.read_text()) if card_path.exists() else {}
+            return cls(
+                states=arrays["states"],
+                actions=arrays["actions"],
+                standardizer=Standardizer(arrays["state_mean"], arrays["state_std"]),
+                task=task_named(metadata["task"]),
+                card=card if isinstance(card, dict) else {},
+            )
+        except ObdError:
+            raise
+        except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
+            raise InvalidDataError(
+                f"The synset {path} cannot be read: {error}.", "Distil it again."
+            ) from error
+
+    def export(self, path: Path | str, format: str | None = None) -> Path:
+        """Write raw observations and actions as HDF5 (D4RL's layout), NPZ or a Minari dataset.
+
+        Every pair becomes an episode of one step; rewards are zero, since a synset has none.
+        """
+        path = Path(path)
+        suffixes = {".hdf5": "hdf5", ".h5": "hdf5", ".npz": "npz"}
+        kind = format or suffixes.get(path.suffix, "minari" if not path.suffix else "")
+        if kind not in EXPORTS:
+            raise unknown_name("export format", kind or path.suffix, EXPORTS)
+        n = len(self)
+        columns = {
+            "observations": self.observations,
+            "actions": np.clip(self.actions, -1.0, 1.0).astype(np.float32),
+            "rewards": np.zeros(n, np.float32),
+            "terminals": np.zeros(n, bool),
+            "timeouts": np.ones(n, bool),
+        }
+        if kind == "npz":
+            np.savez(path, **columns)  # type: ignore[arg-type]
+        elif kind == "hdf5":
+            _write_hdf5(path, columns, self.card)
+        else:
+            _write_minari(path.name, columns, self.task)
+        return path
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ObdError(
+            f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
+        ) from error
+
+
+def _write_hdf5(path: Path, columns: dict[str, Array], card: Mapping[str, Any]) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for name, array in columns.items():
+            file.create_dataset(name, data=array)
+        file.create_dataset("metadata/card", data=json.dumps(dict(card)))
+
+
+def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> None:
+    try:
+        import minari
+        from minari.data_collector.episode_buffer import EpisodeBuffer
+    except ImportError as error:
+        raise MissingExtraError("Exporting to Minari", "minari") from error
+    import gymnasium
+
+    env = gymnasium.make(task.env_id)
+    buffers = [
+        EpisodeBuffer(
+            id=index,
+            observations=[observation, observation],
+            actions=[action],
+            rewards=[0.0],
+            terminations=[False],
+            truncations=[True],
+            infos={},
+        )
+        for index, (observation, action) in enumerate(
+            zip(
+                columns["observations"].astype(env.observation_space.dtype),
+                columns["actions"],
+                strict=True,
+            )
+        )
+    ]
+    minari.create_dataset_from_buffers(
+        dataset_id=dataset_id,
+        buffer=buffers,
+        env=env,
+        algorithm_name="obdbench",
+        description="Distilled pairs; every pair is an episode of one step without reward.",
+    )
