@@ -21,7 +21,7 @@ def head(grid: Grid) -> tuple[str, ...]:
     versions = sorted({f"{n} {v}" for e in environments for n, v in e.versions.items()})
     started = max((e.record.timing.started for e in entries), default="")
     return (
-        f"data {grid.source} ({_count(len(grid.datasets), 'dataset')})",
+        f"data {grid.source} ({counted(len(grid.datasets), 'dataset')})",
         f"protocol {grid.protocol}{_episodes(grid)}",
         f"seeds {span(_seeds(grid))}",
         f"environment {_list(e.env_id for e in environments)}",
@@ -44,16 +44,17 @@ def _episodes(grid: Grid) -> str:
     texts = []
     for shape in shapes:
         runs = "/".join(map(str, sorted(set(shape))))
-        texts.append(f"{_count(len(shape), 'policy', 'policies')} × {runs} episodes a point")
+        texts.append(f"{counted(len(shape), 'policy', 'policies')} × {runs} episodes a point")
     return f", {' or '.join(dict.fromkeys(texts))}" if texts else ""
 
 
 def notes(grid: Grid) -> tuple[str, ...]:
     """How to read a table of scores."""
     lines = [
-        "D4RL-normalized return, 0 to 100: mean ± standard deviation over seeds, a seed's score "
-        f"being the mean of its last {HEADLINE_POINTS} evaluation points. Average of datasets' means, "
-        "which also ranks; incomplete rows (n/N seeds) have neither. Every cell links its files."
+        "D4RL-normalized return, 0 to 100: mean ± standard deviation over seeds; a seed's score is "
+        f"the mean of its last {HEADLINE_POINTS} evaluation points. The average is that of the "
+        "datasets' means and decides the rank; incomplete rows (n/N seeds) have neither. Every "
+        "cell links its result files."
     ]
     if any(row.is_baseline for row in grid.rows):
         lines.append(
@@ -104,7 +105,8 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names), key=natural)) or MISSING
 
 
-def _count(amount: int, one: str, many: str | None = None) -> str:
+def counted(amount: int, one: str, many: str | None = None) -> str:
+    """A number with its noun."""
     return f"{amount} {one if amount == 1 else many or one + 's'}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from obdbench.bench.record import Result
 from obdbench.errors import InvalidDataError
 from obdbench.report import stats
-from obdbench.report.captions import CAUTION, STAND_IN, span
+from obdbench.report.captions import CAUTION, STAND_IN, counted, span
 from obdbench.report.cells import plus_minus
 from obdbench.report.reader import Collection, collect
 from obdbench.report.rows import Grid, Row, bare, grids
@@ -61,7 +61,7 @@ class Comparison:
         """Two or three sentences a person can use."""
         interval = self.difference
         gap = f"{number(abs(interval.estimate))} points"
-        where = f"{_counted(len(self.seeds), 'dataset')}, {self._seed_words()}"
+        where = f"{counted(len(self.seeds), 'dataset')}, {self._seed_words()}"
         if interval.low is None or interval.high is None:
             lead = "above" if interval.estimate > 0 else "below"
             return (
@@ -84,12 +84,12 @@ class Comparison:
         chance = self.chance
         text = f"A run of {self.ours} beats a run of {self.theirs} in "
         text += f"{100 * chance.estimate:.0f} of 100 draws"
-        if chance.low is not None and chance.high is not None:
+        if chance.low is not None and chance.high is not None and chance.low < chance.high:
             text += f" (95% interval {100 * chance.low:.0f} to {100 * chance.high:.0f})"
         return f"{text}."
 
     def _seed_words(self) -> str:
-        sets = {seeds for seeds in self.seeds.values()}
+        sets = set(self.seeds.values())
         if len(sets) == 1:
             only = next(iter(sets))
             return f"{'seeds' if len(only) > 1 else 'seed'} {span(only)}"

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from obdbench.bench.record import write_text
 from obdbench.errors import InvalidDataError
@@ -19,7 +20,7 @@ from obdbench.report.plots import plot_names
 from obdbench.report.published import beside_published
 from obdbench.report.reader import Collection, read_results
 from obdbench.report.rows import Grid, grids
-from obdbench.report.table import MISSING, Cell, Table, grid, markdown, number
+from obdbench.report.table import MISSING, Cell, Table, escape, grid, markdown, number
 from obdbench.report.tables import cost, gaps, provenance, score_tables
 
 BLOCKS = (
@@ -86,7 +87,7 @@ def blocks(made: Board, prefix: str, plots: str) -> dict[str, str]:
         texts["main"] = f"No results yet. `obdbench run {made.suite}` makes them."
     figures = plot_names(made.grids, made.suite)
     if figures:
-        lines = [f"![{title}]({plots}/{name}.png)" for name, title in figures]
+        lines = [f"![{escape(title)}]({plots}/{quote(name)}.png)" for name, title, _ in figures]
         texts["plots"] = "\n\n".join(["### Plots", *lines])
     return texts
 
@@ -105,7 +106,7 @@ def write(
     blocks are to be kept up to date. Plots need matplotlib and are left as they are without it.
     """
     out = Path(out_dir)
-    boards = _boards(Path(results_root), out, strict)
+    boards = read_boards(Path(results_root), out, strict)
     written = []
     for path, text in _pages(boards, Path(results_root), out, also).items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -123,7 +124,7 @@ def check(
     """What does not follow from the results: one line a page, empty where all is well."""
     out = Path(out_dir)
     complaints = []
-    boards = _boards(Path(results_root), out, strict)
+    boards = read_boards(Path(results_root), out, strict)
     for path, text in _pages(boards, Path(results_root), out, also).items():
         if not path.is_file():
             complaints.append(f"{path.name} is missing; `obdbench leaderboard` writes it.")
@@ -146,7 +147,7 @@ def write_single(
     collection = read_results(folder, strict)
     made = board(replace(collection, suite=suite))
     text = page.read_text(encoding="utf-8") if page.is_file() else skeleton(suite)
-    texts = blocks(made, _prefix(page.parent, folder), PLOTS)
+    texts = blocks(made, relative(page.parent, folder), PLOTS)
     write_text(fill(text, texts, page.name), page)
     draw(made, page.parent / PLOTS)
     return page
@@ -227,7 +228,8 @@ def index(boards: dict[str, Board]) -> str:
     return grid(Table("index", "Pages", "", columns, tuple(rows), texts=2))
 
 
-def _boards(root: Path, out: Path, strict: bool) -> dict[str, Board]:
+def read_boards(root: Path, out: Path, strict: bool) -> dict[str, Board]:
+    """Every suite that has results or a page, known ones first."""
     folders = {path.name: path for path in sorted(root.iterdir())} if root.is_dir() else {}
     suites = {name for name, path in folders.items() if path.is_dir() and any(path.glob("*.json"))}
     pages = {path.stem for path in out.glob("*.md")} - {INDEX}
@@ -246,22 +248,22 @@ def _pages(
     for suite, made in boards.items():
         page = out / f"{suite}.md"
         text = page.read_text(encoding="utf-8") if page.is_file() else skeleton(suite)
-        pages[page] = fill(text, blocks(made, _prefix(out, root / suite), PLOTS), page.name)
+        pages[page] = fill(text, blocks(made, relative(out, root / suite), PLOTS), page.name)
     for page in (out / f"{INDEX}.md", *also):
         if page.is_file():
             texts = {"index": index(boards)}
             for suite, made in boards.items():
-                prefix, plots = _prefix(page.parent, root / suite), _prefix(page.parent, out)
+                prefix, plots = relative(page.parent, root / suite), relative(page.parent, out)
                 made_blocks = blocks(made, prefix, f"{plots}{PLOTS}")
                 texts |= {f"{suite}/{name}": text for name, text in made_blocks.items()}
             pages[page] = fill(page.read_text(encoding="utf-8"), texts, page.name)
     return pages
 
 
-def _prefix(page_folder: Path, target: Path) -> str:
+def relative(page_folder: Path, target: Path) -> str:
     """The relative link from a page's folder to another folder."""
-    relative = os.path.relpath(target.resolve(), page_folder.resolve()).replace(os.sep, "/")
-    return "" if relative == "." else f"{relative}/"
+    path = os.path.relpath(target.resolve(), page_folder.resolve()).replace(os.sep, "/")
+    return "" if path == "." else f"{path}/"
 
 
 def _held(text: str) -> dict[str, str]:

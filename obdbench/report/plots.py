@@ -51,9 +51,9 @@ SCORE = "normalized return"
 Draw = Callable[["Figure", Grid], None]
 
 
-def plot_names(grids: Sequence[Grid], suite: str) -> list[tuple[str, str]]:
-    """File name (without ending) and title of every plot that these results make."""
-    return [(_stem(suite, grid, kind), title) for kind, title, _, grid in _plan(grids)]
+def plot_names(grids: Sequence[Grid], suite: str) -> list[tuple[str, str, str]]:
+    """File name (without ending), title and source of every plot that these results make."""
+    return [(_stem(suite, g, kind), title, g.source) for kind, title, _, g in _plan(grids)]
 
 
 def draw_all(grids: Sequence[Grid], suite: str, folder: Path) -> list[Path]:
