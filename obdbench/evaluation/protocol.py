@@ -1,0 +1,311 @@
+r"""Protocols: how a synset is scored.
+
+All of them train fresh students on the synset, run deterministic episodes in the D4RL-comparable
+environment and normalize the mean return as D4RL does. They differ in which student is trained
+(*arms*), in how students act, and in which synsets they look at. Returns are kept per policy and
+episode; the seed is the unit of every statistic made of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from obdbench.distill.settings import DistillSettings
+from obdbench.distill.synset import Synset
+from obdbench.envs.scores import normalized_return
+from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.evaluation import students
+from obdbench.policies.cloning import Cloning
+from obdbench.policies.networks import architecture_named
+from obdbench.policies.optimizers import optimizer_named
+from obdbench.registry import protocols
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One seed under one arm."""
+
+    seed: int
+    arm: str
+    returns: list[list[float]]
+    normalized_return: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training students, by name."""
+
+    name: str
+    how: Cloning
+
+
+class Protocol:
+    """Base class: P fresh students an arm, E episodes each.
+
+    Settings are the keyword arguments of ``__init__``. ``policies`` and ``episodes`` say how much
+    is run; ``points`` how many of the last evaluation points are scored (all where it is None);
+    ``steps`` how long students train (as long as in the inner loop where it is None).
+    """
+
+    name: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        *,
+        policies: int = 10,
+        episodes: int = 3,
+        points: int | None = None,
+        steps: int | None = None,
+    ) -> None:
+        self.policies = _positive("policies", policies)
+        self.episodes = _positive("episodes", episodes)
+        self.points = None if points is None else _positive("points", points)
+        self.steps = None if steps is None else _positive("steps", steps)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, JSON-serializable: what ``__init__`` takes."""
+        return {name: getattr(self, name) for name in _parameters(type(self))}
+
+    def select(self, steps: list[int]) -> list[int]:
+        """Which of a distillation's evaluation points are scored."""
+        return sorted(steps)[-(self.points or len(steps)) :]
+
+    def variants(self, settings: DistillSettings) -> list[DistillSettings]:
+        """The distillations this protocol needs; all but ``size`` need the one."""
+        return [settings]
+
+    def arms(self, settings: DistillSettings) -> list[Arm]:
+        """The students to train."""
+        return [Arm("default", self.cloning(settings))]
+
+    def cloning(self, settings: DistillSettings) -> Cloning:
+        """Training as in the inner loop."""
+        return Cloning(
+            architecture_named(settings.architecture),
+            optimizer_named(settings.inner_optimizer),
+            settings.inner_lr,
+            self.steps or settings.inner_steps,
+        )
+
+    def score(
+        self, synsets: Sequence[Synset], settings: DistillSettings, seeds: Sequence[int]
+    ) -> list[Scored]:
+        """Every seed's synset under every arm."""
+        scored = []
+        for arm in self.arms(settings):
+            params = students.train(arm.how, synsets, seeds, self.policies, settings)
+            returns = self.play(arm.how, params, synsets, seeds)
+            for seed, synset, own in zip(seeds, synsets, returns, strict=True):
+                mean = float(np.mean(normalized_return(synset.task, own)))
+                scored.append(Scored(seed, arm.name, own.tolist(), mean))
+        return scored
+
+    def play(
+        self, how: Cloning, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
+    ) -> Any:
+        """Raw returns, (seed, policy, episode)."""
+        return students.score(how, params, synsets, seeds, self.policies, self.episodes)
+
+
+class Default(Protocol):
+    """P fresh policies of the distilling architecture, E episodes each."""
+
+    name: ClassVar[str] = "default"
+
+
+class Convergence(Default):
+    """The default score at every evaluation point: the papers' figure 1."""
+
+    name: ClassVar[str] = "convergence"
+
+    def select(self, steps: list[int]) -> list[int]:
+        """All of them."""
+        return sorted(steps)
+
+
+class CrossArchitecture(Protocol):
+    """Students of other architectures, trained with SGD; the papers' table 2, left part.
+
+    ``published`` trains for 500 steps at learning rate 0.1 as the public evaluation code does.
+    """
+
+    name: ClassVar[str] = "cross-architecture"
+
+    def __init__(
+        self,
+        *,
+        architectures: Sequence[str] = ("mlp2", "mlp3", "mlp5", "mlp6", "residual"),
+        policies: int = 10,
+        episodes: int = 3,
+        points: int | None = 1,
+        steps: int | None = None,
+        published: bool = False,
+    ) -> None:
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        self.architectures = list(architectures)
+        self.published = published
+
+    def arms(self, settings: DistillSettings) -> list[Arm]:
+        """One arm an architecture."""
+        steps = self.steps or (500 if self.published else settings.inner_steps)
+        lr = 0.1 if self.published else settings.inner_lr
+        sgd = optimizer_named("sgd")
+        return [
+            Arm(name, Cloning(architecture_named(name), sgd, lr, steps))
+            for name in self.architectures
+        ]
+
+
+class CrossOptimizer(Protocol):
+    """Students of the distilling architecture trained by other optimizers; table 2, right part.
+
+    ``setting`` is ``own``: the learning rates in ``rates``, which suit each optimizer, for as many
+    steps as in the inner loop; ``stated``: 500 steps at 0.1 for every optimizer, as the public
+    script states; ``as-run``: the same with plain SGD under every name, which is what that script
+    may in fact have run, since it sets an attribute ``optimier`` that nothing reads.
+    """
+
+    name: ClassVar[str] = "cross-optimizer"
+
+    def __init__(
+        self,
+        *,
+        rates: Mapping[str, float] | None = None,
+        setting: Literal["own", "stated", "as-run"] = "own",
+        policies: int = 10,
+        episodes: int = 3,
+        points: int | None = 1,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        if setting not in ("own", "stated", "as-run"):
+            raise unknown_name("cross-optimizer setting", setting, ("own", "stated", "as-run"))
+        self.setting = setting
+        self.rates = dict(rates) if rates else {"adam": 1e-3, "adamw": 1e-3, "sgdm": 1e-2}
+
+    def arms(self, settings: DistillSettings) -> list[Arm]:
+        """One arm an optimizer."""
+        architecture = architecture_named(settings.architecture)
+        own = self.setting == "own"
+        steps = self.steps or (settings.inner_steps if own else 500)
+        return [
+            Arm(
+                name,
+                Cloning(
+                    architecture,
+                    optimizer_named("sgd" if self.setting == "as-run" else name),
+                    rate if own else 0.1,
+                    steps,
+                ),
+            )
+            for name, rate in self.rates.items()
+        ]
+
+
+class Ensemble(Protocol):
+    """Ten policies act as one by their mean action; the papers' table 3."""
+
+    name: ClassVar[str] = "ensemble"
+
+    def __init__(
+        self,
+        *,
+        policies: int = 10,
+        episodes: int = 10,
+        points: int | None = 1,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+
+    def arms(self, settings: DistillSettings) -> list[Arm]:
+        """The default student."""
+        return [Arm("ensemble", self.cloning(settings))]
+
+    def play(
+        self, how: Cloning, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
+    ) -> Any:
+        """One row of episodes a seed."""
+        return students.score_ensemble(how, params, synsets, seeds, self.policies, self.episodes)
+
+
+class Size(Default):
+    """The default score for synsets of several sizes; the papers' table 5."""
+
+    name: ClassVar[str] = "size"
+
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[int] = (16, 32, 64, 128, 256),
+        policies: int = 10,
+        episodes: int = 3,
+        points: int | None = None,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        self.sizes = [_positive("sizes", size) for size in sizes]
+
+    def variants(self, settings: DistillSettings) -> list[DistillSettings]:
+        """One distillation a size."""
+        return [settings.model_copy(update={"pairs": size}) for size in self.sizes]
+
+    def arms(self, settings: DistillSettings) -> list[Arm]:
+        """The default student, named by the size of its synset."""
+        return [Arm(str(settings.pairs), self.cloning(settings))]
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1 or value > 1_000_000:
+        raise InvalidSettingError(f"{name} is {value}.", "It is a positive number.")
+    return int(value)
+
+
+def _parameters(protocol: type[Protocol]) -> list[str]:
+    return list(inspect.signature(protocol.__init__).parameters)[1:]
+
+
+def make_protocol(name: str, params: Mapping[str, Any] | None = None) -> Protocol:
+    """A protocol by name with its settings checked."""
+    found = protocols.get(name)
+    if not (isinstance(found, type) and issubclass(found, Protocol)):
+        raise InvalidSettingError(
+            f"The protocol {name!r} is no Protocol.", "Derive it from obdbench's Protocol."
+        )
+    for key in params or {}:
+        if key not in _parameters(found):
+            raise unknown_name(f"setting of {name}", key, _parameters(found))
+    return found(**(params or {}))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate` returns: one score an arm, with the returns behind it."""
+
+    protocol: str
+    scores: dict[str, float]
+    returns: dict[str, list[list[float]]] = field(repr=False)
+
+    @property
+    def normalized_return(self) -> float:
+        """Mean over the arms."""
+        return float(np.mean(list(self.scores.values())))
+
+
+def evaluate(
+    synset: Synset, protocol: str | Protocol = "default", *, seed: int = 0, **params: Any
+) -> Evaluation:
+    """Score one synset; the students train as its card says it was distilled for."""
+    chosen = make_protocol(protocol, params) if isinstance(protocol, str) else protocol
+    stored = synset.card.get("settings")
+    settings = DistillSettings(**stored) if isinstance(stored, Mapping) else DistillSettings()
+    scored = chosen.score([synset], settings, [seed])
+    return Evaluation(
+        chosen.name,
+        {s.arm: s.normalized_return for s in scored},
+        {s.arm: s.returns for s in scored},
+    )
