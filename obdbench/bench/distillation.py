@@ -40,7 +40,7 @@ class DistillRecord(_Part):
     prepare: float = 0.0  # objective's preparation
     curve: list[tuple[int, float]] = Field(default_factory=list)  # (step, seconds)
     dataset: Source
-    teacher: Source
+    teacher: Source | None = None
 
 
 class PartialScores(_Part):
@@ -127,6 +127,8 @@ class Distillation:
             self.snapshot.unlink(missing_ok=True)
             for stray in self.folder.glob(".*.*"):
                 shutil.rmtree(stray, ignore_errors=True)
+            for stray in self.work.glob(f".{self.snapshot.name}.*"):
+                stray.unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Forget an unfinished distillation."""

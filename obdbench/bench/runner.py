@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from obdbench.bench.display import Display
 from obdbench.bench.job import Setup, group
 from obdbench.bench.plugins import Plugin, load_all
+from obdbench.bench.record import Result
 from obdbench.bench.spec import TrialSpec
 from obdbench.bench.store import Store
 from obdbench.bench.suite import Suite, load_suite
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError, unknown_name
+from obdbench.registry import objectives
 
 EXECUTORS = ("local", "ray")
 Existing = Literal["refuse", "resume", "fresh"]
@@ -128,7 +130,11 @@ def execute(plan: Plan) -> Summary:
         )
     todo = plan.todo
     store.prepare()
-    preflight(todo)
+    try:
+        preflight(todo)
+    except BaseException:
+        store.retract()
+        raise
     if options.existing == "fresh":
         store.forget(todo)
     else:
@@ -149,7 +155,7 @@ def execute(plan: Plan) -> Summary:
     status = store.status(plan.specs)
     results = {key: store.result(key) for key, state in status.items() if state != "ok"}
     errors = {key: result.error or "" for key, result in results.items() if result is not None}
-    if not ended and "missing" not in status.values():
+    if not ended:
         store.tidy()
     return Summary(store, status, errors, ended)
 
@@ -178,27 +184,56 @@ def run(suite: Suite | str, options: Options | None = None) -> Summary:
     return execute(plan(suite, options or Options(existing="resume")))
 
 
+def collect(suite: Suite, options: Options) -> tuple[list[Result], Summary | None]:
+    """Results of a suite's trials from any suite's folder; runs what none of them holds.
+
+    A result that counts is one that is ``ok``; what has to be run goes to the suite's own folder.
+    """
+    prepared = plan(suite, options)
+    found: dict[str, Result] = {}
+    folders = sorted(path for path in prepared.store.root.glob("*") if path.is_dir())
+    for folder in folders:
+        for spec in prepared.specs:
+            result = Store(prepared.store.root, folder.name).result(spec.key)
+            if result is not None and result.status == "ok":
+                found.setdefault(spec.key, result)
+    left = [spec for spec in prepared.specs if spec.key not in found]
+    if not left:
+        return list(found.values()), None
+    summary = execute(replace(prepared, specs=left))
+    for spec in left:
+        result = prepared.store.result(spec.key)
+        if result is not None and result.status == "ok":
+            found[spec.key] = result
+    return list(found.values()), summary
+
+
 def preflight(specs: Sequence[TrialSpec]) -> None:
     """Fetch and check, once and before any work, what the trials will read."""
     from obdbench.data.dataset import load_dataset
     from obdbench.teachers.teacher import load_teacher
 
     largest: dict[str, int] = {}
+    taught: set[str] = set()
     for spec in specs:
         largest[spec.dataset] = max(largest.get(spec.dataset, 0), spec.settings.pairs)
+        if objectives.get(spec.objective).uses_teacher or spec.settings.init == "top-q":
+            taught.add(spec.dataset)
     for dataset_id, pairs in largest.items():
-        dataset, teacher = load_dataset(dataset_id), load_teacher(dataset_id)
+        dataset = load_dataset(dataset_id)
         if pairs > len(dataset):
             raise InvalidDataError(
                 f"{dataset_id} holds {len(dataset)} transitions, fewer than {pairs} pairs.",
                 "Ask for fewer with --set pairs=N.",
             )
-        sizes = (dataset.observation_size, dataset.action_size)
-        if (teacher.observation_size, teacher.action_size) != sizes:
-            raise InvalidDataError(
-                f"The teacher {teacher.id!r} does not fit {dataset_id}: it maps "
-                f"{teacher.observation_size} inputs to {teacher.action_size} actions."
-            )
+        if dataset_id in taught:
+            teacher = load_teacher(dataset_id)
+            sizes = (dataset.observation_size, dataset.action_size)
+            if (teacher.observation_size, teacher.action_size) != sizes:
+                raise InvalidDataError(
+                    f"The teacher {teacher.id!r} does not fit {dataset_id}: it maps "
+                    f"{teacher.observation_size} inputs to {teacher.action_size} actions."
+                )
 
 
 def check_device(device: str) -> None:

@@ -34,7 +34,7 @@ class TrialSpec(BaseModel):
     preset: str = "fast"
     settings: DistillSettings = Field(default_factory=lambda: DistillSettings())
     seeds: tuple[int, ...] = (0, 1, 2)
-    code: str | None = Field(default=None, description="hash of the source of a user's own objective")
+    code: str | None = Field(default=None, description="hash of an own objective's source")
 
     @field_validator("seeds")
     @classmethod

@@ -16,7 +16,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from obdbench.bench.record import Manifest, Result, read_json, write_json, write_text
@@ -75,6 +75,12 @@ class Store:
             probe = self.work / f"probe-{os.getpid()}"
             write_text("probe\n" * 1024, probe)
             probe.unlink()
+
+    def retract(self) -> None:
+        """Take back empty folders that :meth:`prepare` made."""
+        for folder in (self.work, self.folder, self.root):
+            with suppress(OSError):
+                folder.rmdir()
 
     def path(self, key: str) -> Path:
         """Where a trial's result lies."""
@@ -147,7 +153,11 @@ class Store:
                     shutil.rmtree(folder / spec.distill_key, ignore_errors=True)
 
     def tidy(self) -> None:
-        """Remove the working folder once nothing in it is needed any more."""
-        unfinished = [path for path in self.work.glob("*/*") if path.name != "lock"]
-        if not unfinished:
+        """Once every expected trial has its result, remove the working folder and strays."""
+        if self.missing(self.manifest().trials.values()):
+            return
+        for stray in self.folder.glob(".*.json.*"):
+            stray.unlink(missing_ok=True)
+        kept = [path for path in self.work.glob("*/*") if path.name[0] != "."]
+        if all(path.name == "lock" for path in kept):
             shutil.rmtree(self.work, ignore_errors=True)

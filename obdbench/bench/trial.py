@@ -63,9 +63,9 @@ def run_trial(
     except StorageError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
+        if (refusal := refused(error)) is not None:
             raise StorageError(
-                f"Cannot write below {store.folder}: {error.strerror}.",
+                f"Cannot write below {store.folder}: {refusal.strerror}.",
                 "Free space, or choose another folder with --out, and go on with --resume.",
             ) from error
         status = "timeout" if isinstance(error, TrialTimeoutError) else "failed"
@@ -95,6 +95,15 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "out of memory" in first or "allocate memory" in first:
         return f"out of memory: {first or 'allocation failed'}"
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def refused(error: BaseException | None) -> OSError | None:
+    """The disk's refusal, if that is what an error comes from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
+            return error
+        error = error.__cause__
+    return None
 
 
 def headline(result: Result) -> float | None:
@@ -174,7 +183,6 @@ class _Run:
         began = time.monotonic()
         settings = self.spec.settings
         dataset = load_dataset(self.spec.dataset)
-        teacher = load_teacher(self.spec.dataset)
         if settings.pairs > len(dataset):
             raise InvalidDataError(
                 f"{self.spec.dataset} holds {len(dataset)} transitions, fewer than the "
@@ -182,6 +190,8 @@ class _Run:
                 "Ask for fewer pairs.",
             )
         objective = make_objective(self.spec.objective, self.spec.objective_params)
+        needed = objective.uses_teacher or settings.init == "top-q"
+        teacher = load_teacher(self.spec.dataset) if needed else None
         prepare = time.monotonic() - began
         inline = set(self.protocol.select(settings.evaluation_steps))
         curve: list[tuple[int, float]] = []
@@ -222,7 +232,7 @@ class _Run:
             prepare=prepare,
             curve=curve,
             dataset=Source(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
-            teacher=Source(id=teacher.id, checksum=teacher.checksum),
+            teacher=Source(id=teacher.id, checksum=teacher.checksum) if teacher else None,
         )
         self.folder.finish(record)
         return record

@@ -1,0 +1,342 @@
+"""The Ray executor: every job is a Ray Tune trial, on this machine or on a cluster.
+
+Ray decides where a job runs and starts it again when its process or node dies; what a trial is,
+what it leaves behind and what is still missing is decided by its spec and the store alone. Ray's
+trial ids appear nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_WARN_THRESHOLD_S": "3600",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
+}
+os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+
+try:
+    import ray
+    from ray import tune
+except ImportError as error:
+    from obdbench.errors import MissingExtraError
+
+    raise MissingExtraError("The Ray executor", "ray") from error
+
+from obdbench.bench.courier import Courier, Mailbox, Parcel, deliver, load_files  # noqa: E402
+from obdbench.bench.events import FINAL, Event, Throttle  # noqa: E402
+from obdbench.bench.job import MAX_DEATHS, Job, Setup, group, run_job  # noqa: E402
+from obdbench.bench.local import Audience, FailFastError  # noqa: E402
+from obdbench.bench.store import StorageError, Store  # noqa: E402
+from obdbench.bench.trial import unfinished  # noqa: E402
+from obdbench.errors import ObdError  # noqa: E402
+
+OBJECT_STORE = 100 * 1024 * 1024
+PREFIX = "obdbench-ray-"
+STEP_SECONDS = 1.0
+PUMP_SECONDS = 0.2
+
+
+class StoppedError(Exception):
+    """Raised inside Tune's loop to end it."""
+
+
+def execute(
+    jobs: Sequence[Job],
+    setup: Setup,
+    audience: Audience,
+    *,
+    workers: int,
+    address: str | None = None,
+    fail_fast: bool = False,
+) -> None:
+    """Run jobs as Ray Tune trials; raises on interrupts, full disks and fail-fast."""
+    store = setup.store()
+    token = store.work / f"token-{uuid.uuid4().hex}"
+    token.parent.mkdir(parents=True, exist_ok=True)
+    token.touch()
+    try:
+        with cluster(address, workers * setup.threads) as scratch:
+            left = list(jobs)
+            while left:
+                left = _round(left, setup, audience, workers, address, fail_fast, token, scratch)
+    finally:
+        token.unlink(missing_ok=True)
+
+
+def _round(
+    jobs: list[Job],
+    setup: Setup,
+    audience: Audience,
+    workers: int,
+    address: str | None,
+    fail_fast: bool,
+    token: Path,
+    scratch: Path,
+) -> list[Job]:
+    """Hand all jobs to Tune once; returns what has to be handed out again."""
+    store = setup.store()
+    node = ray.get_runtime_context().get_node_id()
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+    files = load_files(store, jobs) if address else {}
+    mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote(files)
+    by_name = {job.name: job for job in jobs}
+    desk = Desk(mailbox, store, audience, fail_fast, by_name)
+    trainable = tune.with_resources(
+        tune.with_parameters(work, jobs=by_name, setup=setup, mailbox=mailbox, token=str(token)),
+        resources(setup, workers),
+    )
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"job": tune.grid_search(list(by_name))},
+        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+        run_config=tune.RunConfig(
+            name=setup.suite,
+            storage_path=str(scratch / "tune"),
+            verbose=0,
+            callbacks=[News(mailbox)],
+            failure_config=tune.FailureConfig(max_failures=MAX_DEATHS - 1),
+        ),
+    )
+    failure: Exception | None = None
+    try:
+        with desk:
+            tuner.fit()
+    except Exception as error:
+        failure = error
+    desk.settle(failure)
+    ray.kill(mailbox)
+    return group(spec for job in jobs for spec in store.missing(job.specs))
+
+
+def work(
+    config: dict[str, Any], *, jobs: dict[str, Job], setup: Setup, mailbox: Any, token: str
+) -> None:
+    """What a Ray worker does with a job."""
+    name = config["job"]
+    job = jobs[name]
+    if Path(token).exists():
+
+        def emit(event: Event) -> None:
+            ray.get(mailbox.post.remote(name, [event], []))
+
+        _run(job, setup, Throttle(emit, STEP_SECONDS), emit)
+        return
+    root = Path(tempfile.mkdtemp(prefix="obdbench-node-"))
+    try:
+        here = replace(setup, root=str(root))
+        store = here.store()
+        store.prepare()
+
+        def post(events: list[Event], parcels: list[Parcel]) -> None:
+            ray.get(mailbox.post.remote(name, events, parcels))
+
+        courier = Courier(store, job, post)
+        courier.unpack(ray.get(mailbox.held.remote(name)))
+
+        def carry(event: Event) -> None:
+            courier.send([event])
+
+        _run(job, here, Throttle(carry, STEP_SECONDS), carry)
+        courier.send([])
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _run(job: Job, setup: Setup, emit: Any, urgent: Any) -> None:
+    try:
+        run_job(job, setup, emit)
+    except StorageError as error:
+        urgent(Event("fatal", message=str(error)))
+
+
+def resources(setup: Setup, workers: int) -> dict[str, float]:
+    """A job's share: its torch threads, and an equal part of the GPUs."""
+    share: dict[str, float] = {"cpu": setup.threads}
+    if setup.device.startswith("cuda"):
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        if gpus == 0:
+            raise ObdError("Ray sees no GPU.", "Use --device cpu.")
+        share["gpu"] = min(1.0, gpus / workers)
+    return share
+
+
+class News(tune.Callback):
+    """Tells the display when Tune starts a trial again or gives it up, and ends Tune's loop."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its process or node died; Tune starts it again."""
+        self._post(trial, "restart")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """It died too often."""
+        self._post(trial, "note")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its files need not be kept for another worker."""
+        self.mailbox.close.remote(trial.config["job"])
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End the run where the driver asks for it."""
+        if ray.get(self.mailbox.stopped.remote()):
+            raise StoppedError
+
+    def _post(self, trial: Any, kind: Any) -> None:
+        event = Event(kind, f"job:{trial.config['job']}", message="its process or node was lost")
+        ray.get(self.mailbox.post.remote(trial.config["job"], [event], []))
+
+
+@dataclass
+class Desk:
+    """The driver's side of the mailbox: a thread that delivers news and files."""
+
+    mailbox: Any
+    store: Store
+    audience: Audience
+    fail_fast: bool
+    jobs: dict[str, Job]
+    current: dict[str, str] = field(default_factory=dict)  # by job: the trial it works on
+    finished: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
+    stop: Exception | None = None
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self.job_of = {spec.key: job.name for job in self.jobs.values() for spec in job.specs}
+
+    def __enter__(self) -> Desk:
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.pump()
+            except Exception as error:
+                self.end(error)
+                return
+            self.audience.tick()
+            time.sleep(PUMP_SECONDS)
+
+    def end(self, error: Exception) -> None:
+        """Remember why, and ask Tune's loop to stop."""
+        if self.stop is None:
+            self.stop = error
+            with contextlib.suppress(Exception):
+                ray.get(self.mailbox.stop.remote())
+
+    def pump(self) -> None:
+        """Deliver what is in the mailbox."""
+        events, parcels = ray.get(self.mailbox.take.remote())
+        deliver(self.store, parcels)
+        for event in events:
+            self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        if event.kind == "fatal":
+            raise StorageError(event.message)
+        if event.key.startswith("job:"):
+            job = event.key.removeprefix("job:")
+            if event.kind == "note":
+                self.given_up.add(job)
+                return
+            event = replace(event, key=self.current.get(job, self.jobs[job].specs[0].key))
+        elif event.key in self.job_of:
+            self.current[self.job_of[event.key]] = event.key
+        if event.kind in FINAL:
+            self.finished.add(event.key)
+        self.audience.handle(event)
+        if self.fail_fast and event.kind in ("failed", "timeout"):
+            raise FailFastError(event.message)
+
+    def settle(self, failure: Exception | None) -> None:
+        """After Tune ended: deliver the rest, and give up trials that were lost too often."""
+        if self.stop is None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                self.pump()
+        if self.stop is not None:
+            raise self.stop
+        if failure is not None:
+            raise ObdError(
+                f"Ray failed: {str(failure).splitlines()[0] if str(failure) else failure!r}.",
+                "Go on with --resume, or use --executor local.",
+            ) from failure
+        for name, job in self.jobs.items():
+            for spec in job.specs:
+                result = self.store.result(spec.key)
+                if result is not None and spec.key not in self.finished:
+                    self.tell(Event(result.status, spec.key, message=result.error or ""))
+            missing = self.store.missing(job.specs)
+            if missing and len(missing) == len(job.specs):
+                key = self.current.get(name, missing[0].key)
+                spec = next((spec for spec in missing if spec.key == key), missing[0])
+                message = f"Its process or node was lost {MAX_DEATHS} times."
+                self.store.save(unfinished(spec, self.store.suite, "failed", message))
+                self.tell(Event("failed", spec.key, message=message))
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, cpus: int) -> Iterator[Path]:
+    """A Ray of one's own, or a connection; yields a scratch folder, removed with it."""
+    sweep()
+    scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=OBJECT_STORE,
+                include_dashboard=False,
+                _temp_dir=str(scratch),
+                **quiet,
+            )
+        else:
+            try:
+                ray.init(address=address, **quiet)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise ObdError(
+                    f"No Ray cluster answers at {address!r}: {str(error).splitlines()[0]}.",
+                    "Start one with `ray start --head`, or leave --address out.",
+                ) from error
+        yield scratch
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove scratch folders whose driver was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc").exists():
+            shutil.rmtree(folder, ignore_errors=True)
