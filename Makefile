@@ -1,0 +1,63 @@
+# obdbench: two commands do everything. `make bench` and `make test` set themselves up.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS ?= ray,minari,plots,dev
+RESULTS ?= results
+WORKERS ?= 2
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install bench bench-paper test test-slow lint typecheck format leaderboard benchmark \
+	coverage reliability clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "obdbench needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing obdbench into $(VENV) (once, a few minutes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+install: $(STAMP)  ## create .venv and install everything the other targets need
+
+bench: $(STAMP)  ## run the quick suite on the embedded data and write leaderboards/quick.md
+	$(BIN)/obdbench run quick --resume --workers $(WORKERS) --out $(RESULTS)
+	$(BIN)/obdbench leaderboard --publish $(RESULTS)/quick
+
+bench-paper: $(STAMP)  ## run the published settings (days on a CPU; resumable)
+	$(BIN)/obdbench run paper --resume --out $(RESULTS)
+
+test: $(STAMP)  ## run the tests (offline, minutes)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-slow: $(STAMP)  ## run the slow tests too
+	$(BIN)/python -m pytest -m "slow and not network and not gpu" $(ARGS)
+
+lint: $(STAMP)  ## ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+typecheck: $(STAMP)  ## mypy, strict
+	$(BIN)/mypy
+
+format: $(STAMP)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+leaderboard: $(STAMP)  ## remake every leaderboard from the committed results
+	$(BIN)/obdbench leaderboard
+
+benchmark: $(STAMP)  ## measure speed on an otherwise idle machine
+	OMP_NUM_THREADS= $(BIN)/python -m pytest tests/benchmarks -m benchmark -p no:xdist \
+		--benchmark-json=.benchmarks/latest.json $(ARGS)
+	$(BIN)/python tests/benchmarks/table.py .benchmarks/latest.json
+
+coverage: $(STAMP)  ## line coverage of the tests
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
+
+clean:  ## remove caches and build products; results, data and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist *.egg-info htmlcov .coverage
