@@ -17,6 +17,7 @@ from obdbench.report import stats
 from obdbench.report.captions import STAND_IN
 from obdbench.report.reader import Curve
 from obdbench.report.rows import OBJECTIVES, Grid, Row, bare
+from obdbench.report.table import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +159,7 @@ def performance_profile(figure: Figure, grid: Grid) -> None:
             axes.fill_between(thresholds, low, high, color=colour, alpha=0.18, lw=0)
         axes.plot(thresholds, shares, color=colour, linestyle=dashes, lw=1.8, label=row.label)
     axes.set(xlabel=f"{SCORE} τ", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
-    axes.legend()
+    _legend(figure)
 
 
 def heat_map(figure: Figure, grid: Grid) -> None:
@@ -176,7 +177,7 @@ def heat_map(figure: Figure, grid: Grid) -> None:
     image = axes.imshow(means, cmap="cividis", aspect="auto", vmin=0.0, vmax=high)
     for (i, j), mean in np.ndenumerate(means):
         known = not math.isnan(mean)
-        text = f"{mean:.1f}" if known else "–"
+        text = number(float(mean) if known else None)
         colour = "white" if known and mean < 0.55 * high else "black"
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(
@@ -238,12 +239,18 @@ def _panels(figure: Figure, datasets: Sequence[str]) -> list[tuple[Axes, str]]:
 
 
 def _finish(figure: Figure, label: str) -> None:
-    named = {}
     for axes in figure.axes:
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-        named.update(dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)))
-    figure.supxlabel(label, fontsize=9)
+        axes.set_xlabel(label)
     figure.supylabel(SCORE, fontsize=9)
-    figure.legend(
-        named.values(), named.keys(), loc="outside lower center", ncols=min(5, len(named))
-    )
+    _legend(figure)
+
+
+def _legend(figure: Figure) -> None:
+    """One legend below all panels."""
+    named = {}
+    for axes in figure.axes:
+        named.update(dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)))
+    longest = max(map(len, named), default=0)
+    columns = max(1, min(len(named), 5 if longest < 16 else 2))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns)

@@ -304,7 +304,7 @@ def order_of(row: Row) -> tuple[Any, ...]:
     """The papers' order of objectives, then arms in natural order."""
     known = (*OBJECTIVES, *BASELINES)
     place = known.index(row.objective) if row.objective in known else len(OBJECTIVES) - 0.5
-    return (place, row.objective, row.identity, natural(row.arm))
+    return (place, row.objective, len(row.identity), row.identity, natural(row.arm))
 
 
 def natural(text: str) -> tuple[tuple[int, str], ...]:
