@@ -1,0 +1,1 @@
+"""Reference rows that are not distillation: what the whole data give."""

@@ -1,0 +1,43 @@
+"""The behaviour policy: what the episodes of the data themselves returned.
+
+The row ``behavior`` is the mean normalized return of a dataset's complete episodes. It trains
+nothing and runs nothing.
+
+    python -m baselines.behavior --dataset embedded/hopper-medium-v0
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from baselines.rows import OUT, line, write_row
+from obdbench.bench.record import Result
+from obdbench.data.dataset import Dataset, load_dataset
+from obdbench.errors import InvalidDataError
+
+
+def behavior(dataset: Dataset, out: Path) -> Result:
+    """Score a dataset by its own episodes."""
+    returns = [float(value) for value in dataset.episode_returns()]
+    if not returns:
+        raise InvalidDataError(
+            f"Dataset {dataset.id!r} holds no complete episode.",
+            "Its terminals and time-outs mark the ends of episodes.",
+        )
+    return write_row(dataset, "behavior", {0: [returns]}, out)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", nargs="+", required=True)
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the suite's results")
+    options = parser.parse_args(arguments)
+    for dataset_id in options.dataset:
+        print(line(behavior(load_dataset(dataset_id), options.out)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,399 @@
+r"""Cal-QL on the whole data: the teachers of the embedded datasets, and the row ``cal-ql-whole``.
+
+Calibrated conservative Q-learning (Nakamoto et al., 2023, arXiv 2303.05479) trains two critics by
+
+.. math::
+
+    \min_{Q_i}\; \tfrac12\,\mathbb E\big[(Q_i(s, a) - r - \gamma \min_j \bar Q_j(s', a'))^2\big]
+    + \alpha\,\mathbb E\Big[\log\!\sum_{\tilde a} e^{\tilde Q_i(s, \tilde a)} - Q_i(s, a)\Big],
+
+where :math:`\tilde a` are actions drawn uniformly, from :math:`\pi(\cdot|s)` and from
+:math:`\pi(\cdot|s')`, each with its importance weight, and where the policy's are not pushed below
+what the behaviour earned: :math:`\tilde Q_i = \max(Q_i, V^\mu(s))`, with the data's discounted
+return from :math:`s` on as :math:`V^\mu`. The actor maximizes
+:math:`\mathbb E_\pi[\min_i Q_i - \eta \log\pi]` with :math:`\eta` tuned to an entropy target.
+
+Four things make it quick on a few cores. Datasets of one task train side by side, their parameters
+stacked; products are taken in bfloat16; the penalty, which costs the most, is taken over a part of
+each batch; and training starts from what the data say directly: for ``warmup`` steps the critics
+regress on the returns and the actor on the actions. Values are learned in units in which a
+dataset's mean absolute return-to-go is ten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from baselines import checkpoint
+from baselines.offline import Batch, Replay
+from baselines.publish import publish, teacher_row
+from baselines.rows import OUT, deterministic_returns, line
+from obdbench.collect.recipe import load_collection
+from obdbench.data.dataset import Array, Dataset
+from obdbench.data.embedded import FILES, short_name
+from obdbench.envs.scores import normalized_return
+from obdbench.policies.networks import MLP4, Params, linear, orthogonal, seeded
+from obdbench.teachers.teacher import Layers, Teacher
+
+CRITICS = 2
+CRITIC_WIDTH = 256
+STACKS = ("actor", "critics", "targets", "average")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that fixes a run but its data."""
+
+    steps: int = 20_000
+    warmup: int = 2_000
+    batch: int = 256
+    discount: float = 0.99
+    target_rate: float = 0.01
+    actor_lr: float = 3e-4
+    critic_lr: float = 5e-4
+    temperature_lr: float = 1e-3
+    conservatism: float = 1.0
+    samples: int = 3
+    penalized: int = 64
+    averaging: float = 0.001
+    bfloat16: bool = True
+    seed: int = 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which products are taken."""
+        return torch.bfloat16 if self.bfloat16 else torch.float32
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What one step draws: standard normal but for ``uniform``, which holds actions.
+
+    ``following`` and ``acting`` have the shape of the batch's actions; the others give ``samples``
+    proposals for each of the first ``penalized`` rows.
+    """
+
+    following: Tensor
+    acting: Tensor
+    here: Tensor
+    there: Tensor
+    uniform: Tensor
+
+    @classmethod
+    def draw(
+        cls, datasets: int, actions: int, settings: Settings, generator: torch.Generator
+    ) -> Noise:
+        """Fresh noise."""
+        plain = (datasets, settings.batch, actions)
+        proposals = (datasets, settings.samples, settings.penalized, actions)
+        normal = [
+            torch.randn(shape, generator=generator)
+            for shape in (plain, plain, proposals, proposals)
+        ]
+        return cls(*normal, 2 * torch.rand(proposals, generator=generator) - 1)
+
+
+# -------------------------------------------------------------------------------------- networks
+
+
+def critic_parameters(datasets: int, inputs: int, seed: int) -> Params:
+    """Two critics a dataset, one after the other in the stack."""
+    sizes = [inputs, CRITIC_WIDTH, CRITIC_WIDTH, 1]
+    generator = seeded(seed, 1)
+    stack = CRITICS * datasets
+    params: Params = {}
+    for index, (columns, rows) in enumerate(pairwise(sizes)):
+        drawn = torch.randn(stack, max(rows, columns), min(rows, columns), generator=generator)
+        params[f"w{index}"] = orthogonal(drawn, rows, columns)
+        params[f"b{index}"] = torch.zeros(stack, rows)
+    return params
+
+
+def values(params: Params, states: Tensor, actions: Tensor, dtype: torch.dtype) -> Tensor:
+    """Critics' estimates, (datasets, critics, rows)."""
+    inputs = torch.cat([states, actions], dim=-1).to(dtype)
+    x = inputs.repeat_interleave(CRITICS, dim=0)
+    cast = {name: tensor.to(dtype) for name, tensor in params.items()}
+    for index in range(2):
+        x = torch.relu(linear(cast, index, x))
+    estimates = linear(cast, 2, x).float().squeeze(-1)
+    return estimates.unflatten(0, (-1, CRITICS))
+
+
+def policy(params: Params, states: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and log standard deviation before the tanh, (datasets, rows, action)."""
+    cast = {name: tensor.to(dtype) for name, tensor in params.items()}
+    mean, log_std = MLP4.apply(cast, states.to(dtype))
+    return mean.float(), log_std.float()
+
+
+def sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Actions and their log-densities, from standard normal noise."""
+    raw = mean + log_std.exp() * noise
+    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+    squash = 2 * (math.log(2) - raw - softplus(-2 * raw))
+    return torch.tanh(raw), (gaussian - squash).sum(-1)
+
+
+# ---------------------------------------------------------------------------------------- losses
+
+
+def warmup_loss(
+    actor: Params, critics: Params, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Regression of the actor on the actions, of the critics on the returns."""
+    mean, _ = policy(actor, batch.states, dtype)
+    cloning = (torch.tanh(mean) - batch.actions).square().mean((1, 2))
+    estimates = values(critics, batch.states, batch.actions, dtype)
+    regression = 0.5 * (estimates - batch.returns.unsqueeze(1)).square().mean((1, 2))
+    total = cloning.sum() + CRITICS * regression.sum()
+    return total, {"cloning": cloning.detach(), "td": regression.detach()}
+
+
+def cal_ql_loss(
+    actor: Params,
+    critics: Params,
+    targets: Params,
+    log_temperature: Tensor,
+    batch: Batch,
+    noise: Noise,
+    settings: Settings,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The losses of critics, actor and temperature in one sum: their gradients do not mix."""
+    dtype, count = settings.dtype, settings.penalized
+    mean, log_std = policy(actor, batch.states, dtype)
+    with torch.no_grad():
+        next_mean, next_log_std = policy(actor, batch.next_states, dtype)
+        next_actions, _ = sample(next_mean, next_log_std, noise.following)
+        future = values(targets, batch.next_states, next_actions, dtype).amin(1)
+        goal = batch.rewards + settings.discount * batch.continues * future
+        here = sample(mean[:, None, :count], log_std[:, None, :count], noise.here)
+        there = sample(next_mean[:, None, :count], next_log_std[:, None, :count], noise.there)
+
+    taken = values(critics, batch.states, batch.actions, dtype)
+    td = 0.5 * (taken - goal.unsqueeze(1)).square().mean(-1).sum(-1)
+
+    proposals = torch.cat([noise.uniform, here[0], there[0]], dim=1)
+    repeated = batch.states[:, None, :count].expand(-1, proposals.shape[1], -1, -1)
+    estimates = values(critics, repeated.flatten(1, 2), proposals.flatten(1, 2), dtype)
+    uniform, of_policy = estimates.reshape(*estimates.shape[:2], -1, count).split(
+        [settings.samples, 2 * settings.samples], dim=2
+    )
+    volume = proposals.shape[-1] * math.log(2.0)
+    floor = batch.returns[:, None, None, :count]
+    densities = torch.cat([here[1], there[1]], dim=1).unsqueeze(1)
+    weighted = torch.cat([uniform + volume, torch.maximum(of_policy, floor) - densities], dim=2)
+    gap = (torch.logsumexp(weighted, dim=2) - taken[..., :count]).mean(-1).sum(-1)
+
+    action, density = sample(mean, log_std, noise.acting)
+    frozen = {name: tensor.detach() for name, tensor in critics.items()}
+    quality = values(frozen, batch.states, action, dtype).amin(1)
+    temperature = log_temperature.exp()
+    improvement = (temperature.detach().unsqueeze(1) * density - quality).mean(-1)
+    target_entropy = -float(action.shape[-1])
+    tuning = -log_temperature * (density.detach().mean(-1) + target_entropy)
+
+    total = (td + settings.conservatism * gap + improvement + tuning).sum()
+    report = {"td": td, "gap": gap, "q": quality.mean(-1), "temperature": temperature}
+    return total, {name: tensor.detach() for name, tensor in report.items()}
+
+
+# ------------------------------------------------------------------------------------- training
+
+
+class Learner:
+    """Stacked parameters, their optimizers, and one generator: all that a resumed run needs."""
+
+    def __init__(self, datasets: Sequence[Dataset], settings: Settings) -> None:
+        self.settings, self.datasets = settings, datasets
+        self.replay = Replay(datasets, settings.discount)
+        observation, action = self.replay.widths
+        generators = [seeded(settings.seed, 0, index) for index in range(len(datasets))]
+        self.actor = MLP4.init(generators, observation, action)
+        self.critics = critic_parameters(len(datasets), observation + action, settings.seed)
+        self.targets = {name: tensor.clone() for name, tensor in self.critics.items()}
+        self.average = {name: tensor.clone() for name, tensor in self.actor.items()}
+        self.log_temperature = torch.full((len(datasets),), math.log(0.1))
+        self.generator = seeded(settings.seed, 2)
+        self.step, self.seconds = 0, 0.0
+        for tensor in (*self.actor.values(), *self.critics.values(), self.log_temperature):
+            tensor.requires_grad_(True)
+        groups = [
+            {"params": list(self.actor.values()), "lr": settings.actor_lr},
+            {"params": list(self.critics.values()), "lr": settings.critic_lr},
+            {"params": [self.log_temperature], "lr": settings.temperature_lr},
+        ]
+        self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
+        self.optimizer = torch.optim.Adam(groups, fused=True)
+
+    def advance(self) -> dict[str, Tensor]:
+        """One gradient step."""
+        settings, (_, action) = self.settings, self.replay.widths
+        batch = self.replay.draw(settings.batch, self.generator)
+        if self.step < settings.warmup:
+            total, report = warmup_loss(self.actor, self.critics, batch, settings.dtype)
+        else:
+            noise = Noise.draw(len(self.datasets), action, settings, self.generator)
+            total, report = cal_ql_loss(
+                self.actor,
+                self.critics,
+                self.targets,
+                self.log_temperature,
+                batch,
+                noise,
+                settings,
+            )
+        self.optimizer.zero_grad()
+        total.backward()
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * decay(self.step / settings.steps)
+        self.optimizer.step()
+        self.step += 1
+        follow(self.average, self.actor, max(settings.averaging, 1 / self.step))
+        follow(self.targets, self.critics, settings.target_rate)
+        return report
+
+    def teacher(self, index: int, card: dict[str, Any]) -> Teacher:
+        """The averaged actor and the critics of one dataset, in the units of its rewards."""
+        dataset, scale = self.datasets[index], self.replay.scales[index]
+        critics = []
+        for row in range(CRITICS * index, CRITICS * (index + 1)):
+            *hidden, (weight, bias) = layers(self.critics, row)
+            critics.append((*hidden, (weight * scale, bias * scale)))
+        actor = layers(self.average, index)
+        return Teacher(dataset.id, actor, tuple(critics), dataset.standardizer, card=card)
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the interrupted one."""
+        checksums = [dataset.checksum for dataset in self.datasets]
+        return {"data": checksums, **asdict(self.settings)}
+
+    def save(self, path: Path) -> None:
+        """Leave everything that changes while training."""
+        state = {
+            "identity": self.identity(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "generator": self.generator.get_state(),
+            "optimizer": self.optimizer.state_dict(),
+            "log_temperature": self.log_temperature.detach(),
+            **{name: getattr(self, name) for name in STACKS},
+        }
+        checkpoint.save(state, path)
+
+    @torch.no_grad()
+    def resume(self, path: Path) -> None:
+        """Go on from a saved state, if there is one."""
+        state = checkpoint.load(path, self.identity())
+        if state is None:
+            return
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.generator.set_state(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.log_temperature.copy_(state["log_temperature"])
+        for name in STACKS:
+            for key, tensor in getattr(self, name).items():
+                tensor.copy_(state[name][key])
+
+
+def decay(progress: float) -> float:
+    """Learning-rate factor: constant for half of the run, then a cosine to a tenth."""
+    return 1.0 if progress < 0.5 else 0.1 + 0.45 * (1 + math.cos(math.pi * (2 * progress - 1)))
+
+
+@torch.no_grad()
+def follow(slow: Params, fast: Params, rate: float) -> None:
+    """Move one set of parameters towards another."""
+    for name, tensor in slow.items():
+        tensor.lerp_(fast[name], rate)
+
+
+def layers(params: Params, row: int) -> Layers:
+    """One network of a stack, as a teacher holds it."""
+    return tuple(
+        (params[f"w{i}"][row].detach().clone(), params[f"b{i}"][row].detach().clone())
+        for i in range(len(params) // 2)
+    )
+
+
+def train(
+    datasets: Sequence[Dataset],
+    settings: Settings,
+    folder: Path,
+    *,
+    evaluate_every: int = 2_000,
+    progress: bool = True,
+) -> Learner:
+    """Train to the end, logging as it goes and continuing from ``folder`` where it can."""
+    from tqdm import tqdm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    learner, saved = Learner(datasets, settings), folder / "resume.pt"
+    learner.resume(saved)
+    started = time.perf_counter() - learner.seconds
+    total, desc = settings.steps, f"cal-ql {datasets[0].task.name}"
+    with tqdm(total=total, initial=learner.step, desc=desc, disable=not progress) as bar:
+        while learner.step < settings.steps:
+            report = learner.advance()
+            bar.update()
+            if learner.step % evaluate_every and learner.step < settings.steps:
+                continue
+            learner.seconds = time.perf_counter() - started
+            scores = [round(float(np.mean(each)), 1) for each in scored(learner, 10)]
+            entry = {
+                "step": learner.step,
+                "seconds": round(learner.seconds, 1),
+                "normalized_return": scores,
+                **{name: [round(v, 3) for v in tensor.tolist()] for name, tensor in report.items()},
+            }
+            with (folder / "progress.jsonl").open("a") as log:
+                log.write(json.dumps(entry) + "\n")
+            bar.set_postfix(scores=scores)
+            learner.save(saved)
+    return learner
+
+
+def scored(learner: Learner, episodes: int) -> list[Array]:
+    """Normalized returns of every dataset's policy, deterministic."""
+    task = learner.datasets[0].task
+    policies = [learner.teacher(index, {}).act for index in range(len(learner.datasets))]
+    returns = deterministic_returns(policies, task, episodes)
+    return [normalized_return(task, each) for each in returns]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--dataset", nargs="+", required=True)
+    parser.add_argument("--published", action="store_true", help="score the teachers there are")
+    parser.add_argument("--collections", type=Path, default=Path("build/collect/full"))
+    parser.add_argument("--work", type=Path, default=Path("build/cal-ql"), help="for resuming")
+    parser.add_argument("--teachers", type=Path, default=FILES, help="folder for the teachers")
+    parser.add_argument("--steps", type=int, default=Settings.steps)
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the suite's results")
+    options = parser.parse_args(arguments)
+    if not options.published:
+        names = sorted(short_name(dataset_id) for dataset_id in options.dataset)
+        for task, group in groupby(names, key=lambda name: name.partition("-")[0]):
+            full = [load_collection(options.collections / f"{name}.npz") for name in group]
+            learner = train(full, Settings(steps=options.steps), options.work / task)
+            publish(learner, options.teachers)
+    for dataset_id in options.dataset:
+        print(line(teacher_row(dataset_id, options.out)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What the baselines share: evaluation of their policies, and the record of a row's cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from obdbench.bench.provenance import environment
+from obdbench.bench.record import Point, Result, Source, Timing
+from obdbench.bench.spec import TrialSpec
+from obdbench.bench.store import Store
+from obdbench.data.dataset import Array, Dataset
+from obdbench.distill.settings import DistillSettings
+from obdbench.envs.rollout import run_episodes
+from obdbench.envs.scores import Task, normalized_return
+from obdbench.errors import InvalidSettingError
+from obdbench.teachers.teacher import Teacher
+
+EPISODES = 100
+OUT = Path("leaderboards/results/embedded")
+
+
+def deterministic_returns(
+    policies: Sequence[Callable[[Array], Array]], task: Task, episodes: int
+) -> list[list[float]]:
+    """Returns of every policy on the same starting states, all in one rollout."""
+    seeds = list(range(episodes)) * len(policies)
+
+    def act(observations: Array, slots: Array) -> Array:
+        actions = np.empty((len(slots), task.action_size), np.float32)
+        for index, policy in enumerate(policies):
+            mine = slots // episodes == index
+            if mine.any():
+                actions[mine] = policy(observations[mine])
+        return actions
+
+    returns = run_episodes(act, task, seeds).returns
+    return [[float(value) for value in row] for row in returns.reshape(len(policies), episodes)]
+
+
+def write_row(
+    dataset: Dataset,
+    objective: str,
+    returns: Mapping[int, list[list[float]]],
+    out: Path,
+    *,
+    params: Mapping[str, Any] | None = None,
+    steps: int = 0,
+    seconds: float = 0.0,
+    teacher: Teacher | None = None,
+) -> Result:
+    """Leave the record of one baseline on one dataset; ``returns`` holds a seed's episodes."""
+    spec = TrialSpec(
+        dataset=dataset.id,
+        objective=objective,
+        objective_params=dict(params or {}),
+        settings=DistillSettings(steps=steps, evaluate_at=(1.0,)),
+        seeds=tuple(sorted(returns)),
+    )
+    points = [
+        Point(
+            seed=seed,
+            step=steps,
+            arm="default",
+            returns=rows,
+            normalized_return=float(normalized_return(dataset.task, np.concatenate(rows)).mean()),
+        )
+        for seed, rows in sorted(returns.items())
+    ]
+    result = Result(
+        key=spec.key,
+        suite=out.name,
+        spec=spec,
+        status="ok",
+        points=points,
+        timing=Timing(
+            started=datetime.now(UTC).isoformat(timespec="seconds"), distill=round(seconds, 1)
+        ),
+        environment=environment(dataset.task.env_id, "cpu", torch.get_num_threads()),
+        dataset=Source(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
+        teacher=None if teacher is None else Source(id=teacher.id, checksum=teacher.checksum),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    Store(out.parent, out.name).save(result)
+    return result
+
+
+def line(result: Result) -> str:
+    """One cell, as the commands print it."""
+    scores = [point.normalized_return for point in result.points]
+    spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
+    return f"{result.spec.dataset}  {result.spec.objective}  {np.mean(scores):.1f}{spread}"
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0-4`` or ``0,3,7``."""
+    try:
+        parts = [part.split("-") for part in text.split(",")]
+        seeds = [seed for part in parts for seed in range(int(part[0]), int(part[-1]) + 1)]
+    except ValueError as error:
+        raise InvalidSettingError(f"{text!r} names no seeds.", "Write 0-4 or 0,3,7.") from error
+    if not seeds:
+        raise InvalidSettingError(f"{text!r} names no seeds.", "Write 0-4 or 0,3,7.")
+    return sorted(set(seeds))
