@@ -41,6 +41,11 @@ class Rules:
     angle: tuple[float, float] = (-np.inf, np.inf)
     state: tuple[float, float] = (-np.inf, np.inf)
 
+    @property
+    def endless(self) -> bool:
+        """Whether nothing but the time limit ends an episode."""
+        return all(np.isinf((*self.height, *self.angle, *self.state)))
+
 
 RULES = {
     "Hopper-v4": Rules(1e-3, 1.0, 10.0, (0.7, np.inf), (-0.2, 0.2), (-100.0, 100.0)),

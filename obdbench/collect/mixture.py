@@ -1,0 +1,130 @@
+r"""Which noisy rollouts, taken together, look like a dataset of which only moments are known.
+
+Every rollout follows a teacher under its own disturbance, drawn once an episode. Of many such
+episodes a subset is chosen by bounded least squares: with :math:`z` the observations in units of
+the wanted moments, :math:`\ell_i` the length of episode :math:`i` and weights :math:`w` of
+episodes,
+
+.. math::
+
+    \min_{0 \le w \le 1} \Big\| \tfrac1n \sum_i w_i \sum_{t \in i} (z_t, z_t^2) - (0, 1) \Big\|^2
+    + \rho\,\big(\tfrac1n \textstyle\sum_i w_i \ell_i - 1\big)^2
+    + \lambda \sum_i \frac{\ell_i}{\sum_j \ell_j} (w_i - \bar w)^2
+
+so that mean and spread of each coordinate come out right, ``n`` transitions are taken, and no
+episode counts more than it must. Accelerated projected gradient solves it (Beck and Teboulle,
+2009, FISTA).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from obdbench.data.dataset import Array, Standardizer
+from obdbench.teachers.teacher import Teacher
+
+SIZE_WEIGHT = 100.0
+RIDGE = 1e-3
+ITERATIONS = 3000
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What is done to a teacher's actions, one row a slot.
+
+    ``random`` is the share of steps at which a uniformly random action replaces the teacher's, and
+    ``hold`` the mean number of steps for which it is repeated; ``temperature`` scales the teacher's
+    spread, ``gain`` its mean before the tanh, and ``offset`` is added to every action.
+    """
+
+    random: Array
+    hold: Array
+    temperature: Array
+    gain: Array
+    offset: Array
+
+    @classmethod
+    def draw(cls, slots: int, action_size: int, rng: np.random.Generator) -> Disturbance:
+        """Mostly mild disturbances, some strong."""
+
+        def mostly(share: float, usual: float, otherwise: Array) -> Array:
+            return np.where(rng.random(slots) < share, usual, otherwise)
+
+        bounds = rng.choice([0.0, 0.1, 0.3, 0.6, 1.0], p=[0.4, 0.15, 0.15, 0.1, 0.2], size=slots)
+        offset_scale = mostly(0.6, 0.0, rng.uniform(0, 0.6, slots))
+        return cls(
+            random=np.minimum(bounds * rng.random(slots), 0.99),
+            hold=mostly(0.7, 1.0, rng.uniform(1, 20, slots)),
+            temperature=mostly(0.5, 1.0, rng.choice([1.0, 3.0], slots) * rng.random(slots)),
+            gain=mostly(0.6, 1.0, rng.uniform(0, 1.5, slots)),
+            offset=offset_scale[:, None] * rng.standard_normal((slots, action_size)),
+        )
+
+
+class DisturbedTeacher:
+    """Acts for all slots of a rollout; an ``act`` for :func:`obdbench.envs.rollout.run_episodes`.
+
+    Random actions come in stretches: a two-state chain leaves the random state with probability
+    ``1 / hold`` and enters it so that it is in it for the share ``random`` of the steps.
+    """
+
+    def __init__(self, teacher: Teacher, noise: Disturbance, rng: np.random.Generator) -> None:
+        self.teacher, self.noise, self.rng = teacher, noise, rng
+        self.is_random = np.zeros(len(noise.random), dtype=bool)
+        self.held = np.zeros(noise.offset.shape)
+
+    def __call__(self, observations: Array, slots: Array) -> Array:
+        """The disturbed actions of the slots still running."""
+        noise, shape = self.noise, (len(slots), self.teacher.action_size)
+        mean, std = (x.detach().numpy() for x in self.teacher.distribution(observations))
+        spread = noise.temperature[slots, None] * std * self.rng.standard_normal(shape)
+        actions = np.tanh(noise.gain[slots, None] * mean + spread) + noise.offset[slots]
+
+        leave = 1 / noise.hold[slots]
+        enter = noise.random[slots] / (1 - noise.random[slots]) * leave
+        was_random, coin = self.is_random[slots], self.rng.random(len(slots))
+        now_random = np.where(was_random, coin >= leave, coin < enter)
+        renew = now_random & (~was_random | (noise.hold[slots] == 1))
+        fresh = self.rng.uniform(-1, 1, shape)
+        self.held[slots] = np.where(renew[:, None], fresh, self.held[slots])
+        self.is_random[slots] = now_random
+        actions = np.where(now_random[:, None], self.held[slots], actions)
+        return np.asarray(np.clip(actions, -1, 1), dtype=np.float32)
+
+
+def moment_sums(episodes: Sequence[Array], wanted: Standardizer) -> Array:
+    """Per episode, the sums over time of ``z`` and ``z**2`` in units of the wanted moments."""
+    rows = []
+    for observations in episodes:
+        z = (observations.astype(np.float64) - wanted.mean) / wanted.std
+        rows.append(np.concatenate([z.sum(axis=0), np.square(z).sum(axis=0)]))
+    return np.stack(rows)
+
+
+def fit(sums: Array, lengths: Array, size: int) -> Array:
+    """Weights of the episodes, between 0 and 1."""
+    lengths = np.asarray(lengths, dtype=np.float64)
+    half = sums.shape[1] // 2
+    rows = np.concatenate([sums.T, np.sqrt(SIZE_WEIGHT) * lengths[None]]) / size
+    goal = np.concatenate([np.zeros(half), np.ones(half), [np.sqrt(SIZE_WEIGHT)]])
+    prior = np.full(len(lengths), min(1.0, size / lengths.sum()))
+    ridge = RIDGE * lengths / lengths.sum()
+    bound = np.linalg.eigvalsh(rows @ rows.T)[-1] + ridge.max()
+    weights, point, momentum = prior, prior, 1.0
+    for _ in range(ITERATIONS):
+        slope = rows.T @ (rows @ point - goal) + ridge * (point - prior)
+        moved = np.clip(point - slope / bound, 0.0, 1.0)
+        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        point = moved + (momentum - 1) / following * (moved - weights)
+        weights, momentum = moved, following
+    return np.asarray(weights)
+
+
+def take(weights: Array, lengths: Array, size: int) -> Array:
+    """The episodes of largest weight that reach ``size`` transitions, or all of them."""
+    order = np.argsort(-weights, kind="stable")
+    enough = int(np.searchsorted(np.cumsum(lengths[order]), size)) + 1
+    return np.asarray(order[:enough])

@@ -1,0 +1,186 @@
+"""Stand-ins for D4RL's datasets, for when its server is out of reach.
+
+``recon/<name>-v2`` is simulated anew from the published teachers of the same task: a pool of
+episodes under many disturbances, of which those are taken that together have the published moments
+of the genuine observations (:mod:`obdbench.collect.mixture`). Transitions are real steps of the
+simulator with the actions that caused them. What was reached stands in the card. It remains a
+stand-in, and tables say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from obdbench.collect.mixture import Disturbance, DisturbedTeacher, fit, moment_sums, take
+from obdbench.data.arrays import read_arrays, required
+from obdbench.data.dataset import Array, Dataset, Standardizer
+from obdbench.data.references import moments_of
+from obdbench.envs.physics import RULES
+from obdbench.envs.rollout import Episodes, run_episodes
+from obdbench.envs.scores import Task, normalized_return, task_named
+from obdbench.errors import unknown_name
+from obdbench.fetch import atomic, cache_root, locked
+from obdbench.registry import D4RL_NAMES
+
+RECIPE = 1
+SIZE = 100_000
+POOL = 400_000
+BATCH = 120
+EXCURSION = 5.0
+LEVELS = ("medium-replay", "medium", "medium-expert")
+FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
+
+
+def load(dataset_id: str) -> Dataset:
+    """The stand-in of a D4RL dataset, built now if the cache does not hold it."""
+    name = _name(dataset_id)
+    path = cache_path(name)
+    with locked(path):
+        if not path.exists():
+            write(build(name), path)
+    return _read(path, name)
+
+
+def cache_path(name: str) -> Path:
+    """Where the stand-in of a name is kept; the recipe's version is part of the key."""
+    return cache_root() / "recon" / f"{name}-{SIZE}-r{RECIPE}.npz"
+
+
+def _name(dataset_id: str) -> str:
+    name = dataset_id.removeprefix("recon/")
+    known = [f"{known}-v2" for known in D4RL_NAMES]
+    if name not in known:
+        raise unknown_name("stand-in", dataset_id, [f"recon/{one}" for one in known])
+    return name
+
+
+def build(name: str, *, size: int = SIZE, pool: int = POOL) -> Dataset:
+    """Simulate and select; the same on every call on the same machine and versions."""
+    task, wanted = task_named(name), moments_of(name)
+    with _one_torch_thread():
+        episodes = _simulate(name, task, wanted, pool)
+    lengths = np.array([len(episode["rewards"]) for episode in episodes])
+    weights = fit(moment_sums([e["observations"] for e in episodes], wanted), lengths, size)
+    chosen = take(weights, lengths, size)
+    np.random.default_rng(RECIPE).shuffle(chosen)
+    arrays = {
+        field: np.concatenate([episodes[i][field] for i in chosen])[:size] for field in FIELDS
+    }
+    arrays["timeouts"][-1] = not arrays["terminals"][-1]
+    return _dataset(name, arrays, _card(name, task, wanted, arrays, pool))
+
+
+def _simulate(name: str, task: Task, wanted: Standardizer, pool: int) -> list[dict[str, Array]]:
+    """Episodes of at least ``pool`` transitions, half of them from the dataset's own teacher."""
+    from obdbench.teachers.checkpoint import load_published
+
+    own = name.removeprefix(f"{task.name}-").removesuffix("-v2")
+    teachers = [load_published(f"{task.name}-{level}-v2") for level in (own, *LEVELS)]
+    seed = np.random.SeedSequence([RECIPE, *name.encode()])
+    episodes: list[dict[str, Array]] = []
+    total = 0
+    while total < pool:
+        for teacher in teachers:
+            rng = np.random.default_rng(seed.spawn(1)[0])
+            noise = Disturbance.draw(BATCH // len(teachers), task.action_size, rng)
+            act = DisturbedTeacher(teacher, noise, rng)
+            seeds = rng.integers(2**31, size=len(noise.random)).tolist()
+            new = list(
+                _pieces(run_episodes(act, task, seeds, record=True, threads=1), task, wanted)
+            )
+            total += sum(len(episode["rewards"]) for episode in new)
+            episodes += new
+    return episodes
+
+
+def _pieces(run: Episodes, task: Task, wanted: Standardizer) -> Iterator[dict[str, Array]]:
+    """Recorded episodes; of a task that ends none itself, in two parts where they get lost.
+
+    A cheetah that has turned over runs on upside down until the time is up. What it does before a
+    joint leaves the genuine range and what it does after are offered apart.
+    """
+    joints = slice(0, len(wanted.mean) // 2)
+    for i, observations in enumerate(run.observations):
+        z = (observations[:, joints] - wanted.mean[joints]) / wanted.std[joints]
+        lost = np.flatnonzero((np.abs(z) > EXCURSION).any(axis=1))
+        cuts = lost[:1] if RULES[task.env_id].endless else lost[:0]
+        recorded = {field: getattr(run, field)[i] for field in FIELDS if field != "timeouts"}
+        for rows in np.split(np.arange(len(observations)), cuts):
+            if len(rows):
+                piece = {field: array[rows] for field, array in recorded.items()}
+                piece["timeouts"] = np.zeros(len(rows), dtype=bool)
+                piece["timeouts"][-1] = not piece["terminals"][-1]
+                yield piece
+
+
+def _card(
+    name: str, task: Task, wanted: Standardizer, arrays: dict[str, Array], pool: int
+) -> dict[str, Any]:
+    reached = agreement(arrays["observations"], wanted)
+    ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
+    totals = np.cumsum(arrays["rewards"], dtype=np.float64)[ends]
+    returns = normalized_return(task, np.diff(np.concatenate([[0.0], totals])))
+    return {
+        "stand_in_for": f"d4rl/{name}",
+        "recipe": f"obdbench reconstruct {RECIPE}, pool of {pool} transitions",
+        "moments_from": "published statistics of the genuine observations",
+        **reached,
+        "episodes": len(ends),
+        "falls": int(arrays["terminals"].sum()),
+        "normalized_return_mean": round(float(returns.mean()), 2),
+        "environment": task.env_id,
+        "versions": {package: version(package) for package in ("gymnasium", "mujoco", "torch")},
+    }
+
+
+def agreement(observations: Array, wanted: Standardizer) -> dict[str, Any]:
+    """How near the moments are: errors of the mean in genuine spreads, and ratios of spreads."""
+    found = Standardizer.fit(observations)
+    error = np.abs(found.mean - wanted.mean) / wanted.std
+    ratio = found.std / wanted.std
+    return {
+        "mean_error": round(float(error.mean()), 4),
+        "mean_error_largest": round(float(error.max()), 4),
+        "spread_ratio_median": round(float(np.median(ratio)), 4),
+        "spread_ratio_smallest": round(float(ratio.min()), 4),
+        "spread_ratio_largest": round(float(ratio.max()), 4),
+    }
+
+
+def write(dataset: Dataset, path: Path) -> None:
+    """Store as NPZ in one step; the card goes along as the bytes of its JSON."""
+    arrays = {field: getattr(dataset, field) for field in FIELDS}
+    card = np.frombuffer(json.dumps(dict(dataset.card)).encode(), dtype=np.uint8)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, card=card, **arrays)
+
+
+def _read(path: Path, name: str) -> Dataset:
+    columns = read_arrays(path, (*FIELDS, "card"))
+    required(path, columns, ("card", *FIELDS), same_length=FIELDS)
+    card = json.loads(columns.pop("card").tobytes())
+    return _dataset(name, columns, card)
+
+
+def _dataset(name: str, arrays: dict[str, Array], card: dict[str, Any]) -> Dataset:
+    return Dataset(id=f"recon/{name}", task=task_named(name), card=card, **arrays)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Small matrix products are split differently by different thread counts; fix it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,165 @@
+"""Arrays out of HDF5 and NPZ files of strangers.
+
+Nothing is unpickled, no other file is followed to, and what a header claims is bounded before a
+byte of it is allocated: a small file cannot ask for more memory than :data:`MAX_BYTES`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from obdbench.data.dataset import Array
+from obdbench.errors import InvalidDataError, ObdError
+
+MAX_BYTES = 1536 * 1024 * 1024
+MAX_CHUNK = 128 * 1024 * 1024
+NUMERIC = "fiub"
+KNOWN_FILTERS = {1, 2, 3, 32000}  # gzip, shuffle, fletcher32, lzf
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, Array]:
+    """Those of the named arrays that an ``.hdf5``, ``.h5`` or ``.npz`` file holds."""
+    readers: dict[str, Callable[[Path, list[str]], dict[str, Array]]] = {
+        ".hdf5": _read_hdf5,
+        ".h5": _read_hdf5,
+        ".npz": _read_npz,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidDataError(
+            f"{path.name} is of no known kind.", f"Known endings: {', '.join(readers)}."
+        )
+    if not path.is_file():
+        raise InvalidDataError(f"There is no file {path}.", "Check the path.")
+    try:
+        return reader(path, list(names))
+    except ObdError:
+        raise
+    except Exception as error:  # hostile bytes may raise nearly anything
+        first = str(error).strip().partition("\n")[0][:200]
+        raise InvalidDataError(
+            f"{path.name} cannot be read: {type(error).__name__}: {first}.",
+            "The file is truncated or damaged; fetch it again.",
+        ) from error
+
+
+def check_claims(path: Path, name: str, shape: tuple[int, ...], dtype: Any, room: int) -> int:
+    """Refuse what is no table of numbers, or more than ``room`` bytes; return its size."""
+    kind = getattr(dtype, "kind", "O")
+    if kind not in NUMERIC or not 1 <= len(shape) <= 2:
+        raise InvalidDataError(
+            f"{path.name} holds {name} of type {dtype} and shape {shape}.",
+            "It needs plain numbers in one or two dimensions.",
+        )
+    size = int(np.prod([int(n) for n in shape], dtype=object)) * int(dtype.itemsize)
+    if size > room:
+        raise InvalidDataError(
+            f"{path.name} claims {size:,} bytes of {name}, more than is allowed.",
+            f"All arrays together may take {MAX_BYTES:,} bytes.",
+        )
+    return size
+
+
+def _read_hdf5(path: Path, names: list[str]) -> dict[str, Array]:
+    import h5py
+
+    found: dict[str, Array] = {}
+    room = MAX_BYTES
+    with h5py.File(path, "r", locking=False) as file:
+        for name in names:
+            link = file.get(name, getlink=True)
+            if link is None:
+                continue
+            if not isinstance(link, h5py.HardLink):
+                raise InvalidDataError(
+                    f"{path.name} refers to elsewhere for {name}.", "Store the data in the file."
+                )
+            stored = file[name]
+            if not isinstance(stored, h5py.Dataset):
+                raise InvalidDataError(
+                    f"{path.name} holds a group where {name} should be.", "Use D4RL's layout."
+                )
+            room -= check_claims(path, name, stored.shape, stored.dtype, room)
+            _check_storage(path, name, stored)
+            found[name] = stored[()]
+    return found
+
+
+def _check_storage(path: Path, name: str, stored: Any) -> None:
+    """Refuse storage outside the file, giant chunks, and filters that would be loaded."""
+    plist = stored.id.get_create_plist()
+    filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
+    chunk = int(np.prod(stored.chunks or (0,), dtype=object)) * stored.dtype.itemsize
+    problem = None
+    if stored.is_virtual or stored.external:
+        problem = "lies in other files"
+    elif chunk > MAX_CHUNK:
+        problem = f"has chunks of {chunk:,} bytes"
+    elif not filters <= KNOWN_FILTERS:
+        problem = f"uses the filters {sorted(filters - KNOWN_FILTERS)}"
+    if problem is not None:
+        raise InvalidDataError(
+            f"{path.name} is refused: {name} {problem}.",
+            "Rewrite it with plain or gzip-compressed datasets.",
+        )
+
+
+def _read_npz(path: Path, names: list[str]) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    room = MAX_BYTES
+    with zipfile.ZipFile(path) as archive:
+        members = {entry.filename: entry for entry in archive.infolist()}
+        for name in names:
+            entry = members.get(f"{name}.npy")
+            if entry is None:
+                continue
+            if entry.file_size > room:
+                raise InvalidDataError(
+                    f"{path.name} unpacks to more than is allowed.",
+                    f"All arrays together may take {MAX_BYTES:,} bytes.",
+                )
+            with archive.open(entry) as member:
+                found[name] = _read_npy(path, name, member, entry.file_size)
+            room -= found[name].nbytes
+    return found
+
+
+def _read_npy(path: Path, name: str, member: IO[bytes], file_size: int) -> Array:
+    """One array, whose header must agree with the size of its entry."""
+    form = np.lib.format
+    major = form.read_magic(member)
+    reader = form.read_array_header_1_0 if major == (1, 0) else form.read_array_header_2_0
+    shape, fortran, dtype = reader(member)
+    start = member.tell()
+    size = check_claims(path, name, shape, dtype, MAX_BYTES)
+    if start + size != file_size:
+        raise InvalidDataError(
+            f"{path.name} claims {size:,} bytes of {name} but holds {file_size - start:,}.",
+            "The file is damaged; fetch it again.",
+        )
+    raw = member.read(size)
+    flat = np.frombuffer(raw, dtype=dtype)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def required(
+    path: Path,
+    columns: Mapping[str, Array],
+    names: Iterable[str],
+    same_length: Iterable[str] | None = None,
+) -> None:
+    """Insist on arrays that must be there, and on one length for all or some of them."""
+    for name in names:
+        if name not in columns:
+            raise InvalidDataError(f"{path.name} holds no {name}.", "Use D4RL's layout.")
+    compared = columns if same_length is None else same_length
+    lengths = {name: len(columns[name]) for name in compared}
+    if len(set(lengths.values())) > 1:
+        raise InvalidDataError(
+            f"{path.name} holds columns of different lengths: {lengths}.", "Fetch it again."
+        )
