@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from obdbench.bench.events import FINAL, Event
 from obdbench.bench.job import TIMEOUT_EXIT, Job, Setup, Tally
-from obdbench.bench.store import StorageError
 from obdbench.bench.trial import unfinished
+from obdbench.errors import ObdError
 
 TICK = 0.25
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -175,7 +175,7 @@ class _Run:
 
     def tell(self, worker: Worker, event: Event) -> None:
         if event.kind == "fatal":
-            raise StorageError(event.message)
+            raise ObdError(event.message)
         if event.kind in FINAL:
             worker.announced.add(event.key)
         self.audience.handle(event)

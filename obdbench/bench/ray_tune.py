@@ -24,6 +24,7 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -37,6 +38,7 @@ os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.it
 try:
     import ray
     from ray import tune
+    from ray.tune.progress_reporter import TrialProgressCallback
 except ImportError as error:
     from obdbench.errors import MissingExtraError
 
@@ -180,11 +182,21 @@ def resources(setup: Setup, workers: int) -> dict[str, float]:
     return share
 
 
-class News(tune.Callback):
-    """Tells the display when Tune starts a trial again or gives it up, and ends Tune's loop."""
+class News(TrialProgressCallback):  # type: ignore[misc]
+    """Takes the place of Tune's own display: tells ours what only Tune knows.
+
+    That is when it starts a trial again or gives it up; everything else comes from the worker. It
+    also ends Tune's loop where the driver asks for it.
+    """
 
     def __init__(self, mailbox: Any) -> None:
+        super().__init__()
         self.mailbox = mailbox
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
+    ) -> None:
+        """Nothing that the worker did not say itself."""
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its process or node died; Tune starts it again."""
@@ -263,7 +275,7 @@ class Desk:
 
     def tell(self, event: Event) -> None:
         if event.kind == "fatal":
-            raise StorageError(event.message)
+            raise ObdError(event.message)
         if event.key.startswith("job:"):
             job = event.key.removeprefix("job:")
             if event.kind == "note":

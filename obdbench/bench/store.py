@@ -23,20 +23,17 @@ from obdbench.bench.record import Manifest, Result, read_json, write_json, write
 from obdbench.bench.spec import TrialSpec
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 
-STORAGE_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EIO,
-}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 class StorageError(ObdError):
     """The results folder cannot be written: no trial can go on."""
+
+    def __init__(self, path: Path | str, error: OSError) -> None:
+        super().__init__(
+            f"Cannot write {path}: {error.strerror or error}.",
+            "Free space, or choose another folder with --out, and go on with --resume.",
+        )
 
 
 @contextmanager
@@ -45,12 +42,18 @@ def storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in STORAGE_ERRNOS:
-            raise
-        raise StorageError(
-            f"Cannot write {path}: {error.strerror}.",
-            "Free space, or choose another folder with --out, and go on with --resume.",
-        ) from error
+        raise StorageError(path, error) from error
+
+
+def refused(error: BaseException | None, folder: Path) -> OSError | None:
+    """The disk's refusal to write below a folder, if that is what an error comes from."""
+    while error is not None:
+        if isinstance(error, OSError):
+            inside = error.filename is not None and str(folder) in str(error.filename)
+            if error.errno in FULL or (inside and error.errno in (errno.EACCES, errno.EPERM)):
+                return error
+        error = error.__cause__
+    return None
 
 
 class Store:

@@ -20,7 +20,7 @@ from obdbench.bench.events import Emit, Event
 from obdbench.bench.provenance import environment
 from obdbench.bench.record import Point, Result, Source, Timing
 from obdbench.bench.spec import TrialSpec
-from obdbench.bench.store import STORAGE_ERRNOS, StorageError, Store
+from obdbench.bench.store import StorageError, Store, refused
 from obdbench.errors import InvalidDataError, ObdError
 
 if TYPE_CHECKING:
@@ -63,11 +63,8 @@ def run_trial(
     except StorageError:
         raise
     except Exception as error:
-        if (refusal := refused(error)) is not None:
-            raise StorageError(
-                f"Cannot write below {store.folder}: {refusal.strerror}.",
-                "Free space, or choose another folder with --out, and go on with --resume.",
-            ) from error
+        if (refusal := refused(error, store.folder)) is not None:
+            raise StorageError(store.folder, refusal) from error
         status = "timeout" if isinstance(error, TrialTimeoutError) else "failed"
         log = traceback.format_exc()
         result = unfinished(spec, name, status, reason(error), started)
@@ -95,15 +92,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "out of memory" in first or "allocate memory" in first:
         return f"out of memory: {first or 'allocation failed'}"
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def refused(error: BaseException | None) -> OSError | None:
-    """The disk's refusal, if that is what an error comes from."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
-            return error
-        error = error.__cause__
-    return None
 
 
 def headline(result: Result) -> float | None:

@@ -1,0 +1,192 @@
+"""The command line. Commands import what they need, so that help and listings are quick.
+
+Exit codes: 0 done, 1 some trial failed or a check did not hold, 2 the call was wrong, 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from obdbench import cli_bench
+from obdbench.cli_options import Out, Plugins
+from obdbench.errors import ObdError, unknown_name
+from obdbench.version import __version__
+
+WRONG_CALL, INTERRUPTED = 2, 130
+LISTS = ("objectives", "datasets", "protocols", "architectures", "suites", "presets")
+
+app = typer.Typer(
+    name="obdbench",
+    help="Benchmark suite for offline behavior distillation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cli_bench.mount(app)
+if find_spec("obdbench.cli_data") is not None:
+    app.add_typer(import_module("obdbench.cli_data").app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"obdbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of errors; works anywhere in a call.")
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(help=", ".join(LISTS))],
+    plugin: Plugins = None,
+) -> None:
+    """List what can be named."""
+    if what not in LISTS:
+        raise unknown_name("list", what, LISTS)
+    if plugin:
+        from obdbench.bench.plugins import Plugin, load_all
+
+        load_all([Plugin.read(reference) for reference in plugin])
+    rows = list(_rows(what))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, summary in rows:
+        typer.echo(f"{name:<{width}}  {summary}".rstrip())
+
+
+def _rows(what: str) -> Any:
+    if what == "suites":
+        from obdbench.bench.suite import load_suite, suite_names
+
+        for name in suite_names():
+            yield name, load_suite(name).summary
+    elif what == "presets":
+        from obdbench.bench import presets
+
+        for name in presets.names():
+            yield name, presets.load(name).summary
+    else:
+        from obdbench import registry
+
+        for entry in getattr(registry, what):
+            aliases = f" (also {', '.join(entry.aliases)})" if entry.aliases else ""
+            yield entry.name, f"{entry.summary}{aliases}"
+
+
+@app.command()
+def leaderboard(
+    out: Out = Path("results"),
+    to: Annotated[Path, typer.Option("--to", help="Folder of leaderboards.")] = Path(
+        "leaderboards"
+    ),
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare the tables with the results.")
+    ] = False,
+    html: Annotated[bool, typer.Option("--html", help="Also write one static page.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Make unreadable results an error.")
+    ] = False,
+) -> None:
+    """Write the leaderboards that follow from results, or check those that are there."""
+    from obdbench.report import leaderboard as report
+
+    if check:
+        problems = report.check(out, to)
+        for problem in problems:
+            typer.echo(problem, err=True)
+        if problems:
+            raise typer.Exit(1)
+        typer.echo(f"{to} follows from {out}.")
+        return
+    report.write(out, to, strict=strict)
+    if html:
+        from obdbench.report import page
+
+        typer.echo(page.write(out, to))
+    typer.echo(f"Wrote {to}.")
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="A result (.json) or a synset (.safetensors).")],
+) -> None:
+    """Show what a result or a synset holds."""
+    from obdbench.report.show import show as render
+
+    typer.echo(render(path))
+
+
+@app.command()
+def validate(
+    plugin: Annotated[str, typer.Argument(help="file.py, module or module:Class.")],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="Objective parameter, as key=value.")
+    ] = None,
+) -> None:
+    """Check in seconds, on toy data, that an objective of your own keeps its contract."""
+    from obdbench.bench.validate import validate as examine
+    from obdbench.cli_options import assignments
+
+    sound = True
+    for report in examine(plugin, assignments(param)):
+        typer.echo(report.text())
+        sound = sound and report.passed
+    if not sound:
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point: every foreseen error is one line, and the exit code says which kind."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(args=arguments, prog_name="obdbench", standalone_mode=False)
+    except ObdError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        code = WRONG_CALL
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("Interrupted.")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = 1
+    except Exception as error:
+        if debug:
+            raise
+        message = getattr(error, "format_message", None)  # typer's own usage errors
+        if message is not None:
+            _complain(f"{message()} `obdbench --help` lists commands and options.")
+        else:
+            _complain(f"Unexpected {type(error).__name__}: {error}. Add --debug for the traceback.")
+        code = WRONG_CALL
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"obdbench: {' '.join(message.split())}\n")
+
+
+def _interrupt(signum: int, frame: Any) -> NoReturn:
+    """Let a scheduler's SIGTERM end a run as Ctrl-C does."""
+    raise KeyboardInterrupt

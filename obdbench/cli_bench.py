@@ -1,0 +1,257 @@
+"""The commands that run trials: ``run``, ``compare`` and ``tune``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from obdbench.cli_options import (
+    Address,
+    Datasets,
+    Device,
+    Executor,
+    Out,
+    Plugins,
+    PresetName,
+    Protocols,
+    Seeds,
+    Sets,
+    Threads,
+    Timeout,
+    Workers,
+    assignments,
+    seeds_of,
+)
+from obdbench.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from obdbench.bench.runner import Plan, Summary
+
+INTERRUPTED = 130
+
+
+def mount(app: typer.Typer) -> None:
+    """Add the commands to an application."""
+    app.command()(run)
+    app.command()(compare)
+    app.command()(tune)
+
+
+def run(
+    suite: Annotated[str, typer.Argument(help="A suite's name, or a TOML file.")],
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", help="Only this; may be repeated.")
+    ] = None,
+    dataset: Datasets = None,
+    protocol: Protocols = None,
+    seeds: Seeds = None,
+    preset: PresetName = None,
+    set_: Sets = None,
+    plugin: Plugins = None,
+    executor: Executor = "local",
+    address: Address = None,
+    workers: Workers = None,
+    threads: Threads = 1,
+    device: Device = "cpu",
+    timeout: Timeout = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Run exactly what has no result yet.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget earlier results of these trials.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: failed trials as well.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print trials, time, memory, what is done.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")
+    ] = False,
+    out: Out = Path("results"),
+) -> None:
+    """Run a suite: every trial becomes one result file below OUT/SUITE."""
+    from obdbench.bench import runner
+    from obdbench.bench.suite import load_suite
+
+    if resume and fresh:
+        raise InvalidSettingError("--resume and --fresh contradict each other.", "Give one.")
+    options = runner.Options(
+        out=out,
+        executor=executor,
+        address=address,
+        workers=workers,
+        threads=threads,
+        device=device,
+        timeout=timeout,
+        existing="resume" if resume or retry_failed else "fresh" if fresh else "refuse",
+        retry_failed=retry_failed,
+        fail_fast=fail_fast,
+        plugins=tuple(plugin or ()),
+    )
+    with_plugins(options.plugins)
+    grid = load_suite(suite).select(
+        objectives=objective or (),
+        datasets=dataset or (),
+        protocols=protocol or (),
+        seeds=seeds_of(seeds),
+        preset=preset,
+        settings=assignments(set_),
+    )
+    plan = runner.plan(grid, options)
+    if dry_run:
+        preview(plan)
+        return
+    finish(runner.execute(plan), f"obdbench run {suite}")
+
+
+def with_plugins(references: tuple[str, ...]) -> list[str]:
+    """Load plugins now, so that their names may be used in the rest of the call."""
+    from obdbench.bench.plugins import Plugin, load_all
+
+    return load_all([Plugin.read(reference) for reference in references])
+
+
+def preview(plan: Plan) -> None:
+    """What ``--dry-run`` prints."""
+    from obdbench.bench.estimate import estimate
+
+    total = estimate(plan)
+    states = {"missing": "to run", "ok": "done"}
+    todo = {spec.key for spec in plan.todo}
+    for spec in plan.specs:
+        state = states.get(plan.status[spec.key], plan.status[spec.key])
+        state = "to run" if spec.key in todo else state
+        typer.echo(f"{spec.key}  {state:<8} {spec.label()} ({len(spec.seeds)} seeds)")
+    typer.echo(f"{len(plan.specs)} trials, {len(todo)} to run. {total}")
+
+
+def finish(summary: Summary, command: str) -> None:
+    """Say what became of a run, and exit with what it means."""
+    counts = Counter(summary.status.values())
+    for key, error in summary.errors.items():
+        typer.echo(f"{summary.status[key]} {key}: {error}", err=True)
+    order = ("ok", "failed", "timeout", "missing")
+    said = ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
+    typer.echo(f"{said} in {summary.store.folder}")
+    if summary.ended == "interrupted":
+        typer.echo(f"Interrupted; go on with: {command} … --resume", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if summary.ended:
+        typer.echo(f"The run {summary.ended}; go on with: {command} … --resume", err=True)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def compare(
+    objectives: Annotated[list[str], typer.Argument(help="Two or more; the first is judged.")],
+    dataset: Datasets = None,
+    suite: Annotated[
+        str, typer.Option("--suite", help="Suite whose settings and datasets are used.")
+    ] = "quick",
+    protocol: Protocols = None,
+    seeds: Seeds = None,
+    preset: PresetName = None,
+    set_: Sets = None,
+    plugin: Plugins = None,
+    executor: Executor = "local",
+    address: Address = None,
+    workers: Workers = None,
+    threads: Threads = 1,
+    device: Device = "cpu",
+    timeout: Timeout = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table as well.")] = False,
+    out: Out = Path("results"),
+) -> None:
+    """Run what is missing and say which objective is better, and how surely."""
+    from obdbench.bench import runner
+    from obdbench.bench.suite import load_suite
+    from obdbench.report import compare as report
+
+    if len(set(objectives)) < 2:
+        raise InvalidSettingError("A comparison needs two objectives.", "Name another one.")
+    options = runner.Options(
+        out=out,
+        executor=executor,
+        address=address,
+        workers=workers,
+        threads=threads,
+        device=device,
+        timeout=timeout,
+        existing="resume",
+        plugins=tuple(plugin or ()),
+    )
+    with_plugins(options.plugins)
+    grid = load_suite(suite).select(
+        objectives=objectives,
+        datasets=dataset or (),
+        protocols=protocol or (),
+        seeds=seeds_of(seeds),
+        preset=preset,
+        settings=assignments(set_),
+    )
+    results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), options)
+    if summary is not None and (summary.ended or summary.exit_code):
+        finish(summary, f"obdbench compare {' '.join(objectives)}")
+    show_comparison(report, results, objectives, latex)
+
+
+def show_comparison(report: Any, results: Any, objectives: list[str], latex: bool) -> None:
+    """Print the verdict."""
+    typer.echo(report.compare(results, objectives, latex=latex))
+
+
+def tune(
+    objective: Annotated[str, typer.Argument(help="The objective to tune.")],
+    dataset: Datasets = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            help="What to search: outer_lr=0.001:0.1 (log), beta=0,0.02,0.1; may be repeated.",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Settings to try.")] = 16,
+    criterion: Annotated[
+        str, typer.Option("--criterion", help="offline (held-out states) or returns.")
+    ] = "offline",
+    name: Annotated[str | None, typer.Option("--name", help="Name of the new preset.")] = None,
+    seeds: Seeds = "0",
+    preset: PresetName = "fast",
+    set_: Sets = None,
+    plugin: Plugins = None,
+    address: Address = None,
+    workers: Workers = None,
+    threads: Threads = 1,
+    device: Device = "cpu",
+    search_seed: Annotated[int, typer.Option("--search-seed", help="Of the search.")] = 0,
+) -> None:
+    """Search settings with Ray Tune's ASHA, and save the best as a preset."""
+    from obdbench.bench import tune as tuning
+
+    with_plugins(tuple(plugin or ()))
+    search = tuning.Search(
+        objective=objective,
+        datasets=tuple(dataset or tuning.DEFAULT_DATASETS),
+        space=tuning.parse_space(param or ()),
+        trials=trials,
+        criterion=criterion,
+        seeds=seeds_of(seeds),
+        preset=preset or "fast",
+        settings=assignments(set_),
+        search_seed=search_seed,
+    )
+    outcome = tuning.tune(
+        search,
+        name=name or f"{objective}-tuned",
+        plugins=tuple(plugin or ()),
+        address=address,
+        workers=workers,
+        threads=threads,
+        device=device,
+    )
+    typer.echo(outcome.text())

@@ -1,0 +1,101 @@
+"""The store: what is done, what is missing, and disks that refuse."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from obdbench.bench.record import Result, write_json
+from obdbench.bench.store import StorageError, Store, refused
+from obdbench.bench.trial import unfinished
+from obdbench.errors import InvalidSettingError
+
+
+def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
+    first, second = spec(), spec("raises")
+    store.expect([first])
+    store.expect([second, first])
+    assert set(store.manifest().trials) == {first.key, second.key}
+    assert store.missing([first, second]) == [first, second]
+    store.save(unfinished(first, "toy", "failed", "why"), "Traceback …")
+    assert store.status([first, second]) == {first.key: "failed", second.key: "missing"}
+    assert store.missing([first, second]) == [second]
+    assert store.missing([first, second], retry=True) == [first, second]
+    assert store.log(first.key).read_text() == "Traceback …"
+    store.forget([first])
+    assert store.missing([first]) == [first]
+    assert not store.log(first.key).exists()
+
+
+def test_a_damaged_result_counts_as_missing(store, spec):
+    one = spec()
+    store.save(unfinished(one, "toy", "failed", "why"))
+    path = store.path(one.key)
+    path.write_text(path.read_text()[:-20])
+    assert store.missing([one]) == [one]
+
+
+def test_a_result_under_a_foreign_key_is_refused(store, spec):
+    one, other = spec(), spec("raises")
+    result = unfinished(one, "toy", "failed", "why")
+    write_json(Result(**{**result.model_dump(), "key": other.key}), store.path(other.key))
+    assert store.result(other.key) is None
+
+
+def _expect_many(root, specs):
+    store = Store(root, "toy")
+    for spec in specs:
+        store.expect([spec])
+
+
+def test_two_processes_lose_nothing_of_the_manifest(store, spec):
+    specs = [spec(steps=n) for n in range(1, 41)]
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=_expect_many, args=(store.root, specs[i::2])) for i in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert set(store.manifest().trials) == {spec.key for spec in specs}
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\0b"])
+def test_suite_names_stay_inside_the_folder(tmp_path, name):
+    with pytest.raises(InvalidSettingError):
+        Store(tmp_path, name)
+
+
+def test_unwritable_folder_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"Cannot write .*--out") as caught:
+        Store(tmp_path / "file", "toy").prepare()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_recognized_through_other_errors(tmp_path):
+    try:
+        try:
+            with open("/dev/full", "w") as file:
+                file.write("x")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as full:
+            raise RuntimeError("wrapped") from full
+    except RuntimeError as error:
+        assert refused(error, tmp_path) is not None
+    assert refused(FileNotFoundError(2, "no such file"), tmp_path) is None
+
+
+def test_retract_leaves_nothing_but_keeps_work(tmp_path):
+    store = Store(tmp_path / "new", "toy")
+    store.prepare()
+    store.retract()
+    assert not (tmp_path / "new").exists()
+    store.prepare()
+    (store.work / "something").write_text("")
+    store.retract()
+    assert store.work.is_dir()
