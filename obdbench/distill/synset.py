@@ -72,7 +72,7 @@ class Synset:
             "state_std": np.ascontiguousarray(self.standardizer.std, np.float32),
         }
         card = {"format": FORMAT, "task": self.task.name, **dict(self.card)}
-        metadata = {"format": FORMAT, "task": self.task.name}
+        metadata = {"format": f"{FORMAT} {self.task.name}"}  # safetensors would shuffle two keys
         _replace(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
         _replace(path, save(arrays, metadata=metadata))
         return path
@@ -87,8 +87,8 @@ class Synset:
             if path.stat().st_size > MAX_BYTES:
                 raise InvalidDataError(f"{path} is too large to be a synset.")
             with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
+                kind, _, task = (file.metadata() or {}).get("format", "").partition(" ")
+                if kind != FORMAT:
                     raise InvalidDataError(f"{path} is no synset.", "Give the .safetensors file.")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             card_path = path.with_suffix(".json")
@@ -97,7 +97,7 @@ class Synset:
                 states=arrays["states"],
                 actions=arrays["actions"],
                 standardizer=Standardizer(arrays["state_mean"], arrays["state_std"]),
-                task=task_named(metadata["task"]),
+                task=task_named(task),
                 card=card if isinstance(card, dict) else {},
             )
         except ObdError:
