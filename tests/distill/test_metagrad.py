@@ -1,0 +1,292 @@
+"""The meta-gradient's values: against finite differences, autograd, and itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_toy_dataset, make_toy_teacher
+from torch import Tensor
+
+from obdbench.data.dataset import Dataset
+from obdbench.distill.feed import Feed
+from obdbench.distill.metagrad import OuterLoss, Solver
+from obdbench.errors import ObdError
+from obdbench.objectives.density import gaussian_log_density
+from obdbench.objectives.objective import make_objective
+from obdbench.policies.cloning import Cloning, clone_loss
+from obdbench.policies.networks import Architecture, Params, seeded
+from obdbench.policies.optimizers import OPTIMIZERS, optimizer_named
+
+ARCHITECTURES = [
+    *(Architecture(f"mlp{depth}", depth, width=12) for depth in (2, 3, 4, 5, 6)),
+    Architecture("residual", 4, residual=True, width=12),
+]
+STEPS, PAIRS, STACK = 8, 6, 2
+DOUBLE = torch.float64
+
+
+def problem(stack: int = STACK, pairs: int = PAIRS) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(stack, pairs, 11, generator=generator, dtype=DOUBLE)
+    a = torch.rand(stack, pairs, 3, generator=generator, dtype=DOUBLE) * 1.8 - 0.9
+    return x, a
+
+
+def cloning(architecture: Architecture, optimizer: str, steps: int = STEPS) -> Cloning:
+    chosen = optimizer_named(optimizer)
+    return Cloning(architecture, chosen, 0.2 if optimizer == "sgd" else chosen.default_lr, steps)
+
+
+def start(how: Cloning, stack: int = STACK) -> Params:
+    return how.architecture.init([seeded(s, 1) for s in range(stack)], 11, 3, dtype=DOUBLE)
+
+
+def noise_of(stack: int = STACK, steps: int = STEPS, seed: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(steps, stack, PAIRS, 3, generator=generator, dtype=DOUBLE)
+
+
+def simple_outer(how: Cloning) -> OuterLoss:
+    generator = torch.Generator().manual_seed(11)
+    states = torch.randn(20, 11, generator=generator, dtype=DOUBLE)
+    target = torch.rand(20, 3, generator=generator, dtype=DOUBLE)
+    return lambda p: (how.architecture.act(p, states) - target).square().mean((-1, -2))
+
+
+def unrolled(
+    how: Cloning, params: Params, x: Tensor, a: Tensor, outer: OuterLoss, noise: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Plain autograd through the whole loop: the oracle."""
+    x, a = x.clone().requires_grad_(), a.clone().requires_grad_()
+    params = {name: value.clone().requires_grad_() for name, value in params.items()}
+    state = how.optimizer.init(params)
+    for step in range(how.steps):
+        loss = clone_loss(how.architecture, params, x, a, None if noise is None else noise[step])
+        grads = torch.autograd.grad(
+            loss, list(params.values()), create_graph=True, materialize_grads=True
+        )
+        params, state = how.optimizer.update(
+            params, dict(zip(params, grads, strict=True)), state, how.lr
+        )
+    losses = outer(params)
+    gx, ga = torch.autograd.grad(losses.sum(), [x, a])
+    return losses.detach(), gx, ga
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+def test_equals_autograd_through_the_loop(
+    architecture: Architecture, optimizer: str, sampled: bool
+) -> None:
+    how, (x, a) = cloning(architecture, optimizer), problem()
+    noise = noise_of() if sampled else None
+    losses, gx, ga = unrolled(how, start(how), x, a, simple_outer(how), noise)
+    for fast in (True, False):
+        found = Solver(how, fast=fast)(start(how), x, a, simple_outer(how), noise=noise)
+        assert torch.allclose(found.loss, losses, rtol=1e-12)
+        assert relative(found.states, gx) < 1e-11
+        assert relative(found.actions, ga) < 1e-11
+
+
+def central_difference(
+    value: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    a: Tensor,
+    dx: Tensor,
+    da: Tensor,
+    h: float,
+) -> float:
+    """Fourth-order central difference along a direction."""
+
+    def at(t: float) -> float:
+        return float(value(x + t * h * dx, a + t * h * da).sum())
+
+    return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h)
+
+
+STEP_SIZES = (1e-6, 1e-5, 1e-7, 1e-8, 1e-9)
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+@pytest.mark.parametrize("objective", ["dbc", "pbc", "av-pbc", "sdw"])
+def test_equals_finite_differences(
+    architecture: Architecture, optimizer: str, objective: str
+) -> None:
+    how, (x, a) = cloning(architecture, optimizer, 4), problem()
+    outer = outer_of(objective, how)
+
+    def value(x: Tensor, a: Tensor) -> Tensor:
+        return Solver(how)(start(how), x, a, outer).loss
+
+    found = Solver(how)(start(how), x, a, outer)
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(2):
+        dx = torch.randn(x.shape, generator=generator, dtype=DOUBLE)
+        da = torch.randn(a.shape, generator=generator, dtype=DOUBLE)
+        slope = float((found.states * dx).sum() + (found.actions * da).sum())
+        # Adam's first updates are close to the sign of a gradient: where one changes sign within
+        # the step there is a kink, so the step shrinks until none is in the way.
+        norm = float((found.states.square().sum() + found.actions.square().sum()).sqrt())
+        errors = []
+        for h in STEP_SIZES:
+            expected = central_difference(value, x, a, dx, da, h)
+            errors.append(abs(slope - expected) / max(abs(expected), norm))
+            if errors[-1] < 1e-6:
+                break
+        assert min(errors) < 1e-6
+
+
+_OUTERS: dict[str, tuple[Feed, Dataset]] = {}
+
+
+def outer_of(name: str, how: Cloning) -> OuterLoss:
+    """A real objective on toy data, in float64."""
+    objective = make_objective(name)
+    if name not in _OUTERS:
+        monkeypatch = pytest.MonkeyPatch()
+        monkeypatch.setattr(
+            "obdbench.objectives.sdw.log_density",
+            lambda d: gaussian_log_density(d.states, d.states),
+        )
+        dataset = make_toy_dataset(200)
+        teacher = make_toy_teacher(dataset)
+        columns = objective.prepare(dataset, teacher, np.random.default_rng(0))
+        monkeypatch.undo()
+        feed = Feed.of(dataset, columns, "cpu")
+        feed.columns = {key: value.to(DOUBLE) for key, value in feed.columns.items()}
+        _OUTERS[name] = (feed, dataset)
+    feed, _ = _OUTERS[name]
+    batch = feed.draw(16, [seeded(s, 2) for s in range(STACK)])
+    return lambda p: objective.loss(how.architecture.act(p, batch.states), batch)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_batch_of_seeds_equals_single_seeds(fast: bool, sampled: bool) -> None:
+    how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
+    noise = noise_of() if sampled else None
+    params = start(how)
+    together = Solver(how, fast=fast)(params, x, a, simple_outer(how), noise=noise)
+    for s in range(STACK):
+        alone = Solver(how, fast=fast)(
+            {name: value[s : s + 1] for name, value in params.items()},
+            x[s : s + 1],
+            a[s : s + 1],
+            simple_outer(how),
+            noise=None if noise is None else noise[:, s : s + 1],
+        )
+        assert relative(together.states[s : s + 1], alone.states) < 1e-12
+        assert relative(together.actions[s : s + 1], alone.actions) < 1e-12
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("slots", [3, 4, 7])
+def test_segments_give_the_same_bits(slots: int, sampled: bool) -> None:
+    how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
+    noise = noise_of() if sampled else None
+    whole = Solver(how)
+    expected = whole(start(how), x, a, simple_outer(how), noise=noise)
+    assert whole._sweep is not None
+    assert whole._sweep.slots == STEPS
+    pieces = Solver(how, memory=slots * slot_bytes(whole, sampled) + 1)
+    found = pieces(start(how), x, a, simple_outer(how), noise=noise)
+    assert pieces._sweep is not None
+    assert pieces._sweep.slots == slots
+    assert torch.equal(found.states, expected.states)
+    assert torch.equal(found.actions, expected.actions)
+
+
+def slot_bytes(solver: Solver, sampled: bool) -> int:
+    sweep = solver._sweep
+    assert sweep is not None
+    tensors = [*(w[0] for w in sweep.W), *(x[0] for x in sweep.X), *(d[0] for d in sweep.D)]
+    numbers = sum(t.numel() for t in tensors) + 3 * sweep.Y[0].numel()
+    numbers += STACK * PAIRS * 3 * (2 if sampled else 1)
+    return numbers * 8
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("window", [1, 3, STEPS])
+def test_a_window_differentiates_the_last_steps_only(window: int, fast: bool) -> None:
+    how, (x, a) = cloning(ARCHITECTURES[1], "sgd"), problem()
+    found = Solver(how, fast=fast)(start(how), x, a, simple_outer(how), window=window)
+    params, state = start(how), how.optimizer.init({})
+    from obdbench.policies.cloning import clone_step
+
+    for _ in range(STEPS - window):
+        params, state = clone_step(how, params, state, x, a)
+    late = Cloning(how.architecture, how.optimizer, how.lr, window)
+    _, gx, ga = unrolled(
+        late, {k: v.detach() for k, v in params.items()}, x, a, simple_outer(how), None
+    )
+    assert relative(found.states, gx) < 1e-11
+    assert relative(found.actions, ga) < 1e-11
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_published_noise_is_redrawn_on_the_way_back(fast: bool) -> None:
+    how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
+    outer, forth, back = simple_outer(how), noise_of(seed=1), noise_of(seed=2)
+    exact = Solver(how, fast=fast)(start(how), x, a, outer, noise=forth)
+    same = Solver(how, fast=fast)(start(how), x, a, outer, noise=forth, reverse_noise=forth)
+    published = Solver(how, fast=fast)(start(how), x, a, outer, noise=forth, reverse_noise=back)
+    assert relative(same.states, exact.states) < 1e-12
+    assert torch.equal(published.loss, exact.loss)
+    assert relative(published.states, exact.states) > 1e-3
+
+
+def test_published_noise_is_the_same_on_both_paths() -> None:
+    how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
+    outer, forth, back = simple_outer(how), noise_of(seed=1), noise_of(seed=2)
+    fast, general = (
+        Solver(how, fast=fast)(start(how), x, a, outer, noise=forth, reverse_noise=back)
+        for fast in (True, False)
+    )
+    assert relative(fast.states, general.states) < 1e-11
+    assert relative(fast.actions, general.actions) < 1e-11
+
+
+def test_buffers_are_reused_without_memory_of_the_last_call() -> None:
+    how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
+    solver = Solver(how)
+    first = solver(start(how), x, a, simple_outer(how))
+    solver(start(how), 2 * x, -a, simple_outer(how))
+    again = solver(start(how), x, a, simple_outer(how))
+    assert torch.equal(first.states, again.states)
+    assert torch.equal(first.actions, again.actions)
+
+
+def test_too_little_memory_is_one_clear_error() -> None:
+    how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
+    with pytest.raises(ObdError, match="--memory"):
+        Solver(how, memory=1000)(start(how), x, a, simple_outer(how))
+
+
+SHAPES_IN_USE = [(11, 3), (17, 6)]
+
+
+@pytest.mark.parametrize(("observation", "action"), SHAPES_IN_USE)
+def test_the_fast_path_at_full_size(observation: int, action: int) -> None:
+    """100 inner steps, width 256, float64: the two paths agree to 1e-10."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 32, observation, generator=generator, dtype=DOUBLE)
+    a = torch.rand(1, 32, action, generator=generator, dtype=DOUBLE) * 1.8 - 0.9
+    states = torch.randn(64, observation, generator=generator, dtype=DOUBLE)
+    how = Cloning(Architecture("mlp4", 4), optimizer_named("sgd"), 0.1, 100)
+    params = how.architecture.init([seeded(0)], observation, action, dtype=DOUBLE)
+
+    def outer(p: Params) -> Tensor:
+        return how.architecture.act(p, states).square().mean((-1, -2))
+
+    fast, general = (Solver(how, fast=fast)(params, x, a, outer) for fast in (True, False))
+    assert relative(fast.states, general.states) < 1e-10
+    assert relative(fast.actions, general.actions) < 1e-10
