@@ -176,6 +176,11 @@ def _record(url: str, sha256: str) -> None:
         temporary.write_text(content + "\n", encoding="utf-8")
 
 
+def _plain(text: str) -> str:
+    """A stranger's words on one short line."""
+    return " ".join(text.split())[:200]
+
+
 class _SafeRedirects(HTTPRedirectHandler):
     """Follow redirects to http and https alone, and never from https down to http."""
 
@@ -183,12 +188,9 @@ class _SafeRedirects(HTTPRedirectHandler):
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         scheme = urlsplit(newurl).scheme
-        if scheme != "https" and not (scheme == "http" and req.type == "http"):
-            raise FetchError(
-                f"{req.full_url} redirects to {newurl}, which is not followed.",
-                "Fetch the file by hand and put it into the mirror folder.",
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        if scheme == "https" or (scheme == "http" and req.type == "http"):
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+        return None
 
 
 class _BrokenOffError(Exception):
@@ -253,13 +255,16 @@ class _Download:
                 raise _BrokenOffError("its kept beginning no longer fits") from error
             if error.code in TRANSIENT:
                 raise _BrokenOffError(f"the server answers {error.code}") from error
+            said = f"the server answers {error.code}"
+            if 300 <= error.code < 400:
+                said = f"it redirects to {_plain(error.headers.get('Location', 'nowhere'))}"
             raise FetchError(
-                f"{self.url} cannot be fetched: the server answers {error.code}.",
+                f"{self.url} cannot be fetched: {said}.",
                 "Check the address, or fetch by hand into the mirror folder.",
             ) from error
         except (URLError, HTTPException, OSError, TimeoutError) as error:
             reason = getattr(error, "reason", None) or error
-            raise _BrokenOffError(str(reason) or type(error).__name__) from error
+            raise _BrokenOffError(_plain(str(reason)) or type(error).__name__) from error
 
     def receive(self, answer: Any, have: int) -> None:
         headers = answer.headers

@@ -29,6 +29,7 @@ from obdbench.teachers.teacher import Teacher
 SIZE_WEIGHT = 100.0
 RIDGE = 1e-3
 ITERATIONS = 3000
+LEAST_GAIN = 1e-9
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,35 @@ def moment_sums(episodes: Sequence[Array], wanted: Standardizer) -> Array:
     return np.stack(rows)
 
 
-def fit(sums: Array, lengths: Array, size: int) -> Array:
-    """Weights of the episodes, between 0 and 1."""
-    lengths = np.asarray(lengths, dtype=np.float64)
+def select(sums: Array, lengths: Array, size: int) -> Array:
+    """Indices of episodes of about ``size`` transitions with the wanted moments.
+
+    Weights are rounded to 0 and 1; then single episodes are put in or out as long as that lowers
+    the least-squares objective.
+    """
     half = sums.shape[1] // 2
-    rows = np.concatenate([sums.T, np.sqrt(SIZE_WEIGHT) * lengths[None]]) / size
-    goal = np.concatenate([np.zeros(half), np.ones(half), [np.sqrt(SIZE_WEIGHT)]])
-    prior = np.full(len(lengths), min(1.0, size / lengths.sum()))
-    ridge = RIDGE * lengths / lengths.sum()
+    root = np.sqrt(SIZE_WEIGHT)
+    rows = np.concatenate([sums.T, root * np.asarray(lengths, dtype=np.float64)[None]]) / size
+    goal = np.concatenate([np.zeros(half), np.ones(half), [root]])
+    prior = min(1.0, size / float(np.sum(lengths)))
+    taken = _rounded(_weights(rows, goal, prior, lengths / np.sum(lengths)), lengths, size)
+    squares = np.square(rows).sum(axis=0)
+    for _ in range(10 * len(taken)):
+        change = 1 - 2 * taken
+        gain = 2 * change * (rows.T @ (rows @ taken - goal)) + squares
+        best = int(np.argmin(gain))
+        if gain[best] >= -LEAST_GAIN:
+            break
+        taken[best] += change[best]
+    return np.flatnonzero(taken)
+
+
+def _weights(rows: Array, goal: Array, prior: float, shares: Array) -> Array:
+    """The bounded least squares, relaxed to weights between 0 and 1."""
+    ridge = RIDGE * shares
     bound = np.linalg.eigvalsh(rows @ rows.T)[-1] + ridge.max()
-    weights, point, momentum = prior, prior, 1.0
+    weights = point = np.full(rows.shape[1], prior)
+    momentum = 1.0
     for _ in range(ITERATIONS):
         slope = rows.T @ (rows @ point - goal) + ridge * (point - prior)
         moved = np.clip(point - slope / bound, 0.0, 1.0)
@@ -123,8 +143,10 @@ def fit(sums: Array, lengths: Array, size: int) -> Array:
     return np.asarray(weights)
 
 
-def take(weights: Array, lengths: Array, size: int) -> Array:
-    """The episodes of largest weight that reach ``size`` transitions, or all of them."""
+def _rounded(weights: Array, lengths: Array, size: int) -> Array:
+    """1 for the episodes of largest weight that reach ``size`` transitions, 0 for the others."""
     order = np.argsort(-weights, kind="stable")
     enough = int(np.searchsorted(np.cumsum(lengths[order]), size)) + 1
-    return np.asarray(order[:enough])
+    taken = np.zeros(len(weights))
+    taken[order[:enough]] = 1
+    return taken

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from obdbench.collect.mixture import Disturbance, DisturbedTeacher, fit, moment_sums, take
+from obdbench.collect.mixture import Disturbance, DisturbedTeacher, moment_sums, select
 from obdbench.data.arrays import read_arrays, required
 from obdbench.data.dataset import Array, Dataset, Standardizer
 from obdbench.data.references import moments_of
@@ -34,6 +34,7 @@ SIZE = 100_000
 POOL = 400_000
 BATCH = 120
 EXCURSION = 5.0
+SURPLUS = 1.002
 LEVELS = ("medium-replay", "medium", "medium-expert")
 FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 
@@ -67,8 +68,8 @@ def build(name: str, *, size: int = SIZE, pool: int = POOL) -> Dataset:
     with _one_torch_thread():
         episodes = _simulate(name, task, wanted, pool)
     lengths = np.array([len(episode["rewards"]) for episode in episodes])
-    weights = fit(moment_sums([e["observations"] for e in episodes], wanted), lengths, size)
-    chosen = take(weights, lengths, size)
+    sums = moment_sums([episode["observations"] for episode in episodes], wanted)
+    chosen = select(sums, lengths, round(SURPLUS * size))
     np.random.default_rng(RECIPE).shuffle(chosen)
     arrays = {
         field: np.concatenate([episodes[i][field] for i in chosen])[:size] for field in FIELDS
