@@ -153,7 +153,7 @@ def read_results(folder: Path | str, strict: bool = False) -> Collection:
         except ObdError as error:
             if strict:
                 raise
-            problems.append(Problem(name, str(error).replace(f"{folder}/", "")))
+            problems.append(Problem(name, _short(str(error).replace(f"{folder}/", ""))))
     unique, repeated = _distinct(entries)
     if repeated and strict:
         raise InvalidDataError(repeated[0].reason, "Remove one of the two files.")
@@ -226,6 +226,11 @@ def _check_scale(file: str, record: Result, point: Point) -> None:
             f"{point.normalized_return:.2f}, but its episodes make {score:.2f}.",
             "Scores are normalized from 0 to 100; run the trial again.",
         )
+
+
+def _short(reason: str, limit: int = 240) -> str:
+    flat = " ".join(reason.split())
+    return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 
 def _distinct(entries: Iterable[Entry]) -> tuple[list[Entry], list[Problem]]:

@@ -32,3 +32,4 @@ for (const button of document.querySelectorAll("th button")) {
     body.append(...rows);
   });
 }
+document.body.dataset.ready = "true";
