@@ -57,15 +57,16 @@ STACKS = ("actor", "critics", "targets", "average")
 class Settings:
     """Everything that fixes a run but its data."""
 
-    steps: int = 20_000
-    warmup: int = 2_000
+    steps: int = 12_000
+    warmup: int = 1_500
     batch: int = 256
     discount: float = 0.99
     target_rate: float = 0.01
     actor_lr: float = 3e-4
     critic_lr: float = 5e-4
     temperature_lr: float = 1e-3
-    conservatism: float = 1.0
+    conservatism: float = 0.25
+    cloning: float = 3.0
     samples: int = 3
     penalized: int = 64
     averaging: float = 0.001
@@ -180,6 +181,7 @@ def cal_ql_loss(
         next_actions, _ = sample(next_mean, next_log_std, noise.following)
         future = values(targets, batch.next_states, next_actions, dtype).amin(1)
         goal = batch.rewards + settings.discount * batch.continues * future
+        goal = goal.clamp(batch.lowest, batch.highest)
         here = sample(mean[:, None, :count], log_std[:, None, :count], noise.here)
         there = sample(next_mean[:, None, :count], next_log_std[:, None, :count], noise.there)
 
@@ -203,10 +205,12 @@ def cal_ql_loss(
     quality = values(frozen, batch.states, action, dtype).amin(1)
     temperature = log_temperature.exp()
     improvement = (temperature.detach().unsqueeze(1) * density - quality).mean(-1)
+    cloning = (torch.tanh(mean) - batch.actions).square().mean((1, 2))
     target_entropy = -float(action.shape[-1])
     tuning = -log_temperature * (density.detach().mean(-1) + target_entropy)
 
-    total = (td + settings.conservatism * gap + improvement + tuning).sum()
+    learning = td + settings.conservatism * gap + improvement + settings.cloning * cloning
+    total = (learning + tuning).sum()
     report = {"td": td, "gap": gap, "q": quality.mean(-1), "temperature": temperature}
     return total, {name: tensor.detach() for name, tensor in report.items()}
 

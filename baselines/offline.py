@@ -25,6 +25,8 @@ class Batch:
     next_states: Tensor
     continues: Tensor
     returns: Tensor
+    lowest: Tensor  # of the dataset's returns-to-go, (datasets, 1)
+    highest: Tensor
 
 
 def returns_to_go(dataset: Dataset, discount: float) -> Array:
@@ -55,6 +57,7 @@ class Replay:
     def __init__(self, datasets: Sequence[Dataset], discount: float) -> None:
         self.widths = [datasets[0].observation_size, datasets[0].action_size]
         self.scales, self.tables = [], []
+        lowest, highest = [], []
         for dataset in datasets:
             if dataset.next_observations is None:
                 raise InvalidDataError(f"Dataset {dataset.id!r} holds no next observations.")
@@ -69,7 +72,12 @@ class Replay:
                 returns[:, None] / scale,
             )
             self.scales.append(scale)
+            lowest.append(returns.min() / scale)
+            highest.append(returns.max() / scale)
             self.tables.append(torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32)))
+
+        self.lowest = torch.tensor(np.array(lowest, np.float32)).unsqueeze(1)
+        self.highest = torch.tensor(np.array(highest, np.float32)).unsqueeze(1)
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:
         """The same number of rows of each dataset."""
@@ -86,4 +94,6 @@ class Replay:
             next_states.contiguous(),
             continues.squeeze(-1),
             returns.squeeze(-1),
+            self.lowest,
+            self.highest,
         )

@@ -33,7 +33,7 @@ from obdbench.teachers.teacher import Teacher
 RUNS = Path("build/collect")
 MEDIUM_SHARE = 1 / 3
 WINDOW = 5
-COLLECTED = 300_000
+COLLECTED = 200_000
 COMMITTED = 50_000
 WAVE = 100
 ROLLOUT_SEEDS = {"medium": 1_000_000, "expert": 2_000_000}

@@ -1,0 +1,142 @@
+"""BC on the whole data and the behaviour row, on data made up here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from baselines import bc, behavior, rows
+from baselines.bc import Cloning, Settings
+from obdbench.bench.record import Result, read_json
+from obdbench.data.dataset import Dataset
+from obdbench.envs.scores import TASKS, normalized_return
+from obdbench.errors import InvalidDataError, InvalidSettingError
+
+HOPPER = TASKS["hopper"]
+TINY = Settings(steps=6, batch=16, bfloat16=False)
+
+
+def toy(size: int = 400, seed: int = 0) -> Dataset:
+    """Actions are a smooth function of the state; an episode lasts 20 steps."""
+    rng = np.random.default_rng(seed)
+    observations = rng.normal(size=(size, 11)).astype(np.float32)
+    actions = np.tanh(observations[:, :3] - 0.5 * observations[:, 3:6]).astype(np.float32)
+    terminals, timeouts = np.zeros(size, bool), np.zeros(size, bool)
+    terminals[19::40], timeouts[39::40] = True, True
+    rewards = rng.normal(size=size).astype(np.float32)
+    return Dataset(
+        f"file:toy-{seed}.npz", HOPPER, observations, actions, rewards, terminals, None, timeouts
+    )
+
+
+def advance(stack: Cloning, steps: int) -> torch.Tensor:
+    for _ in range(steps):
+        losses = stack.advance()
+    return losses
+
+
+def test_it_learns_the_actions_of_the_data() -> None:
+    stack = Cloning([toy()], [0, 1], Settings(steps=300, batch=64))
+    before = advance(stack, 1)
+    after = advance(stack, 299)
+    assert (after < 0.05 * before).all()
+
+
+def test_a_run_does_not_depend_on_its_neighbours() -> None:
+    together = Cloning([toy(seed=1), toy(seed=2)], [0, 3], TINY)
+    alone = Cloning([toy(seed=2)], [3], TINY)
+    assert float(advance(together, 6)[3]) == pytest.approx(float(advance(alone, 6)[0]), rel=1e-5)
+    for name, tensor in alone.params.items():
+        assert torch.allclose(tensor[0], together.params[name][3], rtol=1e-4, atol=1e-6)
+
+
+def test_seeds_differ_and_repeat() -> None:
+    first = advance(Cloning([toy()], [0, 1], TINY), 6)
+    again = advance(Cloning([toy()], [0, 1], TINY), 6)
+    assert torch.equal(first, again)
+    assert first[0] != first[1]
+
+
+def test_an_interrupted_run_ends_where_the_other_does(tmp_path: Path) -> None:
+    straight, broken, resumed = (Cloning([toy()], [0, 1], TINY) for _ in range(3))
+    advance(straight, 6)
+    advance(broken, 4)
+    broken.save(tmp_path / "bc.pt")
+    resumed.resume(tmp_path / "bc.pt")
+    advance(resumed, 2)
+    for name, tensor in straight.params.items():
+        assert torch.equal(tensor, resumed.params[name])
+    with pytest.raises(InvalidDataError, match="other data or settings"):
+        Cloning([toy()], [0, 2], TINY).resume(tmp_path / "bc.pt")
+
+
+def test_its_row_holds_the_returns_of_every_seed(tmp_path: Path) -> None:
+    out = tmp_path / "results" / "toys"
+    datasets = [toy(seed=1), toy(seed=2)]
+    results = bc.bc(
+        datasets, [0, 4], TINY, out, episodes=3, resume=tmp_path / "bc.pt", progress=False
+    )
+    assert not (tmp_path / "bc.pt").exists()
+    for dataset, result in zip(datasets, results, strict=True):
+        stored = read_json(Result, out / f"{result.key}.json")
+        assert stored == result
+        assert stored.spec.objective == "bc-whole"
+        assert stored.suite == "toys"
+        assert stored.dataset is not None
+        assert stored.dataset.checksum == dataset.checksum
+        assert stored.environment is not None
+        assert stored.environment.env_id == "Hopper-v4"
+        assert [(point.seed, point.step) for point in stored.points] == [(0, 6), (4, 6)]
+        for point in stored.points:
+            assert len(point.returns[0]) == 3
+            expected = normalized_return(HOPPER, point.returns[0]).mean()
+            assert point.normalized_return == pytest.approx(expected)
+    again = bc.bc(datasets[:1], [0, 4], TINY, out, episodes=3, progress=False)[0]
+    assert again.points == results[0].points
+
+
+def test_policies_are_scored_on_the_same_starting_states() -> None:
+    def still(observations: np.ndarray) -> np.ndarray:
+        return np.zeros((len(observations), 3), np.float32)
+
+    def lean(observations: np.ndarray) -> np.ndarray:
+        return np.ones((len(observations), 3), np.float32)
+
+    both = rows.deterministic_returns([still, lean], HOPPER, 3)
+    assert both[0] == rows.deterministic_returns([still], HOPPER, 3)[0]
+    assert both[1] == rows.deterministic_returns([lean], HOPPER, 3)[0]
+    assert both[0] != both[1]
+
+
+def test_the_behaviour_row_is_the_mean_of_the_episodes(tmp_path: Path) -> None:
+    dataset = toy()
+    result = behavior.behavior(dataset, tmp_path / "toys")
+    expected = [dataset.rewards[20 * i : 20 * i + 20].sum(dtype=np.float64) for i in range(20)]
+    assert result.points[0].returns[0] == pytest.approx(expected)
+    assert result.points[0].normalized_return == pytest.approx(
+        normalized_return(HOPPER, expected).mean()
+    )
+    assert read_json(Result, tmp_path / "toys" / f"{result.key}.json") == result
+
+
+def test_the_behaviour_row_needs_a_complete_episode(tmp_path: Path) -> None:
+    dataset = replace(toy(), terminals=np.zeros(400, bool), timeouts=None)
+    with pytest.raises(InvalidDataError, match="no complete episode"):
+        behavior.behavior(dataset, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("7", [7]), ("0,3,1-2,3", [0, 1, 2, 3])]
+)
+def test_seeds_are_read(text: str, seeds: list[int]) -> None:
+    assert rows.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "4-2", "0..4"])
+def test_what_names_no_seeds_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSettingError):
+        rows.parse_seeds(text)
