@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from obdbench.bench.events import Emit, Event
@@ -20,7 +21,6 @@ from obdbench.bench.store import StorageError, Store
 from obdbench.errors import ObdError
 
 TIMEOUT_EXIT = 75
-GRACE = 15.0
 MAX_DEATHS = 3
 
 
@@ -33,6 +33,7 @@ class Setup:
     device: str = "cpu"
     threads: int = 1
     timeout: float | None = None
+    grace: float = 15.0  # seconds beyond the timeout until a hanging process is ended
     snapshot_seconds: float = 60.0
     plugins: tuple[Plugin, ...] = ()
     path: tuple[str, ...] = ()  # the driver's sys.path
@@ -85,10 +86,15 @@ def group(specs: Iterable[TrialSpec]) -> list[Job]:
 
 
 def ready(setup: Setup) -> None:
-    """Make this process able to run trials: the driver's import path and its plugins."""
+    """Make this process able to run trials: import path, plugins, and what takes long to import.
+
+    A trial's time starts behind this.
+    """
     import sys
 
     sys.path.extend(entry for entry in setup.path if entry not in sys.path)
+    for module in ("obdbench.distill.loop", "obdbench.evaluation.protocol"):
+        import_module(module)
     load_all(list(setup.plugins))
 
 
@@ -123,7 +129,7 @@ def watchdog(spec: TrialSpec, setup: Setup) -> Iterator[None]:
     if setup.timeout is None:
         yield
         return
-    timer = threading.Timer(setup.timeout + GRACE, _expire, (spec, setup))
+    timer = threading.Timer(setup.timeout + setup.grace, _expire, (spec, setup))
     timer.daemon = True
     timer.start()
     try:

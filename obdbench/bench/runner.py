@@ -34,6 +34,7 @@ class Options:
     threads: int = 1
     device: str = "cpu"
     timeout: float | None = None
+    grace: float = 15.0
     existing: Existing = "refuse"
     retry_failed: bool = False
     fail_fast: bool = False
@@ -109,6 +110,7 @@ def plan(suite: Suite | str, options: Options) -> Plan:
         device=options.device,
         threads=options.threads,
         timeout=options.timeout,
+        grace=options.grace,
         snapshot_seconds=options.snapshot_seconds,
         plugins=plugins,
         path=tuple(str(Path(entry or ".").resolve()) for entry in sys.path),

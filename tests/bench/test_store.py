@@ -1,7 +1,6 @@
 """The store: what is done, what is missing, and disks that refuse."""
 
 import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
@@ -77,17 +76,21 @@ def test_unwritable_folder_is_one_clear_line(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_recognized_through_other_errors(tmp_path):
-    try:
-        try:
-            with open("/dev/full", "w") as file:
-                file.write("x")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as full:
-            raise RuntimeError("wrapped") from full
-    except RuntimeError as error:
-        assert refused(error, tmp_path) is not None
+    with pytest.raises(RuntimeError) as caught:
+        _write_to_full_disk()
+    assert refused(caught.value, tmp_path) is not None
     assert refused(FileNotFoundError(2, "no such file"), tmp_path) is None
+    foreign = PermissionError(13, "denied", "/somewhere/else")
+    assert refused(foreign, tmp_path) is None
+    assert refused(PermissionError(13, "denied", str(tmp_path / "x")), tmp_path) is not None
+
+
+def _write_to_full_disk():
+    try:
+        with open("/dev/full", "w") as file:
+            file.write("x")
+    except OSError as full:
+        raise RuntimeError("wrapped") from full
 
 
 def test_retract_leaves_nothing_but_keeps_work(tmp_path):

@@ -95,7 +95,7 @@ def test_select_narrows_keeps_params_and_replaces(tmp_path):
 def test_mistakes_are_one_clear_line(tmp_path, change, said):
     text = MINE.replace(*change)
     assert text != MINE
-    with pytest.raises(ObdError, match=".") as caught:
+    with pytest.raises(ObdError) as caught:
         load_suite(write(tmp_path, text)).specs()
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,225 @@
+"""The local executor: real worker processes, and what happens when they misbehave."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from bench_toys import SETTINGS, TOY, contents
+
+from obdbench.bench.runner import Options, collect, execute, plan, run
+from obdbench.bench.store import Store
+from obdbench.bench.suite import Suite
+from obdbench.bench.trial import run_trial
+from obdbench.errors import InvalidSettingError, ObdError
+
+
+def children() -> list[str]:
+    """Worker processes of this very process."""
+    listing = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True, check=True)
+    return [
+        line
+        for line in listing.stdout.splitlines()
+        if line.split()[0] == str(os.getpid()) and "obdbench.bench.worker" in line
+    ]
+
+
+@pytest.fixture(scope="module")
+def outcome(plugin, tmp_path_factory):
+    """One run of everything that can go wrong, by two workers."""
+    folder = tmp_path_factory.mktemp("local")
+    mark = folder / "died-once"
+    suite = Suite(
+        name="toy",
+        datasets=("toy/hopper-toy-v0",),
+        objectives=[
+            "random",
+            "student",
+            "raises",
+            "dies",
+            "sleeps",
+            {"name": "dies", "params": {"once": str(mark)}},
+        ],
+        protocols=["toy"],
+        seeds=(0, 1),
+        settings=SETTINGS,
+    )
+    options = Options(out=folder / "results", workers=2, timeout=6.0, grace=1.0, plugins=(TOY,))
+    prepared = plan(suite, options)
+    return prepared, execute(prepared), mark
+
+
+def by_objective(outcome, objective, **params):
+    prepared, summary, _ = outcome
+    found = [
+        spec
+        for spec in prepared.specs
+        if spec.objective == objective and spec.objective_params == params
+    ]
+    return [(summary.status[spec.key], summary.errors.get(spec.key, "")) for spec in found]
+
+
+def test_good_trials_are_done_beside_bad_ones(outcome):
+    _, summary, mark = outcome
+    assert by_objective(outcome, "random") == [("ok", "")]
+    assert by_objective(outcome, "student") == [("ok", "")]
+    assert mark.exists()
+    assert by_objective(outcome, "dies", once=str(mark)) == [("ok", "")]
+    assert summary.exit_code == 1
+
+
+def test_bad_trials_are_rows_with_their_reason(outcome):
+    for status, error in by_objective(outcome, "raises"):
+        assert (status, error) == ("failed", "ZeroDivisionError: the reason of it")
+    for status, error in by_objective(outcome, "dies"):
+        assert status == "failed"
+        assert "died 3 times" in error
+        assert "memory" in error
+    for status, error in by_objective(outcome, "sleeps"):
+        assert status == "timeout"
+        assert "6 s" in error
+
+
+def alone(suite, folder):
+    """The same trials in this very process, undisturbed."""
+    store = Store(folder, suite.name)
+    store.prepare()
+    specs = suite.specs()
+    store.expect(specs)
+    for spec in specs:
+        assert run_trial(spec, store).status == "ok"
+    return contents(store.folder)
+
+
+def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
+    """The trial whose worker was killed equals one that was left alone."""
+    prepared, _, mark = outcome
+    disturbed = contents(prepared.store.folder)
+    suite = toy_suite({"name": "dies", "params": {"once": str(mark)}})
+    undisturbed = alone(suite, tmp_path)
+    assert len(undisturbed) > 10
+    for name, content in undisturbed.items():
+        if name != "manifest.json":
+            assert disturbed[name] == content
+
+
+def test_no_process_and_no_foreign_file_is_left(outcome):
+    prepared, _, _ = outcome
+    assert children() == []
+    names = {path.name for path in prepared.store.folder.iterdir()}
+    assert not any(name.startswith(".") and name != ".work" for name in names)
+
+
+def test_resume_runs_exactly_what_is_missing(outcome, monkeypatch):
+    prepared, summary, _ = outcome
+    with pytest.raises(InvalidSettingError, match="--resume"):
+        execute(plan(prepared.suite, prepared.options))
+    from dataclasses import replace
+
+    resumed = replace(prepared.options, existing="resume")
+    assert plan(prepared.suite, resumed).todo == []
+    again = plan(prepared.suite, replace(resumed, retry_failed=True)).todo
+    assert {summary.status[spec.key] for spec in again} == {"failed", "timeout"}
+    everything = plan(prepared.suite, replace(resumed, existing="fresh")).todo
+    assert everything == prepared.specs
+    assert execute(plan(prepared.suite, resumed)).status == summary.status
+
+
+def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
+    prepared, _, _ = outcome
+    other = toy_suite("student", "random", name="other")
+    options = Options(out=prepared.options.out, existing="resume", plugins=(TOY,))
+    results, summary = collect(other, options)
+    assert summary is None
+    assert {result.suite for result in results} == {"toy"}
+    assert not (prepared.options.out / "other").exists()
+
+
+def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
+    options = Options(out=tmp_path, workers=1, fail_fast=True, plugins=(TOY,))
+    suite = toy_suite("raises", "student", protocols=("toy",))
+    summary = run(suite, options)
+    assert "first failure" in summary.ended
+    assert "ZeroDivisionError" in summary.ended
+    assert sorted(summary.status.values()) == ["failed", "missing"]
+    assert summary.exit_code == 1
+
+
+def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
+    slow = {"name": "student", "params": {"pause": 0.2}}
+    options = Options(
+        out=tmp_path, workers=1, snapshot_seconds=0.001, existing="resume", plugins=(TOY,)
+    )
+    suite = toy_suite(slow, steps=10)
+    threading.Timer(0.1, _when_snapshot, (tmp_path,)).start()
+    summary = run(suite, options)
+    assert summary.ended == "interrupted"
+    assert set(summary.status.values()) == {"missing"}
+    assert list(tmp_path.glob("toy/.work/*/snapshot"))
+    assert children() == []
+    resumed = run(suite, options)
+    assert set(resumed.status.values()) == {"ok"}
+    assert contents(resumed.store.folder) == alone(suite, tmp_path / "whole")
+    assert not (resumed.store.work).exists()
+
+
+def _when_snapshot(folder):
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("toy/.work/*/snapshot")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
+    summary = run(toy_suite("student"), Options(out=tmp_path, workers=1))
+    (error,) = summary.errors.values()
+    assert error.startswith("There is no protocol named 'toy'.")
+
+
+def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):
+    suite = toy_suite({"name": "student", "params": {"pause": 0.1}}, steps=8)
+    options = Options(out=tmp_path, workers=1, existing="resume", plugins=(TOY,))
+
+    def spoil():
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("toy/synsets/*/0")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (folder,) = tmp_path.glob("toy/synsets/*")
+        folder.rename(tmp_path / "gone")
+        folder.write_text("in the way")
+
+    thread = threading.Thread(target=spoil)
+    thread.start()
+    with pytest.raises(ObdError, match="Cannot write") as caught:
+        run(suite, options)
+    thread.join()
+    assert "\n" not in str(caught.value)
+    assert children() == []
+
+
+def test_a_script_without_a_main_guard_may_run_a_suite(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import obdbench\n"
+        f"results = obdbench.run({str(tmp_path / 's.toml')!r}, out={str(tmp_path / 'r')!r},"
+        f" plugins=[{TOY!r}], workers=1)\n"
+        "print(len(results), {result.status for result in results})\n"
+    )
+    (tmp_path / "s.toml").write_text(
+        'datasets = ["toy/hopper-toy-v0"]\nobjectives = ["random"]\nprotocols = ["toy"]\n'
+        "[settings]\npairs = 4\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        timeout=120,
+    )
+    assert done.stdout.strip() == "1 {'ok'}", done.stderr
