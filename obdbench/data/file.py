@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from obdbench.data.arrays import read_arrays, required
 from obdbench.data.dataset import Array, Dataset
-from obdbench.data.transitions import qlearning_columns
+from obdbench.data.transitions import as_float32, qlearning_columns
 from obdbench.envs.scores import TASKS, Task
 from obdbench.errors import InvalidSettingError, unknown_name
 
@@ -54,5 +52,4 @@ def parse(dataset_id: str) -> tuple[Path, Task]:
 
 
 def _typed(name: str, column: Array) -> Array:
-    kind = np.bool_ if name in ("terminals", "timeouts") else np.float32
-    return np.asarray(column).astype(kind, copy=False)
+    return column.astype(bool) if name in ("terminals", "timeouts") else as_float32(column)

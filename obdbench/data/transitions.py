@@ -24,15 +24,21 @@ def qlearning_columns(columns: Mapping[str, Array], episode_limit: int) -> dict[
         cut = implied_timeouts(terminals, episode_limit)
     kept = np.flatnonzero(~cut[:-1])
     ends_next = np.append(cut[1:-1], True) if len(cut) > 1 else np.empty(0, dtype=bool)
-    observations = np.asarray(columns["observations"], dtype=np.float32)
+    observations = as_float32(columns["observations"])
     return {
         "observations": observations[kept],
-        "actions": np.asarray(columns["actions"], dtype=np.float32)[kept],
-        "rewards": np.asarray(columns["rewards"], dtype=np.float32)[kept],
+        "actions": as_float32(columns["actions"])[kept],
+        "rewards": as_float32(columns["rewards"])[kept],
         "terminals": terminals[kept],
         "timeouts": (ends_next & ~terminals[:-1])[kept],
         "next_observations": observations[kept + 1],
     }
+
+
+def as_float32(column: Array) -> Array:
+    """Single precision; what overflows becomes infinite, which every dataset refuses."""
+    with np.errstate(over="ignore"):
+        return np.asarray(column, dtype=np.float32)
 
 
 def implied_timeouts(terminals: Array, episode_limit: int) -> Array:
