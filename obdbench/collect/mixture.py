@@ -49,20 +49,26 @@ class Disturbance:
 
     @classmethod
     def draw(cls, slots: int, action_size: int, rng: np.random.Generator) -> Disturbance:
-        """Mostly mild disturbances, some strong."""
+        """Of each kind of disturbance none in most slots, mild or strong in the others."""
 
         def mostly(share: float, usual: float, otherwise: Array) -> Array:
             return np.where(rng.random(slots) < share, usual, otherwise)
 
-        bounds = rng.choice([0.0, 0.1, 0.3, 0.6, 1.0], p=[0.4, 0.15, 0.15, 0.1, 0.2], size=slots)
+        bounds = rng.choice([0.1, 0.3, 0.6, 1.0], p=[0.25, 0.25, 0.15, 0.35], size=slots)
         offset_scale = mostly(0.6, 0.0, rng.uniform(0, 0.6, slots))
         return cls(
-            random=np.minimum(bounds * rng.random(slots), 0.99),
+            random=np.minimum(mostly(0.4, 0.0, bounds * rng.random(slots)), 0.99),
             hold=mostly(0.7, 1.0, rng.uniform(1, 20, slots)),
-            temperature=mostly(0.5, 1.0, rng.choice([1.0, 3.0], slots) * rng.random(slots)),
+            temperature=mostly(0.6, 1.0, rng.uniform(0, 3, slots)),
             gain=mostly(0.6, 1.0, rng.uniform(0, 1.5, slots)),
             offset=offset_scale[:, None] * rng.standard_normal((slots, action_size)),
         )
+
+    @classmethod
+    def calm(cls, slots: int, action_size: int, rng: np.random.Generator) -> Disturbance:
+        """Nothing but less noise than the teacher's own."""
+        ones, zeros = np.ones(slots), np.zeros(slots)
+        return cls(zeros, ones, rng.random(slots), ones, np.zeros((slots, action_size)))
 
 
 class DisturbedTeacher:

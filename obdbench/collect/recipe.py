@@ -2,8 +2,8 @@
 
 *medium-replay* is the run's replay buffer up to the medium level, *medium* are stochastic rollouts
 of the policy at that level, and *medium-expert* is one half of these and one half stochastic
-rollouts of the run's best policy. The medium level is the first evaluation at which the mean of
-the last five evaluations and the evaluation itself reach a third of D4RL's expert return.
+rollouts of the run's best policy. The medium level is reached when the mean of five evaluations in
+a row is a third of D4RL's expert return, or more; of these five it is the lowest that is itself.
 
 :func:`build` writes the *full collection*, on which teachers are trained, and packs a subsample of
 whole episodes of it, which is small enough to be committed.
@@ -69,13 +69,13 @@ class Run:
         return cls(folder, task, settings, evaluations)
 
     def medium(self) -> Evaluation:
-        """The evaluation at which the medium level was reached and replay suffices to commit."""
+        """The evaluation at the medium level."""
         level = MEDIUM_SHARE * self.task.expert_return
-        for index, evaluation in enumerate(self.evaluations):
-            window = self.evaluations[max(0, index + 1 - WINDOW) : index + 1]
-            smoothed = sum(each.mean for each in window) / len(window)
-            if min(smoothed, evaluation.mean) >= level and evaluation.step >= COMMITTED:
-                return evaluation
+        for stop in range(WINDOW, len(self.evaluations) + 1):
+            window = self.evaluations[stop - WINDOW : stop]
+            reached = [each for each in window if each.mean >= level and each.step >= COMMITTED]
+            if reached and sum(each.mean for each in window) / WINDOW >= level:
+                return min(reached, key=lambda each: each.mean)
         raise InvalidDataError(
             f"The run in {self.folder} never reached a third of the expert's return.",
             "Give it more steps.",
@@ -171,8 +171,8 @@ _RECIPE = {
     "one half of the run's best policy",
 }
 _MEDIUM_RULE = (
-    "first evaluation at which the mean of the last five evaluations and the evaluation itself "
-    "reach a third of D4RL's expert return, and replay holds 50,000 transitions"
+    "as soon as the mean of five evaluations in a row reaches a third of D4RL's expert return: of "
+    "these five the lowest that itself reaches it, provided that replay holds 50,000 transitions"
 )
 
 

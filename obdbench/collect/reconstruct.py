@@ -29,12 +29,13 @@ from obdbench.errors import unknown_name
 from obdbench.fetch import atomic, cache_root, locked
 from obdbench.registry import D4RL_NAMES
 
-RECIPE = 1
+RECIPE = 2
 SIZE = 100_000
-POOL = 400_000
-BATCH = 120
+POOL = 500_000
+CALM_SLOTS = 24
+DISTURBED_SLOTS = 36
 EXCURSION = 5.0
-SURPLUS = 1.002
+SURPLUS = 1.005
 LEVELS = ("medium-replay", "medium", "medium-expert")
 FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 
@@ -79,25 +80,24 @@ def build(name: str, *, size: int = SIZE, pool: int = POOL) -> Dataset:
 
 
 def _simulate(name: str, task: Task, wanted: Standardizer, pool: int) -> list[dict[str, Array]]:
-    """Episodes of at least ``pool`` transitions, half of them from the dataset's own teacher."""
+    """Episodes of ``pool`` transitions: disturbed ones of the task's teachers, calm ones of its."""
     from obdbench.teachers.checkpoint import load_published
 
+    teachers = {level: load_published(f"{task.name}-{level}-v2") for level in LEVELS}
     own = name.removeprefix(f"{task.name}-").removesuffix("-v2")
-    teachers = [load_published(f"{task.name}-{level}-v2") for level in (own, *LEVELS)]
+    rounds = [(teachers[own], Disturbance.calm, CALM_SLOTS)]
+    rounds += [(teacher, Disturbance.draw, DISTURBED_SLOTS) for teacher in teachers.values()]
     seed = np.random.SeedSequence([RECIPE, *name.encode()])
     episodes: list[dict[str, Array]] = []
     total = 0
     while total < pool:
-        for teacher in teachers:
+        for teacher, draw, slots in rounds:
             rng = np.random.default_rng(seed.spawn(1)[0])
-            noise = Disturbance.draw(BATCH // len(teachers), task.action_size, rng)
-            act = DisturbedTeacher(teacher, noise, rng)
-            seeds = rng.integers(2**31, size=len(noise.random)).tolist()
-            new = list(
-                _pieces(run_episodes(act, task, seeds, record=True, threads=1), task, wanted)
-            )
-            total += sum(len(episode["rewards"]) for episode in new)
-            episodes += new
+            act = DisturbedTeacher(teacher, draw(slots, task.action_size, rng), rng)
+            seeds = rng.integers(2**31, size=slots).tolist()
+            run = run_episodes(act, task, seeds, record=True, threads=1)
+            episodes += _pieces(run, task, wanted)
+            total += int(run.lengths.sum())
     return episodes
 
 

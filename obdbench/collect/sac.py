@@ -34,7 +34,7 @@ class SacSettings:
     """Settings of the collecting run; those not named are the library's defaults."""
 
     env_id: str
-    steps: int = 300_000
+    steps: int = 200_000
     seed: int = 0
     learning_rate: float = 3e-4
     qf_learning_rate: float = 1e-3
