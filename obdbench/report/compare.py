@@ -10,8 +10,9 @@ from obdbench.errors import InvalidDataError
 from obdbench.report import stats
 from obdbench.report.captions import CAUTION, STAND_IN, counted, span
 from obdbench.report.cells import plus_minus
+from obdbench.report.grouping import grids
 from obdbench.report.reader import Collection, collect
-from obdbench.report.rows import Grid, Row, bare, grids
+from obdbench.report.rows import Grid, Row, bare
 from obdbench.report.table import Cell, Table, number
 from obdbench.report.table import grid as markdown_grid
 

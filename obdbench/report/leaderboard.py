@@ -16,10 +16,11 @@ from urllib.parse import quote
 
 from obdbench.bench.record import write_text
 from obdbench.errors import InvalidDataError
+from obdbench.report.grouping import grids
 from obdbench.report.plots import plot_names
 from obdbench.report.published import beside_published
 from obdbench.report.reader import Collection, read_results
-from obdbench.report.rows import Grid, grids
+from obdbench.report.rows import Grid
 from obdbench.report.table import MISSING, Cell, Table, escape, grid, markdown, number
 from obdbench.report.tables import cost, gaps, provenance, score_tables
 

@@ -155,7 +155,9 @@ def performance_profile(figure: Figure, grid: Grid) -> None:
         statistic = stats.profile(thresholds)
         shares = statistic(stats.arrays(row.groups))
         if all(len(group) > 1 for group in row.groups):
-            low, high = np.percentile(stats.replicate(statistic, [row.groups]), [2.5, 97.5], axis=0)
+            low, high = np.percentile(
+                stats.replicate(statistic, [row.groups]), [2.5, 97.5], axis=-1
+            )
             axes.fill_between(thresholds, low, high, color=colour, alpha=0.18, lw=0)
         axes.plot(thresholds, shares, color=colour, linestyle=dashes, lw=1.8, label=row.label)
     axes.set(xlabel=f"{SCORE} τ", ylabel="share of runs above τ", ylim=(-0.02, 1.02))

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +63,7 @@ class Collection:
 
     suite: str
     entries: tuple[Entry, ...] = ()
-    expected: tuple[TrialSpec, ...] = ()
+    expected: Mapping[str, TrialSpec] = field(default_factory=dict)  # the manifest, by key
     problems: tuple[Problem, ...] = ()
     has_manifest: bool = False
 
@@ -74,12 +74,12 @@ class Collection:
     def missing(self) -> tuple[TrialSpec, ...]:
         """Trials of the manifest that left no result."""
         present = {entry.record.key for entry in self.entries}
-        return tuple(spec for spec in self.expected if spec.key not in present)
+        return tuple(spec for key, spec in self.expected.items() if key not in present)
 
     def without(self, file: str) -> Collection:
         """The same collection as if one result file had never been."""
         kept = tuple(entry for entry in self.entries if entry.file != file)
-        return Collection(self.suite, kept, self.expected, self.problems, self.has_manifest)
+        return replace(self, entries=kept)
 
     def frame(self) -> pandas.DataFrame:
         """One line for each trial, arm and seed, for one's own analyses."""
@@ -138,7 +138,7 @@ def read_results(folder: Path | str, strict: bool = False) -> Collection:
     present = set(names)
     entries: list[Entry] = []
     problems: list[Problem] = []
-    expected: tuple[TrialSpec, ...] = ()
+    expected: dict[str, TrialSpec] = {}
     has_manifest = False
     for name in names:
         card = name.removesuffix(".json") + ".safetensors" in present
@@ -147,7 +147,8 @@ def read_results(folder: Path | str, strict: bool = False) -> Collection:
         try:
             if name == MANIFEST:
                 manifest = read_json(Manifest, folder / name)
-                expected, has_manifest = tuple(manifest.trials.values()), True
+                expected = {spec.key: spec for spec in manifest.trials.values()}
+                has_manifest = True
             else:
                 entries.append(read_entry(folder / name))
         except ObdError as error:
@@ -210,15 +211,14 @@ def _read(path: Path) -> Result:
 
 def _check_scale(file: str, record: Result, point: Point) -> None:
     """The normalized score must follow from the raw returns it claims to summarize."""
-    if abs(point.normalized_return) > LARGEST or any(
-        abs(value) > LARGEST for returns in point.returns for value in returns
-    ):
+    held = [returns for returns in point.returns if returns]
+    extremes = [point.normalized_return, *map(max, held), *map(min, held)]
+    if max(map(abs, extremes)) > LARGEST:
         raise InvalidDataError(f"{file} holds scores beyond all bounds.", "Run the trial again.")
     task = _BY_ENV.get(record.environment.env_id) if record.environment else None
-    count = sum(map(len, point.returns))
-    if task is None or not count:
+    if task is None or not held:
         return
-    raw = math.fsum(map(math.fsum, point.returns)) / count
+    raw = math.fsum(map(math.fsum, held)) / sum(map(len, held))
     score = 100.0 * (raw - task.random_return) / (task.expert_return - task.random_return)
     if abs(score - point.normalized_return) > TOLERANCE:
         raise InvalidDataError(

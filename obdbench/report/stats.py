@@ -5,12 +5,16 @@ over datasets follow Agarwal et al., *Deep Reinforcement Learning at the Edge of
 Precipice* (2021, arXiv 2108.13264): the interquartile mean with percentile intervals of the
 stratified bootstrap, the probability of improvement, and performance profiles. Every bootstrap
 starts from its own fixed seed, so that no figure depends on the order in which it is computed.
+
+A statistic takes groups as arrays whose first axis runs over seeds; what follows it are replicates.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,13 +46,15 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean, and the sample standard deviation (n - 1) where there are two values or more."""
     if not values:
         raise ValueError("the mean of no values")
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return float(np.mean(values)), spread
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
 def average(groups: Sequence[Array]) -> Array:
     """Mean over datasets of the mean over seeds; every dataset weighs the same."""
-    return np.asarray(np.mean([group.mean(axis=-1) for group in groups], axis=0))
+    return np.asarray(np.mean([group.mean(axis=0) for group in groups], axis=0))
 
 
 def iqm(groups: Sequence[Array]) -> Array:
@@ -56,10 +62,9 @@ def iqm(groups: Sequence[Array]) -> Array:
 
     With n values, floor(n / 4) go at each end.
     """
-    scores = np.sort(np.concatenate(groups, axis=-1), axis=-1)
-    count = scores.shape[-1]
-    cut = count // 4
-    return np.asarray(scores[..., cut : count - cut].mean(axis=-1))
+    scores = np.sort(np.concatenate(groups), axis=0)
+    cut = len(scores) // 4
+    return np.asarray(scores[cut : len(scores) - cut].mean(axis=0))
 
 
 def improvement(ours: Sequence[Array], theirs: Sequence[Array]) -> Array:
@@ -70,10 +75,10 @@ def improvement(ours: Sequence[Array], theirs: Sequence[Array]) -> Array:
     over all pairs of a seed of ours with a seed of theirs: the Mann-Whitney statistic over the
     number of pairs.
     """
-    wins = []
-    for mine, other in zip(ours, theirs, strict=True):
-        difference = np.sign(mine[..., :, None] - other[..., None, :])
-        wins.append((1.0 + difference.mean(axis=(-2, -1))) / 2.0)
+    wins = [
+        (1.0 + np.sign(mine[:, None] - other[None, :]).mean(axis=(0, 1))) / 2.0
+        for mine, other in zip(ours, theirs, strict=True)
+    ]
     return np.asarray(np.mean(wins, axis=0))
 
 
@@ -81,7 +86,10 @@ def profile(thresholds: Array) -> Statistic:
     """The performance profile: the share of seeds above each threshold, averaged over datasets."""
 
     def statistic(groups: Sequence[Array]) -> Array:
-        shares = [(group[..., None, :] > thresholds[:, None]).mean(axis=-1) for group in groups]
+        shares = [
+            (group[:, None] > thresholds.reshape(-1, *[1] * (group.ndim - 1))).mean(axis=0)
+            for group in groups
+        ]
         return np.asarray(np.mean(shares, axis=0))
 
     return statistic
@@ -97,13 +105,17 @@ def arrays(groups: Groups) -> list[Array]:
 def replicate(
     statistic: Statistic, samples: Sequence[Groups], replicates: int = REPLICATES
 ) -> Array:
-    """The statistic of bootstrap replicates: seeds are redrawn within each dataset."""
+    """The statistic of bootstrap replicates, along the last axis: seeds are redrawn by dataset."""
+    groups = [arrays(sample) for sample in samples]
+    draws = iter(_draws(tuple(len(g) for sample in groups for g in sample), replicates))
+    return statistic(*([group[next(draws)] for group in sample] for sample in groups))
+
+
+@lru_cache(maxsize=16)
+def _draws(sizes: tuple[int, ...], replicates: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    """Which seeds each replicate takes; equal shapes share them, as every start is the same."""
     rng = np.random.default_rng(BOOTSTRAP_SEED)
-    redrawn = [
-        [group[rng.integers(len(group), size=(replicates, len(group)))] for group in arrays(sample)]
-        for sample in samples
-    ]
-    return statistic(*redrawn)
+    return [rng.integers(size, size=(size, replicates)) for size in sizes]
 
 
 def bootstrap(

@@ -107,14 +107,12 @@ def comparisons(grid: Grid, suite: str) -> list[Table]:
     if len(complete) < 2:
         return []
 
-    def named(objective: str) -> Row | None:
-        return next((row for row in complete if row.objective == objective), None)
-
+    plain = {row.objective: row for row in reversed(complete)}
     rows = []
     for row in complete:
         other = next(rival for rival in complete if rival is not row)
         line = [Cell(row.label)]
-        for rival in (named("random"), named("dbc"), other):
+        for rival in (plain.get("random"), plain.get("dbc"), other):
             if rival is None or rival is row:
                 line.append(Cell(MISSING))
                 continue

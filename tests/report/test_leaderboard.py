@@ -11,9 +11,9 @@ import pytest
 
 from obdbench.errors import InvalidDataError
 from obdbench.report import leaderboard
+from obdbench.report.grouping import grids
 from obdbench.report.leaderboard import begin, end
 from obdbench.report.plots import plot_names
-from obdbench.report.rows import grids
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -6,8 +6,9 @@ import pytest
 from test_verdict import entry
 
 from obdbench.report import plots
+from obdbench.report.grouping import grids
 from obdbench.report.reader import Collection
-from obdbench.report.rows import OBJECTIVES, grids
+from obdbench.report.rows import OBJECTIVES
 
 pytest.importorskip("matplotlib")
 

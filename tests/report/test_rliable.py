@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from obdbench.report import stats
-from obdbench.report.rows import grids
+from obdbench.report.grouping import grids
 
 PINS = ("rliable==1.2.0", "pandas==2.2.3", "numpy==1.26.4", "scipy==1.13.1", "arch==7.0.0")
 ASK = """

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from obdbench.bench.record import Result
 from obdbench.bench.spec import TrialSpec
 from obdbench.distill.settings import DistillSettings
+from obdbench.report.grouping import grids
 from obdbench.report.leaderboard import blocks, board
 from obdbench.report.published import published
 from obdbench.report.reader import Collection, Entry
-from obdbench.report.rows import Grid, Row, bare, dataset_order, grids, natural
+from obdbench.report.rows import Grid, Row, bare, dataset_order, natural
 from obdbench.report.table import Cell, Table, escape, markdown, number
 
 GOLDEN = import_module("make_golden")
@@ -130,7 +131,9 @@ def test_more_seeds_of_the_same_trial_join_its_row():
 def test_results_beyond_the_manifest_do_not_unrank_others():
     planned = [spec(name, "d4rl/hopper-medium-v2") for name in ("pbc", "dbc")]
     stray = entry(spec("sdw", "d4rl/walker2d-medium-v2"))
-    collection = Collection("s", (*map(entry, planned), stray), tuple(planned), has_manifest=True)
+    collection = Collection(
+        "s", (*map(entry, planned), stray), {made.key: made for made in planned}, has_manifest=True
+    )
     part = the_grid(collection)
     assert row_of(part, "pbc").complete
     assert not row_of(part, "sdw").complete
@@ -222,7 +225,7 @@ def collections(draw: st.DrawFn) -> Collection:
         keep = draw(st.lists(st.sampled_from(made.seeds), unique=True))
         base = draw(st.integers(0, 90))
         entries.append(entry(made, float(base), tuple(sorted(keep))))
-    return Collection("s", tuple(entries), tuple(specs), has_manifest=True)
+    return Collection("s", tuple(entries), {made.key: made for made in specs}, has_manifest=True)
 
 
 def figures(collection: Collection) -> dict[tuple[str, ...], object]:
