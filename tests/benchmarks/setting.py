@@ -1,0 +1,76 @@
+"""The settings that are timed, and how."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from obdbench.distill.metagrad import MetaGradient, Solver
+from obdbench.policies.cloning import Cloning
+from obdbench.policies.networks import Params, architecture_named, seeded
+from obdbench.policies.optimizers import optimizer_named
+
+SHAPES = {"hopper": (11, 3), "walker2d": (17, 6)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One outer step's sizes; the default is the paper's."""
+
+    task: str = "hopper"
+    seeds: int = 1
+    pairs: int = 256
+    steps: int = 100
+    states: int = 2560
+    architecture: str = "mlp4"
+
+    def but(self, **changes: int | str) -> Setting:
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @property
+    def gigaflop(self) -> float:
+        """Nine products a layer and inner step, as if none could be left out."""
+        observation, action = SHAPES[self.task]
+        layers = architecture_named(self.architecture).shapes(observation, action)
+        weights = sum(rows * columns for rows, columns in layers)
+        return 9 * 2 * self.pairs * weights * self.steps * self.seeds / 1e9
+
+
+class Step:
+    """One outer step, ready to be called again and again."""
+
+    def __init__(self, setting: Setting, *, fast: bool = True, window: int | None = None) -> None:
+        observation, action = SHAPES[setting.task]
+        generator = torch.Generator().manual_seed(0)
+        stack = (setting.seeds, setting.pairs)
+        self.x = torch.randn(*stack, observation, generator=generator)
+        self.a = torch.rand(*stack, action, generator=generator) * 1.8 - 0.9
+        self.states = torch.randn(setting.seeds, setting.states, observation, generator=generator)
+        self.target = torch.rand(setting.seeds, setting.states, action, generator=generator)
+        self.how = Cloning(
+            architecture_named(setting.architecture), optimizer_named("sgd"), 0.1, setting.steps
+        )
+        self.solver = Solver(self.how, fast=fast)
+        self.window = window
+        self.generators = [seeded(seed, 1) for seed in range(setting.seeds)]
+        self.sizes = (observation, action)
+
+    def outer(self, params: Params) -> Tensor:
+        acted = self.how.architecture.act(params, self.states)
+        return (acted - self.target).square().mean((-1, -2))
+
+    def __call__(self) -> MetaGradient:
+        params = self.how.architecture.init(self.generators, *self.sizes)
+        return self.solver(params, self.x, self.a, self.outer, window=self.window)
+
+
+def all_cores() -> int:
+    """Use every core this process may run on."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    torch.set_num_threads(cores)
+    return cores

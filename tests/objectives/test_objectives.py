@@ -1,0 +1,176 @@
+"""Objectives: their values by hand, their weights, their settings."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from obdbench.data.dataset import Dataset
+from obdbench.errors import ObdError
+from obdbench.objectives.density import gaussian_log_density
+from obdbench.objectives.objective import Batch, Columns, Objective, make_objective
+from obdbench.objectives.sdw import density_weight
+from obdbench.teachers.teacher import Teacher
+
+RNG = np.random.default_rng(0)
+DISTILLED = ["dbc", "pbc", "av-pbc", "sdw"]
+
+
+@pytest.fixture(autouse=True)
+def _closed_form_density(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "obdbench.objectives.sdw.log_density", lambda d: gaussian_log_density(d.states, d.states)
+    )
+
+
+def batch_of(columns: Columns, dataset: Dataset, rows: list[int], seeds: int = 2) -> Batch:
+    own = {
+        "states": torch.from_numpy(dataset.states),
+        "actions": torch.from_numpy(dataset.actions),
+        **columns,
+    }
+    return Batch(
+        {name: column[rows].expand(seeds, *column[rows].shape) for name, column in own.items()}
+    )
+
+
+def test_dbc_by_hand(toy_dataset: Dataset) -> None:
+    actions = torch.zeros(2, 3, 3)
+    expected = np.square(toy_dataset.actions[[0, 4, 9]]).mean()
+    found = make_objective("dbc").loss(actions, batch_of({}, toy_dataset, [0, 4, 9]))
+    assert found.shape == (2,)
+    assert np.allclose(found, expected)
+
+
+def test_pbc_by_hand(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    objective = make_objective("pbc")
+    columns = objective.prepare(toy_dataset, toy_teacher, RNG)
+    expected = np.square(toy_teacher.act(toy_dataset.observations[[1, 2]])).mean()
+    found = objective.loss(torch.zeros(2, 2, 3), batch_of(columns, toy_dataset, [1, 2]))
+    assert np.allclose(found, expected, rtol=1e-5)
+
+
+def test_pbc_with_sampled_teacher(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    objective = make_objective("pbc", {"sample_teacher": True})
+    assert tuple(objective.noise_columns) == ("teacher_noise",)
+    columns = objective.prepare(toy_dataset, toy_teacher, RNG)
+    rows = [3, 5]
+    columns["teacher_noise"] = torch.zeros(len(toy_dataset), 3)
+    still = objective.loss(torch.zeros(2, 2, 3), batch_of(columns, toy_dataset, rows))
+    assert np.allclose(
+        still, np.square(toy_teacher.act(toy_dataset.observations[rows])).mean(), rtol=1e-5
+    )
+    columns["teacher_noise"] = torch.ones(len(toy_dataset), 3)
+    mean, std = toy_teacher.distribution(toy_dataset.observations[rows])
+    moved = objective.loss(torch.zeros(2, 2, 3), batch_of(columns, toy_dataset, rows))
+    assert torch.allclose(moved, torch.tanh(mean + std).square().mean().expand(2), rtol=1e-5)
+
+
+def test_av_pbc_weight_is_beta_q_clamped_at_zero(
+    toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    columns = make_objective("av-pbc").prepare(toy_dataset, toy_teacher, RNG)
+    obs = toy_dataset.observations
+    q = toy_teacher.value(obs, toy_teacher.act(obs))
+    assert (q < 0).any(), "the fixture must exercise the clamp"
+    assert (q > 0).any()
+    assert np.allclose(columns["weight"], 0.02 * np.maximum(q, 0), atol=1e-6)
+
+
+def test_weights_scale_the_loss(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    rows = [0, 1, 2, 3]
+    actions = torch.full((2, 4, 3), 0.1)
+    plain, weighted = make_objective("pbc"), make_objective("av-pbc")
+    columns = weighted.prepare(toy_dataset, toy_teacher, RNG)
+    distance = (actions[0] - columns["teacher_actions"][rows]).square().mean(-1)
+    expected = (columns["weight"][rows] * distance).mean()
+    found = weighted.loss(actions, batch_of(columns, toy_dataset, rows))
+    assert torch.allclose(found, expected.expand(2))
+    base = plain.loss(
+        actions, batch_of(plain.prepare(toy_dataset, toy_teacher, RNG), toy_dataset, rows)
+    )
+    assert not torch.allclose(found, base)
+
+
+@pytest.mark.parametrize("name", ["av-pbc", "sdw"])
+def test_mean_one(name: str, toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    raw = make_objective(name).prepare(toy_dataset, toy_teacher, RNG)["weight"]
+    one = make_objective(name, {"weight_normalization": "mean-one"}).prepare(
+        toy_dataset, toy_teacher, RNG
+    )["weight"]
+    assert abs(one.mean().item() - 1) < 1e-5
+    assert torch.allclose(one * raw.mean(), raw, rtol=1e-4)
+
+
+def test_density_weight_formula() -> None:
+    log_d = torch.tensor([-50.0, -2.0, 0.0, 3.0])
+    raw = density_weight(log_d, tau=0.5, floor_quantile=0.0, how="none")
+    assert torch.allclose(raw, (-0.5 * log_d).exp(), rtol=1e-5)
+    one = density_weight(log_d, tau=0.5, floor_quantile=0.0, how="mean-one")
+    assert torch.allclose(one, raw / raw.mean(), rtol=1e-5)
+
+
+def test_density_weight_floor_and_extremes() -> None:
+    log_d = torch.cat([torch.tensor([-torch.inf, -1e5]), torch.linspace(-5, 5, 98)])
+    weight = density_weight(log_d, tau=1.0, floor_quantile=0.05, how="mean-one")
+    assert torch.isfinite(weight).all()
+    assert weight[0] == weight[1] == weight.max()
+    assert density_weight(log_d, tau=0.0, floor_quantile=0.0, how="mean-one").eq(1).all()
+
+
+def test_sdw_base(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    av = make_objective("av-pbc").prepare(toy_dataset, toy_teacher, RNG)["weight"]
+    sdw = make_objective("sdw").prepare(toy_dataset, toy_teacher, RNG)["weight"]
+    pure = make_objective("sdw", {"base": "pbc"}).prepare(toy_dataset, toy_teacher, RNG)["weight"]
+    assert torch.allclose(sdw, av * pure, rtol=1e-5)
+    rare = gaussian_log_density(toy_dataset.states, toy_dataset.states).argmin()
+    assert pure.argmax() == rare or pure[rare] == pure.max()
+
+
+@pytest.mark.parametrize("name", ["random", *DISTILLED])
+def test_settings_round_trip_through_json(name: str) -> None:
+    objective = make_objective(name)
+    again = make_objective(name, json.loads(json.dumps(objective.settings())))
+    assert again.settings() == objective.settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("av-pb", {}, "av-pbc"),
+        ("av-pbc", {"bta": 1.0}, "beta"),
+        ("av-pbc", {"beta": -1.0}, "beta"),
+        ("av-pbc", {"weight_normalization": "meanone"}, "mean-one"),
+        ("sdw", {"tau": -0.1}, "tau"),
+        ("sdw", {"base": "dbc"}, "pbc"),
+        ("sdw", {"floor_quantile": 0.9}, "floor_quantile"),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(
+    name: str, params: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ObdError, match=words) as caught:
+        make_objective(name, params)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["pbc", "av-pbc", "sdw"])
+def test_a_missing_teacher_is_named(name: str, toy_dataset: Dataset) -> None:
+    with pytest.raises(ObdError, match="teacher"):
+        make_objective(name).prepare(toy_dataset, None, RNG)
+
+
+def test_an_objective_without_loss_says_so() -> None:
+    class Empty(Objective):
+        name = "empty"
+
+    with pytest.raises(TypeError, match="Empty"):
+        Empty().loss(torch.zeros(1, 1, 1), Batch({}))
+
+
+def test_batch_names_its_columns() -> None:
+    with pytest.raises(AttributeError, match="weight"):
+        _ = Batch({"weight": torch.zeros(1)}).wieght
