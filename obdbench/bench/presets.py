@@ -75,11 +75,7 @@ def save(preset: Preset) -> Path:
     """Write a preset file, atomically."""
     from obdbench.bench.record import write_text
 
-    if preset.name in PRESETS or not preset.name.replace("-", "").replace("_", "").isalnum():
-        raise InvalidSettingError(
-            f"{preset.name!r} cannot name a preset.",
-            "Use letters, digits, '-' and '_', and no built-in preset's name.",
-        )
+    check_name(preset.name)
     path = folder() / f"{preset.name}.toml"
     lines = [f"base = {toml_value(preset.base)}", f"summary = {toml_value(preset.summary)}"]
     tables = {"settings": preset.settings, "provenance": preset.provenance}
@@ -90,6 +86,15 @@ def save(preset: Preset) -> Path:
             lines += [f"{key} = {toml_value(value)}" for key, value in values.items()]
     write_text("\n".join(lines) + "\n", path)
     return path
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no file name, or a built-in preset's."""
+    if name in PRESETS or not name.replace("-", "").replace("_", "").isalnum():
+        raise InvalidSettingError(
+            f"{name!r} cannot name a preset.",
+            "Use letters, digits, '-' and '_', and no built-in preset's name.",
+        )
 
 
 def toml_value(value: Any) -> str:

@@ -8,14 +8,14 @@ trial ids appear nowhere.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
+import sys
 import tempfile
-import threading
-import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +44,19 @@ except ImportError as error:
 
     raise MissingExtraError("The Ray executor", "ray") from error
 
-from obdbench.bench.courier import Courier, Mailbox, Parcel, deliver, load_files  # noqa: E402
-from obdbench.bench.events import FINAL, Event, Throttle  # noqa: E402
+from obdbench.bench.courier import Courier, Mailbox, Parcel, load_files  # noqa: E402
+from obdbench.bench.desk import Desk  # noqa: E402
+from obdbench.bench.events import Event, Throttle  # noqa: E402
 from obdbench.bench.job import MAX_DEATHS, Job, Setup, group, run_job  # noqa: E402
-from obdbench.bench.local import Audience, FailFastError  # noqa: E402
-from obdbench.bench.store import StorageError, Store  # noqa: E402
-from obdbench.bench.trial import unfinished  # noqa: E402
+from obdbench.bench.local import Audience  # noqa: E402
+from obdbench.bench.plugins import Plugin  # noqa: E402
+from obdbench.bench.store import StorageError  # noqa: E402
+from obdbench.bench.tune import Search, Tried  # noqa: E402
 from obdbench.errors import ObdError  # noqa: E402
 
 OBJECT_STORE = 100 * 1024 * 1024
 PREFIX = "obdbench-ray-"
 STEP_SECONDS = 1.0
-PUMP_SECONDS = 0.2
 
 
 class StoppedError(Exception):
@@ -102,7 +103,14 @@ def _round(
     files = load_files(store, jobs) if address else {}
     mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote(files)
     by_name = {job.name: job for job in jobs}
-    desk = Desk(mailbox, store, audience, fail_fast, by_name)
+    desk = Desk(
+        take=lambda: ray.get(mailbox.take.remote()),
+        halt=lambda: ray.get(mailbox.stop.remote()),
+        store=store,
+        audience=audience,
+        fail_fast=fail_fast,
+        jobs=by_name,
+    )
     trainable = tune.with_resources(
         tune.with_parameters(work, jobs=by_name, setup=setup, mailbox=mailbox, token=str(token)),
         resources(setup, workers),
@@ -220,106 +228,113 @@ class News(TrialProgressCallback):  # type: ignore[misc]
         ray.get(self.mailbox.post.remote(trial.config["job"], [event], []))
 
 
-@dataclass
-class Desk:
-    """The driver's side of the mailbox: a thread that delivers news and files."""
+def search_with_asha(
+    search: Search,
+    drawn: list[dict[str, Any]],
+    plugins: list[Plugin],
+    *,
+    address: str | None,
+    workers: int,
+    threads: int,
+    device: str,
+) -> list[Tried]:
+    """Measure candidates, stopping the poor ones early; returns them best first.
 
-    mailbox: Any
-    store: Store
-    audience: Audience
-    fail_fast: bool
-    jobs: dict[str, Job]
-    current: dict[str, str] = field(default_factory=dict)  # by job: the trial it works on
-    finished: set[str] = field(default_factory=set)
-    given_up: set[str] = field(default_factory=set)
-    stop: Exception | None = None
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    The budget unit of ASHA is an evaluation point. A candidate counts by its last point, and one
+    that went further comes before one that was stopped.
+    """
+    last = len(search.base().evaluation_steps)
+    scheduler = tune.schedulers.ASHAScheduler(
+        time_attr="point", metric="criterion", mode="min", max_t=last, grace_period=min(2, last)
+    )
+    setup = Setup(root="", suite="", device=device, threads=threads, plugins=tuple(plugins))
+    with cluster(address, workers * threads) as scratch:
+        counter = Counter(len(drawn))
+        trainable = tune.with_resources(
+            tune.with_parameters(measure_candidate, search=search, setup=setup, drawn=drawn),
+            resources(setup, workers),
+        )
+        grid = tune.Tuner(
+            trainable,
+            param_space={"candidate": tune.grid_search(list(range(len(drawn))))},
+            tune_config=tune.TuneConfig(
+                scheduler=scheduler, reuse_actors=True, max_concurrent_trials=workers
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(scratch / "tune"),
+                verbose=0,
+                callbacks=[counter],
+                failure_config=tune.FailureConfig(max_failures=1),
+            ),
+        ).fit()
+    tried = [
+        (
+            last - int(result.metrics["point"]),
+            Tried(
+                drawn[result.metrics["candidate"]],
+                float(result.metrics["criterion"]),
+                int(result.metrics["step"]),
+            ),
+        )
+        for result in grid
+        if result.metrics and "criterion" in result.metrics
+    ]
+    return [one for _, one in sorted(tried, key=lambda pair: (pair[0], pair[1].criterion))]
 
-    def __post_init__(self) -> None:
-        self.job_of = {spec.key: job.name for job in self.jobs.values() for spec in job.specs}
 
-    def __enter__(self) -> Desk:
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
+def measure_candidate(
+    config: dict[str, Any], *, search: Search, setup: Setup, drawn: list[dict[str, Any]]
+) -> None:
+    """What a Ray worker does with a candidate."""
+    import torch
 
-    def __exit__(self, *exception: object) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(timeout=30)
+    from obdbench.bench.job import ready
+    from obdbench.bench.tune import measure
 
-    def _serve(self) -> None:
-        while not self._ended.is_set():
-            try:
-                self.pump()
-            except Exception as error:
-                self.end(error)
-                return
-            self.audience.tick()
-            time.sleep(PUMP_SECONDS)
+    ready(setup)
+    torch.set_num_threads(setup.threads)
+    index = config["candidate"]
+    for point, tried in enumerate(measure(search, drawn[index], setup.device), start=1):
+        criterion = tried.criterion if math.isfinite(tried.criterion) else float("inf")
+        tune.report(
+            {"criterion": criterion, "point": point, "step": tried.step, "candidate": index}
+        )
 
-    def end(self, error: Exception) -> None:
-        """Remember why, and ask Tune's loop to stop."""
-        if self.stop is None:
-            self.stop = error
-            with contextlib.suppress(Exception):
-                ray.get(self.mailbox.stop.remote())
 
-    def pump(self) -> None:
-        """Deliver what is in the mailbox."""
-        events, parcels = ray.get(self.mailbox.take.remote())
-        deliver(self.store, parcels)
-        for event in events:
-            self.tell(event)
+class Counter(TrialProgressCallback):  # type: ignore[misc]
+    """A line for every candidate that ends."""
 
-    def tell(self, event: Event) -> None:
-        if event.kind == "fatal":
-            raise ObdError(event.message)
-        if event.key.startswith("job:"):
-            job = event.key.removeprefix("job:")
-            if event.kind == "note":
-                self.given_up.add(job)
-                return
-            event = replace(event, key=self.current.get(job, self.jobs[job].specs[0].key))
-        elif event.key in self.job_of:
-            self.current[self.job_of[event.key]] = event.key
-        if event.kind in FINAL:
-            self.finished.add(event.key)
-        self.audience.handle(event)
-        if self.fail_fast and event.kind in ("failed", "timeout"):
-            raise FailFastError(event.message)
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self.total = total
+        self.done = 0
+        self.best = float("inf")
 
-    def settle(self, failure: Exception | None) -> None:
-        """After Tune ended: deliver the rest, and give up trials that were lost too often."""
-        if self.stop is None:
-            with contextlib.suppress(ray.exceptions.RayError):
-                self.pump()
-        if self.stop is not None:
-            raise self.stop
-        if failure is not None:
-            raise ObdError(
-                f"Ray failed: {str(failure).splitlines()[0] if str(failure) else failure!r}.",
-                "Go on with --resume, or use --executor local.",
-            ) from failure
-        for name, job in self.jobs.items():
-            for spec in job.specs:
-                result = self.store.result(spec.key)
-                if result is not None and spec.key not in self.finished:
-                    self.tell(Event(result.status, spec.key, message=result.error or ""))
-            missing = self.store.missing(job.specs)
-            if missing and len(missing) == len(job.specs):
-                key = self.current.get(name, missing[0].key)
-                spec = next((spec for spec in missing if spec.key == key), missing[0])
-                message = f"Its process or node was lost {MAX_DEATHS} times."
-                self.store.save(unfinished(spec, self.store.suite, "failed", message))
-                self.tell(Event("failed", spec.key, message=message))
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
+    ) -> None:
+        """Follow the best."""
+        self.best = min(self.best, result.get("criterion", self.best))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A candidate that failed is left out."""
+        self._line("failed")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A candidate that ran to its end, or was stopped."""
+        self._line(f"step {trial.last_result.get('step')}")
+
+    def _line(self, what: str) -> None:
+        self.done += 1
+        sys.stderr.write(f"tune: {self.done}/{self.total} {what}, best {self.best:.5g}\n")
 
 
 @contextlib.contextmanager
 def cluster(address: str | None, cpus: int) -> Iterator[Path]:
     """A Ray of one's own, or a connection; yields a scratch folder, removed with it."""
     sweep()
+    hush()
     scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
@@ -344,6 +359,14 @@ def cluster(address: str | None, cpus: int) -> Iterator[Path]:
     finally:
         ray.shutdown()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def hush() -> None:
+    """Keep Ray from printing the raylet's remarks into the display; it has no switch for that."""
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *args, **kwargs: None
 
 
 def sweep() -> None:

@@ -294,10 +294,11 @@ def _where(target: Any, method: str, error: BaseException | None = None) -> str:
                 line = trace.tb_lineno
             trace = trace.tb_next
         if line is None:
-            code = inspect.unwrap(getattr(target, method)).__code__
+            names = (name for name in (method, "__init__", "loss") if name in vars(target))
+            code = inspect.unwrap(vars(target)[next(names)]).__code__
             file, line = code.co_filename, code.co_firstlineno
         return f"{file}:{line}"
-    except (TypeError, AttributeError, OSError):
+    except (TypeError, AttributeError, OSError, StopIteration):
         return ""
 
 

@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+from obdbench.bench.store import Store
+from obdbench.bench.suite import Suite
+from obdbench.bench.trial import run_trial
+
 TOY = str(Path(__file__).with_name("toy_plugin.py"))
 SETTINGS = {
     "pairs": 4,
@@ -31,3 +35,14 @@ def contents(folder: Path) -> dict[str, object]:
             continue
         files[name] = bare(path) if path.suffix == ".json" else path.read_bytes()
     return files
+
+
+def alone(suite: Suite, folder: Path) -> dict[str, object]:
+    """The same trials in this very process, undisturbed."""
+    store = Store(folder, suite.name)
+    store.prepare()
+    specs = suite.specs()
+    store.expect(specs)
+    for spec in specs:
+        assert run_trial(spec, store).status == "ok"
+    return contents(store.folder)

@@ -9,12 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from bench_toys import SETTINGS, TOY, contents
+from bench_toys import SETTINGS, TOY, alone, contents
 
 from obdbench.bench.runner import Options, collect, execute, plan, run
-from obdbench.bench.store import Store
 from obdbench.bench.suite import Suite
-from obdbench.bench.trial import run_trial
 from obdbench.errors import InvalidSettingError, ObdError
 
 
@@ -82,17 +80,6 @@ def test_bad_trials_are_rows_with_their_reason(outcome):
     for status, error in by_objective(outcome, "sleeps"):
         assert status == "timeout"
         assert "6 s" in error
-
-
-def alone(suite, folder):
-    """The same trials in this very process, undisturbed."""
-    store = Store(folder, suite.name)
-    store.prepare()
-    specs = suite.specs()
-    store.expect(specs)
-    for spec in specs:
-        assert run_trial(spec, store).status == "ok"
-    return contents(store.folder)
 
 
 def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
