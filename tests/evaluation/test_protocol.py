@@ -1,0 +1,170 @@
+"""Protocols: arms, selection, variants, seeds, and scores in a real environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from obdbench.data.dataset import Dataset
+from obdbench.distill.settings import DistillSettings, settings_from
+from obdbench.distill.synset import Synset
+from obdbench.envs.scores import TASKS, normalized_return
+from obdbench.errors import ObdError
+from obdbench.evaluation import students
+from obdbench.evaluation.protocol import Protocol, evaluate, make_protocol
+from obdbench.policies.networks import architecture_named, seeded
+
+TINY = settings_from("tiny", {"inner_steps": 5})
+
+
+def synset_at(dataset: Dataset, step: int = 0, first: int = 0) -> Synset:
+    rows = slice(first, first + 16)
+    card = {"step": step, "settings": TINY.model_dump(mode="json")}
+    return Synset(
+        dataset.states[rows], dataset.actions[rows], dataset.standardizer, dataset.task, card
+    )
+
+
+def few(name: str, **params: Any) -> Protocol:
+    return make_protocol(name, {"policies": 2, "episodes": 2, **params})
+
+
+def test_default_scores_every_seed(toy_dataset: Dataset) -> None:
+    synsets = [synset_at(toy_dataset), synset_at(toy_dataset, first=20)]
+    scored = few("default").score(synsets, TINY, [3, 5])
+    assert [(s.seed, s.arm) for s in scored] == [(3, "default"), (5, "default")]
+    for one in scored:
+        assert np.shape(one.returns) == (2, 2)
+        expected = normalized_return(TASKS["hopper"], one.returns).mean()
+        assert one.normalized_return == pytest.approx(expected)
+
+
+def test_a_seeds_score_does_not_depend_on_its_neighbours(toy_dataset: Dataset) -> None:
+    one, two = synset_at(toy_dataset), synset_at(toy_dataset, first=20)
+    protocol = few("default")
+    together = protocol.score([one, two], TINY, [3, 5])[1]
+    alone = protocol.score([two], TINY, [5])[0]
+    assert np.allclose(together.returns, alone.returns, rtol=1e-3)
+    assert protocol.score([one, two], TINY, [3, 5])[1] == together
+
+
+def test_points_get_fresh_students(toy_dataset: Dataset) -> None:
+    protocol = few("default")
+    first, second = (
+        protocol.score([synset_at(toy_dataset, step)], TINY, [0])[0].returns for step in (0, 9)
+    )
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("name", "arms"),
+    [
+        ("default", ["default"]),
+        ("convergence", ["default"]),
+        ("cross-architecture", ["mlp2", "mlp3", "mlp5", "mlp6", "residual"]),
+        ("cross-optimizer", ["adam", "adamw", "sgdm"]),
+        ("ensemble", ["ensemble"]),
+        ("size", ["16"]),
+    ],
+)
+def test_arms(name: str, arms: list[str]) -> None:
+    found = make_protocol(name).arms(TINY)
+    assert [arm.name for arm in found] == arms
+
+
+def test_published_settings_are_available() -> None:
+    published = make_protocol("cross-architecture", {"published": True}).arms(TINY)
+    assert {(arm.how.steps, arm.how.lr) for arm in published} == {(500, 0.1)}
+    stated = make_protocol("cross-optimizer", {"setting": "stated"}).arms(TINY)
+    assert [arm.how.optimizer.name for arm in stated] == ["adam", "adamw", "sgdm"]
+    assert {(arm.how.steps, arm.how.lr) for arm in stated} == {(500, 0.1)}
+    as_run = make_protocol("cross-optimizer", {"setting": "as-run"}).arms(TINY)
+    assert {arm.how.optimizer.name for arm in as_run} == {"sgd"}
+
+
+def test_selection_of_points() -> None:
+    steps = [0, 10, 20, 30]
+    assert make_protocol("default").select(steps) == steps
+    assert make_protocol("default", {"points": 2}).select(steps) == [20, 30]
+    assert make_protocol("ensemble").select(steps) == [30]
+    assert make_protocol("convergence", {"points": 1}).select(steps) == steps
+
+
+def test_size_needs_one_distillation_a_size() -> None:
+    sizes = [v.pairs for v in make_protocol("size", {"sizes": [4, 8]}).variants(DistillSettings())]
+    assert sizes == [4, 8]
+    assert len(make_protocol("default").variants(DistillSettings())) == 1
+
+
+def test_an_ensemble_of_equals_is_the_policy_itself(toy_dataset: Dataset) -> None:
+    synset = synset_at(toy_dataset)
+    how = make_protocol("default").arms(TINY)[0].how
+    one = how.architecture.init([seeded(0)], 11, 3)
+    three = {name: value.expand(3, *value.shape[1:]).clone() for name, value in one.items()}
+    single = students.score(how, one, [synset], [0], 1, 4)
+    ensemble = students.score_ensemble(how, three, [synset], [0], 3, 4)
+    assert np.allclose(single, ensemble, rtol=1e-3)
+
+
+def test_the_actor_is_each_policy_on_its_own_slots(toy_dataset: Dataset) -> None:
+    architecture = architecture_named("mlp2")
+    params = architecture.init([seeded(s) for s in range(4)], 11, 3)
+    actor = students.Actor(architecture, params, [toy_dataset.standardizer], episodes=3)
+    rng = np.random.default_rng(0)
+    running = np.arange(12)
+    while len(running):
+        observations = rng.normal(size=(len(running), 11))
+        found = actor(observations, running)
+        states = torch.from_numpy(toy_dataset.standardizer.apply(observations))
+        for row, slot in enumerate(running):
+            own = {name: value[slot // 3][None] for name, value in params.items()}
+            expected = architecture.act(own, states[row : row + 1])[0, 0]
+            assert np.allclose(found[row], expected, atol=1e-5)
+        running = np.delete(running, rng.integers(len(running)))
+    assert len(actor.rows) < 4, "finished policies are dropped from the program"
+
+
+def test_standardization_of_each_seed_is_its_own(toy_dataset: Dataset) -> None:
+    from obdbench.data.dataset import Standardizer
+
+    other = Standardizer(toy_dataset.standardizer.mean + 1, toy_dataset.standardizer.std * 2)
+    architecture = architecture_named("mlp2")
+    params = architecture.init([seeded(0), seeded(1)], 11, 3)
+    actor = students.Actor(architecture, params, [toy_dataset.standardizer, other], episodes=1)
+    observations = np.random.default_rng(0).normal(size=(2, 11))
+    found = actor(observations, np.array([0, 1]))
+    for row, standardizer in enumerate((toy_dataset.standardizer, other)):
+        own = {name: value[row][None] for name, value in params.items()}
+        states = torch.from_numpy(standardizer.apply(observations[row : row + 1]))
+        assert np.allclose(found[row], architecture.act(own, states)[0, 0], atol=1e-5)
+
+
+def test_noise_in_cloning_is_seeded(toy_dataset: Dataset) -> None:
+    noisy = settings_from("tiny", {"inner_steps": 5, "noise": "exact"})
+    synset, protocol = synset_at(toy_dataset), few("default")
+    first = protocol.score([synset], noisy, [0])
+    assert first == protocol.score([synset], noisy, [0])
+    assert first != protocol.score([synset], TINY, [0])
+
+
+def test_public_evaluate(toy_dataset: Dataset) -> None:
+    evaluation = evaluate(synset_at(toy_dataset), "ensemble", policies=2, episodes=2)
+    assert set(evaluation.scores) == {"ensemble"}
+    assert evaluation.normalized_return == evaluation.scores["ensemble"]
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("defualt", {}, "default"),
+        ("default", {"policy": 3}, "policies"),
+        ("default", {"policies": 0}, "policies"),
+        ("cross-optimizer", {"setting": "published"}, "as-run"),
+    ],
+)
+def test_wrong_calls_are_one_clear_line(name: str, params: dict[str, Any], words: str) -> None:
+    with pytest.raises(ObdError, match=words):
+        make_protocol(name, params)
