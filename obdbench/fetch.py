@@ -90,18 +90,14 @@ def fetch(
     the first download is written into ``fetched.json`` in the cache, and later ones must match it.
     """
     parts = urlsplit(url)
+    if name and Path(name).name != name:
+        raise InvalidSettingError(f"{name!r} is no plain file name.", "Leave out the folders.")
     if parts.scheme == "file":
         local = Path(url2pathname(unquote(parts.path)))
         return _checked(local, sha256, max_bytes, url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidSettingError(
-            f"{url!r} is no address to fetch from.", "Use an https, http or file address."
-        )
-    relative = _relative(parts.hostname, unquote(parts.path), parts.query)
+    relative = _relative(url)
     mirror = os.environ.get("OBDBENCH_MIRROR")
-    target = cache_root() / "fetched" / (relative.parent / name if name else relative)
-    if name and Path(name).name != name:
-        raise InvalidSettingError(f"{name!r} is no plain file name.", "Leave out the folders.")
+    target = cached(url, name)
     with locked(target):
         expected = sha256 or (_ledger().get(url) if trust_first else None)
         if target.is_file():
@@ -124,16 +120,25 @@ def fetch(
     return target
 
 
-def _relative(host: str, path: str, query: str) -> Path:
-    """``host/path`` with nothing in it that could leave the folder."""
-    parts = [part for part in path.replace("\\", "/").split("/") if part]
-    if not parts or any(part in (".", "..") or "\0" in part for part in parts):
+def cached(url: str, name: str | None = None) -> Path:
+    """Where in the cache a download of ``url`` is kept, whether or not it is there."""
+    relative = _relative(url)
+    return cache_root() / "fetched" / (relative.with_name(name) if name else relative)
+
+
+def _relative(url: str) -> Path:
+    """``host/path`` of an address, with nothing in it that could leave the folder."""
+    address = urlsplit(url)
+    if address.scheme not in ("http", "https") or not address.hostname:
         raise InvalidSettingError(
-            f"The address path {path!r} names no file.", "Give the address of one file."
+            f"{url!r} is no address to fetch from.", "Use an https, http or file address."
         )
-    if query:
-        parts[-1] += "." + hashlib.sha256(query.encode()).hexdigest()[:12]
-    return Path(host, *parts)
+    parts = [part for part in unquote(address.path).replace("\\", "/").split("/") if part]
+    if not parts or any(part in (".", "..") or "\0" in part for part in parts):
+        raise InvalidSettingError(f"{url!r} names no file.", "Give the address of one file.")
+    if address.query:
+        parts[-1] += "." + hashlib.sha256(address.query.encode()).hexdigest()[:12]
+    return Path(address.hostname, *parts)
 
 
 def _checked(path: Path, sha256: str | None, max_bytes: int, what: str) -> Path:

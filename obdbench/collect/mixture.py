@@ -20,11 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from obdbench.data.dataset import Array, Standardizer
-from obdbench.teachers.teacher import Teacher
+
+if TYPE_CHECKING:
+    from obdbench.teachers.teacher import Teacher
 
 SIZE_WEIGHT = 100.0
 RIDGE = 1e-3

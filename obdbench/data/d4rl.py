@@ -10,7 +10,6 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from obdbench.data.references import moments_of, references, size_of
 from obdbench.data.transitions import qlearning_columns
 from obdbench.envs.scores import TASKS, task_named
 from obdbench.errors import unknown_name
-from obdbench.fetch import fetch
+from obdbench.fetch import cached, fetch
 
 LEVELS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 NAMES = tuple(f"{task}-{level}-v2" for task in TASKS for level in LEVELS)
@@ -64,14 +63,20 @@ def file_name(name: str) -> str:
     return re.sub(r"-(?!v2$)", "_", name) + ".hdf5"
 
 
-def locate(name: str, *, progress: bool = True) -> Path:
-    """The file in the ``d4rl`` package's cache, else the downloaded one."""
+def kept(name: str) -> Path | None:
+    """The file in the ``d4rl`` package's cache or in this one's."""
     file = file_name(name)
     chosen = os.environ.get("D4RL_DATASET_DIR")
     root = Path(chosen).expanduser() if chosen else Path.home() / ".d4rl"
-    for folder in (root / "datasets", root):
-        if (folder / file).is_file():
-            return folder / file
+    places = (root / "datasets" / file, root / file, cached(address(name)))
+    return next((path for path in places if path.is_file()), None)
+
+
+def locate(name: str, *, progress: bool = True) -> Path:
+    """The file in the ``d4rl`` package's cache, else the one fetched and checked."""
+    found = kept(name)
+    if found is not None and found != cached(address(name)):
+        return found
     return fetch(address(name), max_bytes=MAX_BYTES, trust_first=True, progress=progress)
 
 
@@ -91,8 +96,3 @@ def mismatches(dataset: Dataset, name: str) -> list[str]:
     if ratio.max() > SPREAD_TOLERANCE:
         found.append(f"a spread is off by {100 * ratio.max():.2g}% (coordinate {ratio.argmax()})")
     return found
-
-
-def facts(name: str) -> dict[str, Any]:
-    """What a listing shows before anything is fetched."""
-    return {"address": address(name), "size": size_of(name)}

@@ -45,12 +45,24 @@ def published() -> dict[str, Any]:
 
 def load_published(name: str) -> Teacher:
     """The published teacher of a D4RL dataset, such as ``hopper-medium-replay-v2``."""
+    content = read(locate(name))
+    facts = published()[name]
+    card = {"algorithm": "Cal-QL", "source": facts["url"], "sha256": facts["sha256"]}
+    return teacher_from(content, name, moments_of(name), card)
+
+
+def locate(name: str, *, progress: bool = True) -> Path:
+    """The original file, fetched if need be, its SHA-256 verified."""
     if name not in published():
         raise unknown_name("published teacher", name, published())
     facts = published()[name]
-    path = fetch(facts["url"], sha256=facts["sha256"], max_bytes=facts["bytes"], name=f"{name}.pt")
-    card = {"algorithm": "Cal-QL", "source": facts["url"], "sha256": facts["sha256"]}
-    return teacher_from(read(path), name, moments_of(name), card)
+    return fetch(
+        facts["url"],
+        sha256=facts["sha256"],
+        max_bytes=facts["bytes"],
+        name=f"{name}.pt",
+        progress=progress,
+    )
 
 
 def read(path: Path) -> Mapping[str, Any]:
