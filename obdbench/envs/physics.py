@@ -14,7 +14,9 @@ with alive bonus :math:`h` and control cost :math:`c` of the task (documentation
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,12 +60,10 @@ class Physics:
     """Slots of one task. State lives in ``qpos`` and ``qvel``, one row a slot."""
 
     def __init__(self, task: Task) -> None:
-        import gymnasium
-
         if task.env_id not in RULES:
             raise unknown_name("simulated environment", task.env_id, RULES)
         self.rules = RULES[task.env_id]
-        self.env: Any = gymnasium.make(task.env_id).unwrapped
+        self.env = make(task)
         self.model = self.env.model
         self.substeps = int(self.env.frame_skip)
         self.seconds = float(self.env.dt)
@@ -129,6 +129,21 @@ class Physics:
             & (angle > rules.angle[0])
             & (angle < rules.angle[1])
         )
+
+
+def make(task: Task) -> Any:
+    """Gymnasium's environment of a task, without its wrappers.
+
+    Gymnasium's advice to use ``v5`` is silenced. MuJoCo's warnings go to the log; left alone, it
+    writes a file into the working directory.
+    """
+    import gymnasium
+    import mujoco
+
+    mujoco.set_mju_user_warning(logging.getLogger(__name__).info)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
+        return gymnasium.make(task.env_id).unwrapped
 
 
 @cache

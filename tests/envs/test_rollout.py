@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
 import pytest
 
-from obdbench.envs.physics import default_threads, physics
+from obdbench.envs.physics import Physics, default_threads, physics
 from obdbench.envs.rollout import run_episodes
 from obdbench.envs.scores import TASKS, Task
 from obdbench.errors import InvalidDataError, UnknownNameError
@@ -129,6 +130,18 @@ def test_threads_follow_the_usual_variable(monkeypatch):
     assert default_threads() == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
     assert default_threads() >= 1
+
+
+def test_making_is_silent_and_leaves_no_file(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        world = Physics(TASKS["walker2d"])
+    world.reset([0])
+    world.slots[0].qvel[:] = 1e12
+    world.step(np.array([0]), np.zeros((1, 6), np.float32))
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.benchmark
