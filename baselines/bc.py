@@ -40,7 +40,7 @@ SAVE_EVERY = 2_000
 class Settings:
     """Everything that fixes a run but its data and its seeds. The rate falls as a cosine."""
 
-    steps: int = 20_000
+    steps: int = 10_000
     batch: int = 256
     lr: float = 1e-3
     bfloat16: bool = True

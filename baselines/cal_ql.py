@@ -13,11 +13,16 @@ what the behaviour earned: :math:`\tilde Q_i = \max(Q_i, V^\mu(s))`, with the da
 return from :math:`s` on as :math:`V^\mu`. The actor maximizes
 :math:`\mathbb E_\pi[\min_i Q_i - \eta \log\pi]` with :math:`\eta` tuned to an entropy target.
 
-Four things make it quick on a few cores. Datasets of one task train side by side, their parameters
+It is trained for thousands of steps, not for a million, and departs from the paper where that asks
+for it. *Warm-up*: the critics first regress on the returns :math:`V^\mu`, the actor on the actions.
+*Anchoring*: the targets keep a share of :math:`V^\mu` and stay within its range over the data, so
+that errors are not bootstrapped into large ones. *Cloning*: the squared distance of the
+deterministic action to the data's stays in the actor's loss (Fujimoto & Gu, 2021, arXiv
+2106.06860). And it is made quick: datasets of one task train side by side, their parameters
 stacked; products are taken in bfloat16; the penalty, which costs the most, is taken over a part of
-each batch; and training starts from what the data say directly: for ``warmup`` steps the critics
-regress on the returns and the actor on the actions. Values are learned in units in which a
-dataset's mean absolute return-to-go is ten.
+each batch. Values are learned in units in which a dataset's mean absolute return-to-go is ten.
+
+    python -m baselines.cal_ql --dataset embedded/hopper-medium-v0 embedded/hopper-medium-expert-v0
 """
 
 from __future__ import annotations
@@ -55,9 +60,9 @@ STACKS = ("actor", "critics", "targets", "average")
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that fixes a run but its data."""
+    """Everything that fixes a run but its data. The rates fall as a cosine in its second half."""
 
-    steps: int = 12_000
+    steps: int = 8_000
     warmup: int = 1_500
     batch: int = 256
     discount: float = 0.99
@@ -65,8 +70,9 @@ class Settings:
     actor_lr: float = 3e-4
     critic_lr: float = 5e-4
     temperature_lr: float = 1e-3
-    conservatism: float = 0.25
-    cloning: float = 3.0
+    conservatism: float = 0.1
+    cloning: float = 1.0
+    anchoring: float = 0.1
     samples: int = 3
     penalized: int = 64
     averaging: float = 0.001
@@ -105,9 +111,6 @@ class Noise:
             for shape in (plain, plain, proposals, proposals)
         ]
         return cls(*normal, 2 * torch.rand(proposals, generator=generator) - 1)
-
-
-# -------------------------------------------------------------------------------------- networks
 
 
 def critic_parameters(datasets: int, inputs: int, seed: int) -> Params:
@@ -149,9 +152,6 @@ def sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor
     return torch.tanh(raw), (gaussian - squash).sum(-1)
 
 
-# ---------------------------------------------------------------------------------------- losses
-
-
 def warmup_loss(
     actor: Params, critics: Params, batch: Batch, dtype: torch.dtype
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -182,6 +182,7 @@ def cal_ql_loss(
         future = values(targets, batch.next_states, next_actions, dtype).amin(1)
         goal = batch.rewards + settings.discount * batch.continues * future
         goal = goal.clamp(batch.lowest, batch.highest)
+        goal = goal + settings.anchoring * (batch.returns - goal)
         here = sample(mean[:, None, :count], log_std[:, None, :count], noise.here)
         there = sample(next_mean[:, None, :count], next_log_std[:, None, :count], noise.there)
 
@@ -215,9 +216,6 @@ def cal_ql_loss(
     return total, {name: tensor.detach() for name, tensor in report.items()}
 
 
-# ------------------------------------------------------------------------------------- training
-
-
 class Learner:
     """Stacked parameters, their optimizers, and one generator: all that a resumed run needs."""
 
@@ -247,18 +245,13 @@ class Learner:
         """One gradient step."""
         settings, (_, action) = self.settings, self.replay.widths
         batch = self.replay.draw(settings.batch, self.generator)
+        nets = (self.actor, self.critics)
         if self.step < settings.warmup:
-            total, report = warmup_loss(self.actor, self.critics, batch, settings.dtype)
+            total, report = warmup_loss(*nets, batch, settings.dtype)
         else:
             noise = Noise.draw(len(self.datasets), action, settings, self.generator)
             total, report = cal_ql_loss(
-                self.actor,
-                self.critics,
-                self.targets,
-                self.log_temperature,
-                batch,
-                noise,
-                settings,
+                *nets, self.targets, self.log_temperature, batch, noise, settings
             )
         self.optimizer.zero_grad()
         total.backward()

@@ -123,6 +123,17 @@ def test_the_behaviour_row_is_the_mean_of_the_episodes(tmp_path: Path) -> None:
     assert read_json(Result, tmp_path / "toys" / f"{result.key}.json") == result
 
 
+def test_the_command_line_scores_a_shipped_dataset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "embedded/hopper-medium-replay-v0"
+    behavior.main(["--dataset", name, "--out", str(tmp_path / "embedded")])
+    (path,) = (tmp_path / "embedded").glob("*.json")
+    score = read_json(Result, path).points[0].normalized_return
+    assert 10 < score < 15
+    assert capsys.readouterr().out.strip() == f"{name}  behavior  {score:.1f}"
+
+
 def test_the_behaviour_row_needs_a_complete_episode(tmp_path: Path) -> None:
     dataset = replace(toy(), terminals=np.zeros(400, bool), timeouts=None)
     with pytest.raises(InvalidDataError, match="no complete episode"):

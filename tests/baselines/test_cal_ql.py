@@ -134,6 +134,7 @@ def literal_loss(learner: Learner, batch: cal_ql.Batch, noise: Noise, index: int
                 + settings.discount * future * (batch.continues[index, row])
             )
             goal = torch.clamp(goal, batch.lowest[index, 0], batch.highest[index, 0])
+            goal = goal + settings.anchoring * (batch.returns[index, row] - goal)
         taken = q(learner.critics, s, a)
         total = total + sum(0.5 * (each - goal) ** 2 for each in taken) / settings.batch
         action, density = pi(s, noise.acting[index, row])
