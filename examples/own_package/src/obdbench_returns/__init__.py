@@ -1,0 +1,1 @@
+"""An objective, two datasets, a protocol and an architecture for obdbench."""

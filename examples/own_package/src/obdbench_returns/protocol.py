@@ -1,0 +1,63 @@
+"""How well students do when their actions are disturbed: the default protocol plus noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, ClassVar
+
+import numpy as np
+
+from obdbench import Synset
+from obdbench.envs.rollout import run_episodes
+from obdbench.evaluation import students
+from obdbench.evaluation.protocol import Protocol
+from obdbench.policies.cloning import Cloning
+
+DISTURBANCE = 201  # a stream of random numbers that nothing else in the suite draws from
+
+
+class Disturbed(Protocol):
+    """Gaussian noise of standard deviation ``sigma`` on every action of every student."""
+
+    name: ClassVar[str] = "disturbed"
+
+    def __init__(
+        self,
+        *,
+        sigma: float = 0.1,
+        policies: int = 10,
+        episodes: int = 3,
+        points: int | None = 1,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        self.sigma = sigma
+
+    def play(
+        self, how: Cloning, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
+    ) -> np.ndarray:
+        """Raw returns, (seed, policy, episode).
+
+        All seeds run in one call. Each draws its noise from a generator of its own, so that a
+        seed's score does not depend on the seeds beside it.
+        """
+        task = synsets[0].task
+        slots = self.policies * self.episodes
+        standardizers = [synset.standardizer for synset in synsets for _ in range(self.policies)]
+        actor = students.Actor(how.architecture, params, standardizers, self.episodes)
+        resets: list[int] = []
+        noise = []
+        for seed, synset in zip(seeds, synsets, strict=True):
+            step = int(synset.card.get("step", 0))
+            resets += students.episode_seeds(seed, step, self.policies, self.episodes)
+            rng = np.random.default_rng([seed, step, DISTURBANCE])
+            shape = (slots, task.episode_limit, task.action_size)
+            noise.append(self.sigma * rng.standard_normal(shape, dtype=np.float32))
+        drawn, clock = np.concatenate(noise), count()
+
+        def act(observations: np.ndarray, running: np.ndarray) -> np.ndarray:
+            return np.clip(actor(observations, running) + drawn[running, next(clock)], -1, 1)
+
+        returns = run_episodes(act, task, resets).returns
+        return returns.reshape(len(synsets), self.policies, self.episodes)
