@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import signal
 import sys
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from obdbench import cli_bench
+from obdbench.cli_data import app as data_app
 from obdbench.cli_options import Out, Plugins
 from obdbench.errors import ObdError, unknown_name
 from obdbench.version import __version__
@@ -28,12 +27,12 @@ app = typer.Typer(
     help="Benchmark suite for offline behavior distillation.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli_bench.mount(app)
-if find_spec("obdbench.cli_data") is not None:
-    app.add_typer(import_module("obdbench.cli_data").app, name="data")
+app.add_typer(data_app, name="data")
 
 
 def _version(wanted: bool) -> None:
