@@ -88,6 +88,7 @@ def distill_points(
     snapshot: Path | None = None,
     snapshot_seconds: float = 60.0,
     progress: Callable[[Progress], None] | None = None,
+    progress_seconds: float = 0.2,
     device: str = "cpu",
     memory: int = 2 * 1024**3,
     dtype: torch.dtype = torch.float32,
@@ -110,7 +111,7 @@ def distill_points(
     if wanted[-1] <= run.step and wanted[-1] in run.points:
         return
     step_once = _stepper(dataset, teacher, objective, settings, run, device, memory, dtype)
-    saved = time.monotonic()
+    saved = told = time.monotonic()
     while True:
         if run.step in wanted and run.step not in run.points:
             run.points[run.step] = (run.x.cpu().clone(), run.a.cpu().clone(), run.seconds)
@@ -123,14 +124,19 @@ def distill_points(
         started = time.perf_counter()
         losses = step_once()
         record = run.step % max(1, settings.steps // CURVE_POINTS) == 0
-        values = losses.tolist() if record or progress is not None else []
+        now = time.monotonic()
+        due = progress is not None and (
+            now - told >= progress_seconds or run.step + 1 == settings.steps
+        )
+        values = losses.tolist() if record or due else []  # the only wait for the device
         if record:
             for curve, value in zip(run.losses, values, strict=True):
                 curve.append((run.step, value))
         run.step += 1
         run.durations.append(time.perf_counter() - started)
         run.seconds += run.durations[-1]
-        if progress is not None:
+        if progress is not None and due:
+            told = now
             rate = 1.0 / max(statistics.median(run.durations[-20:]), 1e-9)
             mean = sum(values) / len(values)
             progress(Progress(run.step, settings.steps, mean, rate))

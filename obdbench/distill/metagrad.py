@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from obdbench.distill.graphs import Replayed
 from obdbench.distill.sweep import ReverseSweep
 from obdbench.policies.cloning import Cloning, clone_step
 from obdbench.policies.networks import Architecture, Params
@@ -96,7 +97,7 @@ class Solver:
     how: Cloning
     memory: int = 2 * 1024**3
     fast: bool = True
-    _sweep: ReverseSweep | None = field(default=None, init=False)
+    _sweeps: _Sweeps | None = field(default=None, init=False)
 
     @property
     def sweepable(self) -> bool:
@@ -127,26 +128,31 @@ class Solver:
             return general(
                 how, params, x, a, outer, noise=noise, reverse_noise=reverse_noise, window=window
             )
-        sweep = self._fitting(how, x, a, noise is not None)
+        sweep = self._fitting(how, x, a, noise is not None, window)
+        names = list(params)
+        forth = [params[name] for name in names] + [x, a] + ([] if noise is None else [noise])
         with torch.no_grad():
-            learned = sweep.learn(params, x, a, noise)
+            learned = dict(zip(names, sweep.learn(*forth), strict=True))
         losses, gradient = derivative(outer, learned)
+        back = [gradient[name] for name in names] + [x, a]
         with torch.no_grad():
-            gx, ga = sweep.back(gradient, x, a, window=window, reverse_noise=reverse_noise)
+            gx, ga = sweep.back(*back, *([] if reverse_noise is None else [reverse_noise]))
         return MetaGradient(losses, gx, ga)
 
-    def _fitting(self, how: Cloning, x: Tensor, a: Tensor, sampled: bool) -> ReverseSweep:
-        old = self._sweep
-        shape = (x.shape[0], x.shape[1], x.shape[2], a.shape[2])
-        if (
-            old is None
-            or (old.stack, old.pairs, old.observation_size, old.action_size) != shape
-            or (old.steps, old.sampled, old.dtype) != (how.steps, sampled, x.dtype)
-        ):
-            self._sweep = None
-            self._sweep = ReverseSweep(
+    def _fitting(
+        self, how: Cloning, x: Tensor, a: Tensor, sampled: bool, window: int | None
+    ) -> _Sweeps:
+        """The buffers and sweeps for these shapes, made anew only when a shape changes."""
+        key = (*x.shape, a.shape[2], how.steps, sampled, window, x.dtype, x.device)
+        if self._sweeps is None or self._sweeps.key != key:
+            self._sweeps = None  # before the new buffers are made
+            stack, pairs, observation_size = x.shape
+            sweep = ReverseSweep(
                 how.architecture,
-                *shape,
+                stack,
+                pairs,
+                observation_size,
+                a.shape[2],
                 lr=how.lr,
                 steps=how.steps,
                 sampled=sampled,
@@ -154,8 +160,31 @@ class Solver:
                 dtype=x.dtype,
                 device=x.device,
             )
-        assert self._sweep is not None
-        return self._sweep
+            self._sweeps = _Sweeps(sweep, key, window)
+        return self._sweeps
+
+
+class _Sweeps:
+    """Both sweeps as functions of tensors alone, so that a GPU can replay them as graphs."""
+
+    def __init__(self, sweep: ReverseSweep, key: tuple[Any, ...], window: int | None) -> None:
+        self.sweep, self.key = sweep, key
+        layers = range(sweep.depth)
+        names = [f"{kind}{index}" for index in layers for kind in ("w", "b")]
+
+        def learn(*tensors: Tensor) -> list[Tensor]:
+            params = dict(zip(names, tensors[: len(names)], strict=True))
+            x, a, *noise = tensors[len(names) :]
+            learned = sweep.learn(params, x, a, noise[0] if noise else None)
+            return [learned[name] for name in names]
+
+        def back(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+            gradient = dict(zip(names, tensors[: len(names)], strict=True))
+            x, a, *noise = tensors[len(names) :]
+            redrawn = noise[0] if noise else None
+            return sweep.back(gradient, x, a, window=window, reverse_noise=redrawn)
+
+        self.learn, self.back = Replayed(learn), Replayed(back)
 
 
 def _shortened(how: Cloning, steps: int) -> Cloning:

