@@ -18,9 +18,12 @@ for it. *Warm-up*: the critics first regress on the returns :math:`V^\mu`, the a
 *Anchoring*: the targets keep a share of :math:`V^\mu` and stay within its range over the data, so
 that errors are not bootstrapped into large ones. *Cloning*: the squared distance of the
 deterministic action to the data's stays in the actor's loss (Fujimoto & Gu, 2021, arXiv
-2106.06860). And it is made quick: datasets of one task train side by side, their parameters
-stacked; products are taken in bfloat16; the penalty, which costs the most, is taken over a part of
-each batch. Values are learned in units in which a dataset's mean absolute return-to-go is ten.
+2106.06860). *Choice*: of the policies scored while the learning rates fall, the best is the
+teacher; its card also tells what the last one scored.
+
+And it is made quick: datasets of one task train side by side, their parameters stacked; products
+are taken in bfloat16; the penalty, which costs the most, is taken over a part of each batch. Values
+are learned in units in which a dataset's mean absolute return-to-go is ten.
 
     python -m baselines.cal_ql --dataset embedded/hopper-medium-v0 embedded/hopper-medium-expert-v0
 """
@@ -37,32 +40,32 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from baselines import checkpoint
 from baselines.offline import Batch, Replay
-from baselines.publish import publish, teacher_row
+from baselines.publish import layers, publish, teacher_row
 from baselines.rows import OUT, deterministic_returns, line
+from baselines.squashed import sample
 from obdbench.collect.recipe import load_collection
-from obdbench.data.dataset import Array, Dataset
+from obdbench.data.dataset import Dataset
 from obdbench.data.embedded import FILES, short_name
 from obdbench.envs.scores import normalized_return
 from obdbench.policies.networks import MLP4, Params, linear, orthogonal, seeded
-from obdbench.teachers.teacher import Layers, Teacher
+from obdbench.teachers.teacher import Teacher
 
 CRITICS = 2
 CRITIC_WIDTH = 256
-STACKS = ("actor", "critics", "targets", "average")
+SELECTION_SEED = 10_000
+STACKS = ("actor", "critics", "targets", "average", "best_actor", "best_critics")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that fixes a run but its data. The rates fall as a cosine in its second half."""
 
-    steps: int = 8_000
+    steps: int = 10_000
     warmup: int = 1_500
     batch: int = 256
     discount: float = 0.99
@@ -144,14 +147,6 @@ def policy(params: Params, states: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     return mean.float(), log_std.float()
 
 
-def sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Actions and their log-densities, from standard normal noise."""
-    raw = mean + log_std.exp() * noise
-    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    squash = 2 * (math.log(2) - raw - softplus(-2 * raw))
-    return torch.tanh(raw), (gaussian - squash).sum(-1)
-
-
 def warmup_loss(
     actor: Params, critics: Params, batch: Batch, dtype: torch.dtype
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -228,18 +223,17 @@ class Learner:
         self.critics = critic_parameters(len(datasets), observation + action, settings.seed)
         self.targets = {name: tensor.clone() for name, tensor in self.critics.items()}
         self.average = {name: tensor.clone() for name, tensor in self.actor.items()}
+        self.best_actor = {name: tensor.clone() for name, tensor in self.actor.items()}
+        self.best_critics = {name: tensor.clone() for name, tensor in self.critics.items()}
+        self.best_scores = torch.full((len(datasets),), -math.inf)
         self.log_temperature = torch.full((len(datasets),), math.log(0.1))
         self.generator = seeded(settings.seed, 2)
         self.step, self.seconds = 0, 0.0
         for tensor in (*self.actor.values(), *self.critics.values(), self.log_temperature):
             tensor.requires_grad_(True)
-        groups = [
-            {"params": list(self.actor.values()), "lr": settings.actor_lr},
-            {"params": list(self.critics.values()), "lr": settings.critic_lr},
-            {"params": [self.log_temperature], "lr": settings.temperature_lr},
-        ]
-        self.rates = [float(group["lr"]) for group in groups]  # type: ignore[arg-type]
-        self.optimizer = torch.optim.Adam(groups, fused=True)
+        self.rates = (settings.actor_lr, settings.critic_lr, settings.temperature_lr)
+        groups = ([*self.actor.values()], [*self.critics.values()], [self.log_temperature])
+        self.optimizer = torch.optim.Adam([{"params": group} for group in groups], fused=True)
 
     def advance(self) -> dict[str, Tensor]:
         """One gradient step."""
@@ -263,14 +257,27 @@ class Learner:
         follow(self.targets, self.critics, settings.target_rate)
         return report
 
-    def teacher(self, index: int, card: dict[str, Any]) -> Teacher:
+    @torch.no_grad()
+    def keep_best(self, scores: Sequence[float]) -> None:
+        """Put aside the networks of every dataset whose score is its highest so far."""
+        for index, score in enumerate(scores):
+            if score <= self.best_scores[index]:
+                continue
+            self.best_scores[index] = score
+            critics = slice(CRITICS * index, CRITICS * (index + 1))
+            for name, tensor in self.average.items():
+                self.best_actor[name][index] = tensor[index]
+            for name, tensor in self.critics.items():
+                self.best_critics[name][critics] = tensor[critics]
+
+    def teacher(self, index: int, card: dict[str, Any], best: bool = False) -> Teacher:
         """The averaged actor and the critics of one dataset, in the units of its rewards."""
         dataset, scale = self.datasets[index], self.replay.scales[index]
         critics = []
         for row in range(CRITICS * index, CRITICS * (index + 1)):
-            *hidden, (weight, bias) = layers(self.critics, row)
+            *hidden, (weight, bias) = layers(self.best_critics if best else self.critics, row)
             critics.append((*hidden, (weight * scale, bias * scale)))
-        actor = layers(self.average, index)
+        actor = layers(self.best_actor if best else self.average, index)
         return Teacher(dataset.id, actor, tuple(critics), dataset.standardizer, card=card)
 
     def identity(self) -> dict[str, Any]:
@@ -287,6 +294,7 @@ class Learner:
             "generator": self.generator.get_state(),
             "optimizer": self.optimizer.state_dict(),
             "log_temperature": self.log_temperature.detach(),
+            "best_scores": self.best_scores,
             **{name: getattr(self, name) for name in STACKS},
         }
         checkpoint.save(state, path)
@@ -301,6 +309,7 @@ class Learner:
         self.generator.set_state(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.log_temperature.copy_(state["log_temperature"])
+        self.best_scores.copy_(state["best_scores"])
         for name in STACKS:
             for key, tensor in getattr(self, name).items():
                 tensor.copy_(state[name][key])
@@ -318,23 +327,19 @@ def follow(slow: Params, fast: Params, rate: float) -> None:
         tensor.lerp_(fast[name], rate)
 
 
-def layers(params: Params, row: int) -> Layers:
-    """One network of a stack, as a teacher holds it."""
-    return tuple(
-        (params[f"w{i}"][row].detach().clone(), params[f"b{i}"][row].detach().clone())
-        for i in range(len(params) // 2)
-    )
-
-
 def train(
     datasets: Sequence[Dataset],
     settings: Settings,
     folder: Path,
     *,
-    evaluate_every: int = 2_000,
+    evaluate_every: int = 500,
+    episodes: int = 10,
     progress: bool = True,
 ) -> Learner:
-    """Train to the end, logging as it goes and continuing from ``folder`` where it can."""
+    """Train to the end, logging as it goes and continuing from ``folder`` where it can.
+
+    In the second half, while the rates fall, the policies are scored; the best is put aside.
+    """
     from tqdm import tqdm
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -344,31 +349,28 @@ def train(
     total, desc = settings.steps, f"cal-ql {datasets[0].task.name}"
     with tqdm(total=total, initial=learner.step, desc=desc, disable=not progress) as bar:
         while learner.step < settings.steps:
-            report = learner.advance()
+            report = {name: tensor.tolist() for name, tensor in learner.advance().items()}
             bar.update()
             if learner.step % evaluate_every and learner.step < settings.steps:
                 continue
+            if 2 * learner.step >= settings.steps:
+                report["score"] = scored(learner, episodes)
+                learner.keep_best(report["score"])
+                bar.set_postfix(scores=report["score"])
             learner.seconds = time.perf_counter() - started
-            scores = [round(float(np.mean(each)), 1) for each in scored(learner, 10)]
-            entry = {
-                "step": learner.step,
-                "seconds": round(learner.seconds, 1),
-                "normalized_return": scores,
-                **{name: [round(v, 3) for v in tensor.tolist()] for name, tensor in report.items()},
-            }
+            entry = {"step": learner.step, "seconds": learner.seconds, **report}
             with (folder / "progress.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
-            bar.set_postfix(scores=scores)
             learner.save(saved)
     return learner
 
 
-def scored(learner: Learner, episodes: int) -> list[Array]:
-    """Normalized returns of every dataset's policy, deterministic."""
+def scored(learner: Learner, episodes: int) -> list[float]:
+    """Mean normalized return of every dataset's policy, deterministic."""
     task = learner.datasets[0].task
     policies = [learner.teacher(index, {}).act for index in range(len(learner.datasets))]
-    returns = deterministic_returns(policies, task, episodes)
-    return [normalized_return(task, each) for each in returns]
+    returns = deterministic_returns(policies, task, episodes, first_seed=SELECTION_SEED)
+    return [round(float(normalized_return(task, each).mean()), 1) for each in returns]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,10 +8,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from baselines.rows import EPISODES, deterministic_returns, write_row
 from obdbench.bench.record import Result
 from obdbench.data.dataset import Array, load_dataset
 from obdbench.envs.scores import normalized_return
+from obdbench.policies.networks import Params
 from obdbench.teachers.teacher import Layers, Teacher, load, load_teacher
 
 if TYPE_CHECKING:
@@ -40,18 +43,21 @@ def publish(learner: Learner, folder: Path, episodes: int = EPISODES) -> list[Pa
             "licence": "MIT; trained by the obdbench project",
         }
         folder.mkdir(parents=True, exist_ok=True)
-        halved(learner.teacher(index, card)).save(path)
-        teacher = load(path)
-        (returns,) = deterministic_returns([teacher.act], dataset.task, episodes)
-        scores = normalized_return(dataset.task, returns)
+        teachers = [learner.teacher(index, card, best) for best in (True, False)]
+        policies = [rounded(teacher).act for teacher in teachers]
+        scores, last = (
+            normalized_return(dataset.task, returns)
+            for returns in deterministic_returns(policies, dataset.task, episodes)
+        )
         card["measured"] = {
             "normalized_return": _mean(scores),
             "standard_deviation": round(float(scores.std()), 2),
             "episodes": episodes,
-            "policy": "deterministic",
+            "policy": "deterministic, the best of those scored in the second half of training",
+            "last_policy_normalized_return": _mean(last),
             "environment": dataset.task.env_id,
         }
-        halved(learner.teacher(index, card)).save(path)
+        halved(teachers[0]).save(path)
         card["checksum"] = load(path).checksum
         card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
@@ -59,15 +65,30 @@ def publish(learner: Learner, folder: Path, episodes: int = EPISODES) -> list[Pa
     return paths
 
 
+def layers(params: Params, row: int) -> Layers:
+    """One network of a stack, as a teacher holds it."""
+    return tuple(
+        (params[f"w{i}"][row].detach().clone(), params[f"b{i}"][row].detach().clone())
+        for i in range(len(params) // 2)
+    )
+
+
 def halved(teacher: Teacher) -> Teacher:
     """The same teacher in half precision; the moments of the states stay as they are."""
+    return _cast(teacher, torch.float16)
 
-    def half(network: Layers) -> Layers:
-        return tuple((weight.half(), bias.half()) for weight, bias in network)
 
-    return replace(
-        teacher, actor=half(teacher.actor), critics=tuple(half(each) for each in teacher.critics)
-    )
+def rounded(teacher: Teacher) -> Teacher:
+    """The teacher as it will be read again: rounded to half precision, in single precision."""
+    return _cast(halved(teacher), torch.float32)
+
+
+def _cast(teacher: Teacher, dtype: torch.dtype) -> Teacher:
+    def cast(network: Layers) -> Layers:
+        return tuple((weight.to(dtype), bias.to(dtype)) for weight, bias in network)
+
+    critics = tuple(cast(critic) for critic in teacher.critics)
+    return replace(teacher, actor=cast(teacher.actor), critics=critics)
 
 
 def teacher_row(dataset_id: str, out: Path, episodes: int = EPISODES) -> Result:

@@ -26,10 +26,10 @@ OUT = Path("leaderboards/results/embedded")
 
 
 def deterministic_returns(
-    policies: Sequence[Callable[[Array], Array]], task: Task, episodes: int
+    policies: Sequence[Callable[[Array], Array]], task: Task, episodes: int, first_seed: int = 0
 ) -> list[list[float]]:
     """Returns of every policy on the same starting states, all in one rollout."""
-    seeds = list(range(episodes)) * len(policies)
+    seeds = list(range(first_seed, first_seed + episodes)) * len(policies)
 
     def act(observations: Array, slots: Array) -> Array:
         actions = np.empty((len(slots), task.action_size), np.float32)

@@ -269,14 +269,18 @@ def test_a_published_teacher_is_the_trained_policy(tmp_path: Path) -> None:
     learner = Learner([toy(name="hopper-medium-v0")], TINY)
     for _ in range(4):
         learner.advance()
+    learner.keep_best([1.0])
+    exact = learner.teacher(0, {})
+    learner.advance()
+    learner.keep_best([0.5])
     (path,) = publish(learner, tmp_path, episodes=3)
     assert path.name == "hopper-medium-v0-teacher.safetensors"
-    teacher, exact = load(path), learner.teacher(0, {})
+    teacher = load(path)
     observations, actions = toy().observations, toy().actions
     assert np.abs(teacher.act(observations) - exact.act(observations)).max() < 5e-3
     scale = learner.replay.scales[0]
     state = torch.from_numpy(learner.datasets[0].standardizer.apply(observations))[None]
-    q = cal_ql.values(learner.critics, state, torch.from_numpy(actions)[None], torch.float32)
+    q = cal_ql.values(learner.best_critics, state, torch.from_numpy(actions)[None], torch.float32)
     expected = scale * q[0].amin(0).detach().numpy()
     assert exact.value(observations, actions) == pytest.approx(expected, rel=1e-3, abs=1e-3)
     assert teacher.card["measured"]["episodes"] == 3
