@@ -52,9 +52,8 @@ def notes(grid: Grid) -> tuple[str, ...]:
     """How to read a table of scores."""
     lines = [
         "D4RL-normalized return, 0 to 100: mean ± standard deviation over seeds; a seed's score is "
-        f"the mean of its last {HEADLINE_POINTS} evaluation points. The average is that of the "
-        "datasets' means and decides the rank; incomplete rows (n/N seeds) have neither. Every "
-        "cell links its result files."
+        f"that of its last {_points(grid)}. The average is that of the datasets' means and decides "
+        "the rank; incomplete rows (n/N seeds) have neither. Every cell links its result files."
     ]
     if any(row.is_baseline for row in grid.rows):
         lines.append(
@@ -64,6 +63,13 @@ def notes(grid: Grid) -> tuple[str, ...]:
     if not grid.has_manifest:
         lines.append("There is no manifest: trials that left no result cannot be known.")
     return tuple(lines)
+
+
+def _points(grid: Grid) -> str:
+    cells = (cell for row in _distilled(grid) for cell in row.cells.values())
+    most = max((len(curve) for cell in cells for curve in cell.curves.values()), default=0)
+    held = min(most, HEADLINE_POINTS)
+    return "evaluation point" if held < 2 else f"{held} evaluation points, averaged"
 
 
 def caution(grid: Grid) -> str:

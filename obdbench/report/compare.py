@@ -176,7 +176,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
         parts += [title, comparison.verdict, markdown_grid(table)]
     parts.append(
         "Mean ± standard deviation over common seeds of the D4RL-normalized return, each seed the "
-        "mean of its last five evaluation points; the difference is paired by seed."
+        "mean of its last five evaluation points, or of as many as it has; the difference is "
+        "paired by seed."
     )
     if any(comparison.source == STAND_IN for comparison in comparisons):
         parts.append(f"{CAUTION}.")

@@ -82,8 +82,7 @@ def _beside(grid: Grid, paper: Published, suite: str) -> Table:
         matches: list[Row | None] = [*_matches(grid, paper, name)]
         for row in matches or [None]:
             cells = {bare(d): c for d, c in row.cells.items()} if row is not None else {}
-            label = row.label if row is not None and paper.by == "objective" else name
-            line = [Cell(label)]
+            line = [Cell(_label(paper, name, row))]
             line += [_cell(cells.get(d), figures.get(d)) for d in paper.datasets]
             lines.append((*line, _average(cells, paper, name)))
     mark = "†" if grid.source == STAND_IN else ""
@@ -109,6 +108,14 @@ def _beside(grid: Grid, paper: Published, suite: str) -> Table:
         caution=caution(grid),
         command=command(grid, suite),
     )
+
+
+def _label(paper: Published, name: str, row: Row | None) -> str:
+    if row is None:
+        return name
+    if paper.by == "objective":
+        return row.label
+    return name if row.label == paper.objective else f"{name}: {row.label}"
 
 
 def _cell(measured: CellData | None, figure: float | None) -> Cell:
