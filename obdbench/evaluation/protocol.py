@@ -25,6 +25,9 @@ from obdbench.policies.networks import architecture_named
 from obdbench.policies.optimizers import optimizer_named
 from obdbench.registry import protocols
 
+STEPS, LR = 100, 0.1
+PUBLISHED_STEPS = 500
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -49,7 +52,8 @@ class Protocol:
 
     Settings are the keyword arguments of ``__init__``. ``policies`` and ``episodes`` say how much
     is run; ``points`` how many of the last evaluation points are scored (all where it is None);
-    ``steps`` how long students train (as long as in the inner loop where it is None).
+    ``steps`` and ``lr`` how students train: 100 steps of SGD at 0.1, as published, whatever inner
+    loop the synset was distilled with.
     """
 
     name: ClassVar[str] = ""
@@ -60,12 +64,16 @@ class Protocol:
         policies: int = 10,
         episodes: int = 3,
         points: int | None = None,
-        steps: int | None = None,
+        steps: int = STEPS,
+        lr: float = LR,
     ) -> None:
         self.policies = _positive("policies", policies)
         self.episodes = _positive("episodes", episodes)
         self.points = None if points is None else _positive("points", points)
-        self.steps = None if steps is None else _positive("steps", steps)
+        self.steps = _positive("steps", steps)
+        if not 0 < lr <= 100:
+            raise InvalidSettingError(f"lr is {lr}.", "It is a positive number.")
+        self.lr = float(lr)
 
     def settings(self) -> dict[str, Any]:
         """The settings by name, JSON-serializable: what ``__init__`` takes."""
@@ -84,12 +92,9 @@ class Protocol:
         return [Arm("default", self.cloning(settings))]
 
     def cloning(self, settings: DistillSettings) -> Cloning:
-        """Training as in the inner loop."""
+        """The distilling architecture, trained as this protocol says."""
         return Cloning(
-            architecture_named(settings.architecture),
-            optimizer_named(settings.inner_optimizer),
-            settings.inner_lr,
-            self.steps or settings.inner_steps,
+            architecture_named(settings.architecture), optimizer_named("sgd"), self.lr, self.steps
         )
 
     def score(
@@ -144,19 +149,24 @@ class CrossArchitecture(Protocol):
         episodes: int = 3,
         points: int | None = 1,
         steps: int | None = None,
+        lr: float = LR,
         published: bool = False,
     ) -> None:
-        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        super().__init__(
+            policies=policies,
+            episodes=episodes,
+            points=points,
+            steps=steps or (PUBLISHED_STEPS if published else STEPS),
+            lr=lr,
+        )
         self.architectures = list(architectures)
         self.published = published
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """One arm an architecture."""
-        steps = self.steps or (500 if self.published else settings.inner_steps)
-        lr = 0.1 if self.published else settings.inner_lr
         sgd = optimizer_named("sgd")
         return [
-            Arm(name, Cloning(architecture_named(name), sgd, lr, steps))
+            Arm(name, Cloning(architecture_named(name), sgd, self.lr, self.steps))
             for name in self.architectures
         ]
 
@@ -164,8 +174,8 @@ class CrossArchitecture(Protocol):
 class CrossOptimizer(Protocol):
     """Students of the distilling architecture trained by other optimizers; table 2, right part.
 
-    ``setting`` is ``own``: the learning rates in ``rates``, which suit each optimizer, for as many
-    steps as in the inner loop; ``stated``: 500 steps at 0.1 for every optimizer, as the public
+    ``setting`` is ``own``: the learning rates in ``rates``, which suit each optimizer, for 100
+    steps; ``stated``: 500 steps at 0.1 for every optimizer, as the public
     script states; ``as-run``: the same with plain SGD under every name, which is what that script
     may in fact have run, since it sets an attribute ``optimier`` that nothing reads.
     """
@@ -182,7 +192,12 @@ class CrossOptimizer(Protocol):
         points: int | None = 1,
         steps: int | None = None,
     ) -> None:
-        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        super().__init__(
+            policies=policies,
+            episodes=episodes,
+            points=points,
+            steps=steps or (STEPS if setting == "own" else PUBLISHED_STEPS),
+        )
         if setting not in ("own", "stated", "as-run"):
             raise unknown_name("cross-optimizer setting", setting, ("own", "stated", "as-run"))
         self.setting = setting
@@ -192,15 +207,14 @@ class CrossOptimizer(Protocol):
         """One arm an optimizer."""
         architecture = architecture_named(settings.architecture)
         own = self.setting == "own"
-        steps = self.steps or (settings.inner_steps if own else 500)
         return [
             Arm(
                 name,
                 Cloning(
                     architecture,
                     optimizer_named("sgd" if self.setting == "as-run" else name),
-                    rate if own else 0.1,
-                    steps,
+                    rate if own else self.lr,
+                    self.steps,
                 ),
             )
             for name, rate in self.rates.items()
@@ -218,9 +232,10 @@ class Ensemble(Protocol):
         policies: int = 10,
         episodes: int = 10,
         points: int | None = 1,
-        steps: int | None = None,
+        steps: int = STEPS,
+        lr: float = LR,
     ) -> None:
-        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """The default student."""
@@ -245,9 +260,10 @@ class Size(Default):
         policies: int = 10,
         episodes: int = 3,
         points: int | None = None,
-        steps: int | None = None,
+        steps: int = STEPS,
+        lr: float = LR,
     ) -> None:
-        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
         self.sizes = [_positive("sizes", size) for size in sizes]
 
     def variants(self, settings: DistillSettings) -> list[DistillSettings]:

@@ -23,7 +23,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"noise": "exact"},
     {"noise": "published"},
     {"draws": 2},
-    {"inner_optimizer": "adam", "inner_lr": 0.001},
+    {"inner_optimizer": "adam", "inner_lr": 0.001, "architecture": "mlp2"},
     {"architecture": "residual"},
     {"solver": "truncated", "window": 3},
     {"solver": "random-truncated", "window": 3},
@@ -156,11 +156,11 @@ def test_outer_optimizers_agree_with_torch() -> None:
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(1, 4, 3, generator=generator, dtype=torch.float64)
     references = {
-        "adam": lambda p: torch.optim.Adam([p], lr=0.1),
-        "sgd": lambda p: torch.optim.SGD([p], lr=0.1, momentum=0.9),
+        "adam": lambda p: torch.optim.Adam([p], lr=0.01),
+        "sgd": lambda p: torch.optim.SGD([p], lr=0.01, momentum=0.9),
     }
     for name, build in references.items():
-        settings = tiny(outer_optimizer=name, outer_lr=0.1, schedule="constant")
+        settings = tiny(outer_optimizer=name, outer_lr=0.01, schedule="constant")
         reference, ours = start.clone().requires_grad_(), start.clone()
         torch_optimizer, outer = build(reference), Outer(settings)
         for step in range(12):

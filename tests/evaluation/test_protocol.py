@@ -29,7 +29,7 @@ def synset_at(dataset: Dataset, step: int = 0, first: int = 0) -> Synset:
 
 
 def few(name: str, **params: Any) -> Protocol:
-    return make_protocol(name, {"policies": 2, "episodes": 2, **params})
+    return make_protocol(name, {"policies": 2, "episodes": 2, "steps": 5, **params})
 
 
 def test_default_scores_every_seed(toy_dataset: Dataset) -> None:
@@ -83,6 +83,12 @@ def test_published_settings_are_available() -> None:
     assert {(arm.how.steps, arm.how.lr) for arm in stated} == {(500, 0.1)}
     as_run = make_protocol("cross-optimizer", {"setting": "as-run"}).arms(TINY)
     assert {arm.how.optimizer.name for arm in as_run} == {"sgd"}
+
+
+def test_students_train_as_published_whatever_the_inner_loop() -> None:
+    for name in ("default", "ensemble", "size", "convergence", "cross-architecture"):
+        for arm in make_protocol(name).arms(TINY):
+            assert (arm.how.steps, arm.how.lr, arm.how.optimizer.name) == (100, 0.1, "sgd")
 
 
 def test_selection_of_points() -> None:
@@ -151,7 +157,7 @@ def test_noise_in_cloning_is_seeded(toy_dataset: Dataset) -> None:
 
 
 def test_public_evaluate(toy_dataset: Dataset) -> None:
-    evaluation = evaluate(synset_at(toy_dataset), "ensemble", policies=2, episodes=2)
+    evaluation = evaluate(synset_at(toy_dataset), "ensemble", policies=2, episodes=2, steps=5)
     assert set(evaluation.scores) == {"ensemble"}
     assert evaluation.normalized_return == evaluation.scores["ensemble"]
 
@@ -162,6 +168,7 @@ def test_public_evaluate(toy_dataset: Dataset) -> None:
         ("defualt", {}, "default"),
         ("default", {"policy": 3}, "policies"),
         ("default", {"policies": 0}, "policies"),
+        ("default", {"lr": 0.0}, "lr"),
         ("cross-optimizer", {"setting": "published"}, "as-run"),
     ],
 )
