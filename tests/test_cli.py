@@ -181,8 +181,8 @@ def test_run_resume_show_and_dry_run(call, tmp_path):
     assert "Nothing to do." in out
     keys = set(json.loads((tmp_path / "results/toy/manifest.json").read_text())["trials"])
     assert {path.stem for path in (tmp_path / "results/toy").glob("*.json")} == keys | {"manifest"}
-    code, out, _ = call("show", f"results/toy/{min(keys)}.json")
-    assert code == 0
+    code, out, err = call("show", f"results/toy/{min(keys)}.json")
+    assert code == 0, err
     assert "toy/hopper-toy-v0" in out
     (synset, *_) = sorted((tmp_path / "results/toy/synsets").rglob("*.safetensors"))
     code, out, _ = call("show", str(synset))
