@@ -29,9 +29,10 @@ class Disturbed(Protocol):
         policies: int = 10,
         episodes: int = 3,
         points: int | None = 1,
-        steps: int | None = None,
+        steps: int = 100,
+        lr: float = 0.1,
     ) -> None:
-        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps)
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
         self.sigma = sigma
 
     def play(
