@@ -29,7 +29,7 @@ from obdbench.errors import unknown_name
 from obdbench.fetch import atomic, cache_root, locked
 from obdbench.registry import D4RL_NAMES
 
-RECIPE = 3
+RECIPE = 4
 SIZE = 100_000
 POOL = 500_000
 CALM_SLOTS = 24
