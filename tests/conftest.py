@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -72,3 +73,15 @@ def toy_dataset() -> Dataset:
 @pytest.fixture(scope="session")
 def toy_teacher(toy_dataset: Dataset) -> Teacher:
     return make_toy_teacher(toy_dataset)
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The mirror folder with the published teachers; without one, the test is skipped."""
+    beside = Path(__file__).parents[2] / "shared" / "mirror"
+    folder = Path(os.environ.get("OBDBENCH_MIRROR") or beside)
+    if not (folder / "raw.githubusercontent.com").is_dir():
+        pytest.skip("no mirror of the published teachers: set OBDBENCH_MIRROR")
+    monkeypatch.setenv("OBDBENCH_MIRROR", str(folder))
+    monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
+    return folder

@@ -1,0 +1,125 @@
+"""The published teachers as they are published."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from obdbench.data.references import moments_of
+from obdbench.envs.scores import TASKS, task_named
+from obdbench.errors import FetchError, UnknownNameError
+from obdbench.registry import D4RL_NAMES
+from obdbench.teachers import verify
+from obdbench.teachers.checkpoint import load_published, locate, published, read
+from obdbench.teachers.teacher import load, load_teacher
+
+NAME = "walker2d-medium-v2"
+
+
+def test_facts_are_complete():
+    assert sorted(published()) == sorted(f"{name}-v2" for name in D4RL_NAMES)
+    for facts in published().values():
+        assert facts["url"].startswith("https://")
+        assert len(facts["sha256"]) == 64
+        assert 3_000_000 < facts["bytes"] < 5_000_000
+
+
+def test_wrong_names_are_answered():
+    with pytest.raises(UnknownNameError, match="hopper-medium-v2"):
+        load_published("hopper-medum-v2")
+
+
+def test_without_network_or_mirror_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
+    monkeypatch.delenv("OBDBENCH_MIRROR", raising=False)
+    with pytest.raises(FetchError, match="OBDBENCH_MIRROR"):
+        load_published(NAME)
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize("name", [f"{name}-v2" for name in D4RL_NAMES])
+def test_every_teacher_loads_with_the_genuine_moments(mirror, name):
+    teacher = load_published(name)
+    task = task_named(name)
+    assert teacher.observation_size == task.observation_size
+    assert teacher.action_size == task.action_size
+    assert [tuple(w.shape) for w, _ in teacher.actor][1:3] == [(256, 256)] * 2
+    assert len(teacher.critics) == 2
+    np.testing.assert_array_equal(teacher.standardizer.mean, moments_of(name).mean)
+
+
+@pytest.mark.mirror
+def test_nothing_foreign_is_imported_or_kept(mirror):
+    before = set(sys.modules)
+    content = read(locate(NAME))
+    foreign = {name.split(".")[0] for name in set(sys.modules) - before}
+    assert foreign <= {"torch", "numpy", "pickle", "zipfile", "_compat_pickle"} | set(
+        sys.stdlib_module_names
+    )
+    assert not hasattr(sys.modules["__main__"], "Scalar")
+    assert {"actor", "critic1", "critic2"} <= set(content)
+
+
+@pytest.mark.mirror
+def test_the_map_equals_the_checkpoints_own_arithmetic(mirror):
+    """Actor and critics by hand from the raw state dictionaries, in double precision."""
+    content, teacher, moments = read(locate(NAME)), load_published(NAME), moments_of(NAME)
+    rng = np.random.default_rng(0)
+    raw = (moments.mean + moments.std * rng.normal(size=(50, 17))).astype(np.float32)
+
+    def run(state, prefix, positions, x):
+        for at in positions:
+            x = (
+                x @ state[f"{prefix}.{at}.weight"].double().T
+                + state[f"{prefix}.{at}.bias"].double()
+            )
+            x = x if at == positions[-1] else x.clamp(min=0)
+        return x
+
+    states = torch.from_numpy((raw.astype(np.float64) - moments.mean) / (moments.std + 1e-3))
+    actor = content["actor"]
+    mean, raw_std = run(actor, "base_network", (0, 2, 4, 6), states).chunk(2, -1)
+    actions = torch.tanh(mean)
+    np.testing.assert_allclose(teacher.act(raw), actions, atol=2e-5)
+    log_std = raw_std * actor["log_std_multiplier.constant"] + actor["log_std_offset.constant"]
+    np.testing.assert_allclose(teacher.distribution(raw)[1], log_std.exp(), rtol=2e-4)
+    inputs = torch.cat([states, actions], -1)
+    values = [run(content[c], "network", (0, 2, 4), inputs)[:, 0] for c in ("critic1", "critic2")]
+    ours = teacher.value(raw, actions.numpy().astype(np.float32))
+    np.testing.assert_allclose(ours, torch.minimum(*values), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.mirror
+def test_saved_as_safetensors_it_is_the_same_teacher(mirror, tmp_path):
+    teacher = load_published("hopper-medium-v2")
+    teacher.save(tmp_path / "teacher.safetensors")
+    assert load(tmp_path / "teacher.safetensors").checksum == teacher.checksum
+    assert load_teacher("recon/hopper-medium-v2").checksum == teacher.checksum
+
+
+@pytest.mark.mirror
+def test_a_teacher_scores_as_printed(mirror):
+    """The cheapest of the nine; `obdbench data verify` measures them all."""
+    teacher = load_published("halfcheetah-medium-v2")
+    measured = verify.scores(teacher, TASKS["halfcheetah"], episodes=3).mean()
+    assert abs(measured - published()["halfcheetah-medium-v2"]["offrl"]) < 5
+
+
+@pytest.mark.mirror
+@pytest.mark.slow
+def test_all_teachers_score_as_printed(mirror):
+    comparisons = list(verify.compare())
+    assert len(comparisons) == 9
+    assert all(comparison.holds for comparison in comparisons)
+    assert abs(verify.mean_difference(comparisons)) <= verify.MEAN_WITHIN
+
+
+def test_a_comparison_knows_when_it_fails():
+    assert verify.Comparison("a", 50.0, 64.9).holds
+    assert not verify.Comparison("a", 50.0, 65.1).holds
+    pair = [verify.Comparison("a", 50.0, 60.0), verify.Comparison("b", 50.0, 48.0)]
+    assert verify.mean_difference(pair) == -4.0
