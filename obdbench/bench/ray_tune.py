@@ -336,25 +336,23 @@ def cluster(address: str | None, cpus: int) -> Iterator[Path]:
     sweep()
     hush()
     scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    remedy = "Start one with `ray start --head`, or leave --address out."
+    if address is None:
+        options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(scratch)}
+        options |= {"object_store_memory": OBJECT_STORE}
+        remedy = "The machine may be too busy: try again, or use --executor local."
     try:
-        if address is None:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                object_store_memory=OBJECT_STORE,
-                include_dashboard=False,
-                _temp_dir=str(scratch),
-                **quiet,
-            )
-        else:
-            try:
-                ray.init(address=address, **quiet)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise ObdError(
-                    f"No Ray cluster answers at {address!r}: {str(error).splitlines()[0]}.",
-                    "Start one with `ray start --head`, or leave --address out.",
-                ) from error
+        try:
+            ray.init(address=address or "local", **options)
+        except Exception as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ObdError(
+                f"No Ray cluster answers at {address!r}: {said}."
+                if address
+                else f"Ray did not start: {said}.",
+                remedy,
+            ) from error
         yield scratch
     finally:
         ray.shutdown()
