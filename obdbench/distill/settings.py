@@ -55,7 +55,7 @@ class DistillSettings(BaseModel):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"inner_steps": 50, "inner_lr": 0.2, "outer_lr": 0.1, "steps": 300},
+    "fast": {"steps": 200, "outer_lr": 0.05},
     "paper": {
         "noise": "published",
         "steps": 20_000,
