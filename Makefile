@@ -8,6 +8,8 @@ RESULTS ?= results
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
+FIND_EXECUTOR := "import importlib.util as u; print('ray' if u.find_spec('ray') else 'local')"
+
 .DEFAULT_GOAL := help
 .PHONY: help install bench bench-paper test test-slow lint typecheck format leaderboard benchmark \
 	coverage reliability clean
@@ -27,7 +29,8 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## create .venv and install everything the other targets need
 
 bench: $(STAMP)  ## run the quick suite on the embedded data and write leaderboards/quick.md
-	$(BIN)/obdbench run quick --resume --workers $(WORKERS) --out $(RESULTS)
+	$(BIN)/obdbench run quick --resume --workers $(WORKERS) --out $(RESULTS) \
+		--executor $(or $(EXECUTOR),$(shell $(BIN)/python -c $(FIND_EXECUTOR)))
 	$(BIN)/obdbench leaderboard --publish $(RESULTS)/quick
 
 bench-paper: $(STAMP)  ## run the published settings (days on a CPU; resumable)

@@ -15,7 +15,7 @@ import typer
 
 from obdbench import cli_bench
 from obdbench.cli_data import app as data_app
-from obdbench.cli_options import Out, Plugins
+from obdbench.cli_options import Plugins
 from obdbench.errors import ObdError, unknown_name
 from obdbench.version import __version__
 
@@ -92,7 +92,10 @@ def _rows(what: str) -> Any:
 
 @app.command()
 def leaderboard(
-    out: Out = Path("results"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of suites' results; results/ below --to by default."),
+    ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder of leaderboards.")] = Path(
         "leaderboards"
     ),
@@ -103,10 +106,18 @@ def leaderboard(
     strict: Annotated[
         bool, typer.Option("--strict", help="Make unreadable results an error.")
     ] = False,
+    publish: Annotated[
+        list[Path] | None,
+        typer.Option("--publish", help="First copy a run's results, RESULTS/SUITE, compactly."),
+    ] = None,
 ) -> None:
     """Write the leaderboards that follow from results, or check those that are there."""
     from obdbench.report import leaderboard as report
+    from obdbench.report.publish import publish as copy
 
+    for folder in publish or []:
+        typer.echo(f"Published {folder} to {copy(folder, to, strict=strict)}.")
+    out = out or to / "results"
     if check:
         problems = report.check(out, to)
         for problem in problems:
