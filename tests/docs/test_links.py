@@ -10,7 +10,13 @@ from doc_blocks import ROOT
 
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "examples/**/*.md", "leaderboards/*.md", ".github/**/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "examples/**/*.md",
+        "leaderboards/README.md",
+        ".github/**/*.md",
+    )
     for path in ROOT.glob(pattern)
 )
 _LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<target>[^)\s]*)\)")
