@@ -27,16 +27,19 @@ def cluster(plugin):
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     os.environ["PYTHONPATH"] = str(ROOT)
     folder = Path(tempfile.mkdtemp(prefix="obdtest-"))
+    (folder / "ray").mkdir()
+    os.environ["RAY_TMPDIR"] = str(folder)
     made = Cluster()
     small = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
     try:
         health = {"health_check_period_ms": 1000}
-        made.add_node(include_dashboard=False, _system_config=health, temp_dir=str(folder), **small)
+        made.add_node(include_dashboard=False, _system_config=health, **small)
         second = made.add_node(**small)
         yield made.address, lambda: made.remove_node(second, allow_graceful=False)
     finally:
         ray.shutdown()
         made.shutdown()
+        del os.environ["RAY_TMPDIR"]
         shutil.rmtree(folder, ignore_errors=True)
 
 
