@@ -1,4 +1,4 @@
-"""Every code block of the README is run, in order, in a folder like a fresh clone."""
+"""Every code block of the README is run, in a folder like a fresh clone."""
 
 from __future__ import annotations
 
