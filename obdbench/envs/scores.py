@@ -1,6 +1,6 @@
 r"""D4RL's normalized score.
 
-.. math:: \mathrm{score} = 100 \cdot \frac{R - R_\mathrm{random}}{R_\mathrm{expert} - R_\mathrm{random}}
+.. math:: \mathrm{score} = 100\,(R - R_\mathrm{random}) / (R_\mathrm{expert} - R_\mathrm{random})
 
 The reference returns are those of D4RL (Fu et al., 2020, arXiv 2004.07219; file ``infos.py`` of
 its package). Environments are the ``v4`` ones, which keep the dynamics and rewards of the ``v2``
