@@ -19,7 +19,7 @@ episode counts more than it must. Accelerated projected gradient solves it (Beck
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,6 +79,19 @@ class Disturbance:
         ones, zeros = np.ones(slots), np.zeros(slots)
         return cls(zeros, ones, rng.random(slots), ones, np.zeros((slots, action_size)))
 
+    @classmethod
+    def stack(cls, parts: Sequence[Disturbance]) -> Disturbance:
+        """One after the other."""
+        names = [each.name for each in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    def row(self, slot: int) -> Disturbance:
+        """The disturbance of one slot."""
+        return Disturbance(*(getattr(self, each.name)[slot : slot + 1] for each in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.random)
+
 
 class DisturbedTeacher:
     """Acts for all slots of a rollout; an ``act`` for :func:`obdbench.envs.rollout.run_episodes`.
@@ -89,7 +102,7 @@ class DisturbedTeacher:
 
     def __init__(self, teacher: Teacher, noise: Disturbance, rng: np.random.Generator) -> None:
         self.teacher, self.noise, self.rng = teacher, noise, rng
-        self.is_random = np.zeros(len(noise.random), dtype=bool)
+        self.is_random = np.zeros(len(noise), dtype=bool)
         self.held = np.zeros(noise.offset.shape)
 
     def __call__(self, observations: Array, slots: Array) -> Array:
@@ -126,12 +139,8 @@ def select(sums: Array, lengths: Array, size: int) -> Array:
     Weights are rounded to 0 and 1; then an episode is put in or out, or one exchanged for another,
     as long as that lowers the least-squares objective.
     """
-    half = sums.shape[1] // 2
-    root = np.sqrt(SIZE_WEIGHT)
-    rows = np.concatenate([sums.T, root * np.asarray(lengths, dtype=np.float64)[None]]) / size
-    goal = np.concatenate([np.zeros(half), np.ones(half), [root]])
-    prior = min(1.0, size / float(np.sum(lengths)))
-    taken = _rounded(_weights(rows, goal, prior, lengths / np.sum(lengths)), lengths, size)
+    rows, goal = _problem(sums, lengths, size)
+    taken = _rounded(_weights(rows, goal, lengths, size), lengths, size)
     products = rows.T @ rows
     for _ in range(EXCHANGES):
         change = 1 - 2 * taken
@@ -145,9 +154,24 @@ def select(sums: Array, lengths: Array, size: int) -> Array:
     return np.flatnonzero(taken)
 
 
-def _weights(rows: Array, goal: Array, prior: float, shares: Array) -> Array:
+def most_wanted(sums: Array, lengths: Array, size: int, count: int) -> Array:
+    """Indices of the episodes whose like would lower the objective most."""
+    rows, goal = _problem(sums, lengths, size)
+    slope = rows.T @ (rows @ _weights(rows, goal, lengths, size) - goal)
+    return np.argsort(slope, kind="stable")[:count]
+
+
+def _problem(sums: Array, lengths: Array, size: int) -> tuple[Array, Array]:
+    """The least squares without bounds: what each episode adds, and what shall come out."""
+    half, root = sums.shape[1] // 2, np.sqrt(SIZE_WEIGHT)
+    rows = np.concatenate([sums.T, root * np.asarray(lengths, dtype=np.float64)[None]]) / size
+    return rows, np.concatenate([np.zeros(half), np.ones(half), [root]])
+
+
+def _weights(rows: Array, goal: Array, lengths: Array, size: int) -> Array:
     """The bounded least squares, relaxed to weights between 0 and 1."""
-    ridge = RIDGE * shares
+    total = float(np.sum(lengths))
+    prior, ridge = min(1.0, size / total), RIDGE * lengths / total
     bound = np.linalg.eigvalsh(rows @ rows.T)[-1] + ridge.max()
     weights = point = np.full(rows.shape[1], prior)
     momentum = 1.0

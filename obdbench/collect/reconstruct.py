@@ -1,10 +1,10 @@
 """Stand-ins for D4RL's datasets, for when its server is out of reach.
 
-``recon/<name>-v2`` is simulated anew from the published teachers of the same task: a pool of
-episodes under many disturbances, of which those are taken that together have the published moments
-of the genuine observations (:mod:`obdbench.collect.mixture`). Transitions are real steps of the
-simulator with the actions that caused them. What was reached stands in the card. It remains a
-stand-in, and tables say so.
+``recon/<name>-v2`` is simulated anew from the published teachers of the same task: of a pool of
+episodes under many disturbances (:mod:`obdbench.collect.pool`) those are taken that together have
+the published moments of the genuine observations (:mod:`obdbench.collect.mixture`). Transitions
+are real steps of the simulator with the actions that caused them. What was reached stands in the
+card. It remains a stand-in, and tables say so.
 """
 
 from __future__ import annotations
@@ -18,26 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from obdbench.collect.mixture import Disturbance, DisturbedTeacher, moment_sums, select
+from obdbench.collect.mixture import select
+from obdbench.collect.pool import FIELDS, Pool
 from obdbench.data.arrays import read_arrays, required
 from obdbench.data.dataset import Array, Dataset, Standardizer
 from obdbench.data.references import moments_of
-from obdbench.envs.physics import RULES
-from obdbench.envs.rollout import Episodes, run_episodes
 from obdbench.envs.scores import Task, normalized_return, task_named
 from obdbench.errors import unknown_name
 from obdbench.fetch import atomic, cache_root, locked
 from obdbench.registry import D4RL_NAMES
 
-RECIPE = 4
+RECIPE = 5
 SIZE = 100_000
 POOL = 500_000
-CALM_SLOTS = 24
-DISTURBED_SLOTS = 36
-EXCURSION = 5.0
 SURPLUS = 1.005
-LEVELS = ("medium-replay", "medium", "medium-expert")
-FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 
 
 def load(dataset_id: str, *, force: bool = False) -> Dataset:
@@ -66,59 +60,15 @@ def _name(dataset_id: str) -> str:
 def build(name: str, *, size: int = SIZE, pool: int = POOL) -> Dataset:
     """Simulate and select; the same on every call on the same machine and versions."""
     task, wanted = task_named(name), moments_of(name)
+    simulated = Pool(name, task, wanted, seed=RECIPE)
     with _one_torch_thread():
-        episodes = _simulate(name, task, wanted, pool)
-    lengths = np.array([len(episode["rewards"]) for episode in episodes])
-    sums = moment_sums([episode["observations"] for episode in episodes], wanted)
-    chosen = select(sums, lengths, round(SURPLUS * size))
+        simulated.fill(pool, size)
+    chosen = select(simulated.sums, simulated.lengths, round(SURPLUS * size))
     np.random.default_rng(RECIPE).shuffle(chosen)
-    arrays = {
-        field: np.concatenate([episodes[i][field] for i in chosen])[:size] for field in FIELDS
-    }
+    taken = [simulated.episodes[i].columns for i in chosen]
+    arrays = {field: np.concatenate([each[field] for each in taken])[:size] for field in FIELDS}
     arrays["timeouts"][-1] = not arrays["terminals"][-1]
     return _dataset(name, arrays, _card(name, task, wanted, arrays, pool))
-
-
-def _simulate(name: str, task: Task, wanted: Standardizer, pool: int) -> list[dict[str, Array]]:
-    """Episodes of ``pool`` transitions: disturbed ones of the task's teachers, calm ones of its."""
-    from obdbench.teachers.checkpoint import load_published
-
-    teachers = {level: load_published(f"{task.name}-{level}-v2") for level in LEVELS}
-    own = name.removeprefix(f"{task.name}-").removesuffix("-v2")
-    rounds = [(teachers[own], Disturbance.calm, CALM_SLOTS)]
-    rounds += [(teacher, Disturbance.draw, DISTURBED_SLOTS) for teacher in teachers.values()]
-    seed = np.random.SeedSequence([RECIPE, *name.encode()])
-    episodes: list[dict[str, Array]] = []
-    total = 0
-    while total < pool:
-        for teacher, draw, slots in rounds:
-            rng = np.random.default_rng(seed.spawn(1)[0])
-            act = DisturbedTeacher(teacher, draw(slots, task.action_size, rng), rng)
-            seeds = rng.integers(2**31, size=slots).tolist()
-            run = run_episodes(act, task, seeds, record=True, threads=1)
-            episodes += _pieces(run, task, wanted)
-            total += int(run.lengths.sum())
-    return episodes
-
-
-def _pieces(run: Episodes, task: Task, wanted: Standardizer) -> Iterator[dict[str, Array]]:
-    """Recorded episodes; of a task that ends none itself, in two parts where they get lost.
-
-    A cheetah that has turned over runs on upside down until the time is up. What it does before a
-    joint leaves the genuine range and what it does after are offered apart.
-    """
-    joints = slice(0, len(wanted.mean) // 2)
-    for i, observations in enumerate(run.observations):
-        z = (observations[:, joints] - wanted.mean[joints]) / wanted.std[joints]
-        lost = np.flatnonzero((np.abs(z) > EXCURSION).any(axis=1))
-        cuts = lost[:1] if RULES[task.env_id].endless else lost[:0]
-        recorded = {field: getattr(run, field)[i] for field in FIELDS if field != "timeouts"}
-        for rows in np.split(np.arange(len(observations)), cuts):
-            if len(rows):
-                piece = {field: array[rows] for field, array in recorded.items()}
-                piece["timeouts"] = np.zeros(len(rows), dtype=bool)
-                piece["timeouts"][-1] = not piece["terminals"][-1]
-                yield piece
 
 
 def _card(

@@ -12,6 +12,7 @@ from obdbench.collect.mixture import (
     Disturbance,
     DisturbedTeacher,
     moment_sums,
+    most_wanted,
     select,
 )
 from obdbench.data.dataset import Standardizer
@@ -124,3 +125,20 @@ def test_draws_are_within_bounds_and_repeatable():
     assert one.hold.min() == 1
     assert one.hold.max() <= 20
     assert 0.3 < np.mean(one.random == 0) < 0.5
+
+
+def test_the_episodes_most_wanted_are_those_that_are_missing():
+    """Nearly all episodes lie left of the wanted mean; of the few on the right more is wanted."""
+    rng = np.random.default_rng(0)
+    pool = [rng.normal(-1 if i < 95 else 2, 0.5, (20, 1)) for i in range(100)]
+    sums = moment_sums(pool, Standardizer(np.zeros(1), np.ones(1)))
+    wanted = most_wanted(sums, np.full(100, 20), 1000, 5)
+    assert sorted(wanted) == [95, 96, 97, 98, 99]
+
+
+def test_rows_and_stack_undo_each_other():
+    noise = Disturbance.draw(6, 3, np.random.default_rng(0))
+    again = Disturbance.stack([noise.row(slot) for slot in range(6)])
+    assert len(again) == 6
+    for name in ("random", "hold", "temperature", "gain", "offset"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(noise, name))

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from obdbench.collect import reconstruct
+from obdbench.collect import pool, reconstruct
 from obdbench.data.dataset import Dataset, Standardizer, load_dataset
 from obdbench.data.references import moments_of
 from obdbench.envs.rollout import Episodes, run_episodes
@@ -29,8 +29,9 @@ def small(monkeypatch, tmp_path, toy_teacher):
     wanted = Standardizer.fit(np.concatenate(run.observations))
     monkeypatch.setattr(checkpoint, "load_published", lambda name: teacher)
     monkeypatch.setattr(reconstruct, "moments_of", lambda name: wanted)
-    monkeypatch.setattr(reconstruct, "CALM_SLOTS", 4)
-    monkeypatch.setattr(reconstruct, "DISTURBED_SLOTS", 8)
+    monkeypatch.setattr(pool, "CALM_SLOTS", 4)
+    monkeypatch.setattr(pool, "DISTURBED_SLOTS", 8)
+    monkeypatch.setattr(pool, "REPEATED_SLOTS", 12)
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
 
 
@@ -92,7 +93,7 @@ def test_damaged_cache_is_one_error(tmp_path, monkeypatch):
 def test_endless_episodes_are_parted_where_they_get_lost():
     task, wanted = TASKS["halfcheetah"], Standardizer(np.zeros(17), np.ones(17))
     observations = np.zeros((10, 17), np.float32)
-    observations[6:, 1] = reconstruct.EXCURSION + 1
+    observations[6:, 1] = pool.EXCURSION + 1
     run = Episodes(
         np.zeros(1),
         np.array([10]),
@@ -102,7 +103,7 @@ def test_endless_episodes_are_parted_where_they_get_lost():
         [np.zeros(10, bool)],
         [observations],
     )
-    upright, lost = reconstruct._pieces(run, task, wanted)
+    (_, upright), (_, lost) = pool.pieces(run, task, wanted)
     assert upright["rewards"].tolist() == [0, 1, 2, 3, 4, 5]
     assert lost["rewards"].tolist() == [6, 7, 8, 9]
     assert np.flatnonzero(upright["timeouts"]).tolist() == [5]
