@@ -87,7 +87,7 @@ def _rows(what: str) -> Any:
 
         for entry in getattr(registry, what):
             aliases = f" (also {', '.join(entry.aliases)})" if entry.aliases else ""
-            yield entry.name, f"{entry.summary}{aliases}"
+            yield entry.name, f"{entry.summary or f'from {entry.origin}'}{aliases}"
 
 
 @app.command()
@@ -118,15 +118,16 @@ def leaderboard(
     for folder in publish or []:
         typer.echo(f"Published {folder} to {copy(folder, to, strict=strict)}.")
     out = out or to / "results"
+    also = [page for page in (Path("README.md"),) if page.is_file() and out == to / "results"]
     if check:
-        problems = report.check(out, to)
+        problems = report.check(out, to, also=also)
         for problem in problems:
             typer.echo(problem, err=True)
         if problems:
             raise typer.Exit(1)
         typer.echo(f"{to} follows from {out}.")
         return
-    report.write(out, to, strict=strict)
+    report.write(out, to, strict=strict, also=also)
     if html:
         from obdbench.report import page
 

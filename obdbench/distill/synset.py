@@ -22,6 +22,7 @@ from obdbench.errors import InvalidDataError, MissingExtraError, ObdError, unkno
 
 FORMAT = "obdbench-synset-1"
 MAX_BYTES = 256 * 1024 * 1024
+MAX_CARD_BYTES = 1024 * 1024
 EXPORTS = ("hdf5", "npz", "minari")
 
 
@@ -92,6 +93,8 @@ class Synset:
                     raise InvalidDataError(f"{path} is no synset.", "Give the .safetensors file.")
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             card_path = path.with_suffix(".json")
+            if card_path.exists() and card_path.stat().st_size > MAX_CARD_BYTES:
+                raise InvalidDataError(f"{card_path} is too large to be a card.", "Remove it.")
             card = json.loads(card_path.read_text()) if card_path.exists() else {}
             return cls(
                 states=arrays["states"],

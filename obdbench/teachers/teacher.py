@@ -236,5 +236,6 @@ def load_teacher(dataset_id: str) -> Teacher:
         return load_published(name)
     raise ObdError(
         f"No teacher is known for {dataset_id!r}.",
-        "Pass a teacher file with --teacher, or use an embedded, recon or d4rl dataset.",
+        "Use an embedded, recon or d4rl dataset, an objective that needs no teacher, or pass a "
+        "Teacher to obdbench.distill in Python.",
     )
