@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +43,8 @@ Timeout = Annotated[
 
 def assignments(texts: Sequence[str] | None) -> dict[str, Any]:
     """``["steps=100", "schedule=cosine"]`` as a dictionary; values are TOML or plain words."""
+    from obdbench.bench.presets import scalar
+
     values: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
@@ -51,16 +52,6 @@ def assignments(texts: Sequence[str] | None) -> dict[str, Any]:
             raise InvalidSettingError(f"{text!r} sets nothing.", "Write key=value.")
         values[key.strip()] = scalar(value.strip())
     return values
-
-
-def scalar(text: str) -> Any:
-    """A TOML value, ``none``, or the text itself."""
-    if text.lower() in ("none", "null"):
-        return None
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
-        return text
 
 
 def seeds_of(text: str | None) -> tuple[int, ...]:

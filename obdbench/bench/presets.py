@@ -111,6 +111,16 @@ def toml_value(value: Any) -> str:
     raise InvalidSettingError(f"A preset cannot hold {value!r}.", "Use numbers and strings.")
 
 
+def scalar(text: str) -> Any:
+    """A TOML value, ``none``, or the text itself."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Parse a TOML file; every complaint is one line."""
     try:

@@ -109,14 +109,12 @@ class Outcome:
 
 def parse_space(texts: Sequence[str]) -> tuple[Range, ...]:
     """``outer_lr=0.001:0.1`` is an interval, ``beta=0,0.02`` a list."""
-    from obdbench.cli_options import scalar
-
     ranges = []
     for text in texts:
         name, equals, values = text.partition("=")
         low, colon, high = values.partition(":")
         try:
-            if not equals or not values:
+            if not name.strip() or not equals or not values:
                 raise ValueError
             if colon:
                 bounds = float(low), float(high)
@@ -124,7 +122,7 @@ def parse_space(texts: Sequence[str]) -> tuple[Range, ...]:
                     raise ValueError
                 ranges.append(Range(name.strip(), (), *bounds))
             else:
-                ranges.append(Range(name.strip(), tuple(map(scalar, values.split(",")))))
+                ranges.append(Range(name.strip(), tuple(map(presets.scalar, values.split(",")))))
         except ValueError:
             raise InvalidSettingError(
                 f"{text!r} is no range.", "Write outer_lr=0.001:0.1 or beta=0,0.02,0.1."
