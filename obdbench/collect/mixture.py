@@ -42,8 +42,7 @@ class Disturbance:
 
     ``random`` is the share of steps at which a uniformly random action replaces the teacher's, and
     ``hold`` the mean number of steps for which it is repeated; ``temperature`` scales the teacher's
-    spread, ``gain`` its mean before the tanh, and ``offset`` is added to every action, on all
-    joints or on one: a policy that drags one leg visits what a sound one never does.
+    spread, ``gain`` its mean before the tanh, and ``offset`` is added to every action.
     """
 
     random: Array
@@ -60,17 +59,13 @@ class Disturbance:
             return np.where(rng.random(slots) < share, usual, otherwise)
 
         bounds = rng.choice([0.1, 0.3, 0.6, 1.0], p=[0.25, 0.25, 0.15, 0.35], size=slots)
-        all_joints = rng.uniform(0, 0.6, slots)[:, None] * rng.standard_normal((slots, action_size))
-        one_joint = np.zeros((slots, action_size))
-        joints = rng.integers(action_size, size=slots)
-        one_joint[np.arange(slots), joints] = rng.uniform(-1.2, 1.2, slots)
-        kind = rng.choice(3, p=[0.4, 0.3, 0.3], size=slots)[:, None]
+        offset_scale = mostly(0.6, 0.0, rng.uniform(0, 0.6, slots))
         return cls(
             random=np.minimum(mostly(0.4, 0.0, bounds * rng.random(slots)), 0.99),
             hold=mostly(0.7, 1.0, rng.uniform(1, 20, slots)),
             temperature=mostly(0.6, 1.0, rng.uniform(0, 3, slots)),
             gain=mostly(0.6, 1.0, rng.uniform(0, 1.5, slots)),
-            offset=np.select([kind == 1, kind == 2], [all_joints, one_joint], 0.0),
+            offset=offset_scale[:, None] * rng.standard_normal((slots, action_size)),
         )
 
     @classmethod
@@ -78,6 +73,14 @@ class Disturbance:
         """Nothing but less noise than the teacher's own."""
         ones, zeros = np.ones(slots), np.zeros(slots)
         return cls(zeros, ones, rng.random(slots), ones, np.zeros((slots, action_size)))
+
+    @classmethod
+    def limp(cls, slots: int, action_size: int, rng: np.random.Generator) -> Disturbance:
+        """An offset on one joint: who drags a leg visits what the sound never do."""
+        ones, offset = np.ones(slots), np.zeros((slots, action_size))
+        joints = rng.permutation(slots) % action_size
+        offset[np.arange(slots), joints] = rng.uniform(-1, 1, slots)
+        return cls(np.zeros(slots), ones, ones, ones, offset)
 
     @classmethod
     def stack(cls, parts: Sequence[Disturbance]) -> Disturbance:

@@ -1,9 +1,9 @@
 """A pool of simulated episodes, grown where the wanted moments ask for more.
 
-The first half is drawn blindly: calm episodes of the dataset's own teacher, disturbed ones of all
-teachers of the task. Then the disturbances are repeated, with fresh noise, that led to the episodes
-of which the fit would take more if it could. Rare postures, such as a dragged leg, would otherwise
-take a pool many times as large.
+The first half is drawn blindly: calm episodes of the dataset's own teacher, limping and disturbed
+ones of all teachers of the task. Then the disturbances are repeated, with fresh noise, that led to
+the episodes of which the fit would take more if it could. Rare postures, such as a dragged leg,
+would otherwise take a pool many times as large.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from obdbench.envs.scores import Task
 LEVELS = ("medium-replay", "medium", "medium-expert")
 FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 CALM_SLOTS = 24
-DISTURBED_SLOTS = 36
+LIMPING_SLOTS = 12
+DISTURBED_SLOTS = 24
 REPEATED_SLOTS = 96
 BLIND_SHARE = 0.5
 EXCURSION = 5.0
@@ -72,6 +73,7 @@ class Pool:
             rng = self._rng()
             self.grow(own, Disturbance.calm(CALM_SLOTS, self.task.action_size, rng))
             for level in LEVELS:
+                self.grow(level, Disturbance.limp(LIMPING_SLOTS, self.task.action_size, rng))
                 self.grow(level, Disturbance.draw(DISTURBED_SLOTS, self.task.action_size, rng))
         while self._transitions < transitions:
             wanted = most_wanted(self.sums, self.lengths, size, REPEATED_SLOTS)

@@ -28,9 +28,9 @@ from obdbench.errors import unknown_name
 from obdbench.fetch import atomic, cache_root, locked
 from obdbench.registry import D4RL_NAMES
 
-RECIPE = 5
+RECIPE = 6
 SIZE = 100_000
-POOL = 500_000
+POOL = 300_000
 SURPLUS = 1.005
 
 

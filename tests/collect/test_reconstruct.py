@@ -30,6 +30,7 @@ def small(monkeypatch, tmp_path, toy_teacher):
     monkeypatch.setattr(checkpoint, "load_published", lambda name: teacher)
     monkeypatch.setattr(reconstruct, "moments_of", lambda name: wanted)
     monkeypatch.setattr(pool, "CALM_SLOTS", 4)
+    monkeypatch.setattr(pool, "LIMPING_SLOTS", 4)
     monkeypatch.setattr(pool, "DISTURBED_SLOTS", 8)
     monkeypatch.setattr(pool, "REPEATED_SLOTS", 12)
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
