@@ -24,7 +24,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from obdbench.errors import FetchError, InvalidSettingError
 
@@ -69,10 +69,22 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def locked(path: Path) -> FileLock:
-    """The lock that guards the making of ``path``."""
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that guards the making of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{path}.lock", timeout=LOCK_WAIT)
+    lock = FileLock(f"{path}.lock", timeout=LOCK_WAIT)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FetchError(
+            f"Another process has been making {path.name} for more than an hour.",
+            f"End it, or remove {path.name}.lock if there is none.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def fetch(

@@ -142,8 +142,7 @@ def _read_npy(path: Path, name: str, member: IO[bytes], file_size: int) -> Array
             f"{path.name} claims {size:,} bytes of {name} but holds {file_size - start:,}.",
             "The file is damaged; fetch it again.",
         )
-    raw = member.read(size)
-    flat = np.frombuffer(raw, dtype=dtype)
+    flat = np.frombuffer(bytearray(member.read(size)), dtype=dtype)
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 

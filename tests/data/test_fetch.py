@@ -311,6 +311,16 @@ def test_two_processes_download_once(server):
     assert len(server.log) == 1
 
 
+def test_a_lock_that_never_opens_is_one_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "LOCK_WAIT", 0.05)
+    with (
+        fetching.locked(tmp_path / "file"),
+        pytest.raises(FetchError, match="Another process"),
+        fetching.locked(tmp_path / "file"),
+    ):
+        pass
+
+
 def test_atomic_leaves_the_old_file_on_failure(tmp_path: Path):
     path = tmp_path / "a" / "file"
     with atomic(path) as temporary:

@@ -40,11 +40,13 @@ def test_hdf5_and_npz_give_the_same_dataset(tmp_path):
 
 def test_with_next_observations_every_row_counts(tmp_path):
     arrays = columns(np.random.default_rng(1))
+    arrays["observations"] = arrays["observations"].astype(np.float32)
     arrays["next_observations"] = arrays["observations"] + 1
     np.savez(tmp_path / "data.npz", **arrays)
     dataset = load_dataset(f"file:{tmp_path}/data.npz#halfcheetah")
     assert len(dataset) == N
     assert dataset.task.name == "halfcheetah"
+    assert dataset.observations.flags.writeable
     np.testing.assert_allclose(dataset.next_observations, dataset.observations + 1, atol=1e-5)
 
 
