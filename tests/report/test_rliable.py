@@ -90,6 +90,7 @@ def test_rliable_agrees_within_a_hundredth(python, recon, case):
     profile = stats.profile(taus)(stats.arrays(groups))
     sys.stderr.write(f"\n{case}: rliable {answer}\nours {iqm} {chance}\n")
     assert (iqm.estimate, iqm.low, iqm.high) == pytest.approx(answer["iqm"], rel=0.01)
-    found = (chance.estimate, chance.low, chance.high)
-    assert found == pytest.approx(answer["chance"], abs=0.01)
+    assert chance.estimate == pytest.approx(answer["chance"][0], abs=1e-12)
+    # rliable takes milliseconds a replicate and draws without a seed: its bounds move by 0.005
+    assert (chance.low, chance.high) == pytest.approx(answer["chance"][1:], abs=0.02)
     assert profile.tolist() == pytest.approx(answer["profile"], abs=1e-12)
