@@ -90,5 +90,6 @@ def complaint(error: ValidationError) -> str:
     """The first of pydantic's complaints, in one line."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    got = f", got {first['input']!r}" if where else ""
+    shown = repr(first["input"])
+    got = f", got {shown if len(shown) <= 80 else shown[:77] + '...'}" if where else ""
     return f"{where + ': ' if where else ''}{first['msg']}{got}."

@@ -147,7 +147,7 @@ class CrossArchitecture(Protocol):
         architectures: Sequence[str] = ("mlp2", "mlp3", "mlp5", "mlp6", "residual"),
         policies: int = 10,
         episodes: int = 3,
-        points: int | None = 1,
+        points: int | None = 5,
         steps: int | None = None,
         lr: float = LR,
         published: bool = False,
@@ -189,7 +189,7 @@ class CrossOptimizer(Protocol):
         setting: Literal["own", "stated", "as-run"] = "own",
         policies: int = 10,
         episodes: int = 3,
-        points: int | None = 1,
+        points: int | None = 5,
         steps: int | None = None,
     ) -> None:
         super().__init__(
@@ -231,7 +231,7 @@ class Ensemble(Protocol):
         *,
         policies: int = 10,
         episodes: int = 10,
-        points: int | None = 1,
+        points: int | None = 5,
         steps: int = STEPS,
         lr: float = LR,
     ) -> None:

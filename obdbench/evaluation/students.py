@@ -75,6 +75,8 @@ class Actor:
         """Deterministic actions for the running slots, by one call of all their policies."""
         owner = slots // self.episodes
         alive = np.unique(owner)
+        if not np.isin(alive, self.rows).all():  # episodes begin anew
+            self.rows, self.kept = np.arange(len(self.params["w0"])), self.params
         if len(alive) <= len(self.rows) // 2:
             self.rows = alive
             self.kept = {name: value[alive] for name, value in self.params.items()}

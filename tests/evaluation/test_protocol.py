@@ -95,7 +95,7 @@ def test_selection_of_points() -> None:
     steps = [0, 10, 20, 30]
     assert make_protocol("default").select(steps) == steps
     assert make_protocol("default", {"points": 2}).select(steps) == [20, 30]
-    assert make_protocol("ensemble").select(steps) == [30]
+    assert make_protocol("ensemble", {"points": 1}).select(steps) == [30]
     assert make_protocol("convergence", {"points": 1}).select(steps) == steps
 
 
@@ -131,6 +131,7 @@ def test_the_actor_is_each_policy_on_its_own_slots(toy_dataset: Dataset) -> None
             assert np.allclose(found[row], expected, atol=1e-5)
         running = np.delete(running, rng.integers(len(running)))
     assert len(actor.rows) < 4, "finished policies are dropped from the program"
+    assert actor(rng.normal(size=(12, 11)), np.arange(12)).shape == (12, 3), "and come back"
 
 
 def test_standardization_of_each_seed_is_its_own(toy_dataset: Dataset) -> None:
