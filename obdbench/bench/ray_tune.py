@@ -68,17 +68,21 @@ def execute(
     setup: Setup,
     audience: Audience,
     *,
-    workers: int,
+    workers: int | None,
     address: str | None = None,
     fail_fast: bool = False,
 ) -> None:
-    """Run jobs as Ray Tune trials; raises on interrupts, full disks and fail-fast."""
+    """Run jobs as Ray Tune trials; raises on interrupts, full disks and fail-fast.
+
+    Without ``workers`` the whole cluster is used.
+    """
     store = setup.store()
     token = store.work / f"token-{uuid.uuid4().hex}"
     token.parent.mkdir(parents=True, exist_ok=True)
     token.touch()
     try:
-        with cluster(address, workers * setup.threads) as scratch:
+        with cluster(address, (workers or 1) * setup.threads) as scratch:
+            workers = workers or capacity(setup)
             left = list(jobs)
             while left:
                 left = _round(left, setup, audience, workers, address, fail_fast, token, scratch)
@@ -177,6 +181,14 @@ def _run(job: Job, setup: Setup, emit: Any, urgent: Any) -> None:
         run_job(job, setup, emit)
     except StorageError as error:
         urgent(Event("fatal", message=str(error)))
+
+
+def capacity(setup: Setup) -> int:
+    """How many jobs a cluster runs at once: two a GPU, else one for each share of its cores."""
+    held = ray.cluster_resources()
+    if setup.device.startswith("cuda"):
+        return max(1, 2 * int(held.get("GPU", 0)))
+    return max(1, int(held.get("CPU", 1)) // setup.threads)
 
 
 def resources(setup: Setup, workers: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,13 @@ from obdbench.bench.record import Result
 from obdbench.bench.spec import TrialSpec
 from obdbench.bench.store import Store
 from obdbench.bench.suite import Suite, load_suite
-from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError, unknown_name
+from obdbench.errors import (
+    InvalidDataError,
+    InvalidSettingError,
+    MissingExtraError,
+    ObdError,
+    unknown_name,
+)
 from obdbench.registry import objectives
 
 EXECUTORS = ("local", "ray")
@@ -48,15 +55,26 @@ class Options:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
+        if self.executor == "ray" and find_spec("ray") is None:
+            raise MissingExtraError("The Ray executor", "ray")
         if self.address and self.executor != "ray":
             raise InvalidSettingError(
                 "--address is for Ray only.", "Add --executor ray, or leave it out."
             )
 
     def crew(self) -> int:
-        """Worker processes: as asked for, else one for each available core share."""
+        """Workers on this machine: as asked for, else two a GPU, else one for each core share.
+
+        Seeds are batched, so that a GPU is full with few; two let one score while one distils.
+        """
+        if self.workers:
+            return self.workers
+        if self.device.startswith("cuda"):
+            import torch
+
+            return 2 * (torch.cuda.device_count() if self.device == "cuda" else 1)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return self.workers or max(1, (cores or 1) // self.threads)
+        return max(1, (cores or 1) // self.threads)
 
 
 @dataclass(frozen=True)
@@ -171,7 +189,7 @@ def _hand_out(plan: Plan, todo: list[TrialSpec], audience: Display) -> None:
             jobs,
             plan.setup,
             audience,
-            workers=options.crew(),
+            workers=options.workers if options.address else options.crew(),
             address=options.address,
             fail_fast=options.fail_fast,
         )

@@ -180,10 +180,9 @@ class _Run:
         objective = make_objective(self.spec.objective, self.spec.objective_params)
         needed = objective.uses_teacher or settings.init == "top-q"
         teacher = load_teacher(self.spec.dataset) if needed else None
-        prepare = time.monotonic() - began
         inline = set(self.protocol.select(settings.evaluation_steps))
         curve: list[tuple[int, float]] = []
-        point = None
+        point, prepare = None, 0.0
         for point in distill_points(
             dataset,
             teacher,
@@ -200,6 +199,8 @@ class _Run:
                     f"The distillation diverged before step {point.step}: its loss is not finite.",
                     "Lower outer_lr or inner_lr, or set clip.",
                 )
+            if not curve:  # loading and preparing end where the first point comes
+                prepare = time.monotonic() - began
             self.folder.keep(point.step, point.synsets)
             curve.append((point.step, point.seconds))
             if point.step in inline and point.step not in self.points:

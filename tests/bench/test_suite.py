@@ -6,6 +6,7 @@ from obdbench.bench import presets
 from obdbench.bench.presets import Preset
 from obdbench.bench.suite import Suite, load_suite, parse_seeds, suite_names
 from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
+from obdbench.evaluation.protocol import make_protocol
 
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "embedded", "recon", "d4rl", "paper"])
@@ -20,11 +21,14 @@ def test_shipped_suites_resolve(name):
         "d4rl": 45,
         "paper": 9 * 5 * 10,
     }
+    sizes = make_protocol("size").sizes
+    others = len(load_suite(name).protocols) - 1
+    expected["paper"] = 45 * (others + len(sizes))  # size has a distillation for each of its own
     assert len(specs) == expected[name]
     if name == "paper":
         assert {spec.preset for spec in specs} == {"paper"}
         assert {spec.settings.noise for spec in specs} == {"published"}
-        assert {spec.settings.pairs for spec in specs} == {16, 32, 64, 128, 256}
+        assert {spec.settings.pairs for spec in specs} == {256, *sizes}
 
 
 def test_suite_names_start_with_the_small_ones():
