@@ -18,7 +18,7 @@ import numpy as np
 
 from obdbench.data.dataset import Array, Standardizer
 from obdbench.envs.scores import Task, task_named
-from obdbench.errors import InvalidDataError, MissingExtraError, ObdError, unknown_name
+from obdbench.errors import InvalidDataError, ObdError, unknown_name
 
 FORMAT = "obdbench-synset-1"
 MAX_BYTES = 256 * 1024 * 1024
@@ -160,10 +160,14 @@ def _write_hdf5(path: Path, columns: dict[str, Array], card: Mapping[str, Any]) 
 
 def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> None:
     try:
+        import jax  # noqa: F401  # what Minari's extra "create" brings, and writing needs
         import minari
         from minari.data_collector.episode_buffer import EpisodeBuffer
     except ImportError as error:
-        raise MissingExtraError("Exporting to Minari", "minari") from error
+        raise ObdError(
+            f"Exporting to Minari needs a package that is missing: {error.name}.",
+            "Install it with: pip install 'minari[hdf5,create]'",
+        ) from error
     import gymnasium
 
     env = gymnasium.make(task.env_id)

@@ -10,6 +10,7 @@ from obdbench.data.dataset import load_dataset
 from obdbench.errors import FetchError, InvalidSettingError, UnknownNameError
 
 minari = pytest.importorskip("minari")
+pytest.importorskip("jax", reason="Minari records datasets with its extra 'create'")
 
 
 @pytest.fixture

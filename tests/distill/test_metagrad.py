@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from conftest import make_toy_dataset, make_toy_teacher
 from torch import Tensor
+from toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.data.dataset import Dataset
 from obdbench.distill.feed import Feed

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from obdbench.envs.physics import Physics, default_threads, physics
+from obdbench.envs.physics import Physics, physics
 from obdbench.envs.rollout import run_episodes
 from obdbench.envs.scores import TASKS, Task
 from obdbench.errors import InvalidDataError, UnknownNameError
@@ -52,11 +52,10 @@ class Alone:
         return cls(rewards, observations, terminated, truncated)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
-def test_equal_to_gymnasium_bit_for_bit(task, threads):
+def test_equal_to_gymnasium_bit_for_bit(task):
     act, seeds = linear_policy(task), list(range(40, 49))
-    together = run_episodes(act, task, seeds, record=True, max_steps=STEPS, threads=threads)
+    together = run_episodes(act, task, seeds, record=True, max_steps=STEPS)
     for i, seed in enumerate(seeds):
         alone = Alone.run(task, act, seed, STEPS)
         assert together.lengths[i] == len(alone.rewards)
@@ -123,13 +122,6 @@ def test_no_seeds_no_episodes():
 def test_unknown_environment_is_named():
     with pytest.raises(UnknownNameError, match="Hopper-v4"):
         physics(Task("hop", "Hopper-v5", 0.0, 1.0, 11, 3))
-
-
-def test_threads_follow_the_usual_variable(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert default_threads() == 3
-    monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    assert default_threads() >= 1
 
 
 def test_making_is_silent_and_leaves_no_file(tmp_path, monkeypatch, capfd):

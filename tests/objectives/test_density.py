@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_toy_dataset
+from toys import make_toy_dataset
 
 from obdbench.objectives import density
 from obdbench.objectives.density import FlowSettings, gaussian_log_density
