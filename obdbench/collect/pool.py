@@ -87,7 +87,7 @@ class Pool:
         rng = self._rng()
         act = DisturbedTeacher(self._teachers[level], noise, rng)
         seeds = rng.integers(2**31, size=len(noise)).tolist()
-        run = run_episodes(act, self.task, seeds, record=True, threads=1)
+        run = run_episodes(act, self.task, seeds, record=True)
         for slot, columns in pieces(run, self.task, self.wanted):
             self.episodes.append(Episode(columns, level, noise.row(slot)))
             self._sums.append(moment_sums([columns["observations"]], self.wanted))

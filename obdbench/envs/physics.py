@@ -1,8 +1,7 @@
 r"""Many copies of one locomotion task, stepped together and bit-equal to gymnasium's ``v4`` ones.
 
 Gymnasium spends as long in Python as MuJoCo does in C. Here the simulator is called on one
-``MjData`` a slot, several threads at a time (MuJoCo releases the interpreter's lock), and the
-rewards and ends of all slots are computed at once:
+``MjData`` a slot, and the rewards and ends of all slots are computed at once:
 
 .. math::
 
@@ -15,10 +14,8 @@ with alive bonus :math:`h` and control cost :math:`c` of the task (documentation
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,7 +26,6 @@ from obdbench.envs.scores import Task
 from obdbench.errors import unknown_name
 
 Array = np.ndarray[Any, np.dtype[Any]]
-MIN_SLOTS_A_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -94,15 +90,10 @@ class Physics:
         velocity = np.clip(self.qvel[slots], -clip, clip)
         return np.concatenate([self.qpos[slots, 1:], velocity], axis=1)
 
-    def step(self, slots: Array, actions: Array, threads: int = 1) -> tuple[Array, Array, Array]:
+    def step(self, slots: Array, actions: Array) -> tuple[Array, Array, Array]:
         """Advance the given slots: their next observations, rewards and terminations."""
         before = self.qpos[slots, 0]
-        threads = max(1, min(threads, len(slots) // MIN_SLOTS_A_THREAD))
-        if threads == 1:
-            self._simulate(slots, actions)
-        else:
-            split = np.array_split(slots, threads), np.array_split(actions, threads)
-            list(_pool(threads).map(self._simulate, *split))
+        self._simulate(slots, actions)
         rules, qpos = self.rules, self.qpos[slots]
         rewards = (qpos[:, 0] - before) / self.seconds + rules.alive_bonus
         rewards = rewards - np.float32(rules.control_cost) * np.square(actions).sum(axis=1)
@@ -150,17 +141,3 @@ def make(task: Task) -> Any:
 def physics(task: Task) -> Physics:
     """The process's slots of a task; creating environments is slow, so they are kept."""
     return Physics(task)
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="physics")
-
-
-def default_threads() -> int:
-    """``OMP_NUM_THREADS`` where it is set, as for the other libraries, else the usable cores."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1

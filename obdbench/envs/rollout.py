@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from obdbench.envs.physics import Array, default_threads, physics
+from obdbench.envs.physics import Array, physics
 from obdbench.envs.scores import Task
 from obdbench.errors import InvalidDataError
 
@@ -48,17 +48,15 @@ def run_episodes(
     *,
     record: bool = False,
     max_steps: int | None = None,
-    threads: int | None = None,
 ) -> Episodes:
     """Run one episode a seed, all at once.
 
     ``act(observations, slots)`` is called once a step with the raw ``float64`` observations of
     the slots still running (slot ``i`` began with ``seeds[i]``) and returns their actions. Rewards
     and ends are bit-equal to those of gymnasium's environment stepped alone with ``float32``
-    actions, however many ``threads`` step (default: ``OMP_NUM_THREADS``, else all cores).
+    actions.
     """
     world = physics(task)
-    threads = default_threads() if threads is None else threads
     limit = task.episode_limit if max_steps is None else min(max_steps, task.episode_limit)
     active = np.arange(len(seeds))
     observations = world.reset(seeds)
@@ -69,7 +67,7 @@ def run_episodes(
         if not len(active):
             break
         actions = _checked(act(observations, active), (len(active), task.action_size))
-        following, rewards, ended = world.step(active, actions, threads)
+        following, rewards, ended = world.step(active, actions)
         returns[active] += rewards
         lengths[active] += 1
         if record:
