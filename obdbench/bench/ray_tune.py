@@ -55,7 +55,7 @@ from obdbench.bench.tune import Search, Tried  # noqa: E402
 from obdbench.errors import ObdError  # noqa: E402
 
 OBJECT_STORE = 100 * 1024 * 1024
-PREFIX = "obdbench-ray-"
+DRIVER, NODE = "obdbench-ray-", "obdbench-node-"
 STEP_SECONDS = 1.0
 
 
@@ -148,22 +148,26 @@ def work(
     """What a Ray worker does with a job."""
     name = config["job"]
     job = jobs[name]
+
+    def post(events: list[Event], parcels: list[Parcel]) -> None:
+        try:
+            ray.get(mailbox.post.remote(name, events, parcels))
+        except ray.exceptions.RayError:  # the driver is gone: this is no fault of the trial
+            os._exit(1)
+
     if Path(token).exists():
 
         def emit(event: Event) -> None:
-            ray.get(mailbox.post.remote(name, [event], []))
+            post([event], [])
 
         _run(job, setup, Throttle(emit, STEP_SECONDS), emit)
         return
-    root = Path(tempfile.mkdtemp(prefix="obdbench-node-"))
+    sweep(NODE)
+    root = Path(tempfile.mkdtemp(prefix=f"{NODE}{os.getpid()}-"))
     try:
         here = replace(setup, root=str(root))
         store = here.store()
         store.prepare()
-
-        def post(events: list[Event], parcels: list[Parcel]) -> None:
-            ray.get(mailbox.post.remote(name, events, parcels))
-
         courier = Courier(store, job, post)
         courier.unpack(ray.get(mailbox.held.remote(name)))
 
@@ -345,9 +349,9 @@ class Counter(TrialProgressCallback):  # type: ignore[misc]
 @contextlib.contextmanager
 def cluster(address: str | None, cpus: int) -> Iterator[Path]:
     """A Ray of one's own, or a connection; yields a scratch folder, removed with it."""
-    sweep()
+    sweep(DRIVER)
     hush()
-    scratch = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    scratch = Path(tempfile.mkdtemp(prefix=f"{DRIVER}{os.getpid()}-"))
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     remedy = "Start one with `ray start --head`, or leave --address out."
     if address is None:
@@ -379,9 +383,11 @@ def hush() -> None:
         worker.print_to_stdstream = lambda *args, **kwargs: None
 
 
-def sweep() -> None:
-    """Remove scratch folders whose driver was killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc").exists():
+def sweep(prefix: str) -> None:
+    """Remove scratch folders of processes that were killed."""
+    if not Path("/proc/self").exists():
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        owner = folder.name.removeprefix(prefix).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
             shutil.rmtree(folder, ignore_errors=True)

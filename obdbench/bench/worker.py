@@ -24,7 +24,14 @@ def serve(pipe: Connection[object, object], parent: int) -> None:
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     setup = pipe.recv()
     assert isinstance(setup, Setup)
-    emit = Throttle(pipe.send, STEP_SECONDS)
+
+    def send(message: object) -> None:
+        try:
+            pipe.send(message)
+        except OSError:  # the driver is gone: this is no fault of the trial
+            os._exit(1)
+
+    emit = Throttle(send, STEP_SECONDS)
     while True:
         job = pipe.recv()
         if not isinstance(job, Job):
@@ -32,9 +39,9 @@ def serve(pipe: Connection[object, object], parent: int) -> None:
         try:
             run_job(job, setup, emit)
         except StorageError as error:
-            pipe.send(Event("fatal", message=str(error)))
+            send(Event("fatal", message=str(error)))
             return
-        pipe.send(job.name)
+        send(job.name)
 
 
 def _follow(parent: int) -> None:
