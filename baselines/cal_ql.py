@@ -137,7 +137,7 @@ def values(params: Params, states: Tensor, actions: Tensor, dtype: torch.dtype) 
     cast = {name: tensor.to(dtype) for name, tensor in params.items()}
     for index in range(2):
         x = torch.relu(linear(cast, index, x))
-    estimates = linear(cast, 2, x).float().squeeze(-1)
+    estimates = linear(params, 2, x.float()).squeeze(-1)
     return estimates.unflatten(0, (-1, CRITICS))
 
 

@@ -45,7 +45,7 @@ def outcome(plugin, tmp_path_factory):
         seeds=(0, 1),
         settings=SETTINGS,
     )
-    options = Options(out=folder / "results", workers=2, timeout=6.0, grace=1.0, plugins=(TOY,))
+    options = Options(out=folder / "results", workers=2, timeout=90.0, grace=1.0, plugins=(TOY,))
     prepared = plan(suite, options)
     return prepared, execute(prepared), mark
 
@@ -89,6 +89,7 @@ def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_sui
 def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
     """The trial whose worker was killed equals one that was left alone."""
     prepared, _, mark = outcome
+    assert mark.exists(), "the worker was not killed; going on would kill this process"
     disturbed = contents(prepared.store.folder)
     suite = toy_suite({"name": "dies", "params": {"once": str(mark)}})
     undisturbed = alone(suite, tmp_path)
@@ -145,7 +146,7 @@ def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
     options = Options(
         out=tmp_path, workers=1, snapshot_seconds=0.001, existing="resume", plugins=(TOY,)
     )
-    suite = toy_suite(slow, steps=10)
+    suite = toy_suite(slow, steps=25)
     threading.Timer(0.1, _when_snapshot, (tmp_path,)).start()
     summary = run(suite, options)
     assert summary.ended == "interrupted"
