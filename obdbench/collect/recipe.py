@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -302,10 +303,12 @@ def rounding_error(exact: Dataset, packed: Dataset) -> dict[str, float]:
 
 
 def save_collection(dataset: Dataset, path: Path) -> None:
-    """Write a full collection, exact and with its card."""
+    """Write a full collection, exact and with its card; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {field: getattr(dataset, field) for field in FIELDS}
-    np.savez_compressed(path, id=dataset.id, card=json.dumps(dict(dataset.card)), **arrays)
+    temporary = path.with_suffix(".part.npz")
+    np.savez_compressed(temporary, id=dataset.id, card=json.dumps(dict(dataset.card)), **arrays)
+    os.replace(temporary, path)
 
 
 def load_collection(path: Path) -> Dataset:
