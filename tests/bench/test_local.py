@@ -141,7 +141,7 @@ def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
     assert summary.exit_code == 1
 
 
-@pytest.mark.slow  # sends itself a signal while it distils: a race where other tests share the cores
+@pytest.mark.slow  # a signal in mid-run races with whatever shares the cores
 def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
     slow = {"name": "student", "params": {"pause": 0.2}}
     options = Options(
