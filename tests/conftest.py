@@ -14,6 +14,8 @@ from toys import make_toy_dataset, make_toy_teacher
 from obdbench.data.dataset import Dataset
 from obdbench.teachers.teacher import Teacher
 
+pytest_plugins = ["recording"]
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:

@@ -1,0 +1,132 @@
+"""What tests of faults and bad inputs note; ``docs/reliability.md`` is made of it.
+
+Mark the test with what is tried, how, and the outcome that its assertions insist on::
+
+    @pytest.mark.reliability(
+        "input",  # or "fault"
+        "TOML suites",
+        how="hypothesis: arbitrary text and mutated valid files",
+        outcome="one line of ours, or a valid suite",
+    )
+    def test_...(tally):
+
+A test counts as one attempt unless it takes the fixture ``tally`` and counts itself, each attempt
+within ``with tally:``, which counts as held if nothing is raised in it. ``tally.outcome = "..."``
+puts measured words in place of the marker's. Tests with the same ``what`` and ``how`` become one
+row, parametrized ones above all; ``record_property("what", ...)`` puts one into another row. Under
+hypothesis, take the fixture in the test and suppress ``HealthCheck.function_scoped_fixture``.
+
+``pytest --reliability PATH`` writes what was noted as JSON; entries of tests that did not run are
+kept. A test that fails stands there with its reason, one that is skipped as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KINDS = ("fault", "input")
+NOTED = "reliability"
+ENTRIES = pytest.StashKey[dict[str, dict[str, Any]]]()
+
+
+class Tally:
+    """Counts the attempts of one test."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+        self.held = 0
+        self.outcome = ""
+
+    def __enter__(self) -> Tally:
+        self.tried += 1
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.held += kind is None
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """Attempts of this test: ``with tally: ...`` around each."""
+    counted = Tally()
+    yield counted
+    if counted.tried:
+        request.node.user_properties += [("tried", counted.tried), ("held", counted.held)]
+    if counted.outcome:
+        request.node.user_properties.append(("outcome", counted.outcome))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reliability", metavar="PATH", help="write what reliability tests noted")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "reliability(kind, what, how, outcome): see recording.py")
+    config.stash[ENTRIES] = {}
+    config.pluginmanager.register(_Recorder(config), "reliability-recorder")
+
+
+def noted(item: pytest.Item) -> dict[str, Any] | None:
+    """What the marker of a test says."""
+    marker = item.get_closest_marker(NOTED)
+    if marker is None:
+        return None
+    return _checked(*marker.args, **marker.kwargs)
+
+
+def _checked(kind: str, what: str, *, how: str, outcome: str) -> dict[str, Any]:
+    if kind not in KINDS:
+        raise pytest.UsageError(f"reliability({kind!r}, ...): the kind is one of {KINDS}")
+    return {"kind": kind, "what": what, "how": how, "outcome": outcome}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (said := noted(item)) is not None:
+            item.user_properties.append((NOTED, said))
+
+
+class _Recorder:
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        properties = dict(report.user_properties)
+        if NOTED not in properties:
+            return
+        entries = self.config.stash[ENTRIES]
+        entry = entries.setdefault(report.nodeid, {"status": "passed", "seconds": 0.0})
+        entry.update(properties[NOTED])
+        entry["seconds"] = round(entry["seconds"] + report.duration, 1)
+        entry["date"] = datetime.now(UTC).date().isoformat()
+        if report.failed:
+            entry["status"], entry["reason"] = "failed", _reason(report)
+        elif report.skipped and entry["status"] == "passed":
+            entry["status"], entry["reason"] = "skipped", _reason(report)
+        entry.update({k: v for k, v in properties.items() if k in ("what", "outcome")})
+        ran, passed = entry["status"] != "skipped", entry["status"] == "passed"
+        entry["tried"] = properties.get("tried", int(ran))
+        entry["held"] = properties.get("held", int(passed))
+
+    def pytest_sessionfinish(self) -> None:
+        where = self.config.getoption("--reliability")
+        if where and not hasattr(self.config, "workerinput"):  # the controller writes, under xdist
+            path = Path(where)
+            before = json.loads(path.read_text())["tests"] if path.exists() else {}
+            content = {"tests": dict(sorted({**before, **self.config.stash[ENTRIES]}.items()))}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text = crash.message if crash is not None else str(report.longrepr)
+    return text.strip().splitlines()[0][:200]
