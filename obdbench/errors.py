@@ -10,8 +10,8 @@ class ObdError(Exception):
     """Anything the user can mend. The command line prints it as one line and exits with 2."""
 
     def __init__(self, cause: str, remedy: str = "") -> None:
-        self.cause = cause.strip()
-        self.remedy = remedy.strip()
+        self.cause = " ".join(cause.split())  # what others said in it may have broken lines
+        self.remedy = " ".join(remedy.split())
         super().__init__(" ".join(part for part in (self.cause, self.remedy) if part))
 
 

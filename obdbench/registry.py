@@ -8,7 +8,7 @@ through entry points of the registry's group.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -124,6 +124,18 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         self._load_plugins()
         return name in self._entries or name in self._aliases
+
+
+def construct(kind: str, name: str, make: Callable[..., Any], params: Mapping[str, Any]) -> Any:
+    """Make what a name stands for; settings that its maker cannot take are one clear error."""
+    try:
+        return make(**params)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise InvalidSettingError(
+            f"The {kind} {name!r} cannot be made with {dict(params)}: {type(error).__name__}: "
+            f"{error}.",
+            "Check the types of its settings.",
+        ) from error
 
 
 def load_target(target: str, kind: str = "object") -> Any:

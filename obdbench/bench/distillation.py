@@ -90,7 +90,7 @@ class Distillation:
         """Evaluation points whose synsets are kept."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
 
     def path(self, step: int, seed: int) -> Path:
         """Where a synset lies."""

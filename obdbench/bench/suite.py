@@ -29,6 +29,7 @@ from obdbench.registry import datasets, objectives, protocols
 
 SUITES = Path(__file__).parent / "suites"
 MAX_SEEDS = 1000
+MAX_DIGITS = 18  # of a seed; more would not fit everywhere a seed goes
 
 
 class Named(BaseModel):
@@ -157,7 +158,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not _is_seed(first) or (dash and not _is_seed(last)):
             raise InvalidSettingError(f"{text!r} names no seeds.", "Write 0-4, 3 or 0,2,5-7.")
         low, high = int(first), int(last) if dash else int(first)
         if high < low or len(seeds) + high - low >= MAX_SEEDS:
@@ -167,6 +168,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             )
         seeds += range(low, high + 1)
     return tuple(dict.fromkeys(seeds))
+
+
+def _is_seed(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def suite_names() -> list[str]:

@@ -24,7 +24,7 @@ from obdbench.data.arrays import read_arrays, required
 from obdbench.data.dataset import Array, Dataset, Standardizer
 from obdbench.data.references import moments_of
 from obdbench.envs.scores import Task, normalized_return, task_named
-from obdbench.errors import unknown_name
+from obdbench.errors import InvalidDataError, ObdError, unknown_name
 from obdbench.fetch import atomic, cache_root, locked
 from obdbench.registry import D4RL_NAMES
 
@@ -32,6 +32,10 @@ RECIPE = 6
 SIZE = 100_000
 POOL = 300_000
 SURPLUS = 1.005
+CARD = (
+    *("within_goal", "mean_error"),
+    *(f"spread_ratio_{which}" for which in ("smallest", "median", "largest")),
+)
 
 
 def load(dataset_id: str, *, force: bool = False) -> Dataset:
@@ -41,7 +45,12 @@ def load(dataset_id: str, *, force: bool = False) -> Dataset:
     with locked(path):
         if force or not path.exists():
             write(build(name), path)
-    return _read(path, name)
+    try:
+        return _read(path, name)
+    except ObdError as error:
+        raise InvalidDataError(
+            error.cause, f"Build it again: obdbench data build recon/{name} --force"
+        ) from error
 
 
 def cache_path(name: str) -> Path:
@@ -126,8 +135,17 @@ def write(dataset: Dataset, path: Path) -> None:
 def _read(path: Path, name: str) -> Dataset:
     columns = read_arrays(path, (*FIELDS, "card"))
     required(path, columns, ("card", *FIELDS), same_length=FIELDS)
-    card = json.loads(columns.pop("card").tobytes())
+    try:
+        card = json.loads(columns.pop("card").tobytes())
+    except (ValueError, RecursionError) as error:
+        raise InvalidDataError(f"The card in {path.name} cannot be read: {error}.") from error
+    if not isinstance(card, dict) or not all(_is_number(card.get(name)) for name in CARD):
+        raise InvalidDataError(f"The card in {path.name} is incomplete.")
     return _dataset(name, columns, card)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e9
 
 
 def _dataset(name: str, arrays: dict[str, Array], card: dict[str, Any]) -> Dataset:

@@ -65,26 +65,33 @@ def pack(dataset: Dataset) -> bytes:
 
 def unpack(blob: bytes, dataset_id: str, task: Task, card: Mapping[str, Any]) -> Dataset:
     """The dataset that :func:`pack` wrote; for bytes whose checksum has been verified."""
+    try:
+        arrays = _unpacked(blob, task.observation_size)
+    except Exception as error:  # bytes that pack did not write may raise nearly anything
+        raise InvalidDataError(
+            f"Dataset {dataset_id!r} cannot be unpacked: {type(error).__name__}: {error}.",
+            "Reinstall obdbench, or pack the dataset again.",
+        ) from error
+    return Dataset(id=dataset_id, task=task, card=card, **arrays)
+
+
+def _unpacked(blob: bytes, width: int) -> dict[str, Array]:
     with np.load(io.BytesIO(blob), allow_pickle=False) as file:
         bounds, marks, finals = file["bounds"], file["ends"], file["finals"]
         steps = file["high_bytes"].astype(np.uint16) << 8 | file["low_bytes"]
     codes = np.cumsum(steps, axis=1, dtype=np.uint16).T
     table = _values(codes, bounds)
-    width = task.observation_size
     observations = np.ascontiguousarray(table[:, :width])
     following = np.roll(observations, -1, axis=0)
     following[marks > 0] = _values(finals, bounds[:, :width])
-    return Dataset(
-        id=dataset_id,
-        task=task,
-        observations=observations,
-        actions=np.ascontiguousarray(table[:, width:-1]),
-        rewards=np.ascontiguousarray(table[:, -1]),
-        terminals=marks == TERMINAL,
-        next_observations=following,
-        timeouts=marks == TIMEOUT,
-        card=card,
-    )
+    return {
+        "observations": observations,
+        "actions": np.ascontiguousarray(table[:, width:-1]),
+        "rewards": np.ascontiguousarray(table[:, -1]),
+        "terminals": marks == TERMINAL,
+        "next_observations": following,
+        "timeouts": marks == TIMEOUT,
+    }
 
 
 def episode_ends(dataset: Dataset) -> Array:

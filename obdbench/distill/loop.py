@@ -318,8 +318,10 @@ def _restore(run: _Run, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if tensors["x"].shape != run.x.shape or tensors["a"].shape != run.a.shape:
-            raise ValueError("it holds synsets of another shape")
+        for name, value in tensors.items():
+            like = {"x": run.x, "0": run.x, "a": run.a, "1": run.a}.get(name[-1])
+            if name[:9] != "generator" and (like is None or value.shape != like.shape):
+                raise ValueError(f"it holds {name} of another shape")
         run.x.copy_(tensors["x"])
         run.a.copy_(tensors["a"])
         for name, value in tensors.items():
@@ -331,12 +333,17 @@ def _restore(run: _Run, path: Path) -> None:
                 run.generators[int(stream)][int(index)].set_state(value)
         run.step = int(state["step"])
         run.losses = [[(int(s), float(v)) for s, v in curve] for curve in state["losses"]]
-        run.seconds, run.durations = float(state["seconds"]), list(state["durations"])
+        if run.step < 0 or len(run.losses) != len(run.x):
+            raise ValueError("it holds no state of this run")
+        run.seconds, run.durations = float(state["seconds"]), list(map(float, state["durations"]))
         run.points = {
             int(step): (tensors[f"point.{step}.x"], tensors[f"point.{step}.a"], float(seconds))
             for step, seconds in state["points"].items()
         }
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (
+        *(OSError, SafetensorError, RuntimeError, LookupError),
+        *(ValueError, TypeError, AttributeError, OverflowError),
+    ) as error:
         raise ObdError(
             f"The snapshot {path} cannot be used: {error}.",
             "Remove it to start this distillation again.",

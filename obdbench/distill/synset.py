@@ -51,6 +51,12 @@ class Synset:
                     f"A synset for {task.name} has {name} that are not finite.",
                     "Its distillation diverged: lower the outer learning rate.",
                 )
+        for moment in (self.standardizer.mean, self.standardizer.std):
+            if moment.shape != (task.observation_size,) or not np.isfinite(moment).all():
+                raise InvalidDataError(
+                    f"A synset for {task.name} has no {task.observation_size} finite moments.",
+                    "Distil it again.",
+                )
 
     def __len__(self) -> int:
         return len(self.states)
@@ -91,7 +97,10 @@ class Synset:
                 kind, _, task = (file.metadata() or {}).get("format", "").partition(" ")
                 if kind != FORMAT:
                     raise InvalidDataError(f"{path} is no synset.", "Give the .safetensors file.")
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                arrays = {
+                    name: file.get_tensor(name).astype(np.float32)
+                    for name in ("states", "actions", "state_mean", "state_std")
+                }
             card_path = path.with_suffix(".json")
             if card_path.exists() and card_path.stat().st_size > MAX_CARD_BYTES:
                 raise InvalidDataError(f"{card_path} is too large to be a card.", "Remove it.")
@@ -105,7 +114,10 @@ class Synset:
             )
         except ObdError:
             raise
-        except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
+        except (
+            *(OSError, SafetensorError, ValueError, TypeError, AttributeError, IndexError),
+            RecursionError,
+        ) as error:
             raise InvalidDataError(
                 f"The synset {path} cannot be read: {error}.", "Distil it again."
             ) from error

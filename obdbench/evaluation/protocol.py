@@ -20,13 +20,16 @@ from obdbench.distill.synset import Synset
 from obdbench.envs.scores import normalized_return
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.evaluation import students
+from obdbench.objectives.objective import check_flag, check_range
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import architecture_named
 from obdbench.policies.optimizers import optimizer_named
-from obdbench.registry import protocols
+from obdbench.registry import architectures as known
+from obdbench.registry import construct, protocols
 
 STEPS, LR = 100, 0.1
 PUBLISHED_STEPS = 500
+TINY = 1e-12  # the least learning rate that still means one
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,7 @@ class Protocol:
         self.episodes = _positive("episodes", episodes)
         self.points = None if points is None else _positive("points", points)
         self.steps = _positive("steps", steps)
-        if not 0 < lr <= 100:
-            raise InvalidSettingError(f"lr is {lr}.", "It is a positive number.")
+        check_range("lr", lr, TINY, 100.0)
         self.lr = float(lr)
 
     def settings(self) -> dict[str, Any]:
@@ -159,7 +161,10 @@ class CrossArchitecture(Protocol):
             steps=steps or (PUBLISHED_STEPS if published else STEPS),
             lr=lr,
         )
-        self.architectures = list(architectures)
+        check_flag("published", published)
+        if isinstance(architectures, str) or not architectures:
+            raise InvalidSettingError(f"architectures is {architectures!r}.", "Write a list.")
+        self.architectures = [known.canonical(name) for name in architectures]
         self.published = published
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
@@ -201,7 +206,10 @@ class CrossOptimizer(Protocol):
         if setting not in ("own", "stated", "as-run"):
             raise unknown_name("cross-optimizer setting", setting, ("own", "stated", "as-run"))
         self.setting = setting
-        self.rates = dict(rates) if rates else {"adam": 1e-3, "adamw": 1e-3, "sgdm": 1e-2}
+        rates = dict(rates) if rates else {"adam": 1e-3, "adamw": 1e-3, "sgdm": 1e-2}
+        for optimizer, rate in rates.items():
+            check_range(f"the rate of {optimizer_named(optimizer).name}", rate, TINY, 100.0)
+        self.rates = rates
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """One arm an optimizer."""
@@ -264,6 +272,8 @@ class Size(Default):
         lr: float = LR,
     ) -> None:
         super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
+        if not sizes:
+            raise InvalidSettingError("sizes is an empty list.", "Name at least one.")
         self.sizes = [_positive("sizes", size) for size in sizes]
 
     def variants(self, settings: DistillSettings) -> list[DistillSettings]:
@@ -276,9 +286,9 @@ class Size(Default):
 
 
 def _positive(name: str, value: int) -> int:
-    if value < 1 or value > 1_000_000:
-        raise InvalidSettingError(f"{name} is {value}.", "It is a positive number.")
-    return int(value)
+    if type(value) is not int or not 1 <= value <= 1_000_000:
+        raise InvalidSettingError(f"{name} is {value!r}.", "It is a positive whole number.")
+    return value
 
 
 def _parameters(protocol: type[Protocol]) -> list[str]:
@@ -295,7 +305,8 @@ def make_protocol(name: str, params: Mapping[str, Any] | None = None) -> Protoco
     for key in params or {}:
         if key not in _parameters(found):
             raise unknown_name(f"setting of {name}", key, _parameters(found))
-    return found(**(params or {}))
+    made: Protocol = construct("protocol", name, found, params or {})
+    return made
 
 
 @dataclass(frozen=True)

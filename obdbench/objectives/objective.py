@@ -20,7 +20,7 @@ from torch import Tensor
 
 from obdbench.data.dataset import Dataset
 from obdbench.errors import InvalidSettingError, unknown_name
-from obdbench.registry import objectives
+from obdbench.registry import construct, objectives
 from obdbench.teachers.teacher import Teacher
 
 Columns = dict[str, Tensor]
@@ -83,9 +83,7 @@ def make_objective(name: str, params: dict[str, Any] | None = None) -> Objective
         for key in params or {}:
             if key not in known:
                 raise unknown_name(f"setting of {name}", key, known)
-        objective = found(**(params or {}))
-    else:
-        objective = found(**(params or {})) if callable(found) else found
+    objective = construct("objective", name, found, params or {}) if callable(found) else found
     if not isinstance(objective, Objective):
         raise InvalidSettingError(
             f"The objective {name!r} is {type(objective).__name__}, not an Objective.",
@@ -104,8 +102,14 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Refuse a setting outside its bounds."""
-    if not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InvalidSettingError(f"{name} is {value}.", f"It lies between {low} and {high}.")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Refuse a switch that is neither on nor off."""
+    if not isinstance(value, bool):
+        raise InvalidSettingError(f"{name} is {value!r}.", "It is true or false.")
 
 
 def squared_error(actions: Tensor, target: Tensor) -> Tensor:

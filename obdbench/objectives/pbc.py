@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from obdbench.data.dataset import Array, Dataset
-from obdbench.objectives.objective import Batch, Columns, Objective, require, squared_error, tensor
+from obdbench.objectives.objective import (
+    Batch,
+    Columns,
+    Objective,
+    check_flag,
+    require,
+    squared_error,
+    tensor,
+)
 from obdbench.teachers.teacher import Teacher
 
 
@@ -28,6 +36,7 @@ class PBC(Objective):
     name: ClassVar[str] = "pbc"
 
     def __init__(self, *, sample_teacher: bool = False) -> None:
+        check_flag("sample_teacher", sample_teacher)
         self.sample_teacher = sample_teacher
 
     @property

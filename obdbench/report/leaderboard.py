@@ -110,7 +110,7 @@ def write(
     boards = read_boards(Path(results_root), out, strict)
     written = []
     for path, text in _pages(boards, Path(results_root), out, also).items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or read_page(path) != text:
             write_text(text, path)
         written.append(path)
     if plots:
@@ -130,7 +130,7 @@ def check(
         if not path.is_file():
             complaints.append(f"{path.name} is missing; `obdbench leaderboard` writes it.")
             continue
-        held, due = _held(path.read_text(encoding="utf-8")), _held(text)
+        held, due = _held(read_page(path)), _held(text)
         stale = [name for name in due if held.get(name) != due[name]]
         if stale:
             complaints.append(
@@ -147,7 +147,7 @@ def write_single(
     page, folder = Path(page_path), Path(results_dir)
     collection = read_results(folder, strict)
     made = board(replace(collection, suite=suite))
-    text = page.read_text(encoding="utf-8") if page.is_file() else skeleton(suite)
+    text = read_page(page) if page.is_file() else skeleton(suite)
     texts = blocks(made, relative(page.parent, folder), PLOTS)
     write_text(fill(text, texts, page.name), page)
     draw(made, page.parent / PLOTS)
@@ -180,6 +180,16 @@ def fill(text: str, texts: dict[str, str], page: str) -> str:
         return f"{match[1]}{body}{match[4]}"
 
     return _BLOCK.sub(regenerated, text)
+
+
+def read_page(path: Path) -> str:
+    """A page's text; whatever cannot be read as text is one clear error."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDataError(
+            f"The page {path} cannot be read: {error}.", "Restore or remove it."
+        ) from error
 
 
 def skeleton(suite: str) -> str:
@@ -248,7 +258,7 @@ def _pages(
     pages: dict[Path, str] = {}
     for suite, made in boards.items():
         page = out / f"{suite}.md"
-        text = page.read_text(encoding="utf-8") if page.is_file() else skeleton(suite)
+        text = read_page(page) if page.is_file() else skeleton(suite)
         pages[page] = fill(text, blocks(made, relative(out, root / suite), PLOTS), page.name)
     for page in (out / f"{INDEX}.md", *also):
         if page.is_file():
@@ -257,7 +267,7 @@ def _pages(
                 prefix, plots = relative(page.parent, root / suite), relative(page.parent, out)
                 made_blocks = blocks(made, prefix, f"{plots}{PLOTS}")
                 texts |= {f"{suite}/{name}": text for name, text in made_blocks.items()}
-            pages[page] = fill(page.read_text(encoding="utf-8"), texts, page.name)
+            pages[page] = fill(read_page(page), texts, page.name)
     return pages
 
 

@@ -72,7 +72,7 @@ def show_synset(path: Path | str) -> str:
             content = json.loads(card.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise InvalidDataError(f"{card} cannot be read: {error}.", "Distil it again.") from None
-        held = content if isinstance(content, dict) else {"card": content}
+        held = content if content and isinstance(content, dict) else {"card": content}
         parts.append(_facts([(name, _plain(value)) for name, value in held.items()]))
     return "\n\n".join(parts)
 

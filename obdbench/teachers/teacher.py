@@ -65,6 +65,11 @@ class Teacher:
         ]
         if len(self.standardizer.mean) != observation:
             problems.append(f"{len(self.standardizer.mean)} state means for {observation} inputs")
+        if self.standardizer.std.shape != self.standardizer.mean.shape:
+            problems.append("as many state spreads as means are needed")
+        scales = (self.log_std_multiplier, self.log_std_offset)
+        if not all(np.isfinite(held).all() for held in (*vars(self.standardizer).values(), scales)):
+            problems.append("its scales are not finite")
         if problems:
             raise InvalidDataError(
                 f"Teacher {self.id!r} is malformed: {problems[0]}.", "Fetch or retrain it."

@@ -1,0 +1,287 @@
+"""Every text file that is read back: results, manifests, records, suites, presets, pages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from damage import JUNK, altered, as_json, damaged
+from fuzzing import Tried, examples, reader
+from hypothesis import given
+from hypothesis import strategies as st
+
+from obdbench import fetch
+from obdbench.bench import presets
+from obdbench.bench.distillation import Distillation, DistillRecord, PartialScores
+from obdbench.bench.estimate import episodes
+from obdbench.bench.record import Result, Source, read_json
+from obdbench.bench.spec import TrialSpec
+from obdbench.bench.store import Store
+from obdbench.bench.suite import load_suite
+from obdbench.bench.trial import unfinished
+from obdbench.report import leaderboard
+from obdbench.report.publish import publish
+from obdbench.report.reader import read_results
+from obdbench.report.show import show
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "results" / "quick"
+HOW = "hypothesis: damaged bytes, junk in valid JSON"
+TOML_HOW = "hypothesis: damaged bytes, arbitrary text"
+
+
+def a_result() -> dict[str, Any]:
+    """A committed result, without most of its points."""
+    path = next(path for path in sorted(FIXTURES.glob("*.json")) if path.stem != "manifest")
+    content: dict[str, Any] = json.loads(path.read_text())
+    content["points"] = content["points"][:3]
+    return content
+
+
+RESULT = a_result()
+NAMES = ("10350869341cc16e", "manifest")
+
+
+@reader("result files: read, shown, tabulated, published", HOW)
+def test_result(place: Path, tried: Tried) -> None:
+    folder = place / "quick"
+    folder.mkdir()
+    path = folder / f"{RESULT['key']}.json"
+    path.write_bytes(as_json(RESULT))
+    assert len(read_results(folder, strict=True)) == 1
+
+    @examples(120)
+    @given(st.one_of(damaged(as_json(RESULT)), altered(RESULT).map(as_json)))
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        tried.reads(lambda: read_results(folder, strict=True), lambda c: leaderboard.board(c))
+        collection = tried.reads(lambda: read_results(folder))  # never refuses the folder
+        assert len(collection) + len(collection.problems) == 1
+        shown = tried.reads(lambda: show(path))
+        assert shown is None or shown.startswith("trial")
+        tried.reads(lambda: Store(place, "quick").result(RESULT["key"]))
+        tried.reads(lambda: publish(folder, place / "out"))
+
+    check()
+    assert tried.refused
+    assert tried.taken
+
+
+@reader("manifests", HOW)
+def test_manifest(place: Path, tried: Tried) -> None:
+    store = Store(place, "quick")
+    store.prepare()
+    sound = json.loads((FIXTURES / "manifest.json").read_text())
+    key, *others = sound["trials"]
+    sound["trials"] = {key: sound["trials"][key]}
+    spec = read_json(Result, FIXTURES / f"{others[0]}.json").spec
+
+    @examples(120)
+    @given(st.one_of(damaged(as_json(sound)), altered(sound).map(as_json)))
+    def check(content: bytes) -> None:
+        (store.folder / "manifest.json").write_bytes(content)
+        tried.reads(store.manifest)
+        assert tried.reads(lambda: read_results(store.folder)) is not None
+        manifest = tried.reads(lambda: store.expect([spec]))
+        assert spec.key in manifest.trials
+
+    check()
+    assert tried.refused
+    assert tried.taken
+
+
+@reader("distillation.json and partial scores", HOW, "computed anew, or a record that can be used")
+def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
+    spec = read_json(Result, FIXTURES / f"{NAMES[0]}.json").spec
+    work = Distillation(Store(place, "quick"), spec)
+    source = Source(id="toy", checksum="0" * 64, size=9)
+    record = DistillRecord(steps=[0, 4], losses={"0": [(0, 1.0)]}, dataset=source, curve=[(4, 1.0)])
+    scores = PartialScores(points={4: RESULT["points"][:1]}, seconds=2.0)
+    for step in record.steps:
+        (work.folder / str(step)).mkdir(parents=True)
+    (work.folder / "²").mkdir()  # a digit to str.isdigit, none to int
+    work.finish(record)
+    work.keep_scores(scores)
+    assert work.record() == record
+    assert work.scores() == scores
+    held = {
+        work.folder / "distillation.json": record.model_dump(mode="json"),
+        work._partial: scores.model_dump(mode="json"),
+    }
+
+    @examples(120)
+    @given(st.data(), st.sampled_from(sorted(held)), st.booleans())
+    def check(data: st.DataObject, path: Path, bytewise: bool) -> None:
+        content = as_json(held[path])
+        content = data.draw(damaged(content) if bytewise else altered(held[path]).map(as_json))
+        path.write_bytes(content)
+        found = tried.reads(work.record)
+        assert found is None or isinstance(found, DistillRecord)
+        assert isinstance(tried.reads(work.scores), PartialScores)
+
+    check()
+
+
+SUITE = b"""
+summary = "one line"
+preset = "fast"
+datasets = ["embedded/hopper-medium-replay-v0", "file:mine.npz#hopper"]
+seeds = "0-2"
+[settings]
+steps = 5
+inner_lr = 0.05
+clip = 2.0
+evaluate_at = [0.0, 1.0]
+[[objectives]]
+name = "random"
+[[objectives]]
+name = "sdw"
+[objectives.params]
+base = "pbc"
+tau = 0.2
+floor_quantile = 0.02
+density_normalization = "none"
+weight_normalization = "none"
+beta = 0.02
+sample_teacher = true
+[[protocols]]
+name = "ensemble"
+params = { policies = 5, lr = 0.2 }
+[[protocols]]
+name = "cross-architecture"
+[protocols.params]
+architectures = ["mlp2"]
+published = true
+steps = 30
+points = 2
+lr = 0.1
+[[protocols]]
+name = "cross-optimizer"
+[protocols.params]
+rates = { adam = 0.001 }
+setting = "own"
+episodes = 2
+[[protocols]]
+name = "size"
+[protocols.params]
+sizes = [4, 8]
+"""
+PRESET = b"""
+base = "fast"
+summary = "one line"
+[settings]
+outer_lr = 0.02
+[objectives.av-pbc]
+beta = 0.05
+[provenance]
+criterion = "offline"
+"""
+VALUES = [
+    '""',
+    '"²"',
+    '"0-5000"',
+    "[]",
+    "[1.5]",
+    "{}",
+    "{a=1}",
+    "nan",
+    "-inf",
+    "1979-05-27",
+    "true",
+]
+VALUES += ["9" * 30, "[[[]]]", '"\\u0000"', '"pbc"', "[{}]", "[{name=[]}]", "[-1]", "[0, 0]"]
+
+
+@st.composite
+def toml(draw: st.DrawFn, sound: bytes) -> bytes:
+    """Damaged bytes, arbitrary text, or one value replaced by one of another kind."""
+    how = draw(st.sampled_from(["bytes", "value", "value", "text"]))
+    if how == "bytes":
+        return draw(damaged(sound))
+    if how == "text":
+        return draw(st.text(max_size=80)).encode("utf-8", "surrogatepass")
+    lines = sound.decode().splitlines()
+    at = draw(st.sampled_from([i for i, line in enumerate(lines) if "=" in line]))
+    lines[at] = lines[at].partition("=")[0] + "= " + draw(st.sampled_from(VALUES))
+    return "\n".join(lines).encode()
+
+
+def previewed(specs: list[TrialSpec]) -> None:
+    """What a dry run needs of every trial, and a result's way through its file."""
+    for spec in specs:
+        assert episodes(spec) > 0
+        record = unfinished(spec, "mine", "failed", "not run")
+        assert Result.model_validate_json(json.dumps(record.model_dump(mode="json"))) == record
+
+
+@reader("suites (TOML)", TOML_HOW, "one line of ours, or a valid suite")
+def test_suite(place: Path, tried: Tried) -> None:
+    path = place / "mine.toml"
+
+    @examples(250)
+    @given(toml(SUITE))
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        suite = tried.reads(lambda: load_suite(str(path)))
+        if suite is not None:
+            tried.reads(suite.specs, previewed)
+
+    check()
+    assert tried.refused
+    assert tried.taken
+
+
+@reader("presets (TOML)", TOML_HOW, "one line of ours, or valid settings")
+def test_preset(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(place))
+
+    @examples(200)
+    @given(toml(PRESET))
+    def check(content: bytes) -> None:
+        (place / "mine.toml").write_bytes(content)
+        tried.reads(lambda: presets.load("mine"), lambda preset: preset.resolve({}))
+
+    check()
+    assert tried.refused
+    assert tried.taken
+
+
+@reader("checksums of downloads (fetched.json)", HOW)
+def test_ledger(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBDBENCH_CACHE", str(place))
+    sound = {"https://example.org/a.hdf5": "0" * 64}
+
+    @examples(100)
+    @given(st.one_of(damaged(as_json(sound)), JUNK.map(as_json)))
+    def check(content: bytes) -> None:
+        (place / "fetched.json").write_bytes(content)
+        tried.reads(fetch._ledger)
+
+    check()
+    assert tried.refused
+    assert tried.taken
+
+
+@reader("leaderboard pages", "hypothesis: damaged bytes of a page")
+def test_page(place: Path, tried: Tried) -> None:
+    """A page of which the markers are gone is left alone, and said so."""
+    results, out = place / "results", place / "leaderboards"
+    shutil.copytree(FIXTURES, results / "quick")
+    for path in sorted((results / "quick").glob("*.json"))[2:]:
+        path.unlink()
+    leaderboard.write(results, out, plots=False)
+    sound = (out / "quick.md").read_bytes()
+
+    @examples(40)
+    @given(damaged(sound))
+    def check(content: bytes) -> None:
+        (out / "quick.md").write_bytes(content)
+        written = tried.reads(lambda: leaderboard.write(results, out, plots=False))
+        if written is None:
+            assert (out / "quick.md").read_bytes() == content
+
+    check()
+    assert tried.refused
+    assert tried.taken
