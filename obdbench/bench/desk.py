@@ -95,13 +95,13 @@ class Desk:
         if self.stop is None:
             with suppress(Exception):
                 self.pump()
-        if self.stop is not None:
+        if isinstance(self.stop, ObdError | FailFastError):
             raise self.stop
-        if failure is not None:
+        if (cause := self.stop or failure) is not None:
             raise ObdError(
-                f"Ray failed: {reason(failure)}.",
+                f"Ray failed: {reason(cause).rstrip('.')}.",
                 "Go on with --resume, or use --executor local.",
-            ) from failure
+            ) from cause
         for name, job in self.jobs.items():
             for spec in job.specs:
                 result = self.store.result(spec.key)

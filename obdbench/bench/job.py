@@ -7,6 +7,7 @@ programs, and nothing is distilled twice.
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from obdbench.bench.events import Emit, Event
-from obdbench.bench.plugins import Plugin, load_all
+from obdbench.bench.events import Emit
+from obdbench.bench.plugins import Plugin, code_of, load_all
 from obdbench.bench.spec import TrialSpec
 from obdbench.bench.store import StorageError, Store
+from obdbench.bench.suite import canonical_dataset
 from obdbench.errors import ObdError
+from obdbench.registry import architectures, objectives, protocols
 
 TIMEOUT_EXIT = 75
 MAX_DEATHS = 3
@@ -98,18 +101,33 @@ def ready(setup: Setup) -> None:
     load_all(list(setup.plugins))
 
 
+def fit(specs: Iterable[TrialSpec]) -> None:
+    """Insist that this process knows what its trials name, by the source that the driver knows."""
+    for spec in specs:
+        objectives.get(spec.objective)
+        protocols.get(spec.protocol)
+        canonical_dataset(spec.dataset)
+        architectures.get(spec.settings.architecture)
+        if code_of(spec.objective) != spec.code:
+            raise ObdError(f"Its source of {spec.objective!r} is not the driver's.")
+
+
 def run_job(job: Job, setup: Setup, emit: Emit) -> None:
-    """Run the trials of a job that have no result yet, in this process."""
-    from obdbench.bench.trial import reason, run_trial, unfinished
+    """Run the trials of a job that have no result yet, in this process.
+
+    Raises where no trial can be run here: the disk refuses, or a plugin is missing.
+    """
+    from obdbench.bench.trial import run_trial
 
     store = setup.store()
     try:
         ready(setup)
+        fit(job.specs)
     except ObdError as error:
-        for spec in store.missing(job.specs):
-            store.save(unfinished(spec, setup.suite, "failed", reason(error)))
-            emit(Event("failed", spec.key, message=reason(error)))
-        return
+        raise ObdError(
+            f"A worker on {platform.node()} cannot run {job.specs[0].label()}: {error.cause}",
+            "Name own code with --plugin, or install it on every machine, and go on with --resume.",
+        ) from error
     for spec in store.missing(job.specs):
         with watchdog(spec, setup):
             run_trial(

@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import sys
-import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +48,15 @@ from obdbench.bench.events import Event, Throttle  # noqa: E402
 from obdbench.bench.job import MAX_DEATHS, Job, Setup, group, run_job  # noqa: E402
 from obdbench.bench.local import Audience  # noqa: E402
 from obdbench.bench.plugins import Plugin  # noqa: E402
-from obdbench.bench.store import StorageError  # noqa: E402
+from obdbench.bench.scratch import DRIVER, NODE, scratch  # noqa: E402
 from obdbench.bench.tune import Search, Tried  # noqa: E402
 from obdbench.errors import ObdError  # noqa: E402
 
 OBJECT_STORE = 100 * 1024 * 1024
-DRIVER, NODE = "obdbench-ray-", "obdbench-node-"
 STEP_SECONDS = 1.0
+# how long Ray's agents look for a driver that was killed before they end as well; Ray waits 60 s
+RECONNECT, RECONNECT_SECONDS = "RAY_gcs_rpc_server_reconnect_timeout_s", "15"
+Post = Callable[[list[Event], list[Parcel]], None]
 
 
 class StoppedError(Exception):
@@ -81,11 +81,11 @@ def execute(
     token.parent.mkdir(parents=True, exist_ok=True)
     token.touch()
     try:
-        with cluster(address, (workers or 1) * setup.threads) as scratch:
+        with cluster(address, (workers or 1) * setup.threads) as folder:
             workers = workers or capacity(setup)
             left = list(jobs)
             while left:
-                left = _round(left, setup, audience, workers, address, fail_fast, token, scratch)
+                left = _round(left, setup, audience, workers, address, fail_fast, token, folder)
     finally:
         token.unlink(missing_ok=True)
 
@@ -98,7 +98,7 @@ def _round(
     address: str | None,
     fail_fast: bool,
     token: Path,
-    scratch: Path,
+    folder: Path,
 ) -> list[Job]:
     """Hand all jobs to Tune once; returns what has to be handed out again."""
     store = setup.store()
@@ -125,7 +125,7 @@ def _round(
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
         run_config=tune.RunConfig(
             name=setup.suite,
-            storage_path=str(scratch / "tune"),
+            storage_path=str(folder / "tune"),
             verbose=0,
             callbacks=[News(mailbox)],
             failure_config=tune.FailureConfig(max_failures=MAX_DEATHS - 1),
@@ -155,36 +155,25 @@ def work(
         except ray.exceptions.RayError:  # the driver is gone: this is no fault of the trial
             os._exit(1)
 
-    if Path(token).exists():
-
-        def emit(event: Event) -> None:
-            post([event], [])
-
-        _run(job, setup, Throttle(emit, STEP_SECONDS), emit)
-        return
-    sweep(NODE)
-    root = Path(tempfile.mkdtemp(prefix=f"{NODE}{os.getpid()}-"))
     try:
+        if Path(token).exists():
+            run_job(job, setup, Throttle(lambda event: post([event], []), STEP_SECONDS))
+        else:
+            _run_apart(job, setup, post, lambda: ray.get(mailbox.held.remote(name)))
+    except ObdError as error:  # no trial can be run here
+        post([Event("fatal", message=str(error))], [])
+
+
+def _run_apart(job: Job, setup: Setup, post: Post, held: Callable[[], dict[str, bytes]]) -> None:
+    """Run a job in a folder of this node's own, and send a copy of what it writes."""
+    with scratch(NODE) as root:
         here = replace(setup, root=str(root))
         store = here.store()
         store.prepare()
         courier = Courier(store, job, post)
-        courier.unpack(ray.get(mailbox.held.remote(name)))
-
-        def carry(event: Event) -> None:
-            courier.send([event])
-
-        _run(job, here, Throttle(carry, STEP_SECONDS), carry)
+        courier.unpack(held())
+        run_job(job, here, Throttle(lambda event: courier.send([event]), STEP_SECONDS))
         courier.send([])
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def _run(job: Job, setup: Setup, emit: Any, urgent: Any) -> None:
-    try:
-        run_job(job, setup, emit)
-    except StorageError as error:
-        urgent(Event("fatal", message=str(error)))
 
 
 def capacity(setup: Setup) -> int:
@@ -264,7 +253,7 @@ def search_with_asha(
         time_attr="point", metric="criterion", mode="min", max_t=last, grace_period=min(2, last)
     )
     setup = Setup(root="", suite="", device=device, threads=threads, plugins=tuple(plugins))
-    with cluster(address, workers * threads) as scratch:
+    with cluster(address, workers * threads) as folder:
         counter = Counter(len(drawn))
         trainable = tune.with_resources(
             tune.with_parameters(measure_candidate, search=search, setup=setup, drawn=drawn),
@@ -278,7 +267,7 @@ def search_with_asha(
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=str(scratch / "tune"),
+                storage_path=str(folder / "tune"),
                 verbose=0,
                 callbacks=[counter],
                 failure_config=tune.FailureConfig(max_failures=1),
@@ -349,16 +338,18 @@ class Counter(TrialProgressCallback):  # type: ignore[misc]
 @contextlib.contextmanager
 def cluster(address: str | None, cpus: int) -> Iterator[Path]:
     """A Ray of one's own, or a connection; yields a scratch folder, removed with it."""
-    sweep(DRIVER)
     hush()
-    scratch = Path(tempfile.mkdtemp(prefix=f"{DRIVER}{os.getpid()}-"))
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     remedy = "Start one with `ray start --head`, or leave --address out."
-    if address is None:
-        options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(scratch)}
-        options |= {"object_store_memory": OBJECT_STORE}
-        remedy = "The machine may be too busy: try again, or use --executor local."
-    try:
+    with scratch(DRIVER) as folder, contextlib.ExitStack() as afterwards:
+        if address is None:
+            options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(folder)}
+            options |= {"object_store_memory": OBJECT_STORE}
+            remedy = "The machine may be too busy: try again, or use --executor local."
+            if RECONNECT not in os.environ:
+                os.environ[RECONNECT] = RECONNECT_SECONDS
+                afterwards.callback(os.environ.pop, RECONNECT)
+        afterwards.callback(ray.shutdown)
         try:
             ray.init(address=address or "local", **options)
         except Exception as error:
@@ -369,10 +360,7 @@ def cluster(address: str | None, cpus: int) -> Iterator[Path]:
                 else f"Ray did not start: {said}.",
                 remedy,
             ) from error
-        yield scratch
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+        yield folder
 
 
 def hush() -> None:
@@ -381,13 +369,3 @@ def hush() -> None:
 
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *args, **kwargs: None
-
-
-def sweep(prefix: str) -> None:
-    """Remove scratch folders of processes that were killed."""
-    if not Path("/proc/self").exists():
-        return
-    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        owner = folder.name.removeprefix(prefix).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 from obdbench.bench.events import Event, Throttle
 from obdbench.bench.job import Job, Setup, run_job
-from obdbench.bench.store import StorageError
+from obdbench.errors import ObdError
 
 STEP_SECONDS = 0.2
 
@@ -38,7 +38,7 @@ def serve(pipe: Connection[object, object], parent: int) -> None:
             return
         try:
             run_job(job, setup, emit)
-        except StorageError as error:
+        except ObdError as error:  # no trial can be run here
             send(Event("fatal", message=str(error)))
             return
         send(job.name)

@@ -4,98 +4,106 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
+from collections import Counter
 
 import pytest
+from bench_processes import descendants, gone, short_folder, start
 from bench_toys import contents
 
-ROOT = Path(__file__).parents[2]
 MOMENTS = int(os.environ.get("OBDBENCH_KILL_MOMENTS", "20"))
+RAYS_OWN = ("raylet", "gcs_server", "ray::Mailbox")  # a machine that is lost takes these along
+MARKS = {"local": ("obdbench.bench.worker",), "ray": ("ray::",), "ray's own": RAYS_OWN}
 
 pytestmark = pytest.mark.slow
 
 
-def start(executor, out, log):
-    arguments = ["run", "smoke", "--executor", executor, "--out", str(out), "--resume"]
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "obdbench", *arguments],
-            stdout=file,
-            stderr=file,
-            cwd=log.parent,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+OUTCOME = (
+    "nothing lives on; after `--resume` the results are those of an undisturbed run, bit for bit"
+)
 
 
-def descendants(pid):
-    """Processes below one, with their command lines."""
-    listing = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[1:]
-    rows = [(int(line.split()[0]), int(line.split()[1]), line) for line in listing]
-    found, front = [], {pid}
-    while front:
-        below = [row for row in rows if row[1] in front]
-        found += below
-        front = {row[0] for row in below}
-    return found
+def killed(what, how):
+    return pytest.mark.reliability("fault", what, how=how, outcome=OUTCOME)
 
 
-def workers_of(pid, executor):
-    mark = "obdbench.bench.worker" if executor == "local" else "ray::"
-    return [child for child, _, line in descendants(pid) if mark in line and "IDLE" not in line]
+def members(pid, role):
+    """Processes of a run that play a role, with their names."""
+    marks = MARKS[role]
+    idle = ("IDLE", "Mailbox") if role == "ray" else ()
+    return {
+        child: next(mark for mark in marks if mark in line)
+        for child, line in descendants(pid)
+        if any(mark in line for mark in marks) and not any(word in line for word in idle)
+    }
 
 
-def gone(pids):
-    """Wait until processes have ended; those that live on."""
-    deadline = time.monotonic() + 30
-    left = set(pids)
-    while left and time.monotonic() < deadline:
-        left = {pid for pid in left if Path(f"/proc/{pid}").exists() and not zombie(pid)}
-        time.sleep(0.1)
-    return left
+def kill_at_random(tmp_path, executor, targets, moments, tally):
+    """Kill at as many moments and go on each time; every fault found."""
+    log = tmp_path / "log"
+    faults, victims = [], Counter()
 
+    def run(out):
+        arguments = ("run", "smoke", "--executor", executor, "--out", str(out), "--resume")
+        return start(*arguments, log=log, temporary=temporary)
 
-def zombie(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
+    def disturb(out, target, delay):
+        process = run(out)
+        time.sleep(delay)
+        below = [child for child, _ in descendants(process.pid)]
+        named = {} if target == "driver" else members(process.pid, target)
+        if process.poll() is not None:  # done before its moment came: no attempt
+            return False
+        victim = rng.choice(list(named)) if named else process.pid
+        who = named.get(victim, "driver")
+        os.kill(victim, signal.SIGKILL)
+        victims[who if target == "ray's own" or who == "driver" else "worker"] += 1
+        with tally:
+            code = process.wait(timeout=300)
+            said = f"{who} after {delay:.1f} s, exit {code}"
+            assert gone(below) == set(), f"{said}: processes of the killed run live on"
+            assert run(out).wait(timeout=300) == 0, f"{said}: --resume failed"
+            assert contents(out / "smoke") == expected, f"{said}: the results differ"
+            assert not (out / "smoke" / ".work").exists(), f"{said}: work is left"
+            left = [path.name for path in temporary.iterdir() if path.name.startswith("obdbench")]
+            assert left == [], f"{said}: {left} is left in the temporary folder"
         return True
 
+    with short_folder() as temporary:
+        began = time.monotonic()
+        assert run(tmp_path / "whole").wait() == 0, log.read_text()
+        duration = time.monotonic() - began
+        expected = contents(tmp_path / "whole" / "smoke")
+        assert len(expected) > 10
+        rng = random.Random(20)
+        while tally.tried < moments:
+            out = tmp_path / f"out{rng.randrange(10**9)}"
+            target, delay = rng.choice(targets), rng.uniform(0.0, 0.95 * duration)
+            try:
+                disturb(out, target, delay)
+            except (AssertionError, subprocess.TimeoutExpired) as fault:
+                faults.append(str(fault).splitlines()[0])
+    counts = ", ".join(f"{count} {name}" for name, count in victims.most_common())
+    tally.outcome = f"{OUTCOME} ({counts}; undisturbed {duration:.0f} s)"
+    return faults
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
-def test_twenty_kills_change_nothing(tmp_path, executor):
-    if executor == "ray":
-        pytest.importorskip("ray")
-    log = tmp_path / "log"
-    began = time.monotonic()
-    assert start(executor, tmp_path / "whole", log).wait() == 0, log.read_text()
-    duration = time.monotonic() - began
-    expected = contents(tmp_path / "whole" / "smoke")
-    assert len(expected) > 10
-    rng = random.Random(20)
-    said = []
-    for moment in range(MOMENTS):
-        out = tmp_path / f"out{moment}"
-        target, delay = rng.choice(["driver", "worker"]), rng.uniform(0.0, duration)
-        process = start(executor, out, log)
-        time.sleep(delay)
-        candidates = workers_of(process.pid, executor)
-        below = [child for child, _, _ in descendants(process.pid)]
-        victim = rng.choice(candidates) if target == "worker" and candidates else process.pid
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            victim = None
-        code = process.wait(timeout=300)
-        kept = len(list(out.glob("smoke/*.json")))
-        said.append((target, round(delay, 1), victim == process.pid, code, kept))
-        assert gone(below) == set(), f"processes of the killed run live on: {said[-1]}"
-        assert start(executor, out, log).wait(timeout=300) == 0, log.read_text()
-        assert contents(out / "smoke") == expected, said[-1]
-        assert not (out / "smoke" / ".work").exists()
-    print(f"{executor}: undisturbed {duration:.1f} s; (target, after, driver, exit, files) {said}")
-    assert any(driver for _, _, driver, _, _ in said)
-    assert any(not driver for _, _, driver, _, _ in said)
+
+@killed("`kill -9` of a worker or the driver, local", "random moments of a `smoke` run")
+def test_twenty_kills_change_nothing(tmp_path, tally):
+    assert kill_at_random(tmp_path, "local", ["driver", "local"], MOMENTS, tally) == []
+
+
+@killed("`kill -9` of a worker or the driver, Ray", "random moments of a `smoke` run")
+def test_twenty_kills_change_nothing_with_ray(tmp_path, tally):
+    pytest.importorskip("ray")
+    assert kill_at_random(tmp_path, "ray", ["driver", "ray"], MOMENTS, tally) == []
+
+
+@killed(
+    "`kill -9` of Ray's own processes",
+    "its raylet, its control server or the driver's mailbox, at random moments of a `smoke` run",
+)
+def test_kills_of_rays_own_processes_change_nothing(tmp_path, tally):
+    pytest.importorskip("ray")
+    moments = max(1, MOMENTS // 4)
+    assert kill_at_random(tmp_path, "ray", ["ray's own"], moments, tally) == []

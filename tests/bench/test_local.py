@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from bench_toys import SETTINGS, TOY, alone, contents
 
+from obdbench.bench.job import fit
+from obdbench.bench.plugins import code_of
 from obdbench.bench.runner import Options, collect, execute, plan, run
 from obdbench.bench.suite import Suite
 from obdbench.errors import InvalidSettingError, ObdError
@@ -169,9 +171,24 @@ def _when_snapshot(folder):
 
 
 def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
-    summary = run(toy_suite("student"), Options(out=tmp_path, workers=1))
-    (error,) = summary.errors.values()
-    assert error.startswith("There is no protocol named 'toy'.")
+    """One line; nothing is recorded as failed, so that --resume runs it."""
+    suite = toy_suite("student", {"name": "student", "params": {"pause": 1e-9}})
+    complaint = r"A worker on .* no objective named 'student'.*--plugin"
+    with pytest.raises(ObdError, match=complaint) as said:
+        run(suite, Options(out=tmp_path, workers=2))
+    assert "\n" not in str(said.value)
+    assert children() == []
+    assert list(tmp_path.glob("toy/*.json")) == [tmp_path / "toy" / "manifest.json"]
+    assert set(run(suite, Options(out=tmp_path, existing="resume", plugins=(TOY,))).status) == {
+        spec.key for spec in suite.specs()
+    }
+
+
+def test_a_worker_with_another_source_of_the_objective_says_so(spec):
+    """Its results would stand under the wrong key."""
+    fit([spec().model_copy(update={"code": code_of("student")})])
+    with pytest.raises(ObdError, match="source of 'student' is not the driver's"):
+        fit([spec().model_copy(update={"code": "0" * 16})])
 
 
 def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):
