@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from obdbench.distill.graphs import Replayed
+from obdbench.distill.stacked import StackedSweep
 from obdbench.distill.sweep import ReverseSweep
 from obdbench.policies.cloning import Cloning, clone_step
 from obdbench.policies.networks import Architecture, Params
@@ -97,7 +98,8 @@ class Solver:
     how: Cloning
     memory: int = 2 * 1024**3
     fast: bool = True
-    _sweeps: _Sweeps | None = field(default=None, init=False)
+    _sweeps: StackedSweep | None = field(default=None, init=False)
+    _key: tuple[Any, ...] = field(default=(), init=False)
 
     @property
     def sweepable(self) -> bool:
@@ -107,6 +109,7 @@ class Solver:
             self.fast
             and type(architecture) is Architecture
             and not architecture.residual
+            and architecture.depth > 1
             and self.how.optimizer.name == "sgd"
         )
 
@@ -129,62 +132,37 @@ class Solver:
                 how, params, x, a, outer, noise=noise, reverse_noise=reverse_noise, window=window
             )
         sweep = self._fitting(how, x, a, noise is not None, window)
-        names = list(params)
-        forth = [params[name] for name in names] + [x, a] + ([] if noise is None else [noise])
         with torch.no_grad():
-            learned = dict(zip(names, sweep.learn(*forth), strict=True))
+            learned = sweep.learn(params, x, a, noise)
         losses, gradient = derivative(outer, learned)
-        back = [gradient[name] for name in names] + [x, a]
         with torch.no_grad():
-            gx, ga = sweep.back(*back, *([] if reverse_noise is None else [reverse_noise]))
+            gx, ga = sweep.back(gradient, reverse_noise)
         return MetaGradient(losses, gx, ga)
 
     def _fitting(
         self, how: Cloning, x: Tensor, a: Tensor, sampled: bool, window: int | None
-    ) -> _Sweeps:
+    ) -> StackedSweep:
         """The buffers and sweeps for these shapes, made anew only when a shape changes."""
-        key = (*x.shape, a.shape[2], how.steps, sampled, window, x.dtype, x.device)
-        if self._sweeps is None or self._sweeps.key != key:
+        threads = torch.get_num_threads() if x.device.type == "cpu" else 1
+        key = (*x.shape, a.shape[2], how.steps, sampled, window, x.dtype, x.device, threads)
+        if self._sweeps is None or self._key != key:
             self._sweeps = None  # before the new buffers are made
             stack, pairs, observation_size = x.shape
-            sweep = ReverseSweep(
+            sweep = partial(
+                ReverseSweep,
                 how.architecture,
-                stack,
-                pairs,
-                observation_size,
-                a.shape[2],
+                pairs=pairs,
+                observation_size=observation_size,
+                action_size=a.shape[2],
                 lr=how.lr,
                 steps=how.steps,
                 sampled=sampled,
-                memory=self.memory,
                 dtype=x.dtype,
                 device=x.device,
             )
-            self._sweeps = _Sweeps(sweep, key, window)
+            self._sweeps = StackedSweep(sweep, stack, self.memory, threads=threads, window=window)
+            self._key = key
         return self._sweeps
-
-
-class _Sweeps:
-    """Both sweeps as functions of tensors alone, so that a GPU can replay them as graphs."""
-
-    def __init__(self, sweep: ReverseSweep, key: tuple[Any, ...], window: int | None) -> None:
-        self.sweep, self.key = sweep, key
-        layers = range(sweep.depth)
-        names = [f"{kind}{index}" for index in layers for kind in ("w", "b")]
-
-        def learn(*tensors: Tensor) -> list[Tensor]:
-            params = dict(zip(names, tensors[: len(names)], strict=True))
-            x, a, *noise = tensors[len(names) :]
-            learned = sweep.learn(params, x, a, noise[0] if noise else None)
-            return [learned[name] for name in names]
-
-        def back(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-            gradient = dict(zip(names, tensors[: len(names)], strict=True))
-            x, a, *noise = tensors[len(names) :]
-            redrawn = noise[0] if noise else None
-            return sweep.back(gradient, x, a, window=window, reverse_noise=redrawn)
-
-        self.learn, self.back = Replayed(learn), Replayed(back)
 
 
 def _shortened(how: Cloning, steps: int) -> Cloning:

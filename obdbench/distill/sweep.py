@@ -2,11 +2,12 @@ r"""The exact meta-gradient of MLP students under SGD, by a hand-derived reverse
 
 Inner step t on the synset (x, a) of N pairs, with :math:`X_0 = x`, :math:`X_l =
 \mathrm{relu}(X_{l-1} W_l^\top + b_l)`, output :math:`u = \mu + \sigma\epsilon` (or :math:`\mu`),
-:math:`y = \tanh u`, :math:`\kappa = 2 / (N n_a)`:
+:math:`y = \tanh u`, :math:`\kappa = 2 / (N n_a)`, and adjoints kept without their factor κ:
 
 .. math::
-    D_L &= \kappa (y - a)(1 - y^2), & D_{l-1} &= (D_l W_l) \circ [X_{l-1} > 0] \\
-    W_l &\leftarrow W_l - \eta D_l^\top X_{l-1}, & b_l &\leftarrow b_l - \eta \textstyle\sum D_l
+    D_L &= (y - a)(1 - y^2), & D_{l-1} &= (D_l W_l) \circ [X_{l-1} > 0] \\
+    W_l &\leftarrow W_l - \eta\kappa D_l^\top X_{l-1}, &
+    b_l &\leftarrow b_l - \eta\kappa \textstyle\sum D_l
 
 The activations X, the adjoints D and the weights W of every step are kept. With (V, c) the
 derivative of the objective in the parameters after step t, the sweep goes back by the directional
@@ -14,15 +15,19 @@ derivative (Pearlmutter's R operator, 1994) of the inner gradient:
 
 .. math::
     RX_l &= (X_{l-1} V_l^\top + RX_{l-1} W_l^\top + c_l) \circ [X_l > 0] \\
-    RD_L &= \kappa\, Ru\, (1 - y^2)(1 - y^2 - 2 y (y - a)) \\
+    RD_L &= Ru\, (1 - y^2)(1 - y^2 - 2 y (y - a)) \\
     RD_{l-1} &= (D_l V_l + RD_l W_l) \circ [X_{l-1} > 0] \\
-    \partial x &\mathrel{-}= \eta (D_1 V_1 + RD_1 W_1), \qquad
-    \partial a \mathrel{+}= \eta \kappa (1 - y^2) Ru \\
-    V_l &\leftarrow V_l - \eta (RD_l^\top X_{l-1} + D_l^\top RX_{l-1}), \qquad
-    c_l \leftarrow c_l - \eta \textstyle\sum RD_l
+    \partial x &\mathrel{-}= \eta\kappa (D_1 V_1 + RD_1 W_1), \qquad
+    \partial a \mathrel{+}= \eta\kappa (1 - y^2) Ru \\
+    V_l &\leftarrow V_l - \eta\kappa (RD_l^\top X_{l-1} + D_l^\top RX_{l-1}), \qquad
+    c_l \leftarrow c_l - \eta\kappa \textstyle\sum RD_l
 
 Three matrix products a layer forward, six back, none repeated; sums are folded into the products
 (``baddbmm`` accumulates in place). All policies of a stack run in the same products.
+
+Whatever is thin lies on its long side, for BLAS is several times slower on thin columns than on
+thin rows: states, actions and outputs are (size, N), and the first layer's weights (inputs + 1,
+width), their last row being the bias, which meets a row of ones below the states.
 
 Buffers hold ``slots`` inner steps and are reused from one outer step to the next. Where they do not
 hold the whole loop, the parameters are kept at the start of each segment and the segment is run
@@ -47,6 +52,7 @@ from obdbench.policies.networks import (
 )
 
 _mask = torch.ops.aten.threshold_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 @dataclass
@@ -67,20 +73,18 @@ class ReverseSweep:
     slots: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.depth = self.architecture.depth
+        self.depth, width = self.architecture.depth, self.architecture.width
+        top = self.depth - 1
         outputs = self.action_size * (2 if self.sampled else 1)
-        sizes = [self.observation_size, *[self.architecture.width] * (self.depth - 1), outputs]
-        S, N = self.stack, self.pairs
+        S, N, n, A = self.stack, self.pairs, self.observation_size, self.action_size
+        shapes = [(n + 1, width), *[(width, width)] * (top - 1), (outputs, width)]
+        weights = sum(rows * columns for rows, columns in shapes)
+        thin = outputs + 3 * A + (outputs + A if self.sampled else 0)
         element = torch.empty((), dtype=self.dtype).element_size()
-        weights = sum(sizes[i] * sizes[i + 1] for i in range(self.depth))
-        slot = (
-            element
-            * S
-            * (weights + N * (2 * sum(sizes[1:-1]) + 2 * outputs + 3 * self.action_size))
-        )
-        self.slots = min(self.steps, int(self.memory // slot))
+        self.slot_bytes = element * S * (weights + N * (2 * top * width + thin))
+        self.slots = min(self.steps, int(self.memory // self.slot_bytes))
         if self.slots < math.isqrt(self.steps):
-            need = slot * math.isqrt(self.steps) / 2**20
+            need = self.slot_bytes * math.isqrt(self.steps) / 2**20
             raise InvalidSettingError(
                 f"{self.memory / 2**20:.0f} MiB do not hold the inner loop of {self.steps} steps.",
                 f"Allow at least {need:.0f} MiB with --memory, or use fewer pairs or seeds.",
@@ -90,36 +94,41 @@ class ReverseSweep:
         def empty(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=self.dtype, device=self.device)
 
-        self.W = [empty(K + 1, S, sizes[i + 1], sizes[i]) for i in range(self.depth)]
-        self.b = [empty(S, 1, sizes[i + 1]) for i in range(self.depth)]
-        self.X = [empty(K, S, N, size) for size in sizes[1:-1]]
-        self.D = [empty(K, S, N, size) for size in sizes[1:]]
-        self.Y = empty(K, S, N, self.action_size)
-        self.R = empty(K, S, N, self.action_size)  # y - a
-        self.O = empty(K, S, N, outputs) if self.sampled else None  # the head, for fresh noise
-        self.E = empty(K, S, N, self.action_size) if self.sampled else None  # d u / d log std
-        self.RX = [empty(S, N, size) for size in sizes[1:-1]]
-        self.RD = [empty(S, N, size) for size in sizes[1:]]
-        self.kappa = 2.0 / (N * self.action_size)
+        self.x, self.a = empty(S, n + 1, N), empty(S, A, N)
+        self.x[:, n] = 1.0
+        self.xt = self.x.transpose(1, 2)
+        self.ones = torch.ones(S, 1, N, dtype=self.dtype, device=self.device)
+        self.W = _Slots([empty(K + 1, S, *shape) for shape in shapes])
+        self.b = [empty(S, 1, width) for _ in range(top)] + [empty(S, outputs, 1)]  # b_0 is in W_0
+        self.X = _Slots([empty(K, S, N, width) for _ in range(top)])
+        self.D = _Slots([*(empty(K, S, N, width) for _ in range(top)), empty(K, S, outputs, N)])
+        self.Y = _Slots([empty(K, S, A, N) for _ in range(3)])  # y, 1 - y², RD_L / Ru
+        self.E = _Slots([empty(K, S, A, N), empty(K, S, outputs, N)]) if self.sampled else None
+        self.RX = [empty(S, N, width) for _ in range(top)]
+        self.RD = [*(empty(S, N, width) for _ in range(top)), empty(S, outputs, N)]
+        self.out, self.error = empty(S, outputs, N), empty(S, A, N)
+        self.rate = self.lr * 2.0 / (N * A)
 
-    def learn(self, params: Params, x: Tensor, a: Tensor, noise: Tensor | None) -> Params:
+    def learn(self, params: Params, x: Tensor, a: Tensor, noise: Tensor | None = None) -> Params:
         """Clone for all steps, remembering what :meth:`back` needs, and return the parameters."""
         self.noise = noise
-        self._load(params)
+        self.x[:, :-1].copy_(x.transpose(1, 2))
+        self.a.copy_(a.transpose(1, 2))
+        for target, value in zip(self.W.at[0] + self.b, self._own(params), strict=True):
+            target.copy_(value)
         self.marks: list[tuple[int, list[Tensor]]] = []
         for start in range(0, self.steps, self.slots):
             if start:
-                self._rewind()
-            weights = [w[0].clone() for w in self.W] if self.steps > self.slots else []
-            self.marks.append((start, [*weights, *(b.clone() for b in self.b)]))
-            self._forward(start, min(start + self.slots, self.steps), x, a)
+                for target, value in zip(self.W.at[0], self.W.at[self.slots], strict=True):
+                    target.copy_(value)
+            whole = self.steps <= self.slots
+            self.marks.append((start, [] if whole else [t.clone() for t in self.W.at[0] + self.b]))
+            self._forward(start, min(start + self.slots, self.steps))
         return self._unload(params)
 
     def back(
         self,
         gradient: Params,
-        x: Tensor,
-        a: Tensor,
         *,
         window: int | None = None,
         reverse_noise: Tensor | None = None,
@@ -129,12 +138,9 @@ class ReverseSweep:
         ``window`` stops after that many inner steps. ``reverse_noise`` replaces the noise the
         cloning used, which is what the published code does and makes the gradient inexact.
         """
-        rows = self.W[-1].shape[2]
-        last = self.depth - 1
-        self.V = [gradient[f"w{i}"][:, : self.W[i].shape[2]].clone() for i in range(self.depth)]
-        self.c = [gradient[f"b{i}"].unsqueeze(1).clone() for i in range(self.depth)]
-        self.c[last] = self.c[last][..., :rows].clone()
-        gx, ga = torch.zeros_like(x), torch.zeros_like(a)
+        own = [value.clone() for value in self._own(gradient)]
+        self.V, self.c = own[: self.depth], own[self.depth :]
+        gx, ga = torch.zeros_like(self.x[:, :-1]), torch.zeros_like(self.a)
         stop = self.steps - (window or self.steps)
         for index in reversed(range(len(self.marks))):
             start, saved = self.marks[index]
@@ -142,131 +148,156 @@ class ReverseSweep:
             if end <= stop:
                 break
             if index < len(self.marks) - 1:
-                for target, value in zip([w[0] for w in self.W] + self.b, saved, strict=True):
+                for target, value in zip(self.W.at[0] + self.b, saved, strict=True):
                     target.copy_(value)
-                self._forward(start, end, x, a)
+                self._forward(start, end)
             for step in reversed(range(max(start, stop), end)):
                 if reverse_noise is not None:
-                    self._redraw(step - start, a, reverse_noise[step])
-                self._reverse(step - start, x, gx, ga, last=step == stop)
-        return gx, ga
+                    self._redraw(step - start, reverse_noise[step])
+                self._reverse(step - start, gx, ga, last=step == stop)
+        return gx.transpose(1, 2).contiguous(), ga.transpose(1, 2).contiguous()
 
-    def _load(self, params: Params) -> None:
-        for i in range(self.depth):
-            self.W[i][0].copy_(params[f"w{i}"][:, : self.W[i].shape[2]])
-            self.b[i].copy_(params[f"b{i}"].unsqueeze(1)[..., : self.b[i].shape[-1]])
-
-    def _rewind(self) -> None:
-        for w in self.W:
-            w[0].copy_(w[self.slots])
+    def _own(self, params: Params) -> list[Tensor]:
+        """Parameters, or a derivative in them, in this sweep's shapes: weights, then biases."""
+        top, rows = self.depth - 1, self.out.shape[1]
+        first = torch.cat([params["w0"].transpose(1, 2), params["b0"].unsqueeze(1)], 1)
+        return [
+            first,
+            *(params[f"w{i}"] for i in range(1, top)),
+            params[f"w{top}"][:, :rows],
+            *(params[f"b{i}"].unsqueeze(1) for i in range(top)),
+            params[f"b{top}"][:, :rows].unsqueeze(2),
+        ]
 
     def _unload(self, params: Params) -> Params:
-        used = (self.steps - 1) % self.slots + 1
-        learned = {f"w{i}": self.W[i][used].clone() for i in range(self.depth)}
-        learned.update({f"b{i}": self.b[i].squeeze(1).clone() for i in range(self.depth)})
+        top, W = self.depth - 1, self.W.at[(self.steps - 1) % self.slots + 1]
+        learned = {"w0": W[0][:, :-1].transpose(1, 2).contiguous(), "b0": W[0][:, -1].clone()}
+        for i in range(1, top + 1):
+            learned[f"w{i}"], learned[f"b{i}"] = W[i].clone(), self.b[i].flatten(1).clone()
         if not self.sampled:  # the log std half of the head never moved
-            for name in (f"w{self.depth - 1}", f"b{self.depth - 1}"):
+            for name in (f"w{top}", f"b{top}"):
                 learned[name] = torch.cat([learned[name], params[name][:, self.action_size :]], 1)
-        return learned
+        return {name: learned[name] for name in params}
 
-    def _forward(self, start: int, end: int, x: Tensor, a: Tensor) -> None:
-        last = self.depth - 1
+    def _forward(self, start: int, end: int) -> None:
+        top, rate, b = self.depth - 1, -self.rate, self.b
         for step in range(start, end):
             k = step - start
-            below = x
-            for i in range(last):
-                here = self.X[i][k]
-                torch.baddbmm(self.b[i], below, self.W[i][k].transpose(1, 2), out=here)
-                below = here.relu_()
-            out = torch.baddbmm(self.b[last], below, self.W[last][k].transpose(1, 2))
-            if self.O is not None:
-                self.O[k].copy_(out)
-            self._output(k, out, a, None if self.noise is None else self.noise[step])
+            X, Xt, W, Wt, new = (
+                self.X.at[k],
+                self.X.t[k],
+                self.W.at[k],
+                self.W.t[k],
+                self.W.at[k + 1],
+            )
+            torch.bmm(self.xt, W[0], out=X[0]).relu_()
+            for i in range(1, top):
+                torch.baddbmm(b[i], X[i - 1], Wt[i], out=X[i]).relu_()
+            torch.baddbmm(b[top], W[top], Xt[top - 1], out=self.out)
+            self._output(k, self.out, None if self.noise is None else self.noise[step])
             self._adjoints(k)
-            for i in range(self.depth):
-                below, d = (x if i == 0 else self.X[i - 1][k]), self.D[i][k]
-                torch.baddbmm(
-                    self.W[i][k], d.transpose(1, 2), below, alpha=-self.lr, out=self.W[i][k + 1]
-                )
-                self.b[i].sub_(d.sum(1, keepdim=True), alpha=self.lr)
+            D, Dt = self.D.at[k], self.D.t[k]
+            torch.baddbmm(W[0], self.x, D[0], alpha=rate, out=new[0])
+            for i in range(1, top):
+                torch.baddbmm(W[i], Dt[i], X[i - 1], alpha=rate, out=new[i])
+                b[i].baddbmm_(self.ones, D[i], alpha=rate)
+            torch.baddbmm(W[top], D[top], X[top - 1], alpha=rate, out=new[top])
+            b[top].baddbmm_(D[top], self.ones.transpose(1, 2), alpha=rate)
+        self._curvature([y[: end - start] for y in self.Y.all], self.D.all[top][: end - start])
 
-    def _output(self, k: int, out: Tensor, a: Tensor, noise: Tensor | None) -> None:
-        """Fill Y, R and D_L (and E) of slot ``k`` from the output layer."""
-        d = self.D[-1][k]
+    def _output(self, k: int, out: Tensor, noise: Tensor | None) -> None:
+        """Fill y and D_L (and d u / d raw log std) of slot ``k`` from the output layer."""
+        y, d, A = self.Y.at[k][0], self.D.at[k][-1], self.action_size
         if self.E is None or noise is None:
-            y = torch.tanh(out, out=self.Y[k])
-        else:
-            mean, raw = out.chunk(2, -1)
-            shifted = raw + LOG_STD_OFFSET
-            inside = (shifted >= LOG_STD_MIN) & (shifted <= LOG_STD_MAX)
-            std = shifted.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
-            y = torch.tanh(mean + std * noise, out=self.Y[k])
-            torch.mul(std * noise, inside, out=self.E[k])
-        r = torch.sub(y, a, out=self.R[k])
-        du = (1 - y * y).mul_(r).mul_(self.kappa)
-        d[..., : self.action_size] = du
-        if self.E is not None:
-            d[..., self.action_size :] = du * self.E[k]
+            torch.tanh(out, out=y)
+            torch.sub(y, self.a, out=self.error)
+            _tanh_backward(self.error, y, grad_input=d)
+            return
+        if out is self.out:
+            self.E.at[k][1].copy_(out)
+        noise = noise.transpose(1, 2)
+        shifted = out[:, A:] + LOG_STD_OFFSET
+        inside = (shifted >= LOG_STD_MIN) & (shifted <= LOG_STD_MAX)
+        spread = shifted.clamp(LOG_STD_MIN, LOG_STD_MAX).exp().mul_(noise)
+        torch.tanh(out[:, :A] + spread, out=y)
+        slope = torch.mul(spread, inside, out=self.E.at[k][0])
+        torch.sub(y, self.a, out=self.error)
+        du = torch.ops.aten.tanh_backward(self.error, y)
+        d[:, :A] = du
+        torch.mul(du, slope, out=d[:, A:])
 
     def _adjoints(self, k: int) -> None:
         """Fill D_{L-1} … D_1 of slot ``k`` from D_L."""
-        for i in range(self.depth - 1, 0, -1):
-            below = self.D[i - 1][k]
-            torch.bmm(self.D[i][k], self.W[i][k], out=below)
-            _mask(below, self.X[i - 1][k], 0, grad_input=below)
+        top, X, D, W = self.depth - 1, self.X.at[k], self.D.at[k], self.W.at[k]
+        torch.bmm(self.D.t[k][top], W[top], out=D[top - 1])
+        _mask(D[top - 1], X[top - 1], 0, grad_input=D[top - 1])
+        for i in range(top - 1, 0, -1):
+            torch.bmm(D[i], W[i], out=D[i - 1])
+            _mask(D[i - 1], X[i - 1], 0, grad_input=D[i - 1])
 
-    def _redraw(self, k: int, a: Tensor, noise: Tensor) -> None:
+    def _curvature(self, kept: list[Tensor], d: Tensor) -> None:
+        """1 - y² and RD_L / Ru from y and D_L, of one slot or of many."""
+        y, slope, curve = kept
+        torch.mul(y, y, out=slope).neg_().add_(1)
+        torch.mul(y, d[..., : self.action_size, :], out=curve).mul_(-2).addcmul_(slope, slope)
+
+    def _redraw(self, k: int, noise: Tensor) -> None:
         """Put fresh noise into a slot whose hidden activations stand."""
-        assert self.O is not None
-        self._output(k, self.O[k], a, noise)
+        assert self.E is not None
+        self._output(k, self.E.at[k][1], noise)
         self._adjoints(k)
+        self._curvature(self.Y.at[k], self.D.at[k][-1])
 
-    def _reverse(self, k: int, x: Tensor, gx: Tensor, ga: Tensor, *, last: bool) -> None:
+    def _reverse(self, k: int, gx: Tensor, ga: Tensor, *, last: bool) -> None:
         """One inner step back: into the synset, and (V, c) to the parameters before it."""
-        top = self.depth - 1
-        A = self.action_size
-        below = x
-        for i in range(top):
-            rx = self.RX[i]
-            torch.baddbmm(self.c[i], below, self.V[i].transpose(1, 2), out=rx)
-            if i:
-                rx.baddbmm_(self.RX[i - 1], self.W[i][k].transpose(1, 2))
-            below = self.X[i][k]
-            _mask(rx, below, 0, grad_input=rx)
-        ro = torch.baddbmm(self.c[top], below, self.V[top].transpose(1, 2))
-        if top:
-            ro.baddbmm_(self.RX[top - 1], self.W[top][k].transpose(1, 2))
+        top, rate, A = self.depth - 1, -self.rate, self.action_size
+        X, Xt, D, Dt = self.X.at[k], self.X.t[k], self.D.at[k], self.D.t[k]
+        W, Wt, V, c, RX, RD = self.W.at[k], self.W.t[k], self.V, self.c, self.RX, self.RD
+        _, slope, curve = self.Y.at[k]
 
-        y, r = self.Y[k], self.R[k]
-        slope = 1 - y * y
-        rd = self.RD[top]
+        torch.bmm(self.xt, V[0], out=RX[0])
+        _mask(RX[0], X[0], 0, grad_input=RX[0])
+        for i in range(1, top):
+            torch.baddbmm(c[i], X[i - 1], V[i].transpose(1, 2), out=RX[i])
+            RX[i].baddbmm_(RX[i - 1], Wt[i])
+            _mask(RX[i], X[i], 0, grad_input=RX[i])
+        ru = torch.baddbmm(c[top], V[top], Xt[top - 1], out=self.out)
+        ru.baddbmm_(W[top], RX[top - 1].transpose(1, 2))
+
         if self.E is None:
-            ru = ro
-            torch.mul(ru * slope, slope - 2 * y * r, out=rd).mul_(self.kappa)
+            torch.mul(ru, curve, out=RD[top])
         else:
-            e = self.E[k]
-            rs = ro[..., A:]
-            ru = ro[..., :A] + e * rs
-            rdu = (ru * slope).mul_(slope - 2 * y * r).mul_(self.kappa)
-            rd[..., :A] = rdu
-            inside = e != 0
-            rd[..., A:] = rdu * e + self.D[top][k][..., A:] * rs * inside
-        ga.add_(slope * ru, alpha=self.lr * self.kappa)
+            e, raw = self.E.at[k][0], ru[:, A:]
+            ru = ru[:, :A].addcmul_(e, raw)
+            du = torch.mul(ru, curve, out=RD[top][:, :A])
+            torch.mul(du, e, out=RD[top][:, A:]).addcmul_(D[top][:, A:], raw)
+        ga.addcmul_(slope, ru, value=-rate)
 
-        for i in range(top, -1, -1):
-            d, rd = self.D[i][k], self.RD[i]
-            if i:
-                under = self.RD[i - 1]
-                torch.bmm(d, self.V[i], out=under)
-                under.baddbmm_(rd, self.W[i][k])
-                _mask(under, self.X[i - 1][k], 0, grad_input=under)
-            else:
-                gx.baddbmm_(d, self.V[0], alpha=-self.lr)
-                gx.baddbmm_(rd, self.W[0][k], alpha=-self.lr)
-            if last:
-                continue
-            below = self.X[i - 1][k] if i else x
-            self.V[i].baddbmm_(rd.transpose(1, 2), below, alpha=-self.lr)
-            if i:
-                self.V[i].baddbmm_(d.transpose(1, 2), self.RX[i - 1], alpha=-self.lr)
-            self.c[i].sub_(rd.sum(1, keepdim=True), alpha=self.lr)
+        torch.bmm(Dt[top], V[top], out=RD[top - 1])
+        RD[top - 1].baddbmm_(RD[top].transpose(1, 2), W[top])
+        _mask(RD[top - 1], X[top - 1], 0, grad_input=RD[top - 1])
+        if not last:
+            V[top].baddbmm_(RD[top], X[top - 1], alpha=rate)
+            V[top].baddbmm_(D[top], RX[top - 1], alpha=rate)
+            c[top].baddbmm_(RD[top], self.ones.transpose(1, 2), alpha=rate)
+        for i in range(top - 1, 0, -1):
+            torch.bmm(D[i], V[i], out=RD[i - 1])
+            RD[i - 1].baddbmm_(RD[i], W[i])
+            _mask(RD[i - 1], X[i - 1], 0, grad_input=RD[i - 1])
+            if not last:
+                V[i].baddbmm_(RD[i].transpose(1, 2), X[i - 1], alpha=rate)
+                V[i].baddbmm_(Dt[i], RX[i - 1], alpha=rate)
+                c[i].baddbmm_(self.ones, RD[i], alpha=rate)
+        gx.baddbmm_(V[0][:, :-1], Dt[0], alpha=rate)
+        gx.baddbmm_(W[0][:, :-1], RD[0].transpose(1, 2), alpha=rate)
+        if not last:
+            V[0].baddbmm_(self.x, RD[0], alpha=rate)
+
+
+class _Slots:
+    """Buffers of many inner steps and their views, made once: ``at[step][layer]``, turned ``t``."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.all = tensors
+        self.at = [list(views) for views in zip(*(t.unbind(0) for t in tensors), strict=True)]
+        self.t = [[view.transpose(1, 2) for view in views] for views in self.at]

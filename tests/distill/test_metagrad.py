@@ -196,22 +196,14 @@ def test_segments_give_the_same_bits(slots: int, sampled: bool) -> None:
     whole = Solver(how)
     expected = whole(start(how), x, a, simple_outer(how), noise=noise)
     assert whole._sweeps is not None
-    assert whole._sweeps.sweep.slots == STEPS
-    pieces = Solver(how, memory=slots * slot_bytes(whole, sampled) + 1)
+    (buffers,) = whole._sweeps.sweeps
+    assert buffers.slots == STEPS
+    pieces = Solver(how, memory=slots * buffers.slot_bytes + 1)
     found = pieces(start(how), x, a, simple_outer(how), noise=noise)
     assert pieces._sweeps is not None
-    assert pieces._sweeps.sweep.slots == slots
+    assert pieces._sweeps.sweeps[0].slots == slots
     assert torch.equal(found.states, expected.states)
     assert torch.equal(found.actions, expected.actions)
-
-
-def slot_bytes(solver: Solver, sampled: bool) -> int:
-    assert solver._sweeps is not None
-    sweep = solver._sweeps.sweep
-    tensors = [*(w[0] for w in sweep.W), *(x[0] for x in sweep.X), *(d[0] for d in sweep.D)]
-    numbers = sum(t.numel() for t in tensors) + 3 * sweep.Y[0].numel()
-    numbers += STACK * PAIRS * 3 * (2 if sampled else 1)
-    return numbers * 8
 
 
 @pytest.mark.parametrize("fast", [True, False])
