@@ -12,7 +12,7 @@ which needs the memory of a single step's graph.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -126,44 +126,39 @@ class Solver:
         steps: int | None = None,
     ) -> MetaGradient:
         """The meta-gradient of a stack; ``steps`` shortens the inner loop (random truncation)."""
-        how = self.how if steps is None else _shortened(self.how, steps)
         if not self.sweepable:
+            how = self.how if steps is None else replace(self.how, steps=steps)
             return general(
                 how, params, x, a, outer, noise=noise, reverse_noise=reverse_noise, window=window
             )
-        sweep = self._fitting(how, x, a, noise is not None, window)
+        sweep = self._fitting(x, a, noise is not None, window)
         with torch.no_grad():
-            learned = sweep.learn(params, x, a, noise)
+            learned = sweep.learn(params, x, a, noise, steps)
         losses, gradient = derivative(outer, learned)
         with torch.no_grad():
             gx, ga = sweep.back(gradient, reverse_noise)
         return MetaGradient(losses, gx, ga)
 
-    def _fitting(
-        self, how: Cloning, x: Tensor, a: Tensor, sampled: bool, window: int | None
-    ) -> StackedSweep:
+    def _fitting(self, x: Tensor, a: Tensor, sampled: bool, window: int | None) -> StackedSweep:
         """The buffers and sweeps for these shapes, made anew only when a shape changes."""
         threads = torch.get_num_threads() if x.device.type == "cpu" else 1
-        key = (*x.shape, a.shape[2], how.steps, sampled, window, x.dtype, x.device, threads)
+        key = (*x.shape, a.shape[2], sampled, window, x.dtype, x.device, threads)
         if self._sweeps is None or self._key != key:
             self._sweeps = None  # before the new buffers are made
             stack, pairs, observation_size = x.shape
             sweep = partial(
                 ReverseSweep,
-                how.architecture,
+                self.how.architecture,
                 pairs=pairs,
                 observation_size=observation_size,
                 action_size=a.shape[2],
-                lr=how.lr,
-                steps=how.steps,
+                lr=self.how.lr,
+                steps=self.how.steps,
+                window=window,
                 sampled=sampled,
                 dtype=x.dtype,
                 device=x.device,
             )
-            self._sweeps = StackedSweep(sweep, stack, self.memory, threads=threads, window=window)
+            self._sweeps = StackedSweep(sweep, stack, self.memory, threads=threads)
             self._key = key
         return self._sweeps
-
-
-def _shortened(how: Cloning, steps: int) -> Cloning:
-    return Cloning(how.architecture, how.optimizer, how.lr, steps)

@@ -44,7 +44,6 @@ class StackedSweep:
         memory: int,
         *,
         threads: int = 1,
-        window: int | None = None,
     ) -> None:
         """``sweep`` makes the buffers for ``stack=`` policies within ``memory=`` bytes."""
         self.threads, self.shares = threads, shares(stack, threads)
@@ -53,34 +52,39 @@ class StackedSweep:
             size = share.stop - share.start
             self.sweeps.append(sweep(stack=size, memory=memory * size // stack))
         self.names = [f"{kind}{i}" for i in range(self.sweeps[0].depth) for kind in ("w", "b")]
-        self._learn = [Replayed(partial(self._forth, sweep)) for sweep in self.sweeps]
-        self._back = [Replayed(partial(self._home, sweep, window)) for sweep in self.sweeps]
+        self._calls: dict[int | None, tuple[list[Replayed], list[Replayed]]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
-    def learn(self, params: Params, x: Tensor, a: Tensor, noise: Tensor | None) -> Params:
+    def learn(
+        self, params: Params, x: Tensor, a: Tensor, noise: Tensor | None, steps: int | None = None
+    ) -> Params:
         """Clone every policy of the stack; the parameters after the last inner step."""
+        if steps not in self._calls:
+            self._calls[steps] = (
+                [Replayed(partial(self._forth, sweep, steps)) for sweep in self.sweeps],
+                [Replayed(partial(self._home, sweep)) for sweep in self.sweeps],
+            )
+        self._now = self._calls[steps]
         tensors = [params[name] for name in self.names] + [x, a]
-        return dict(zip(self.names, self._run(self._learn, tensors, noise), strict=True))
+        return dict(zip(self.names, self._run(self._now[0], tensors, noise), strict=True))
 
     def back(self, gradient: Params, reverse_noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Derivatives in states and actions, given those in the final parameters."""
-        tensors = [gradient[name] for name in self.names]
-        gx, ga = self._run(self._back, tensors, reverse_noise)
+        """Derivatives in states and actions, given those in the parameters last returned."""
+        gx, ga = self._run(self._now[1], [gradient[name] for name in self.names], reverse_noise)
+        for forth, home in zip(*self._now, strict=True):
+            forth.failed |= home.failed  # a plain way back needs what a plain way forth left
         return gx, ga
 
-    def _forth(self, sweep: ReverseSweep, *tensors: Tensor) -> list[Tensor]:
+    def _forth(self, sweep: ReverseSweep, steps: int | None, *tensors: Tensor) -> list[Tensor]:
         count = len(self.names)
         params = dict(zip(self.names, tensors[:count], strict=True))
-        learned = sweep.learn(params, *tensors[count:])
+        learned = sweep.learn(params, *tensors[count:], steps=steps)
         return [learned[name] for name in self.names]
 
-    def _home(
-        self, sweep: ReverseSweep, window: int | None, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _home(self, sweep: ReverseSweep, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         count = len(self.names)
         gradient = dict(zip(self.names, tensors[:count], strict=True))
-        redrawn = tensors[count] if len(tensors) > count else None
-        return sweep.back(gradient, window=window, reverse_noise=redrawn)
+        return sweep.back(gradient, reverse_noise=tensors[count] if tensors[count:] else None)
 
     def _run(
         self, calls: Sequence[Replayed], tensors: Sequence[Tensor], noise: Tensor | None

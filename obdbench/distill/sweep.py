@@ -30,14 +30,16 @@ thin rows: states, actions and outputs are (size, N), and the first layer's weig
 width), their last row being the bias, which meets a row of ones below the states.
 
 Buffers hold ``slots`` inner steps and are reused from one outer step to the next. Where they do not
-hold the whole loop, the parameters are kept at the start of each segment and the segment is run
-again before its reverse sweep: the same gradient, one more forward pass.
+hold all the steps to be differentiated, the parameters are kept at the start of each segment and
+the segment is run again before its reverse sweep: the same gradient, one more forward pass. Steps
+before the window of a truncated solver run through the same slots and leave nothing behind.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -57,7 +59,10 @@ _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 @dataclass
 class ReverseSweep:
-    """Buffers and the two sweeps, for stacks of one shape."""
+    """Buffers and the two sweeps, for stacks of one shape and at most ``steps`` inner steps.
+
+    With a ``window`` only that many last steps are differentiated.
+    """
 
     architecture: Architecture
     stack: int
@@ -66,6 +71,7 @@ class ReverseSweep:
     action_size: int
     lr: float
     steps: int
+    window: int | None = None
     sampled: bool = False
     memory: int = 2 * 1024**3
     dtype: torch.dtype = torch.float32
@@ -82,9 +88,10 @@ class ReverseSweep:
         thin = outputs + 3 * A + (outputs + A if self.sampled else 0)
         element = torch.empty((), dtype=self.dtype).element_size()
         self.slot_bytes = element * S * (weights + N * (2 * top * width + thin))
-        self.slots = min(self.steps, int(self.memory // self.slot_bytes))
-        if self.slots < math.isqrt(self.steps):
-            need = self.slot_bytes * math.isqrt(self.steps) / 2**20
+        kept = min(self.window or self.steps, self.steps)
+        self.slots = min(kept, int(self.memory // self.slot_bytes))
+        if self.slots < math.isqrt(kept):
+            need = self.slot_bytes * math.isqrt(kept) / 2**20
             raise InvalidSettingError(
                 f"{self.memory / 2**20:.0f} MiB do not hold the inner loop of {self.steps} steps.",
                 f"Allow at least {need:.0f} MiB with --memory, or use fewer pairs or seeds.",
@@ -109,53 +116,62 @@ class ReverseSweep:
         self.out, self.error = empty(S, outputs, N), empty(S, A, N)
         self.rate = self.lr * 2.0 / (N * A)
 
-    def learn(self, params: Params, x: Tensor, a: Tensor, noise: Tensor | None = None) -> Params:
-        """Clone for all steps, remembering what :meth:`back` needs, and return the parameters."""
+    def learn(
+        self,
+        params: Params,
+        x: Tensor,
+        a: Tensor,
+        noise: Tensor | None = None,
+        *,
+        steps: int | None = None,
+    ) -> Params:
+        """Clone, remembering what :meth:`back` needs, and return the parameters.
+
+        ``steps`` ends the loop before the most it can take.
+        """
         self.noise = noise
         self.x[:, :-1].copy_(x.transpose(1, 2))
         self.a.copy_(a.transpose(1, 2))
-        for target, value in zip(self.W.at[0] + self.b, self._own(params), strict=True):
-            target.copy_(value)
-        self.marks: list[tuple[int, list[Tensor]]] = []
-        for start in range(0, self.steps, self.slots):
-            if start:
-                for target, value in zip(self.W.at[0], self.W.at[self.slots], strict=True):
+        self._load(self._own(params))
+        end = self.steps if steps is None else steps
+        self.first = end - min(self.window or end, end)
+        cuts = [*range(0, self.first, self.slots), *range(self.first, end, self.slots), end]
+        self.marks: list[tuple[int, int, list[Tensor]]] = []
+        for start, stop in pairwise(cuts):
+            if start >= self.first:
+                again = stop < end
+                saved = [value.clone() for value in self.W.at[0] + self.b] if again else []
+                self.marks.append((start, stop, saved))
+            self._forward(start, stop)
+            if stop < end:
+                for target, value in zip(self.W.at[0], self.W.at[stop - start], strict=True):
                     target.copy_(value)
-            whole = self.steps <= self.slots
-            self.marks.append((start, [] if whole else [t.clone() for t in self.W.at[0] + self.b]))
-            self._forward(start, min(start + self.slots, self.steps))
-        return self._unload(params)
+        return self._unload(params, self.W.at[stop - start])
 
     def back(
-        self,
-        gradient: Params,
-        *,
-        window: int | None = None,
-        reverse_noise: Tensor | None = None,
+        self, gradient: Params, *, reverse_noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Carry the derivative in the final parameters back into states and actions.
 
-        ``window`` stops after that many inner steps. ``reverse_noise`` replaces the noise the
-        cloning used, which is what the published code does and makes the gradient inexact.
+        ``reverse_noise`` replaces the noise the cloning used, which is what the published code does
+        and makes the gradient inexact.
         """
         own = [value.clone() for value in self._own(gradient)]
         self.V, self.c = own[: self.depth], own[self.depth :]
         gx, ga = torch.zeros_like(self.x[:, :-1]), torch.zeros_like(self.a)
-        stop = self.steps - (window or self.steps)
-        for index in reversed(range(len(self.marks))):
-            start, saved = self.marks[index]
-            end = min(start + self.slots, self.steps)
-            if end <= stop:
-                break
-            if index < len(self.marks) - 1:
-                for target, value in zip(self.W.at[0] + self.b, saved, strict=True):
-                    target.copy_(value)
-                self._forward(start, end)
-            for step in reversed(range(max(start, stop), end)):
+        for start, stop, saved in reversed(self.marks):
+            if saved:  # the slots have been used since
+                self._load(saved)
+                self._forward(start, stop)
+            for step in reversed(range(start, stop)):
                 if reverse_noise is not None:
                     self._redraw(step - start, reverse_noise[step])
-                self._reverse(step - start, gx, ga, last=step == stop)
+                self._reverse(step - start, gx, ga, last=step == self.first)
         return gx.transpose(1, 2).contiguous(), ga.transpose(1, 2).contiguous()
+
+    def _load(self, values: list[Tensor]) -> None:
+        for target, value in zip(self.W.at[0] + self.b, values, strict=True):
+            target.copy_(value)
 
     def _own(self, params: Params) -> list[Tensor]:
         """Parameters, or a derivative in them, in this sweep's shapes: weights, then biases."""
@@ -169,8 +185,8 @@ class ReverseSweep:
             params[f"b{top}"][:, :rows].unsqueeze(2),
         ]
 
-    def _unload(self, params: Params) -> Params:
-        top, W = self.depth - 1, self.W.at[(self.steps - 1) % self.slots + 1]
+    def _unload(self, params: Params, W: list[Tensor]) -> Params:
+        top = self.depth - 1
         learned = {"w0": W[0][:, :-1].transpose(1, 2).contiguous(), "b0": W[0][:, -1].clone()}
         for i in range(1, top + 1):
             learned[f"w{i}"], learned[f"b{i}"] = W[i].clone(), self.b[i].flatten(1).clone()

@@ -225,6 +225,39 @@ def test_a_window_differentiates_the_last_steps_only(window: int, fast: bool) ->
     assert relative(found.actions, ga) < 1e-11
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("slots", [2, 3])
+def test_segments_within_a_window_give_the_same_bits(slots: int, sampled: bool) -> None:
+    how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
+    noise = noise_of() if sampled else None
+    whole = Solver(how)
+    expected = whole(start(how), x, a, simple_outer(how), noise=noise, window=5)
+    assert whole._sweeps is not None
+    (buffers,) = whole._sweeps.sweeps
+    assert buffers.slots == 5  # the steps before the window need no room
+    pieces = Solver(how, memory=slots * buffers.slot_bytes + 1)
+    found = pieces(start(how), x, a, simple_outer(how), noise=noise, window=5)
+    assert torch.equal(found.states, expected.states)
+    assert torch.equal(found.actions, expected.actions)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_inner_loop_ended_early_is_a_shorter_loop(fast: bool) -> None:
+    """Random truncation: loops of changing lengths in the same buffers."""
+    how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
+    solver = Solver(how, fast=fast)
+    solver(start(how), x, -a, simple_outer(how), window=3)
+    buffers = solver._sweeps
+    for steps in (5, 3, STEPS, 4):
+        short = Cloning(how.architecture, how.optimizer, how.lr, steps)
+        found = solver(start(how), x, a, simple_outer(how), window=3, steps=steps)
+        expected = Solver(short, fast=fast)(start(how), x, a, simple_outer(how), window=3)
+        assert torch.equal(found.loss, expected.loss)
+        assert torch.equal(found.states, expected.states)
+        assert torch.equal(found.actions, expected.actions)
+    assert solver._sweeps is buffers
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_published_noise_is_redrawn_on_the_way_back(fast: bool) -> None:
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
