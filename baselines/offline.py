@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.data.dataset import Array, Dataset
+from obdbench.collect.recipe import load_collection
+from obdbench.data.dataset import Array, Dataset, load_dataset
 from obdbench.errors import InvalidDataError
 
 UNITS = 10.0
@@ -49,6 +51,12 @@ def returns_to_go(dataset: Dataset, discount: float) -> Array:
             values[row] = value = rewards[row] + discount * value
         first = last + 1
     return values.astype(np.float32)
+
+
+def collected(name: str, folder: Path) -> Dataset:
+    """The full collection, or the embedded dataset where that was not rebuilt here."""
+    path = folder / f"{name}.npz"
+    return load_collection(path) if path.exists() else load_dataset(f"embedded/{name}")
 
 
 class Replay:

@@ -12,7 +12,7 @@ import torch
 
 from baselines.rows import EPISODES, deterministic_returns, write_row
 from obdbench.bench.record import Result
-from obdbench.data.dataset import Array, load_dataset
+from obdbench.data.dataset import Array, Dataset, load_dataset
 from obdbench.envs.scores import normalized_return
 from obdbench.policies.networks import Params
 from obdbench.teachers.teacher import Layers, Teacher, load, load_teacher
@@ -32,7 +32,7 @@ def publish(learner: Learner, folder: Path, episodes: int = EPISODES) -> list[Pa
             "data": {
                 "transitions": len(dataset),
                 "checksum": dataset.checksum,
-                "what": "the full collection, of which the dataset is a subsample",
+                "what": _what(dataset),
                 "behaviour_normalized_return": _mean(
                     normalized_return(dataset.task, dataset.episode_returns())
                 ),
@@ -63,6 +63,13 @@ def publish(learner: Learner, folder: Path, episodes: int = EPISODES) -> list[Pa
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         paths.append(path)
     return paths
+
+
+def _what(dataset: Dataset) -> str:
+    """Whether a teacher learned from what comes with the package, or from more."""
+    if dataset.checksum == load_dataset(dataset.id).checksum:
+        return "the dataset as it comes with the package"
+    return "the full collection, of which the dataset is a subsample"
 
 
 def layers(params: Params, row: int) -> Layers:

@@ -53,6 +53,8 @@ class TrialSpec(BaseModel):
     def _content(self) -> dict[str, Any]:
         content = self.model_dump(mode="json")
         content.pop("preset")
+        for name in self.settings.idle:
+            content["settings"].pop(name)
         if self.code is None:
             content.pop("code")
         return content

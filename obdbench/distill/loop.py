@@ -27,6 +27,7 @@ from torch import Tensor
 from obdbench.data.dataset import Dataset
 from obdbench.distill.feed import Feed, repeated
 from obdbench.distill.initial import initial_pairs
+from obdbench.distill.kernel import KernelLimit
 from obdbench.distill.metagrad import Solver
 from obdbench.distill.outer import Outer
 from obdbench.distill.settings import DistillSettings
@@ -34,7 +35,7 @@ from obdbench.distill.synset import Synset
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import Objective
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
+from obdbench.policies.networks import MLP4, Architecture, Params, architecture_named, seeded
 from obdbench.policies.optimizers import optimizer_named
 from obdbench.teachers.teacher import Teacher
 
@@ -186,6 +187,7 @@ def _stepper(
         settings.inner_steps,
     )
     solver = Solver(how, memory=memory)
+    limit = KernelLimit(getattr(architecture, "depth", MLP4.depth), how.lr, how.steps)
     rng = np.random.default_rng([0, 4])
     columns = {
         name: column.to(dtype) if column.is_floating_point() else column
@@ -201,7 +203,17 @@ def _stepper(
         drawn = [torch.randn(*shape, generator=g) for g in noisy]
         return torch.stack(drawn, dim=1).to(device, dtype, non_blocking=True)
 
+    def kernel_step() -> Tensor:
+        batch = feed.draw(settings.kernel_batch, run.generators[BATCHES])
+        gradient = limit(
+            run.x, run.a, batch.states.to(dtype), lambda actions: objective.loss(actions, batch)
+        )
+        run.outer.update(run.step, [run.x, run.a], [gradient.states, gradient.actions])
+        return gradient.loss
+
     def step_once() -> Tensor:
+        if run.step < settings.kernel_steps:
+            return kernel_step()
         params = architecture.init(
             stack, dataset.observation_size, dataset.action_size, dtype=dtype, device=device
         )

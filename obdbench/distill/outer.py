@@ -18,11 +18,22 @@ from torch import Tensor
 from obdbench.distill.settings import DistillSettings
 
 
+def phase(settings: DistillSettings, step: int) -> tuple[int, int, float]:
+    """Of outer step ``step``: its number in its phase, the phase's length and highest rate.
+
+    The steps at infinite width are a phase of their own, with moments and a schedule of their own.
+    """
+    if step < settings.kernel_steps:
+        return step, settings.kernel_steps, settings.kernel_lr
+    return step - settings.kernel_steps, settings.steps - settings.kernel_steps, settings.outer_lr
+
+
 def learning_rate(settings: DistillSettings, step: int) -> float:
     """The rate of outer step ``step``, counted from zero."""
-    if settings.schedule == "constant" or settings.steps <= 1:
-        return settings.outer_lr
-    return settings.outer_lr * 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
+    number, length, highest = phase(settings, step)
+    if settings.schedule == "constant" or length <= 1:
+        return highest
+    return highest * 0.5 * (1.0 + math.cos(math.pi * number / length))
 
 
 @dataclass
@@ -37,6 +48,9 @@ class Outer:
         """Move ``values`` in place."""
         s = self.settings
         lr = learning_rate(s, step)
+        number, _, _ = phase(s, step)
+        if number == 0:
+            self.moments.clear()
         if s.clip is not None:
             norm = torch.stack([g.square().sum(dim=(1, 2)) for g in grads]).sum(0).sqrt()
             factor = (s.clip / norm.clamp_min(1e-12)).clamp_max(1.0)[:, None, None]
@@ -48,7 +62,7 @@ class Outer:
             else:
                 m = self._moment(f"m{index}", value).lerp_(grad, 0.1)
                 v = self._moment(f"v{index}", value).lerp_(grad.square(), 0.001)
-                m_hat, v_hat = m / (1 - 0.9 ** (step + 1)), v / (1 - 0.999 ** (step + 1))
+                m_hat, v_hat = m / (1 - 0.9 ** (number + 1)), v / (1 - 0.999 ** (number + 1))
                 value.sub_(m_hat / (v_hat.sqrt() + 1e-8), alpha=lr)
 
     def _moment(self, name: str, like: Tensor) -> Tensor:

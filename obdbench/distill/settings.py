@@ -24,6 +24,11 @@ class DistillSettings(BaseModel):
     noise: Noise = Field("none", description="sampling of the student's action while cloning")
     steps: int = Field(300, ge=0, le=10_000_000, description="outer steps")
     batch: int = Field(2560, ge=1, le=1_000_000, description="dataset states a step")
+    kernel_share: float = Field(
+        0.0, ge=0, le=1, description="share of the outer steps, the first, at infinite width"
+    )
+    kernel_lr: float = Field(0.03, gt=0, le=100, description="outer_lr of these steps")
+    kernel_batch: int = Field(1024, ge=1, le=1_000_000, description="dataset states of these steps")
     draws: int = Field(1, ge=1, le=64, description="random policies averaged in one step")
     outer_optimizer: Literal["sgd", "adam"] = "adam"
     outer_lr: float = Field(0.03, gt=0, le=100)
@@ -44,9 +49,24 @@ class DistillSettings(BaseModel):
             raise ValueError(f"the solver {self.solver!r} needs a window")
         if self.window is not None and self.window > self.inner_steps:
             raise ValueError("the window is longer than the inner steps")
+        if self.kernel_share and self.inner_optimizer != "sgd":
+            raise ValueError("the limit of infinite width is that of sgd: set kernel_share to 0")
         if not self.evaluate_at or any(not 0 <= f <= 1 for f in self.evaluate_at):
             raise ValueError("evaluate_at holds fractions between 0 and 1, at least one")
         return self
+
+    @property
+    def kernel_steps(self) -> int:
+        """How many of the outer steps, the first ones, are taken at infinite width."""
+        return round(self.kernel_share * self.steps)
+
+    @property
+    def idle(self) -> list[str]:
+        """Settings without effect that are younger than results which count.
+
+        They are left out of a trial's key, so that those results keep their names.
+        """
+        return [] if self.kernel_share else ["kernel_share", "kernel_lr", "kernel_batch"]
 
     @property
     def evaluation_steps(self) -> list[int]:
@@ -55,7 +75,12 @@ class DistillSettings(BaseModel):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"steps": 200, "outer_lr": 0.05},
+    "fast": {
+        "steps": 440,
+        "kernel_share": 0.9,
+        "outer_lr": 0.02,
+        "evaluate_at": (0.0, 0.25, 0.5, 0.9, 0.92, 0.94, 0.96, 0.98, 1.0),
+    },
     "paper": {
         "noise": "published",
         "steps": 20_000,
