@@ -1,0 +1,200 @@
+"""Studies: variants of settings or objectives on common datasets and seeds, and their tables.
+
+A study is ``docs/studies/NAME.toml``::
+
+    datasets = ["recon/hopper-medium-replay-v2"]
+    seeds = "10"
+    objective = "av-pbc"                   # of variants that name none
+    [[variants]]
+    name = "fast"                          # the first is what the others are compared with
+    settings = { outer_lr = 0.02 }         # overrides of the preset, optional as all that follows
+    objective = { name = "sdw", params = { tau = 0.2 } }
+    preset = "paper"
+
+
+
+``run`` leaves one result file a trial in ``docs/studies/results/NAME/``, or where ``folder`` says:
+a suite's folder, whose trials the study then shares. ``table`` writes what follows from these files
+between the markers of any page of ``docs/``::
+
+    python docs/studies/study.py run fast-preset --workers 2
+    python docs/studies/study.py table
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from obdbench.bench import presets
+from obdbench.bench.record import Result
+from obdbench.bench.runner import Options, execute, plan
+from obdbench.bench.store import Store
+from obdbench.bench.suite import Named, Suite
+from obdbench.report.rows import bare
+from obdbench.report.stats import Interval, mean_std, paired_difference
+from obdbench.report.table import number
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent
+ROOT = DOCS.parent
+LAST_POINTS = 5
+_BLOCK = re.compile(
+    r"(<!-- study:begin (?P<name>[\w-]+) -->\n).*?(<!-- study:end (?P=name) -->)", re.DOTALL
+)
+
+
+class Variant(BaseModel):
+    """One row of a study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    objective: str | Named | None = None
+    preset: str = "fast"
+
+
+class Study(BaseModel):
+    """Variants on common datasets and seeds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    datasets: tuple[str, ...]
+    seeds: str
+    objective: str = "av-pbc"
+    folder: str = ""
+    variants: tuple[Variant, ...]
+
+    @property
+    def path(self) -> Path:
+        """Where its results lie."""
+        return ROOT / self.folder if self.folder else HERE / "results" / self.name
+
+    def suite(self, variant: Variant) -> Suite:
+        """The trials of one variant."""
+        return Suite(
+            name=self.path.name,
+            preset=variant.preset,
+            datasets=self.datasets,
+            objectives=[variant.objective or self.objective],
+            seeds=self.seeds,
+            settings=variant.settings,
+        )
+
+
+def load(name: str) -> Study:
+    """A study by name."""
+    return Study(name=name, **presets.read_toml(HERE / f"{name}.toml"))
+
+
+def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
+    """Run what is missing, variant by variant; whether every trial is done."""
+    done = True
+    for variant in study.variants:
+        if not only or variant.name in only:
+            options = Options(out=study.path.parent, workers=workers, existing="resume")
+            summary = execute(plan(study.suite(variant), options))
+            done &= summary.exit_code == 0 and not summary.ended
+    return done
+
+
+def scores(result: Result) -> dict[int, float]:
+    """A seed's score: the mean of its last evaluation points."""
+    found = {}
+    for seed in result.spec.seeds:
+        points = sorted((p.step, p.normalized_return) for p in result.points if p.seed == seed)
+        last = [score for _, score in points[-LAST_POINTS:]]
+        found[seed] = math.fsum(last) / len(last)
+    return found
+
+
+def table(study: Study) -> str:
+    """Scores of every variant, its cost, and its difference to the first."""
+    store = Store(study.path.parent, study.path.name)
+    names = [bare(dataset).replace("-", "<br>", 1) for dataset in study.datasets]
+    header = ["variant", *names, "average", "against the first", "s a seed"]
+    lines = [header, [":--", *["--:"] * (len(header) - 1)]]
+    reference: dict[str, dict[int, float]] = {}
+    for index, variant in enumerate(study.variants):
+        held = {spec.dataset: store.result(spec.key) for spec in study.suite(variant).specs()}
+        found = {name: scores(r) for name, r in held.items() if r is not None and r.status == "ok"}
+        seconds = [
+            r.timing.distill / len(r.spec.seeds)
+            for r in held.values()
+            if r is not None and r.timing.distill
+        ]
+        reference = reference if index else found
+        cells = [cell(list(found[name].values())) if name in found else "–" for name in held]
+        complete = len(found) == len(held)
+        mean = sum(mean_std(list(s.values()))[0] for s in found.values()) / max(1, len(found))
+        cells.append(number(mean) if complete else "–")
+        cells.append(against(found, reference) if index and complete else "–")
+        cells.append(f"{sum(seconds) / len(seconds):.0f}" if seconds else "–")
+        lines.append([variant.name, *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean ± standard deviation over seeds."""
+    mean, spread = mean_std(values)
+    return number(mean) + ("" if spread is None else f" ± {number(spread)}")
+
+
+def against(found: dict[str, dict[int, float]], reference: dict[str, dict[int, float]]) -> str:
+    """Mean of the seedwise differences on the datasets that both have, with its interval."""
+    both = [name for name in found if name in reference]
+    if not both:
+        return "–"
+    interval: Interval = paired_difference(
+        [[found[name][seed] - reference[name][seed] for seed in found[name]] for name in both]
+    )
+    text = number(interval.estimate, sign=True)
+    if interval.low is not None and interval.high is not None:
+        text += f" ({number(interval.low, sign=True)} to {number(interval.high, sign=True)})"
+    return text
+
+
+def write_tables(pages: Sequence[Path]) -> list[Path]:
+    """Bring every marked table of the pages up to date; the pages that changed."""
+    changed = []
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        new = _BLOCK.sub(
+            lambda match: match[1] + "\n" + table(load(match["name"])) + "\n" + match[3],
+            text,
+        )
+        if new != text:
+            page.write_text(new, encoding="utf-8")
+            changed.append(page)
+    return changed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="run what is missing of a study")
+    running.add_argument("study")
+    running.add_argument("--workers", type=int, default=2)
+    running.add_argument("--only", action="append", default=[], help="a variant; may be repeated")
+    commands.add_parser("table", help="write the tables of all pages")
+    options = parser.parse_args(arguments)
+    if options.command == "run":
+        study = load(options.study)
+        return 0 if run(study, options.workers, options.only) else 1
+    for page in write_tables(sorted(DOCS.glob("*.md"))):
+        print(page.name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
