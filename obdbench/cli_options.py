@@ -35,6 +35,12 @@ Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Trials at once; one a core by default.")
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Torch threads of a trial.")]
+Memory = Annotated[
+    float,
+    typer.Option(
+        "--memory", min=0.01, help="GiB for the inner loop of a trial; recomputes beyond."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", min=0.001, help="Seconds that one trial may take.")

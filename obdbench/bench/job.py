@@ -35,6 +35,7 @@ class Setup:
     suite: str
     device: str = "cpu"
     threads: int = 1
+    memory: float = 2.0  # GiB for the inner loop
     timeout: float | None = None
     grace: float = 15.0  # seconds beyond the timeout until a hanging process is ended
     snapshot_seconds: float = 60.0
@@ -74,7 +75,8 @@ class Tally:
 def work(spec: TrialSpec) -> float:
     """Outer steps by the cost of one, with a little for everything else; only for shares."""
     settings = spec.settings
-    steps = 0 if spec.objective == "random" else settings.steps * settings.draws
+    exact = 1 - 0.97 * settings.kernel_share
+    steps = 0 if spec.objective == "random" else settings.steps * settings.draws * exact
     pairs = settings.pairs * settings.inner_steps
     return 1.0 + len(spec.seeds) * steps * (pairs + settings.batch) / 2e5
 
@@ -136,6 +138,7 @@ def run_job(job: Job, setup: Setup, emit: Emit) -> None:
                 progress=emit,
                 device=setup.device,
                 threads=setup.threads,
+                memory=setup.memory,
                 timeout=setup.timeout,
                 snapshot_seconds=setup.snapshot_seconds,
             )

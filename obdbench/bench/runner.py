@@ -39,6 +39,7 @@ class Options:
     address: str | None = None
     workers: int | None = None
     threads: int = 1
+    memory: float = 2.0
     device: str = "cpu"
     timeout: float | None = None
     grace: float = 15.0
@@ -51,7 +52,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
             raise unknown_name("executor", self.executor, EXECUTORS)
-        for name in ("workers", "threads", "timeout", "snapshot_seconds"):
+        for name in ("workers", "threads", "memory", "timeout", "snapshot_seconds"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
@@ -128,6 +129,7 @@ def plan(suite: Suite | str, options: Options) -> Plan:
         suite=suite.name,
         device=options.device,
         threads=options.threads,
+        memory=options.memory,
         timeout=options.timeout,
         grace=options.grace,
         snapshot_seconds=options.snapshot_seconds,

@@ -45,6 +45,7 @@ def run_trial(
     progress: Emit | None = None,
     device: str = "cpu",
     threads: int = 1,
+    memory: float = 2.0,
     timeout: float | None = None,
     snapshot_seconds: float = SNAPSHOT_SECONDS,
 ) -> Result:
@@ -58,7 +59,7 @@ def run_trial(
     name, log = suite or store.suite, None
     try:
         with _torch(threads), Distillation(store, spec).lock():
-            run = _Run(spec, store, emit, device, threads, timeout, snapshot_seconds)
+            run = _Run(spec, store, emit, device, threads, memory, timeout, snapshot_seconds)
             result = run.result(name, started)
     except StorageError:
         raise
@@ -113,6 +114,7 @@ class _Run:
         emit: Emit,
         device: str,
         threads: int,
+        memory: float,
         timeout: float | None,
         snapshot_seconds: float,
     ) -> None:
@@ -122,6 +124,7 @@ class _Run:
         self.emit = emit
         self.device = device
         self.threads = threads
+        self.memory = round(memory * 2**30)
         self.timeout = timeout
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.snapshot_seconds = snapshot_seconds
@@ -193,6 +196,7 @@ class _Run:
             snapshot_seconds=self.snapshot_seconds,
             progress=self.on_progress,
             device=self.device,
+            memory=self.memory,
         ):
             if not all(math.isfinite(loss) for seed in point.losses for _, loss in seed):
                 raise DivergedError(

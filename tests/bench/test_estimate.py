@@ -28,6 +28,19 @@ def test_operations_of_a_published_step():
     assert estimates.episodes(spec) == 30 * points
 
 
+def test_steps_at_infinite_width_are_cheap():
+    exact = TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc", seeds=(0,))
+    cheap = exact.model_copy(
+        update={"settings": exact.settings.model_copy(update={"kernel_share": 1})}
+    )
+    assert estimates.operations(cheap) < estimates.operations(exact) / 20
+    half = exact.model_copy(
+        update={"settings": exact.settings.model_copy(update={"kernel_share": 0.5})}
+    )
+    mean = (estimates.operations(cheap) + estimates.operations(exact)) / 2
+    assert estimates.operations(half) == pytest.approx(mean)
+
+
 def test_names_tell_the_task():
     names = {
         "minari/mujoco/halfcheetah/medium-v0": "halfcheetah",
@@ -51,7 +64,8 @@ def test_earlier_results_tell_the_time(toy_suite, tmp_path):
     known = estimates.estimate(longer)
     assert known.measured == 1
     scoring = estimates.episodes(longer.specs[0]) * estimates.EPISODE_SECONDS
-    assert known.seconds == pytest.approx(5 + 4000 * result.timing.step + scoring)
+    steps, seconds = result.timing.curve[-1]
+    assert known.seconds == pytest.approx(5 + 4000 * seconds / steps + scoring)
     assert "earlier results" in str(known)
     done = estimates.estimate(replace(prepared, status={prepared.specs[0].key: "ok"}))
     assert str(done) == "Nothing to do."
