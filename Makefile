@@ -59,6 +59,11 @@ benchmark: $(STAMP)  ## measure speed on an otherwise idle machine
 		--benchmark-json=.benchmarks/latest.json $(ARGS)
 	$(BIN)/python tests/benchmarks/table.py .benchmarks/latest.json
 
+reliability: $(STAMP)  ## try faults and bad inputs, write docs/reliability.md (most of an hour)
+	$(if $(ARGS),,rm -f docs/reliability/results.json)
+	-$(BIN)/python -m pytest -p no:xdist -m reliability --reliability docs/reliability/results.json $(ARGS)
+	$(BIN)/python tests/reliability/page.py
+
 coverage: $(STAMP)  ## line coverage of the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
 

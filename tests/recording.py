@@ -17,7 +17,8 @@ row, parametrized ones above all; ``record_property("what", ...)`` puts one into
 hypothesis, take the fixture in the test and suppress ``HealthCheck.function_scoped_fixture``.
 
 ``pytest --reliability PATH`` writes what was noted as JSON; entries of tests that did not run are
-kept. A test that fails stands there with its reason, one that is skipped as well.
+kept. A test that fails stands there with its reason, one that is skipped as well. After marking a
+test, ``make reliability ARGS=tests/its/file.py`` brings it into ``docs/reliability.md``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import pytest
 KINDS = ("fault", "input")
 NOTED = "reliability"
 ENTRIES = pytest.StashKey[dict[str, dict[str, Any]]]()
+MARKED = pytest.StashKey[list[str]]()  # every marked test that was collected, run or not
 
 
 class Tally:
@@ -68,7 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "reliability(kind, what, how, outcome): see recording.py")
-    config.stash[ENTRIES] = {}
+    config.stash[ENTRIES], config.stash[MARKED] = {}, []
     config.pluginmanager.register(_Recorder(config), "reliability-recorder")
 
 
@@ -86,10 +88,12 @@ def _checked(kind: str, what: str, *, how: str, outcome: str) -> dict[str, Any]:
     return {"kind": kind, "what": what, "how": how, "outcome": outcome}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before slow ones and others are deselected
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if (said := noted(item)) is not None:
             item.user_properties.append((NOTED, said))
+            config.stash[MARKED].append(item.nodeid)
 
 
 class _Recorder:
@@ -114,7 +118,11 @@ class _Recorder:
         entry["tried"] = properties.get("tried", int(ran))
         entry["held"] = properties.get("held", int(passed))
 
-    def pytest_sessionfinish(self) -> None:
+        if report.when == "teardown":
+            self.write()
+
+    def write(self) -> None:
+        """After every test, so that an interrupted session loses nothing."""
         where = self.config.getoption("--reliability")
         if where and not hasattr(self.config, "workerinput"):  # the controller writes, under xdist
             path = Path(where)

@@ -102,6 +102,12 @@ def test_list(call, what, expected):
     assert expected in [line.split()[0] for line in out.splitlines()]
 
 
+@pytest.mark.reliability(
+    "input",
+    "Wrong calls of the command line",
+    how="by hand: misspelt names, values out of bounds, contradictions",
+    outcome="one line, exit code 2, nothing written",
+)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -46,7 +46,6 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent
 ROOT = DOCS.parent
 LAST_POINTS = 5
-PROTOCOL = Named(name="default", params={"policies": 4, "episodes": 5})  # as the suite recon's
 _BLOCK = re.compile(
     r"(<!-- study:begin (?P<name>[\w-]+) -->\n).*?(<!-- study:end (?P=name) -->)", re.DOTALL
 )
@@ -87,7 +86,6 @@ class Study(BaseModel):
             preset=variant.preset,
             datasets=self.datasets,
             objectives=[variant.objective or self.objective],
-            protocols=[PROTOCOL],
             seeds=self.seeds,
             settings=variant.settings,
         )

@@ -49,6 +49,7 @@ from obdbench.bench.job import MAX_DEATHS, Job, Setup, group, run_job  # noqa: E
 from obdbench.bench.local import Audience  # noqa: E402
 from obdbench.bench.plugins import Plugin  # noqa: E402
 from obdbench.bench.scratch import DRIVER, NODE, scratch  # noqa: E402
+from obdbench.bench.trial import reason  # noqa: E402
 from obdbench.bench.tune import Search, Tried  # noqa: E402
 from obdbench.errors import ObdError  # noqa: E402
 
@@ -324,7 +325,9 @@ class Counter(TrialProgressCallback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A candidate that failed is left out."""
-        self._line("failed")
+        error = trial.get_pickled_error()
+        cause = getattr(error, "cause", None) or error
+        self._line(f"failed ({reason(cause) if cause else 'its process was lost'})")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A candidate that ran to its end, or was stopped."""
@@ -332,7 +335,8 @@ class Counter(TrialProgressCallback):  # type: ignore[misc]
 
     def _line(self, what: str) -> None:
         self.done += 1
-        sys.stderr.write(f"tune: {self.done}/{self.total} {what}, best {self.best:.5g}\n")
+        best = f"best {self.best:.5g}" if math.isfinite(self.best) else "none yet"
+        sys.stderr.write(f"tune: {self.done}/{self.total} {what}, {best}\n")
 
 
 @contextlib.contextmanager

@@ -152,8 +152,8 @@ def execute(plan: Plan) -> Summary:
             "Add --resume to run only the rest, or --fresh to run all of them anew.",
         )
     todo = plan.todo
-    store.prepare()
     try:
+        store.prepare()
         preflight(todo)
     except BaseException:
         store.retract()

@@ -292,6 +292,9 @@ def tune(
     )
     presets.check_name(name)
     drawn = candidates(search)
+    for one in drawn:  # what a preset cannot hold is said before the work, not after it
+        for value in Candidate.of(search, one).overrides.values():
+            presets.toml_value(value)
     crew = Options(workers=workers, threads=threads).crew()
 
     from obdbench.bench.ray_tune import search_with_asha
@@ -299,8 +302,11 @@ def tune(
     tried = search_with_asha(
         search, drawn, loaded, address=address, workers=crew, threads=threads, device=device
     )
-    if not tried:
-        raise ObdError("No candidate reached an evaluation point.", "Try other ranges.")
+    if not tried or not math.isfinite(tried[0].criterion):
+        raise ObdError(
+            "No candidate reached an evaluation point with a finite criterion.",
+            "Try other ranges; nothing was saved.",
+        )
     best = tried[0]
     chosen = Candidate.of(search, best.params)
     held = presets.load(search.preset)

@@ -56,18 +56,27 @@ def short_folder():
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def everyone():
+    """Every process: (pid, command line)."""
+    return [(pid, line) for pid, _, line in _listing()]
+
+
 def descendants(pid):
     """Processes below one: (pid, command line)."""
-    listing = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[1:]
-    rows = [(int(line.split()[0]), int(line.split()[1]), line) for line in listing]
+    rows = _listing()
     found, front = [], {pid}
     while front:
         below = [row for row in rows if row[1] in front]
         found += below
         front = {row[0] for row in below}
     return [(child, line) for child, _, line in found]
+
+
+def _listing():
+    listing = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[1:]
+    return [(int(line.split()[0]), int(line.split()[1]), line) for line in listing]
 
 
 def gone(pids, seconds=30):

@@ -51,6 +51,12 @@ def work_on(store, job, mailbox, stop_after=None):
     courier.send([])
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Node lost that shares no folder",
+    how="a kill at an event of a trial whose files travel through the mailbox",
+    outcome="another node goes on; results equal undisturbed ones, bit for bit",
+)
 @pytest.mark.parametrize("stop_after", [2, 4, 6, 8])
 def test_another_node_goes_on_where_one_was_lost(tmp_path, spec, store, stop_after):
     (job,) = group([spec(), spec().model_copy(update={"protocol_params": {"shift": 1.0}})])
@@ -89,6 +95,12 @@ def test_a_new_driver_hands_out_what_its_folder_holds(tmp_path, spec, store):
     assert again.held(job.name) == {}
 
 
+@pytest.mark.reliability(
+    "input",
+    "Files that a worker sends",
+    how="names that lead out of the results folder",
+    outcome="one error of ours; nothing is written",
+)
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "."])
 def test_nothing_is_written_outside_the_folder(store, name):
     with pytest.raises(InvalidDataError, match="outside"):

@@ -71,6 +71,12 @@ def test_good_trials_are_done_beside_bad_ones(outcome):
     assert summary.exit_code == 1
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Trials that raise, and whose process is killed every time",
+    how="a division by zero, and SIGKILL of itself, among good trials; local",
+    outcome="a failed row each with its reason; the others are done",
+)
 def test_bad_trials_are_rows_with_their_reason(outcome):
     for status, error in by_objective(outcome, "raises"):
         assert (status, error) == ("failed", "ZeroDivisionError: the reason of it")
@@ -80,6 +86,12 @@ def test_bad_trials_are_rows_with_their_reason(outcome):
         assert "memory" in error
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Trials that hang beyond their time",
+    how="an endless sleep in the loss with a timeout of 2 s; local",
+    outcome="a timeout row each; the rest goes on",
+)
 def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_suite):
     options = Options(out=tmp_path, workers=1, timeout=2.0, grace=1.0, plugins=(TOY,))
     suite = toy_suite("sleeps", protocols=("toy", {"name": "toy", "params": {"shift": 1.0}}))
@@ -88,6 +100,12 @@ def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_sui
     assert all("longer than 2 s and did not answer" in e for e in summary.errors.values())
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Worker killed within a trial",
+    how="SIGKILL of itself in the first loss; local",
+    outcome="it is started again; the result equals an undisturbed one, bit for bit",
+)
 def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
     """The trial whose worker was killed equals one that was left alone."""
     prepared, _, mark = outcome
@@ -133,6 +151,12 @@ def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
     assert not (prepared.options.out / "other").exists()
 
 
+@pytest.mark.reliability(
+    "fault",
+    "--fail-fast",
+    how="a trial that raises; local",
+    outcome="the run ends at it and says why; the rest is missing, for --resume",
+)
 def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
     options = Options(out=tmp_path, workers=1, fail_fast=True, plugins=(TOY,))
     suite = toy_suite("raises", "student", protocols=("toy",))
@@ -170,6 +194,12 @@ def _when_snapshot(folder):
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Worker without the plugin",
+    how="two workers that do not know the objective; local",
+    outcome="one line that names it, exit code 2; nothing counts as failed, --resume runs it all",
+)
 def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     """One line; nothing is recorded as failed, so that --resume runs it."""
     suite = toy_suite("student", {"name": "student", "params": {"pause": 1e-9}})
@@ -184,6 +214,12 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     }
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Worker with another source of the objective",
+    how="a source hash that is not the driver's",
+    outcome="one line, before anything is run under a wrong key",
+)
 def test_a_worker_with_another_source_of_the_objective_says_so(spec):
     """Its results would stand under the wrong key."""
     fit([spec().model_copy(update={"code": code_of("student")})])

@@ -55,6 +55,13 @@ def check(summary, suite, folder):
     assert len(list(summary.store.folder.glob("*.json"))) == len(summary.status) + 1
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Two nodes",
+    how="a cluster of two Ray nodes on the loopback interface; with a shared results folder, and "
+    "with results through the driver",
+    outcome="every trial is done once; results equal a single process's, bit for bit",
+)
 @pytest.mark.parametrize("shared", [True, False], ids=["shared-folder", "through-the-driver"])
 def test_a_suite_on_two_nodes(cluster, tmp_path, toy_suite, shared, monkeypatch):
     address, _ = cluster
@@ -67,6 +74,14 @@ def test_a_suite_on_two_nodes(cluster, tmp_path, toy_suite, shared, monkeypatch)
     check(run(suite, options), suite, tmp_path / "alone")
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Node killed in mid-run",
+    how="one of the two nodes is killed after the first result; with a shared folder, and through "
+    "the driver",
+    outcome="everything is done on the node that is left; no trial is lost or counted twice; "
+    "results equal a single process's, bit for bit",
+)
 @pytest.mark.parametrize("shared", [True, False], ids=["shared-folder", "through-the-driver"])
 def test_one_node_killed_mid_run(cluster, tmp_path, toy_suite, shared, monkeypatch):
     """Everything is done on the node that is left; no trial is lost or counted twice."""
@@ -111,6 +126,12 @@ def hide_token(monkeypatch):
     monkeypatch.setattr(ray_tune.tune, "with_parameters", with_parameters)
 
 
+@pytest.mark.reliability(
+    "fault",
+    "No cluster at the address",
+    how="a port that nobody listens on",
+    outcome="one line, exit code 2",
+)
 def test_no_cluster_is_one_line(tmp_path):
     run_smoke = ["run", "smoke", "--objective", "random", "--out", str(tmp_path / "out")]
     elsewhere = ["--executor", "ray", "--address", "127.0.0.1:1"]

@@ -31,6 +31,12 @@ def test_a_folder_is_gone_after_its_use(temporary):
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Temporary folder of a killed process",
+    how="SIGKILL while it holds one",
+    outcome="the next run removes it, and none that is in use",
+)
 def test_folders_in_use_are_kept_and_those_of_killed_processes_swept(temporary):
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD],

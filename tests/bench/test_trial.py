@@ -99,11 +99,18 @@ def test_a_kill_within_any_step_costs_that_step_only(tmp_path, spec, stop, monke
     assert contents(broken.folder) == contents(whole.folder)
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Trials that raise, run out of memory or diverge",
+    how="an exception, MemoryError, torch beyond RLIMIT_AS, a loss that is not a number",
+    outcome="a failed row with its reason, one line",
+)
 @pytest.mark.parametrize(
     ("objective", "said"),
     [
         ("raises", "ZeroDivisionError: the reason of it"),
         ("memory", "out of memory"),
+        ("hoards", "out of memory: "),
         ("diverges", "not finite"),
     ],
 )
@@ -123,6 +130,12 @@ def test_impossible_size_and_unknown_objective_are_rows(store, spec):
     assert "no objective named" in (run_trial(lost, store).error or "")
 
 
+@pytest.mark.reliability(
+    "fault",
+    "Trial that takes too long",
+    how="a slow loss with a timeout of 0.4 s",
+    outcome="a timeout row; the snapshot is kept",
+)
 def test_timeout_keeps_what_was_done(store, spec):
     one = spec(params={"pause": 0.15}, steps=40)
     result = run_trial(one, store, timeout=0.4, snapshot_seconds=0.0)

@@ -143,3 +143,69 @@ def test_tune_saves_a_preset_that_suites_can_use(plugin, tmp_path, monkeypatch):
     for name, value in outcome.tried[0].params.items():
         assert getattr(spec.settings, name) == value
     assert "mine" in outcome.text()
+
+
+def test_what_a_preset_cannot_hold_is_said_before_the_work(plugin):
+    with pytest.raises(InvalidSettingError, match="preset cannot hold None"):
+        tune.tune(search(settings={**SETTINGS, "clip": None}), name="mine")
+
+
+SUITE = """
+preset = "mine"
+datasets = ["toy/hopper-toy-v0"]
+objectives = ["dbc"]
+protocols = ["toy"]
+seeds = [0]
+"""
+
+
+@pytest.mark.slow
+def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
+    """ASHA stops poor candidates early, nothing is left, and a suite names the outcome."""
+    pytest.importorskip("ray")
+    from bench_processes import call, everyone, short_folder
+    from bench_toys import TOY
+
+    (tmp_path / "suite.toml").write_text(SUITE)
+    sets = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    # the last candidates hardly move: ASHA sees it at the second point and stops them
+    values = "outer_lr=0.05,0.03,0.02,0.01,0.0000001,0.0000002,0.0000003,0.0000004"
+    with short_folder() as temporary:
+        code, out, err = call(
+            *("tune", "dbc", "--dataset", "toy/hopper-toy-v0", "--plugin", TOY, "--param", values),
+            *("--trials", "9", "--name", "mine", "--preset", "tiny", "--workers", "2", *sets),
+            cwd=tmp_path,
+            temporary=temporary,
+        )
+        assert code == 0, err
+        assert list(temporary.iterdir()) == []
+        assert [line for _, line in everyone() if str(temporary) in line] == []
+    lines = out.splitlines()
+    assert lines[0] == "Best of 9 by the criterion 'offline', smallest first:"
+    assert "outer_lr=0.05" in lines[1]
+    assert lines[-1] == "Saved as presets/mine.toml; use it with --preset mine."
+    assert sum("step 6" in line for line in lines) < 9, "ASHA stopped nobody"
+    assert len([line for line in err.splitlines() if line.startswith("tune: ")]) == 9
+    assert "Traceback" not in err
+    code, out, err = call("run", "suite.toml", "--plugin", TOY, cwd=tmp_path)
+    assert code == 0, err
+    (path,) = tmp_path.glob("results/suite/*[0-9a-f].json")
+    assert '"outer_lr":0.05' in path.read_text()
+
+
+@pytest.mark.slow
+def test_a_search_of_which_nothing_comes_says_why(tmp_path):
+    pytest.importorskip("ray")
+    from bench_processes import call
+    from bench_toys import TOY
+
+    code, _, err = call(
+        *("tune", "raises", "--dataset", "toy/hopper-toy-v0", "--plugin", TOY, "--trials", "2"),
+        *("--param", "outer_lr=0.1,0.2", "--preset", "tiny", "--workers", "2"),
+        cwd=tmp_path,
+    )
+    assert code == 2
+    assert "tune: 2/2 failed (ZeroDivisionError: the reason of it), none yet" in err
+    assert err.splitlines()[-1].startswith("obdbench: No candidate reached")
+    assert "Traceback" not in err
+    assert not (tmp_path / "presets").exists()

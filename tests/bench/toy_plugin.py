@@ -96,6 +96,24 @@ class Memory(DBC):
         raise MemoryError
 
 
+@register_objective("hoards")
+class Hoards(DBC):
+    """It asks torch for more memory than its process may have."""
+
+    uses_teacher = False
+
+    def loss(self, actions, batch):
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + 2**28, before[1]))
+        try:
+            return actions.new_ones(2**32).sum() + super().loss(actions, batch)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 @register_objective("diverges")
 class Diverges(DBC):
     """Its loss is not a number."""

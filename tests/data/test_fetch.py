@@ -172,6 +172,12 @@ def test_damaged_cache_is_named_when_offline(server, monkeypatch):
         fetch(f"{server.url}/good/a.bin", sha256=SUM, max_bytes=LIMIT)
 
 
+@pytest.mark.reliability(
+    "input",
+    "Broken downloads",
+    how="connections that break, ranges that are ignored or misplaced",
+    outcome="the whole file with its checksum",
+)
 @pytest.mark.parametrize("behaviour", ["breaks", "norange", "misplaced"])
 def test_broken_download_ends_whole(server, behaviour):
     path = fetch(f"{server.url}/{behaviour}/a.bin", sha256=SUM, max_bytes=LIMIT)
@@ -193,6 +199,12 @@ def test_part_of_another_version_is_not_continued(server):
     assert fetch(f"{server.url}/breaks/a.bin", sha256=SUM, max_bytes=LIMIT).read_bytes() == CONTENT
 
 
+@pytest.mark.reliability(
+    "input",
+    "Bad servers",
+    how="HTTP servers that cut off, lie, redirect away, never end",
+    outcome="one error of ours; the cache stays empty",
+)
 @pytest.mark.parametrize(
     ("behaviour", "complaint"),
     [

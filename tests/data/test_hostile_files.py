@@ -27,6 +27,12 @@ def read(path: Path):
     return read_checkpoint(path) if path.suffix == ".pt" else own_files.load(f"file:{path}#hopper")
 
 
+@pytest.mark.reliability(
+    "input",
+    "Hostile datasets and checkpoints",
+    how="HDF5, NPZ and .pt files with code, bombs, links, wrong shapes and values, by hand",
+    outcome="one error of ours; nothing in them runs and nothing is written",
+)
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_file_is_one_clear_error(case, tmp_path):
     make, complaint = CASES[case]
@@ -67,8 +73,14 @@ def test_the_foreign_class_is_replaced_and_forgotten(tmp_path, monkeypatch):
     assert read_checkpoint(tmp_path / "teacher.pt").action_size == 3
 
 
+@pytest.mark.reliability(
+    "input",
+    "Datasets and checkpoints with a bit turned over",
+    how="60 random bits each of an HDF5, an NPZ and a .pt file",
+    outcome="one error of ours, or a valid content",
+)
 @pytest.mark.parametrize("kind", ["hdf5", "npz", "pt"])
-def test_random_damage_never_escapes(kind, tmp_path):
+def test_random_damage_never_escapes(kind, tmp_path, tally):
     """Sixty bits turned over, one at a time: an error of ours or a valid content, nothing else."""
     path = good(tmp_path, kind)
     whole = path.read_bytes()
@@ -77,5 +89,5 @@ def test_random_damage_never_escapes(kind, tmp_path):
         damage = bytearray(whole)
         damage[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damage)
-        with suppress(InvalidDataError):
+        with tally, suppress(InvalidDataError):
             read(path)

@@ -63,6 +63,12 @@ def test_unknown_export(synset: Synset, tmp_path: Path) -> None:
         synset.export(tmp_path / "s.nzp")
 
 
+@pytest.mark.reliability(
+    "input",
+    "Damaged synsets",
+    how="empty files and garbage",
+    outcome="one error of ours",
+)
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 4096])
 def test_a_damaged_file_is_one_clear_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"

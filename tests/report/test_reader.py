@@ -75,6 +75,12 @@ BAD = {
 }
 
 
+@pytest.mark.reliability(
+    "input",
+    "Bad result files",
+    how="cut short, foreign, of another schema, forged keys, scores that do not follow, by hand",
+    outcome="named in a warning and counted nowhere",
+)
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files_are_named_and_counted_nowhere(folder, case):
     content = BAD[case](folder)

@@ -1,0 +1,58 @@
+"""Small disks that fill up or refuse, as real file systems."""
+
+import json
+import os
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+
+
+@contextmanager
+def disk(folder, kibibytes=2048):
+    """A tmpfs of so many KiB at a folder; the test is skipped where mounting is not allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = f"size={kibibytes}k,mode=0755"
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "obdbench-test", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def remount(folder, options):
+    """Change a disk under a running program; whether it was allowed to."""
+    command = ["mount", "-o", f"remount,{options}", str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def immutable(folder, wanted):
+    """Forbid that anything is written in a folder, even by root; whether that was possible."""
+    command = ["chattr", "+i" if wanted else "-i", str(folder)]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def fill(folder, leave_kibibytes):
+    """A file that leaves so much room and no more."""
+    free = os.statvfs(folder)
+    size = free.f_bavail * free.f_bsize - leave_kibibytes * 1024
+    ballast = folder / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    return ballast
+
+
+def whole(folder):
+    """How many results there are, each of which can be read."""
+    paths = [path for path in folder.glob("*.json") if path.name != "manifest.json"]
+    return len([json.loads(path.read_text()) for path in paths])
