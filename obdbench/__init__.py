@@ -16,12 +16,13 @@ from obdbench.registry import (
 from obdbench.version import __version__
 
 if TYPE_CHECKING:
-    from obdbench.bench.api import leaderboard, run
+    from obdbench.bench.api import run
     from obdbench.data.dataset import Dataset, load_dataset
     from obdbench.distill.api import distill
     from obdbench.distill.synset import Synset
     from obdbench.evaluation.protocol import Evaluation, evaluate
     from obdbench.objectives.objective import Objective
+    from obdbench.report.api import leaderboard
     from obdbench.teachers.teacher import Teacher, load_teacher
 
 _LAZY = {
@@ -32,7 +33,7 @@ _LAZY = {
     "Teacher": "obdbench.teachers.teacher",
     "distill": "obdbench.distill.api",
     "evaluate": "obdbench.evaluation.protocol",
-    "leaderboard": "obdbench.bench.api",
+    "leaderboard": "obdbench.report.api",
     "load_dataset": "obdbench.data.dataset",
     "load_teacher": "obdbench.teachers.teacher",
     "run": "obdbench.bench.api",

@@ -6,8 +6,10 @@ interrupted.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,6 +22,7 @@ from obdbench.errors import ObdError, unknown_name
 from obdbench.version import __version__
 
 WRONG_CALL, INTERRUPTED = 2, 130
+_SHOW = warnings.showwarning
 LISTS = ("objectives", "datasets", "protocols", "architectures", "suites", "presets")
 
 app = typer.Typer(
@@ -170,6 +173,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.showwarning = _warn
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a narrow terminal garbles a name, no more
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, prog_name="obdbench", standalone_mode=False)
     except ObdError as error:
@@ -182,6 +188,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = INTERRUPTED
     except BrokenPipeError:
         code = 1
+    except OSError as error:
+        if debug:
+            raise
+        where = f" {error.filename!r}" if error.filename is not None else ""
+        _complain(f"Cannot use{where}: {error.strerror or error}. Check the path and its rights.")
+        code = WRONG_CALL
     except Exception as error:
         if debug:
             raise
@@ -195,7 +207,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _complain(message: str) -> None:
-    sys.stderr.write(f"obdbench: {' '.join(message.split())}\n")
+    line = f"obdbench: {' '.join(message.split())}\n"
+    sys.stderr.write(line.encode("utf-8", "backslashreplace").decode())
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Warnings of this project in one line, others as Python shows them."""
+    if category.__module__.partition(".")[0] == "obdbench":
+        _complain(f"warning: {message}")
+    else:
+        _SHOW(message, category, *where, **more)
 
 
 def _interrupt(signum: int, frame: Any) -> NoReturn:

@@ -32,13 +32,16 @@ Address = Annotated[
     str | None, typer.Option("--address", help="Existing Ray cluster: auto, host:port or ray://…")
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Trials at once; one a core by default.")
+    int | None,
+    typer.Option("--workers", min=1, max=1024, help="Trials at once; one a core by default."),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Torch threads of a trial.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=1, max=1024, help="Torch threads of a trial.")
+]
 Memory = Annotated[
     float,
     typer.Option(
-        "--memory", min=0.01, help="GiB for the inner loop of a trial; recomputes beyond."
+        "--memory", min=0.01, max=1e6, help="GiB for the inner loop of a trial; recomputes beyond."
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]

@@ -157,7 +157,10 @@ def _checked(path: Path, sha256: str | None, max_bytes: int, what: str) -> Path:
     if not path.is_file():
         raise FetchError(f"{what} is no file.", "Check the address.")
     if path.stat().st_size > max_bytes:
-        raise FetchError(f"{what} is larger than the {max_bytes:,} bytes allowed.")
+        raise FetchError(
+            f"{what} is larger than the {max_bytes:,} bytes allowed.",
+            "Check that it is the file meant.",
+        )
     if sha256 is not None and (found := sha256_of(path)) != sha256:
         raise _wrong_sum(what, found, sha256)
     return path

@@ -101,33 +101,3 @@ def test_every_built_in_target_exists() -> None:
     for known in (module.objectives, module.datasets, module.protocols, module.architectures):
         for name in known.names():
             assert known.get(name) is not None
-
-
-PUBLIC = [
-    "Dataset",
-    "Evaluation",
-    "Objective",
-    "Synset",
-    "Teacher",
-    "__version__",
-    "distill",
-    "evaluate",
-    "leaderboard",
-    "load_dataset",
-    "load_teacher",
-    "register_architecture",
-    "register_dataset",
-    "register_objective",
-    "register_protocol",
-    "run",
-]
-
-
-def test_public_names_are_pinned() -> None:
-    import obdbench
-
-    assert sorted(obdbench.__all__) == sorted(PUBLIC)
-    for name in PUBLIC:
-        assert getattr(obdbench, name) is not None
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = obdbench.nonsense

@@ -44,10 +44,3 @@ def run(
     execute(prepared)
     found = (prepared.store.result(spec.key) for spec in prepared.specs)
     return [result for result in found if result is not None]
-
-
-def leaderboard(results: str | Path = "results", out: str | Path = "leaderboards") -> Any:
-    """Write the leaderboards that follow from result files."""
-    from importlib import import_module
-
-    return import_module("obdbench.report.leaderboard").write(Path(results), Path(out))

@@ -124,7 +124,10 @@ def deliver(store: Store, parcels: Iterable[Parcel]) -> None:
     for name, content in parcels:
         path = (root / name).resolve()
         if not path.is_relative_to(root) or path == root:
-            raise InvalidDataError(f"A worker sent a file for {name!r}, outside of the results.")
+            raise InvalidDataError(
+                f"A worker sent a file for {name!r}, outside of the results.",
+                "Use the same version of obdbench on every node.",
+            )
         with storage(path):
             if content is None:
                 path.unlink(missing_ok=True)

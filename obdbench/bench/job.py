@@ -111,7 +111,10 @@ def fit(specs: Iterable[TrialSpec]) -> None:
         canonical_dataset(spec.dataset)
         architectures.get(spec.settings.architecture)
         if code_of(spec.objective) != spec.code:
-            raise ObdError(f"Its source of {spec.objective!r} is not the driver's.")
+            raise ObdError(
+                f"Its source of {spec.objective!r} is not the driver's.",
+                "Install the same version of the plugin on every node.",
+            )
 
 
 def run_job(job: Job, setup: Setup, emit: Emit) -> None:

@@ -36,9 +36,11 @@ class Plugin:
         path = Path(reference)
         try:
             if path.stat().st_size > MAX_SOURCE:
-                raise InvalidSettingError(f"The plugin {reference} is no source file.")
+                raise InvalidSettingError(
+                    f"The plugin {reference} is larger than any source file.", "Check the path."
+                )
             return cls(str(path.resolve()), path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
             raise InvalidSettingError(
                 f"The plugin {reference} cannot be read: {error}.", "Check the path."
             ) from error
@@ -58,13 +60,15 @@ class Plugin:
             if "" not in sys.path and str(Path.cwd()) not in sys.path:
                 sys.path.insert(0, str(Path.cwd()))
             module, _, attribute = self.reference.partition(":")
-            if attribute:
-                offered = [load_target(self.reference, "plugin")]
-            else:
-                try:
+            try:
+                if attribute:
+                    offered = [load_target(self.reference, "plugin")]
+                else:
                     offered = _classes(import_module(module))
-                except Exception as error:
-                    raise _cannot_load(self.reference, error) from error
+            except ObdError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise _cannot_load(self.reference, error) from error
         held = {id(entry.target) for entry in objectives}
         for candidate in offered:
             if id(candidate) not in held:
@@ -93,7 +97,7 @@ class Plugin:
         except ObdError:
             del sys.modules[name]
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
             raise _cannot_load(self.reference, error) from error
         return module
@@ -148,7 +152,7 @@ def _name_of(candidate: Any, reference: str) -> str:
     return name
 
 
-def _cannot_load(reference: str, error: Exception) -> InvalidSettingError:
+def _cannot_load(reference: str, error: BaseException) -> InvalidSettingError:
     return InvalidSettingError(
         f"The plugin {reference} cannot be loaded: {type(error).__name__}: {error}.",
         "Try importing it by itself.",

@@ -125,11 +125,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Parse a TOML file; every complaint is one line."""
     try:
         if path.stat().st_size > MAX_TOML:
-            raise InvalidSettingError(f"{path} is too large for a settings file.")
+            raise InvalidSettingError(
+                f"{path} is too large for a settings file.", "Check the path."
+            )
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except ObdError:
         raise
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # both decoders raise ValueErrors
         raise InvalidSettingError(f"{path} cannot be read: {error}.", "Mend the file.") from error
 
 

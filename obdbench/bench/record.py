@@ -120,7 +120,9 @@ def read_json(model: type[M], path: Path) -> M:
     """Read and validate; a corrupt, foreign or older file is one clear error."""
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InvalidDataError(f"{path} is larger than any record of this project.")
+            raise InvalidDataError(
+                f"{path} is larger than any record of this project.", "Remove it."
+            )
         raw = path.read_text(encoding="utf-8")
         content = json.loads(raw)
         version = content.get("schema_version") if isinstance(content, dict) else None

@@ -54,7 +54,7 @@ class Options:
             raise unknown_name("executor", self.executor, EXECUTORS)
         for name in ("workers", "threads", "memory", "timeout", "snapshot_seconds"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
         if self.executor == "ray" and find_spec("ray") is None:
             raise MissingExtraError("The Ray executor", "ray")
@@ -255,7 +255,8 @@ def preflight(specs: Sequence[TrialSpec]) -> None:
             if (teacher.observation_size, teacher.action_size) != sizes:
                 raise InvalidDataError(
                     f"The teacher {teacher.id!r} does not fit {dataset_id}: it maps "
-                    f"{teacher.observation_size} inputs to {teacher.action_size} actions."
+                    f"{teacher.observation_size} inputs to {teacher.action_size} actions.",
+                    "Check that the file belongs to this task.",
                 )
 
 
@@ -263,6 +264,9 @@ def check_device(device: str) -> None:
     """Refuse a device that is not there."""
     if device == "cpu":
         return
+    kind, colon, number = device.partition(":")
+    if kind != "cuda" or (colon and not number.isdecimal()):
+        raise InvalidSettingError(f"{device!r} names no device.", "Use cpu, cuda or cuda:N.")
     import torch
 
     try:

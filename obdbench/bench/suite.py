@@ -135,7 +135,7 @@ def _spec(**content: Any) -> TrialSpec:
     try:
         return TrialSpec(**content)
     except ValidationError as error:
-        raise InvalidSettingError(complaint(error)) from error
+        raise InvalidSettingError(complaint(error), "Mend the suite or the call.") from error
 
 
 def _pick(held: Iterable[Named], wanted: Sequence[str], registry: Any) -> tuple[Named, ...]:

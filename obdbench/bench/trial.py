@@ -211,7 +211,9 @@ class _Run:
                 self.score(point.step)
         if point is None or not self._expected(point.step) <= set(self.folder.steps()):
             if again:
-                raise InvalidDataError("The distillation did not yield its evaluation points.")
+                raise InvalidDataError(
+                    "The distillation did not yield its evaluation points.", "Run it --fresh."
+                )
             self.folder.restart()  # a snapshot whose synsets were removed
             return self.distil(again=True)
         record = DistillRecord(

@@ -206,7 +206,9 @@ def split(whole: Dataset) -> tuple[Dataset, Dataset]:
     """The dataset without some states, and these; the same for every candidate."""
     held_size = min(HELD_OUT_MAX, max(1, round(HELD_OUT * len(whole))))
     if held_size >= len(whole):
-        raise InvalidDataError(f"{whole.id} is too small to hold states out.")
+        raise InvalidDataError(
+            f"{whole.id} is too small to hold states out.", "Tune on a larger one."
+        )
     order = np.random.default_rng([0, 12]).permutation(len(whole))
     rows = np.sort(order[held_size:]), np.sort(order[:held_size])
     kept, held = (

@@ -138,9 +138,11 @@ def _read(path: Path, name: str) -> Dataset:
     try:
         card = json.loads(columns.pop("card").tobytes())
     except (ValueError, RecursionError) as error:
-        raise InvalidDataError(f"The card in {path.name} cannot be read: {error}.") from error
+        raise InvalidDataError(
+            f"The card in {path.name} cannot be read: {error}.", "Build it again."
+        ) from error
     if not isinstance(card, dict) or not all(_is_number(card.get(name)) for name in CARD):
-        raise InvalidDataError(f"The card in {path.name} is incomplete.")
+        raise InvalidDataError(f"The card in {path.name} is incomplete.", "Build it again.")
     return _dataset(name, columns, card)
 
 

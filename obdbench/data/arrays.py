@@ -34,9 +34,9 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, Array]:
         raise InvalidDataError(
             f"{path.name} is of no known kind.", f"Known endings: {', '.join(readers)}."
         )
-    if not path.is_file():
-        raise InvalidDataError(f"There is no file {path}.", "Check the path.")
     try:
+        if not path.is_file():
+            raise InvalidDataError(f"There is no file {path}.", "Check the path.")
         return reader(path, list(names))
     except ObdError:
         raise

@@ -37,7 +37,10 @@ def parse(dataset_id: str) -> tuple[Path, Task]:
     text, _, named = dataset_id.removeprefix("file:").partition("#")
     if not text:
         raise InvalidSettingError(f"{dataset_id!r} names no file.", "Write file:PATH.hdf5.")
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise InvalidSettingError(f"{text!r} is no path: {error}.", "Write it in full.") from error
     if named:
         if named not in TASKS:
             raise unknown_name("task", named, TASKS)

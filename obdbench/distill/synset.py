@@ -92,7 +92,7 @@ class Synset:
         path = Path(path)
         try:
             if path.stat().st_size > MAX_BYTES:
-                raise InvalidDataError(f"{path} is too large to be a synset.")
+                raise InvalidDataError(f"{path} is too large to be a synset.", "Check the path.")
             with safe_open(path, framework="numpy") as file:
                 kind, _, task = (file.metadata() or {}).get("format", "").partition(" ")
                 if kind != FORMAT:

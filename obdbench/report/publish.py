@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from obdbench.bench.record import Manifest, Result, read_json, write_json
+from obdbench.errors import InvalidDataError
 from obdbench.report.reader import MANIFEST, read_results
 
 RETURN_DIGITS, SCORE_DIGITS = 1, 4
@@ -19,6 +20,8 @@ def publish(results: Path | str, out_dir: Path | str, *, strict: bool = False) -
     """
     source = Path(results)
     collection = read_results(source, strict)
+    if not collection.suite or collection.suite.startswith("."):
+        raise InvalidDataError(f"{results} names no suite.", "Give the folder RESULTS/SUITE.")
     target = Path(out_dir) / "results" / collection.suite
     for entry in collection.entries:
         record = read_json(Result, source / entry.file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -161,7 +162,8 @@ def read_results(folder: Path | str, strict: bool = False) -> Collection:
     problems += repeated
     for problem in problems:
         warnings.warn(f"Skipped {problem.file}: {problem.reason}", ResultWarning, stacklevel=2)
-    return Collection(folder.name, tuple(unique), expected, tuple(problems), has_manifest)
+    suite = Path(os.path.abspath(folder)).name
+    return Collection(suite, tuple(unique), expected, tuple(problems), has_manifest)
 
 
 def read_entry(path: Path) -> Entry:

@@ -61,5 +61,6 @@ class Tried:
                 return found
             self.refused += 1
             assert refusal.cause
+            assert refusal.remedy
             assert "\n" not in str(refusal)
         return None

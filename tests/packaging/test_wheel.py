@@ -1,0 +1,148 @@
+"""What is shipped: the wheel and the source distribution, and the wheel in an empty environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from obdbench.registry import D4RL_NAMES
+from obdbench.version import __version__
+
+ROOT = Path(__file__).parents[2]
+NO_INDEX = (
+    "No matching distribution",
+    "Could not find a version",
+    "connection",
+    "Temporary failure",
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, and the wheel that was built from it."""
+    pytest.importorskip("build")
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    assert found.name == f"obdbench-{__version__}-py3-none-any.whl"
+    return found
+
+
+@pytest.fixture(scope="module")
+def members(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        return set(archive.namelist())
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(members: set[str]) -> None:
+    package = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "obdbench").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {name for name in members if ".dist-info/" not in name} == package
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "obdbench/py.typed",
+        "obdbench/report/published.json",
+        "obdbench/report/assets/page.css",
+        "obdbench/teachers/published.json",
+        "obdbench/data/references.json",
+        *(
+            f"obdbench/bench/suites/{s}.toml"
+            for s in ("smoke", "quick", "embedded", "recon", "d4rl")
+        ),
+        *(
+            f"obdbench/data/files/{name}-v0.{kind}"
+            for name in D4RL_NAMES
+            for kind in ("npz", "json")
+        ),
+    ],
+)
+def test_the_wheel_brings(name: str, members: set[str]) -> None:
+    assert name in members
+
+
+def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"obdbench-{__version__}.dist-info"
+        metadata = archive.read(f"{info}/METADATA").decode()
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
+        assert f"{info}/licenses/LICENSE" in archive.namelist()
+    assert "obdbench = obdbench.cli:main" in entry_points
+    for line in ("Requires-Python: >=3.11", "License-Expression: MIT", "Provides-Extra: ray"):
+        assert line in metadata
+    assert "Requires-Dist: torch>=2.6" in metadata
+
+
+def test_the_source_distribution_is_complete(built: Path) -> None:
+    """Tests, references, pages and their results, so that what it claims can be checked."""
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = ["Makefile", "constraints.txt", "README.md", "SECURITY.md", "tests/conftest.py"]
+    wanted += ["baselines/cal_ql.py", "examples/my_objective.py", "leaderboards/embedded.md"]
+    assert set(wanted) <= names
+    assert any(name.startswith("leaderboards/results/embedded/") for name in names)
+    assert not any(
+        "__pycache__" in name or name.startswith((".venv", "results/")) for name in names
+    )
+
+
+@pytest.mark.network
+def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    """Pinned dependencies, an empty home, another folder: a run and its leaderboard."""
+    venv, home, work = tmp_path / "venv", tmp_path / "home", tmp_path / "work"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    command = [venv / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
+    command += ["--quiet", "-c", ROOT / "constraints.txt", wheel]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    if done.returncode and any(word in done.stderr for word in NO_INDEX):
+        pytest.skip(f"no package index: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    home.mkdir()
+    work.mkdir()
+    environment = {"PATH": f"{venv / 'bin'}{os.pathsep}/usr/bin:/bin", "HOME": str(home)}
+    environment |= {"OMP_NUM_THREADS": "1", "OBDBENCH_OFFLINE": "1"}
+
+    def call(*words: str) -> str:
+        done = subprocess.run(
+            words, cwd=work, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert call("obdbench", "--version").strip() == f"obdbench {__version__}"
+    assert str(venv) in call("python", "-c", "import obdbench; print(obdbench.__file__)")
+    assert "ray" not in call("python", "-m", "pip", "list").split()
+    assert "2 ok in" in call("obdbench", "run", "smoke")
+    call("obdbench", "leaderboard", "--publish", "results/smoke", "--to", "pages")
+    assert "| pbc |" in (work / "pages" / "smoke.md").read_text()
+    code = (
+        "import obdbench; print(*(len(obdbench.load_dataset(f'embedded/{n}-v0')) for n in NAMES))"
+    )
+    sizes = call("python", "-c", code.replace("NAMES", repr(D4RL_NAMES))).split()
+    assert len(sizes) == 9
+    assert min(map(int, sizes)) >= 50_000
+    code = "from obdbench.report.published import published; print(len(published()))"
+    assert int(call("python", "-c", code)) > 0
+    kept = {path.name for path in home.rglob("*") if path.is_file()}
+    assert not kept, "it writes into the home folder unasked"

@@ -1,0 +1,218 @@
+"""What others build upon: public names, their signatures and types, entry points, commands.
+
+A change here is a change for every user: it goes into the changelog.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import typer
+
+import obdbench
+from obdbench import cli, registry
+from obdbench.distill.api import distill
+from obdbench.registry import Registry
+
+ROOT = Path(__file__).parents[1]
+REGISTER = (
+    "(name: 'str', target: 'T | str | None' = None, *, aliases: 'tuple[str, ...]' = (), "
+    "summary: 'str' = '', origin: 'str | None' = None) -> 'Any'"
+)
+SIGNATURES = {
+    "Dataset": "(id: 'str', task: 'Task', observations: 'Array', actions: 'Array', "
+    "rewards: 'Array', terminals: 'Array', next_observations: 'Array | None' = None, "
+    "timeouts: 'Array | None' = None, card: 'Mapping[str, Any]' = <factory>) -> None",
+    "Evaluation": "(protocol: 'str', scores: 'dict[str, float]', "
+    "returns: 'dict[str, list[list[float]]]') -> None",
+    "Objective": "()",
+    "Synset": "(states: 'Array', actions: 'Array', standardizer: 'Standardizer', task: 'Task', "
+    "card: 'Mapping[str, Any]' = <factory>) -> None",
+    "Teacher": "(id: 'str', actor: 'Layers', critics: 'tuple[Layers, ...]', "
+    "standardizer: 'Standardizer', log_std_multiplier: 'float' = 1.0, "
+    "log_std_offset: 'float' = -1.0, card: 'Mapping[str, Any]' = <factory>) -> None",
+    "distill": "(dataset: 'Dataset', teacher: 'Teacher | None' = None, "
+    "objective: 'str | Objective' = 'av-pbc', *, preset: 'str' = 'fast', seed: 'int' = 0, "
+    "snapshot: 'Path | None' = None, progress: 'bool' = True, device: 'str' = 'cpu', "
+    "**overrides: 'Any') -> 'Synset'",
+    "evaluate": "(synset: 'Synset', protocol: 'str | Protocol' = 'default', *, seed: 'int' = 0, "
+    "**params: 'Any') -> 'Evaluation'",
+    "leaderboard": "(results: 'str | Path' = 'results', out: 'str | Path' = 'leaderboards') "
+    "-> 'list[Path]'",
+    "load_dataset": "(dataset_id: 'str') -> 'Dataset'",
+    "load_teacher": "(dataset_id: 'str') -> 'Teacher'",
+    "register_architecture": REGISTER,
+    "register_dataset": REGISTER,
+    "register_objective": REGISTER,
+    "register_protocol": REGISTER,
+    "run": "(suite: 'str', *, objectives: 'Sequence[str]' = (), datasets: 'Sequence[str]' = (), "
+    "protocols: 'Sequence[str]' = (), seeds: 'Sequence[int]' = (), preset: 'str | None' = None, "
+    "settings: 'dict[str, Any] | None' = None, **options: 'Any') -> 'list[Result]'",
+}
+MEMBERS = {
+    "Dataset": "action_size actions card checksum episode_returns id is_stand_in "
+    "next_observations observation_size observations rewards standardizer states task terminals "
+    "timeouts",
+    "Evaluation": "normalized_return protocol returns scores",
+    "Objective": "distils loss name noise_columns prepare settings uses_teacher",
+    "Synset": "actions card export load observations save standardizer states task",
+    "Teacher": "act action_size actor card checksum columns critics distribution id "
+    "log_std_multiplier log_std_offset observation_size save standardizer tensors value",
+}
+COMMANDS = {
+    "run": "suite --objective --dataset --protocol --seeds --preset --set --plugin --executor "
+    "--address --workers --threads --device --timeout --resume --fresh --retry-failed --dry-run "
+    "--fail-fast --out",
+    "compare": "objectives --dataset --suite --protocol --seeds --preset --set --plugin "
+    "--executor --address --workers --threads --device --timeout --latex --out",
+    "tune": "objective --dataset --param --trials --criterion --name --seeds --preset --set "
+    "--plugin --address --workers --threads --device --search-seed",
+    "list": "what --plugin",
+    "leaderboard": "--out --to --check --html --strict --publish",
+    "show": "path",
+    "validate": "plugin --param",
+    "data list": "pattern",
+    "data fetch": "ids --progress",
+    "data build": "ids --force --run-folder --out --steps --progress",
+    "data verify": "ids --episodes",
+}
+GROUPS = {
+    "objectives": "obdbench.objectives",
+    "datasets": "obdbench.datasets",
+    "protocols": "obdbench.protocols",
+    "architectures": "obdbench.architectures",
+}
+CONSUMER = '''
+from pathlib import Path
+
+import numpy as np
+import obdbench
+from obdbench import Dataset, Evaluation, Objective, Synset, Teacher
+from obdbench.objectives.objective import Batch
+from torch import Tensor
+
+
+class Mine(Objective):
+    """An objective of one's own."""
+
+    name = "mine"
+
+    def prepare(
+        self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        return {}
+
+    def loss(self, actions: Tensor, batch: Batch) -> Tensor:
+        error: Tensor = actions - batch.actions
+        return error.square().mean((-1, -2))
+
+
+obdbench.register_objective("mine", Mine)
+dataset: Dataset = obdbench.load_dataset("embedded/hopper-medium-replay-v0")
+teacher: Teacher = obdbench.load_teacher(dataset.id)
+synset: Synset = obdbench.distill(dataset, teacher, "mine", seed=1, steps=10)
+score: Evaluation = obdbench.evaluate(synset, "default", seed=1)
+reveal_type(score.normalized_return)
+reveal_type(obdbench.leaderboard("results"))
+for result in obdbench.run("smoke", seeds=[0]):
+    reveal_type(result.status)
+obdbench.distill(dataset, teacher, objective=3)
+obdbench.load_dataset(Path("x"))
+'''
+
+
+def test_public_names() -> None:
+    assert sorted(obdbench.__all__) == sorted([*SIGNATURES, "__version__"])
+    assert dir(obdbench) == sorted(obdbench.__all__)
+    for name in obdbench.__all__:
+        assert getattr(obdbench, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = obdbench.nonsense
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures(name: str) -> None:
+    found = distill if name == "distill" else getattr(obdbench, name)
+    assert str(inspect.signature(found)) == SIGNATURES[name]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_members(name: str) -> None:
+    found = getattr(obdbench, name)
+    names = {*vars(found), *inspect.get_annotations(found)}
+    assert " ".join(sorted(n for n in names if not n.startswith("_"))) == MEMBERS[name]
+
+
+def test_distill_is_a_package_that_can_be_called(toy_dataset: obdbench.Dataset) -> None:
+    """``import obdbench.distill`` anywhere may not take the function away."""
+    import obdbench.distill.loop
+
+    synset = obdbench.distill(
+        toy_dataset, objective="dbc", preset="tiny", steps=1, pairs=2, progress=False
+    )
+    assert isinstance(synset, obdbench.Synset)
+
+
+def commands(command: object, words: str = "") -> dict[str, str]:
+    """Words and options of every command."""
+    inner: dict[str, object] = getattr(command, "commands", {})
+    if not inner:
+        params = getattr(command, "params", [])
+        return {words.strip(): " ".join(param.opts[0] for param in params)}
+    return {
+        k: v for name, one in inner.items() for k, v in commands(one, f"{words} {name}").items()
+    }
+
+
+def test_commands_and_their_options() -> None:
+    assert commands(typer.main.get_command(cli.app)) == COMMANDS
+
+
+def test_entry_point_groups() -> None:
+    kinds = {
+        name: kind.group for name, kind in vars(registry).items() if isinstance(kind, Registry)
+    }
+    assert kinds == GROUPS
+
+
+def test_the_program_is_an_entry_point() -> None:
+    """Where the distribution is installed, in an environment or as a checkout."""
+    scripts = entry_points(group="console_scripts", name="obdbench")
+    assert {script.value for script in scripts} == {"obdbench.cli:main"}
+
+
+@pytest.mark.slow
+def test_types_are_exported(tmp_path: Path) -> None:
+    """A strict type checker reads ours: it takes sound use and refuses the two false calls."""
+    pytest.importorskip("mypy")
+    assert (ROOT / "obdbench" / "py.typed").is_file()
+    (tmp_path / "consumer.py").write_text(CONSUMER)
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nstrict = true\n[mypy-obdbench.*]\nfollow_imports = silent\n"
+        f"[mypy-torch.*,numpy.*]\nfollow_imports = silent\nmypy_path = {ROOT}\n"
+    )
+    options = ["--config-file", "mypy.ini", "--cache-dir", str(ROOT / ".mypy_cache")]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "consumer.py"],
+        cwd=tmp_path,
+        env={"MYPYPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.replace("builtins.", "").splitlines()
+    said = [line.partition("consumer.py:")[2].partition(": ")[2] for line in lines]
+    assert [line for line in said if line.startswith("note: Revealed")] == [
+        'note: Revealed type is "float"',
+        'note: Revealed type is "list[pathlib.Path]"',
+        "note: Revealed type is \"Literal['ok'] | Literal['failed'] | Literal['timeout']\"",
+    ], done.stdout
+    wrong = [line for line in said if line.startswith("error")]
+    assert len(wrong) == 2, done.stdout
+    assert 'Argument "objective" to "distill"' in wrong[0]
+    assert 'Argument 1 to "load_dataset"' in wrong[1]
