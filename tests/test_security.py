@@ -84,11 +84,10 @@ def guarded(tmp_path: Path) -> Callable[..., tuple[int, str, list[str]]]:
     return call
 
 
-def test_the_guard_sees_a_download(guarded: Callable[..., Any], monkeypatch: Any) -> None:
+def test_the_guard_sees_a_download(guarded: Callable[..., Any], tmp_path: Path) -> None:
     """The control: what was asked for does go out, and the guard notes it."""
-    from obdbench import fetch
-
-    assert fetch.FIRST_PAUSE * 2**fetch.ATTEMPTS < 30
+    with (tmp_path / "guard" / "sitecustomize.py").open("a") as file:
+        file.write("import time\ntime.sleep = lambda seconds: None  # between attempts\n")
     code, said, tried = guarded("data", "fetch", "d4rl/hopper-medium-v2")
     assert code == 2
     assert "could not be fetched" in said
@@ -228,6 +227,7 @@ ALLOWED = {  # where each is safe, and why
     ("obdbench.bench.plugins", "exec"): "plugins are code, and are named by the user",
     ("obdbench.bench.plugins", "compile"): "the same",
     ("obdbench.data.packing", "np.load"): "allow_pickle=False, below",
+    ("obdbench.collect.recipe", "np.load"): "the same",
     ("obdbench.teachers.checkpoint", "torch.load"): "weights_only=True, below",
 }
 
