@@ -66,10 +66,10 @@ MEMBERS = {
 }
 COMMANDS = {
     "run": "suite --objective --dataset --protocol --seeds --preset --set --plugin --executor "
-    "--address --workers --threads --device --timeout --resume --fresh --retry-failed --dry-run "
-    "--fail-fast --out",
+    "--address --workers --threads --memory --device --timeout --resume --fresh "
+    "--retry-failed --dry-run --fail-fast --out",
     "compare": "objectives --dataset --suite --protocol --seeds --preset --set --plugin "
-    "--executor --address --workers --threads --device --timeout --latex --out",
+    "--executor --address --workers --threads --memory --device --timeout --latex --out",
     "tune": "objective --dataset --param --trials --criterion --name --seeds --preset --set "
     "--plugin --address --workers --threads --device --search-seed",
     "list": "what --plugin",

@@ -147,6 +147,7 @@ SOUND: dict[str, list[str]] = {
     "executor": ["local", "ray"],
     "workers": ["1"],
     "threads": ["1"],
+    "memory": ["0.5"],
     "device": ["cpu"],
     "timeout": ["5"],
     "out": ["results"],
