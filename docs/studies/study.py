@@ -46,6 +46,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent
 ROOT = DOCS.parent
 LAST_POINTS = 5
+PROTOCOL = Named(name="default", params={"policies": 4, "episodes": 5})  # as the suite recon's
 _BLOCK = re.compile(
     r"(<!-- study:begin (?P<name>[\w-]+) -->\n).*?(<!-- study:end (?P=name) -->)", re.DOTALL
 )
@@ -86,6 +87,7 @@ class Study(BaseModel):
             preset=variant.preset,
             datasets=self.datasets,
             objectives=[variant.objective or self.objective],
+            protocols=[PROTOCOL],
             seeds=self.seeds,
             settings=variant.settings,
         )

@@ -79,7 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 420,
         "kernel_share": 0.95,
         "outer_lr": 0.02,
-        "evaluate_at": (0.0, 0.25, 0.5, 0.95, 0.96, 0.97, 0.98, 0.99, 1.0),
+        "evaluate_at": (0.0, 0.5, 0.96, 0.97, 0.98, 0.99, 1.0),
     },
     "paper": {
         "noise": "published",

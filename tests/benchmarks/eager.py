@@ -44,9 +44,10 @@ def outer_step(
     lr: float = 0.1,
     steps: int = 100,
     batches: int = 10,
+    width: int = 256,
 ) -> tuple[float, Tensor, Tensor]:
     """One outer step: the objective and its gradient in the synset."""
-    student = Student(x.shape[1], a.shape[1])
+    student = Student(x.shape[1], a.shape[1], width)
     trajectory = []
     for _ in range(steps):
         trajectory.append(copy.deepcopy(student))

@@ -1,4 +1,8 @@
-"""Put a measurement and its table into the documentation: `publish.py MEASUREMENT.json`."""
+"""Put a measurement and its table into the documentation: `publish.py MEASUREMENT.json …`.
+
+It takes what `make benchmark` leaves and what `truncation.py` leaves. Of several measurements of
+`make benchmark` a later one's rows stand in the place of an earlier one's of the same name.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,48 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import truncation
 from table import table
 
 ROOT = Path(__file__).parents[2]
 KEPT = ("min", "median", "mean", "stddev", "rounds")
 
 
-def publish(measured: Path) -> None:
-    """Keep what the table needs, without the machine's name and without single rounds."""
-    report = json.loads(measured.read_text())
-    kept = {
+def publish(*measured: Path) -> None:
+    report, *later = (json.loads(path.read_text()) for path in measured)
+    if "benchmarks" in report:
+        report = without_rounds(report)
+        rows = by_name(report)
+        for again in later:
+            rows |= by_name(without_rounds(again))
+        report["benchmarks"] = list(rows.values())
+        put("benchmark", "cpu.json", report, table(report))
+    else:
+        put("truncation", "truncation.json", report, truncation.table(report))
+
+
+def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {entry["extra_info"]["name"]: entry for entry in report["benchmarks"]}
+
+
+def put(block: str, file: str, report: dict[str, Any], shown: str) -> None:
+    """Keep the measurement, and its table between the page's marks."""
+    (ROOT / "docs/benchmarks" / file).write_text(json.dumps(report, indent=1) + "\n")
+    page = ROOT / "docs/performance.md"
+    text = re.sub(
+        rf"(<!-- {block}:begin -->\n).*?(<!-- {block}:end -->)",
+        lambda found: f"{found[1]}\n{shown}\n\n{found[2]}",
+        page.read_text(),
+        flags=re.DOTALL,
+    )
+    page.write_text(text)
+
+
+def without_rounds(report: dict[str, Any]) -> dict[str, Any]:
+    """What the table needs, without the machine's name and without single rounds."""
+    return {
         "machine_info": {
             "cpu": {"brand_raw": report["machine_info"]["cpu"].get("brand_raw", "unknown")},
             "machine": report["machine_info"]["machine"],
@@ -32,16 +67,7 @@ def publish(measured: Path) -> None:
             for entry in report["benchmarks"]
         ],
     }
-    (ROOT / "docs/benchmarks/cpu.json").write_text(json.dumps(kept, indent=1) + "\n")
-    page = ROOT / "docs/performance.md"
-    text = re.sub(
-        r"(<!-- benchmark:begin -->\n).*?(<!-- benchmark:end -->)",
-        lambda found: f"{found[1]}\n{table(kept)}\n\n{found[2]}",
-        page.read_text(),
-        flags=re.DOTALL,
-    )
-    page.write_text(text)
 
 
 if __name__ == "__main__":
-    publish(Path(sys.argv[1]))
+    publish(*map(Path, sys.argv[1:]))

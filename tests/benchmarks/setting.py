@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from obdbench.distill.metagrad import MetaGradient, Solver
+from obdbench.envs.scores import TASKS
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Params, architecture_named, seeded
+from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
 from obdbench.policies.optimizers import optimizer_named
 
-SHAPES = {"hopper": (11, 3), "walker2d": (17, 6)}
+SHAPES = {name: (TASKS[name].observation_size, TASKS[name].action_size) for name in TASKS}
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,12 @@ class Setting:
     pairs: int = 256
     steps: int = 100
     states: int = 2560
-    architecture: str = "mlp4"
+    width: int = 256
+
+    @property
+    def architecture(self) -> Architecture:
+        """The paper's student, at this width."""
+        return replace(architecture_named("mlp4"), width=self.width)
 
     def but(self, **changes: int | str) -> Setting:
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -34,7 +40,7 @@ class Setting:
     def gigaflop(self) -> float:
         """Nine products a layer and inner step, as if none could be left out."""
         observation, action = SHAPES[self.task]
-        layers = architecture_named(self.architecture).shapes(observation, action)
+        layers = self.architecture.shapes(observation, action)
         weights = sum(rows * columns for rows, columns in layers)
         return 9 * 2 * self.pairs * weights * self.steps * self.seeds / 1e9
 
@@ -42,17 +48,23 @@ class Setting:
 class Step:
     """One outer step, ready to be called again and again."""
 
-    def __init__(self, setting: Setting, *, fast: bool = True, window: int | None = None) -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        fast: bool = True,
+        window: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         observation, action = SHAPES[setting.task]
         generator = torch.Generator().manual_seed(0)
         stack = (setting.seeds, setting.pairs)
-        self.x = torch.randn(*stack, observation, generator=generator)
-        self.a = torch.rand(*stack, action, generator=generator) * 1.8 - 0.9
-        self.states = torch.randn(setting.seeds, setting.states, observation, generator=generator)
-        self.target = torch.rand(setting.seeds, setting.states, action, generator=generator)
-        self.how = Cloning(
-            architecture_named(setting.architecture), optimizer_named("sgd"), 0.1, setting.steps
-        )
+        x = torch.randn(*stack, observation, generator=generator)
+        a = torch.rand(*stack, action, generator=generator) * 1.8 - 0.9
+        states = torch.randn(setting.seeds, setting.states, observation, generator=generator)
+        target = torch.rand(setting.seeds, setting.states, action, generator=generator)
+        self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
+        self.how = Cloning(setting.architecture, optimizer_named("sgd"), 0.1, setting.steps)
         self.solver = Solver(self.how, fast=fast)
         self.window = window
         self.generators = [seeded(seed, 1) for seed in range(setting.seeds)]
@@ -63,7 +75,7 @@ class Step:
         return (acted - self.target).square().mean((-1, -2))
 
     def __call__(self) -> MetaGradient:
-        params = self.how.architecture.init(self.generators, *self.sizes)
+        params = self.how.architecture.init(self.generators, *self.sizes, dtype=self.x.dtype)
         return self.solver(params, self.x, self.a, self.outer, window=self.window)
 
 

@@ -24,46 +24,99 @@ def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def table(report: dict[str, Any]) -> str:
     """Markdown."""
     found = rows(report)
-    peak = found["peak"]["gigaflop"] / found["peak"]["min"]
+    peaks = {
+        row["cores"]: row["gigaflop"] / row["min"]
+        for name, row in found.items()
+        if name.startswith("peak")
+    }
     machine = report["machine_info"]
     lines = [
         f"Machine: {machine['cpu'].get('brand_raw', machine['machine'])}, "
         f"{found['peak']['cores']} cores, Python {machine['python_version']}, "
         f"{report['datetime'][:10]}.",
-        f"Matrix-product peak: {peak:.0f} GFLOP/s.",
+        f"Matrix-product peak: {peaks[found['peak']['cores']]:.0f} GFLOP/s, of one core "
+        f"{peaks[1]:.0f}.",
         "",
         "| what | median s | best s | GFLOP/s on the floor | of peak | of eager |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, row in found.items():
-        if "gigaflop" not in row or name == "peak":
+        if "gigaflop" not in row or name.startswith("peak"):
             continue
+        peak = peaks[row["cores"]]
         rate = row["gigaflop"] / row["min"]
-        task = name.split()[-1]
-        eager = found.get(f"eager {task}")
-        ratio = f"{row['min'] / eager['min']:.2f}" if eager and name != f"eager {task}" else ""
+        eager = found.get(_eager(name))
+        ratio = f"{row['min'] / eager['min']:.2f}" if eager and eager is not row else ""
         lines.append(
             f"| {name} | {row['median']:.3f} | {row['min']:.3f} | {rate:.0f} "
             f"| {100 * rate / peak:.0f}% | {ratio} |"
         )
     lines.append("")
     if "start" in found:
-        lines.append(f"Start to first outer step: {found['start']['median']:.1f} s.")
+        lines.append(f"- Start to first outer step: {found['start']['median']:.1f} s.")
     for name, row in found.items():
         if "gibibyte" in row:
-            lines.append(f"Peak {name}: {row['gibibyte']:.2f} GiB.")
+            lines.append(f"- Peak {name}: {row['gibibyte']:.2f} GiB.")
     if "evaluation" in found:
         row = found["evaluation"]
         lines.append(
-            f"Evaluation of 100 hopper episodes of 10 policies ({row['env_steps']} steps): "
+            f"- Evaluation of 100 hopper episodes of 10 policies ({row['env_steps']} steps): "
             f"{100 * row['ratio']:.0f}% of the bare environment's rate."
         )
-    if "sweep hopper" in found:
-        one = found["sweep hopper"]["min"]
-        for name, row in found.items():
-            if name.startswith("seeds "):
-                lines.append(f"{name}: {row['min'] / one:.2f} x one seed.")
+    lines += [*_growth(found), *_precision(found)]
     return "\n".join(lines)
+
+
+def _growth(found: dict[str, dict[str, Any]]) -> list[str]:
+    """How the cost grows: with seeds, and over a factor of 8 in seeds, inner steps and pairs."""
+    time = {name: row["min"] for name, row in found.items()}
+    if "sweep hopper" in time:
+        time["seeds 1"] = time["sweep hopper"]
+    lines = [
+        f"- {name}: {value / time['seeds 1']:.2f} x one seed."
+        for name, value in time.items()
+        if name.startswith("seeds ") and name != "seeds 1" and "seeds 1" in time
+    ]
+    lines += [
+        f"- {name}: {value / time[_first(name)]:.2f} x one seed on one core."
+        for name, value in time.items()
+        if name.startswith("one core, seeds") and name != _first(name) and _first(name) in time
+    ]
+    for few, many in (("seeds 1", "seeds 8"), ("steps 25", "steps 200"), ("pairs 64", "pairs 512")):
+        if few in time and many in time:
+            lines.append(
+                f"- From {few} to {many}, 8 times as many: {time[many] / time[few]:.2f} x."
+            )
+    return lines
+
+
+def _eager(name: str) -> str:
+    """The row of the usual way that a row of the same work is held against, if any."""
+    head, _, what = name.rpartition(" ")
+    if name.startswith("one core, seeds 1"):
+        return name.replace("seeds 1", "eager")
+    return f"eager {what}" if head in ("sweep", "general") else ""
+
+
+def _first(name: str) -> str:
+    """The row of one seed that a row of several is held against."""
+    head, comma, width = name.partition(", width")
+    return f"{head.rsplit(' ', 1)[0]} 1{comma}{width}"
+
+
+def _precision(found: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for name, row in found.items():
+        if not name.startswith("precision "):
+            continue
+        errors = {path: sorted(row[path]) for path in ("sweep", "general")}
+        shown = {path: f"{found[len(found) // 2]:.1e}" for path, found in errors.items()}
+        lines.append(
+            f"- Gradient after 100 inner steps, {name.split()[-1]}, {len(row['sweep'])} students, "
+            f"median relative distance of float32 from float64: sweep {shown['sweep']}, general "
+            f"path {shown['general']}; the two in float64 at most {row['float64']:.0e} apart."
+        )
+    return lines
 
 
 if __name__ == "__main__":

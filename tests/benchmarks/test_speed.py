@@ -5,13 +5,15 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from eager import outer_step
-from setting import SHAPES, Setting, Step, all_cores
+from setting import Setting, Step, all_cores
 
 pytestmark = pytest.mark.benchmark
 PAPER = Setting()
@@ -25,20 +27,43 @@ def _cores(_one_thread: None) -> Iterator[None]:
     torch.set_num_threads(1)
 
 
-def measure(benchmark: Any, call: Any, *, rounds: int = 7, **notes: Any) -> None:
+def measure(benchmark: Any, call: Any, *, rounds: int = 5, warm_up: int = 1, **notes: Any) -> None:
     benchmark.extra_info.update(
         notes, cores=torch.get_num_threads(), machine=platform.processor() or platform.machine()
     )
-    benchmark.pedantic(call, rounds=rounds, warmup_rounds=2, iterations=1)
+    benchmark.pedantic(call, rounds=rounds, warmup_rounds=warm_up, iterations=1)
 
 
-def test_peak(benchmark: Any) -> None:
+@pytest.mark.parametrize("cores", ["all", "one"])
+def test_peak(benchmark: Any, cores: str) -> None:
     """The machine's matrix-product peak: one large product."""
+    if cores == "one":
+        torch.set_num_threads(1)
     a, b = torch.randn(2, 2048, 2048)
-    measure(benchmark, lambda: a @ b, rounds=15, gigaflop=2 * 2048**3 / 1e9, name="peak")
+    name = "peak" if cores == "all" else "peak of one core"
+    measure(benchmark, lambda: a @ b, rounds=40, gigaflop=2 * 2048**3 / 1e9, name=name)
 
 
-@pytest.mark.parametrize("task", list(SHAPES))
+@pytest.mark.parametrize("lying", ["columns", "rows"])
+def test_thin(benchmark: Any, lying: str) -> None:
+    """The first layer's weight gradient as 11 columns, and as 11 rows."""
+    torch.set_num_threads(1)
+    d, x = torch.randn(256, 256), torch.randn(256, 11)
+    left, right = (d.T, x) if lying == "columns" else (x.T, d)
+    out, repeats = left @ right, 500
+
+    def call() -> None:
+        for _ in range(repeats):
+            torch.mm(left, right, out=out)
+
+    flop = 2 * 256 * 256 * 11 * repeats
+    measure(benchmark, call, gigaflop=flop / 1e9, name=f"500 products to 11 thin {lying}")
+
+
+TIMED = ("hopper", "walker2d")  # halfcheetah has walker2d's shape
+
+
+@pytest.mark.parametrize("task", TIMED)
 def test_eager(benchmark: Any, task: str) -> None:
     step = Step(Setting(task))
     x, a = step.x[0], step.a[0]
@@ -51,12 +76,13 @@ def test_eager(benchmark: Any, task: str) -> None:
     )
 
 
-@pytest.mark.parametrize("task", list(SHAPES))
+@pytest.mark.parametrize("task", TIMED)
 @pytest.mark.parametrize("fast", [True, False], ids=["sweep", "general"])
 def test_outer_step(benchmark: Any, task: str, fast: bool) -> None:
     name = f"{'sweep' if fast else 'general'} {task}"
     setting = Setting(task)
-    measure(benchmark, Step(setting, fast=fast), gigaflop=setting.gigaflop, name=name)
+    step = Step(setting, fast=fast)
+    measure(benchmark, step, rounds=7 if fast else 3, gigaflop=setting.gigaflop, name=name)
 
 
 @pytest.mark.parametrize("seeds", [2, 4, 5, 8])
@@ -65,20 +91,65 @@ def test_seeds(benchmark: Any, seeds: int) -> None:
     measure(benchmark, Step(setting), rounds=3, gigaflop=setting.gigaflop, name=f"seeds {seeds}")
 
 
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("what", ["eager", 1, 3, 5, "small"])
+@pytest.mark.parametrize("width", [256, 128])
+def test_one_core(benchmark: Any, what: int | str, width: int) -> None:
+    """What a worker of an executor does: several seeds on one core. In CPU time."""
+    torch.set_num_threads(1)
+    kind = f"seeds {what}" if isinstance(what, int) else what
+    setting = SMALL if what == "small" else PAPER.but(seeds=what if isinstance(what, int) else 1)
+    setting = setting.but(width=width)
+    step: Any = Step(setting)
+    if what == "eager":
+        given = (step.x[0], step.a[0], step.states[0], step.target[0])
+        step = partial(outer_step, *given, width=width)
+    name = f"one core, {kind}" + ("" if width == 256 else f", width {width}")
+    measure(benchmark, step, rounds=4, gigaflop=setting.gigaflop, name=name)
+
+
 @pytest.mark.parametrize("steps", [25, 50, 200])
 def test_inner_steps(benchmark: Any, steps: int) -> None:
     setting = PAPER.but(steps=steps)
-    measure(benchmark, Step(setting), rounds=5, gigaflop=setting.gigaflop, name=f"steps {steps}")
+    measure(benchmark, Step(setting), rounds=4, gigaflop=setting.gigaflop, name=f"steps {steps}")
 
 
 @pytest.mark.parametrize("pairs", [64, 128, 512])
 def test_pairs(benchmark: Any, pairs: int) -> None:
     setting = PAPER.but(pairs=pairs)
-    measure(benchmark, Step(setting), rounds=5, gigaflop=setting.gigaflop, name=f"pairs {pairs}")
+    measure(benchmark, Step(setting), rounds=4, gigaflop=setting.gigaflop, name=f"pairs {pairs}")
 
 
 def test_small(benchmark: Any) -> None:
     measure(benchmark, Step(SMALL), rounds=15, gigaflop=SMALL.gigaflop, name="small")
+
+
+@pytest.mark.parametrize("task", TIMED)
+def test_precision(benchmark: Any, task: str) -> None:
+    """The gradient of both paths in float32 against float64, and of both in float64."""
+    setting = Setting(task, seeds=3)
+    found: dict[tuple[bool, torch.dtype], torch.Tensor] = {}
+
+    def call() -> None:
+        for fast in (True, False):
+            for dtype in (torch.float64, torch.float32):
+                gradient = Step(setting, fast=fast, dtype=dtype)()
+                both = [gradient.states.flatten(1), gradient.actions.flatten(1)]
+                found[fast, dtype] = torch.cat(both, 1).double()
+
+    benchmark.pedantic(call, rounds=1)
+    exact = found[False, torch.float64]
+
+    def errors(fast: bool, dtype: torch.dtype) -> list[float]:
+        return ((found[fast, dtype] - exact).norm(dim=1) / exact.norm(dim=1)).tolist()
+
+    benchmark.extra_info.update(
+        name=f"precision {task}",
+        float64=max(errors(True, torch.float64)),
+        sweep=errors(True, torch.float32),
+        general=errors(False, torch.float32),
+        cores=torch.get_num_threads(),
+    )
 
 
 @pytest.mark.parametrize("window", [50, 25])
@@ -101,6 +172,7 @@ def test_start_to_first_step(benchmark: Any) -> None:
         benchmark,
         lambda: subprocess.run([sys.executable, "-c", code], check=True),
         rounds=3,
+        warm_up=0,
         name="start",
     )
 
@@ -109,10 +181,11 @@ def test_start_to_first_step(benchmark: Any) -> None:
 def test_peak_memory(benchmark: Any, seeds: int, steps: int) -> None:
     """Resident memory of a process that takes two outer steps."""
     code = (
-        "import resource, sys; sys.path.insert(0, 'tests/benchmarks');"
+        "import sys; sys.path.insert(0, 'tests/benchmarks');"
         "from setting import Setting, Step, all_cores; all_cores();"
         f"step = Step(Setting(seeds={seeds}, steps={steps})); step(); step();"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+        "peak = [line for line in open('/proc/self/status') if line.startswith('VmHWM')];"
+        "print(int(peak[0].split()[1]) / 2**20)"  # ru_maxrss would count the parent's memory too
     )
     found: list[float] = []
 
@@ -127,8 +200,6 @@ def test_peak_memory(benchmark: Any, seeds: int, steps: int) -> None:
 
 def _rollout(policies: int, episodes: int) -> tuple[int, float, float]:
     """Steps taken, seconds of the evaluation, seconds of bare stepping for as many steps."""
-    import time
-
     import gymnasium
     import numpy as np
 
@@ -166,7 +237,7 @@ def _rollout(policies: int, episodes: int) -> tuple[int, float, float]:
 def test_evaluation(benchmark: Any) -> None:
     """100 hopper episodes of 10 policies beside the bare environment."""
     found: list[tuple[int, float, float]] = []
-    benchmark.pedantic(lambda: found.append(_rollout(10, 10)), rounds=3)
+    benchmark.pedantic(lambda: found.append(_rollout(10, 10)), rounds=2)
     ratio = max(bare / evaluation for _, evaluation, bare in found)
     steps = found[-1][0]
     benchmark.extra_info.update(

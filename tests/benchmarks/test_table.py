@@ -1,17 +1,27 @@
-"""The published table follows from the published measurements."""
+"""The published tables follow from the published measurements."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+import truncation
 from table import table
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_documented_table_is_the_measurements_own() -> None:
-    report = json.loads((ROOT / "docs/benchmarks/cpu.json").read_text())
+@pytest.mark.parametrize(
+    ("block", "file", "made"),
+    [("benchmark", "cpu.json", table), ("truncation", "truncation.json", truncation.table)],
+)
+def test_the_documented_table_is_the_measurements_own(
+    block: str, file: str, made: Callable[[dict[str, Any]], str]
+) -> None:
+    report = json.loads((ROOT / "docs/benchmarks" / file).read_text())
     page = (ROOT / "docs/performance.md").read_text()
-    shown = page.split("<!-- benchmark:begin -->\n")[1].split("<!-- benchmark:end -->")[0]
-    assert shown.strip() == table(report).strip()
+    shown = page.split(f"<!-- {block}:begin -->\n")[1].split(f"<!-- {block}:end -->")[0]
+    assert shown.strip() == made(report).strip()
