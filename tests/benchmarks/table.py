@@ -63,6 +63,13 @@ def table(report: dict[str, Any]) -> str:
             f"- Evaluation of 100 hopper episodes of 10 policies ({row['env_steps']} steps): "
             f"{100 * row['ratio']:.0f}% of the bare environment's rate."
         )
+    for name, row in found.items():
+        exact = found.get(name.replace("infinite width", "one core"))
+        if name.startswith("infinite width") and exact:
+            lines.append(
+                f"- Outer step at {name}, on one core: {row['median']:.3f} s, "
+                f"{row['median'] / exact['median']:.3f} of an exact one."
+            )
     lines += [*_growth(found), *_precision(found)]
     return "\n".join(lines)
 

@@ -15,6 +15,8 @@ import torch
 from eager import outer_step
 from setting import Setting, Step, all_cores
 
+from obdbench.distill.kernel import KernelLimit
+
 pytestmark = pytest.mark.benchmark
 PAPER = Setting()
 SMALL = Setting(pairs=64, steps=50)
@@ -106,6 +108,22 @@ def test_one_core(benchmark: Any, what: int | str, width: int) -> None:
         step = partial(outer_step, *given, width=width)
     name = f"one core, {kind}" + ("" if width == 256 else f", width {width}")
     measure(benchmark, step, rounds=4, gigaflop=setting.gigaflop, name=name)
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_infinite_width(benchmark: Any, seeds: int) -> None:
+    """The step that the preset `fast` mostly takes, on one core, in CPU time."""
+    torch.set_num_threads(1)
+    step = Step(PAPER.but(seeds=seeds, states=1024))
+    limit = KernelLimit(PAPER.architecture.depth, 0.1, PAPER.steps)
+
+    def once() -> Any:
+        return limit(
+            step.x, step.a, step.states, lambda y: (y - step.target).square().mean((-1, -2))
+        )
+
+    measure(benchmark, once, rounds=20, name=f"infinite width, seeds {seeds}")
 
 
 @pytest.mark.parametrize("steps", [25, 50, 200])
