@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -354,6 +356,7 @@ def cluster(address: str | None, cpus: int) -> Iterator[Path]:
                 os.environ[RECONNECT] = RECONNECT_SECONDS
                 afterwards.callback(os.environ.pop, RECONNECT)
         afterwards.callback(ray.shutdown)
+        heeded = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=address or "local", **options)
         except Exception as error:
@@ -364,6 +367,8 @@ def cluster(address: str | None, cpus: int) -> Iterator[Path]:
                 else f"Ray did not start: {said}.",
                 remedy,
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, heeded)  # Ray's own handler aborts
         yield folder
 
 

@@ -13,13 +13,13 @@ from bench_toys import TOY, contents
 pytestmark = pytest.mark.slow
 SUITE = """
 datasets = ["toy/hopper-toy-v0"]
-objectives = [{ name = "student", params = { pause = 0.2 } }, "random"]
+objectives = [{ name = "student", params = { pause = 0.5 } }, "random"]
 protocols = ["toy"]
 seeds = [0, 1]
 [settings]
 pairs = 4
 inner_steps = 2
-steps = 25
+steps = 40
 batch = 8
 architecture = "mlp2"
 evaluate_at = [0.0, 0.5, 1.0]
