@@ -59,8 +59,11 @@ from obdbench.teachers.teacher import Teacher
 CRITICS = 2
 CRITIC_WIDTH = 256
 SELECTION_SEED = 10_000
-CLONING = {"hopper": 0.3, "walker2d": 1.5, "halfcheetah": 10.0}  # found by trying a few
-PREFERENCE = {"hopper": 0.0, "walker2d": 0.0, "halfcheetah": 2.0}  # likewise
+TASKS: dict[str, dict[str, Any]] = {  # found by trying a few
+    "hopper": {"cloning": 0.3},
+    "walker2d": {"cloning": 1.5},
+    "halfcheetah": {"cloning": 20.0, "preference": 2.0, "warmup": 4_000, "actor_lr": 1e-3},
+}
 STACKS = ("actor", "critics", "targets", "average", "best_actor", "best_critics")
 
 
@@ -375,12 +378,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names = sorted(short_name(dataset_id) for dataset_id in options.dataset)
         for task, group in groupby(names, key=lambda name: name.partition("-")[0]):
             full = [collected(name, options.collections) for name in group]
-            settings = Settings(
-                steps=options.steps,
-                cloning=CLONING[task],
-                preference=PREFERENCE[task],
-                bfloat16=options.bfloat16,
-            )
+            known = {**TASKS[task], "bfloat16": options.bfloat16}
+            settings = Settings(steps=options.steps, **known)
             learner = train(full, settings, options.work / task)
             publish(learner, options.teachers)
     for dataset_id in options.dataset:
