@@ -172,8 +172,6 @@ def _summary_of(target: Any) -> str:
     return doc.splitlines()[0] if doc else ""
 
 
-Factory = Callable[..., Any]
-
 objectives: Registry[Any] = Registry("objective", "obdbench.objectives")
 datasets: Registry[Any] = Registry("dataset", "obdbench.datasets")
 protocols: Registry[Any] = Registry("protocol", "obdbench.protocols")

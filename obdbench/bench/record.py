@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -148,15 +148,3 @@ def read_json(model: type[M], path: Path) -> M:
             "Run the trial again.",
         )
     return record
-
-
-def summary(result: Result) -> dict[str, Any]:
-    """What one line of a listing shows."""
-    return {
-        "key": result.key,
-        "dataset": result.spec.dataset,
-        "objective": result.spec.objective,
-        "protocol": result.spec.protocol,
-        "seeds": len(result.spec.seeds),
-        "status": result.status,
-    }

@@ -9,8 +9,7 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from obdbench.distill.settings import DistillSettings
 from obdbench.envs.scores import TASKS
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.objectives.objective import Batch, Objective, make_objective
+from obdbench.policies.threads import one_thread
 from obdbench.registry import objectives
 from obdbench.teachers.teacher import Layers, Teacher
 
@@ -88,7 +88,7 @@ def examine(name: str, params: dict[str, Any]) -> Report:
     """Run every check; one that raises has failed and does not stop the others."""
     target = objectives.get(name)
     checks: list[Check] = []
-    with _single_thread():
+    with one_thread():
         made = _attempt("it can be made", target, "__init__", lambda: make_objective(name, params))
         checks.append(made[0])
         objective = made[1]
@@ -334,14 +334,3 @@ def toy_teacher() -> Teacher:
         critics=(layers(size + act, 1, 50.0), layers(size + act, 1, 50.0)),
         standardizer=Standardizer(np.zeros(size, np.float32), np.ones(size, np.float32)),
     )
-
-
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    """One thread, so that equal calls give equal bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

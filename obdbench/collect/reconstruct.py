@@ -10,8 +10,6 @@ card. It remains a stand-in, and tables say so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from obdbench.data.references import moments_of
 from obdbench.envs.scores import Task, normalized_return, task_named
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
 from obdbench.fetch import atomic, cache_root, locked
+from obdbench.policies.threads import one_thread
 from obdbench.registry import D4RL_NAMES
 
 RECIPE = 6
@@ -70,7 +69,7 @@ def build(name: str, *, size: int = SIZE, pool: int = POOL) -> Dataset:
     """Simulate and select; the same on every call on the same machine and versions."""
     task, wanted = task_named(name), moments_of(name)
     simulated = Pool(name, task, wanted, seed=RECIPE)
-    with _one_torch_thread():
+    with one_thread():
         simulated.fill(pool, size)
     chosen = select(simulated.sums, simulated.lengths, round(SURPLUS * size))
     np.random.default_rng(RECIPE).shuffle(chosen)
@@ -152,16 +151,3 @@ def _is_number(value: object) -> bool:
 
 def _dataset(name: str, arrays: dict[str, Array], card: dict[str, Any]) -> Dataset:
     return Dataset(id=f"recon/{name}", task=task_named(name), card=card, **arrays)
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Small matrix products are split differently by different thread counts; fix it."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -138,20 +138,6 @@ def check(
                 "`obdbench leaderboard` rewrites it."
             )
     return complaints
-
-
-def write_single(
-    results_dir: Path | str, page_path: Path | str, suite: str, *, strict: bool = False
-) -> Path:
-    """One suite's page from one folder of results, wherever both lie."""
-    page, folder = Path(page_path), Path(results_dir)
-    collection = read_results(folder, strict)
-    made = board(replace(collection, suite=suite))
-    text = read_page(page) if page.is_file() else skeleton(suite)
-    texts = blocks(made, relative(page.parent, folder), PLOTS)
-    write_text(fill(text, texts, page.name), page)
-    draw(made, page.parent / PLOTS)
-    return page
 
 
 def draw(made: Board, folder: Path) -> list[Path]:

@@ -137,14 +137,6 @@ def test_strict_refuses_what_lenient_names(home):
     assert "gaps" in complaints[0]
 
 
-def test_a_single_suite_page(results_root, tmp_path):
-    page = tmp_path / "board" / "quick.md"
-    made = leaderboard.write_single(results_root / "quick", page, "mine")
-    assert made == page
-    assert page.read_text().startswith("# Leaderboard: mine")
-    assert (tmp_path / "board" / "plots" / "mine-embedded-convergence.svg").is_file()
-
-
 def test_nothing_to_report(tmp_path):
     assert leaderboard.write(tmp_path / "nowhere", tmp_path) == []
     assert leaderboard.check(tmp_path / "nowhere", tmp_path) == []

@@ -127,6 +127,13 @@ def test_bootstrap_is_repeatable_and_brackets_its_estimate(groups):
     assert first.low - 1e-9 <= first.estimate <= first.high + 1e-9
 
 
+def test_datasets_are_redrawn_apart_from_each_other():
+    """Two datasets alike average their chance: the interval shrinks by the root of two."""
+    one = [np.random.default_rng(5).normal(size=12).tolist()]
+    single, double = (stats.bootstrap(stats.average, groups) for groups in (one, one * 2))
+    assert (double.high - double.low) / (single.high - single.low) == pytest.approx(0.707, abs=0.06)
+
+
 def test_bootstrap_levels():
     groups = [np.random.default_rng(3).normal(size=20).tolist()]
     wide = stats.bootstrap(stats.average, groups, level=0.99)
@@ -142,6 +149,12 @@ def test_bootstrap_covers():
         found = stats.bootstrap(stats.average, [rng.normal(size=20).tolist()], replicates=500)
         hits += found.low <= 0.0 <= found.high
     assert 176 <= hits <= 196
+
+
+def test_an_interval_is_bounded_on_both_sides_or_not_at_all():
+    assert stats.Interval(1.0, 0.0, 2.0).bounded
+    assert not stats.Interval(1.0, 0.0).bounded
+    assert not stats.Interval(1.0, None, 2.0).bounded
 
 
 def test_one_seed_gives_no_bounds():
