@@ -12,7 +12,7 @@ FIND_EXECUTOR := "import importlib.util as u; print('ray' if u.find_spec('ray') 
 
 .DEFAULT_GOAL := help
 .PHONY: help install bench bench-paper test test-slow lint typecheck format leaderboard benchmark \
-	coverage reliability clean
+	coverage reliability mutation audit test-wheel clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,17 @@ reliability: $(STAMP)  ## try faults and bad inputs, write docs/reliability.md (
 
 coverage: $(STAMP)  ## line coverage of the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
+
+mutation: $(STAMP)  ## plant small faults, one at a time; the tests must catch every one
+	$(BIN)/python tests/mutation/check.py $(ARGS)
+
+test-wheel: $(STAMP)  ## build the wheel and use it in an empty environment (needs the package index)
+	$(BIN)/python -m pytest -p no:xdist tests/packaging -m "not benchmark" $(ARGS)
+
+audit: $(STAMP)  ## list dependencies and licences; look the pins up in an advisory database
+	$(BIN)/python tests/packaging/dependencies.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip_audit -r constraints.txt --no-deps --disable-pip
 
 clean:  ## remove caches and build products; results, data and .venv stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist *.egg-info htmlcov .coverage

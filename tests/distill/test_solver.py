@@ -148,6 +148,18 @@ def test_noise_asked_for_later_is_heeded() -> None:
     assert torch.equal(found.states, expected.states)
 
 
+def test_another_shape_makes_other_buffers() -> None:
+    """One policy after two would fit into the same buffers by being written twice."""
+    how, used = cloning(MLP4, "sgd"), Solver(cloning(MLP4, "sgd"))
+    used(start(how), *problem(), simple_outer(how))
+    for stack, pairs in ((1, 6), (2, 5)):
+        x, a = problem(stack, pairs)
+        found = used(start(how, stack), x, a, simple_outer(how))
+        expected = Solver(how)(start(how, stack), x, a, simple_outer(how))
+        assert found.states.shape == x.shape
+        assert torch.equal(found.states, expected.states)
+
+
 def test_another_precision_makes_other_buffers() -> None:
     how, (x, a) = cloning(MLP4, "sgd"), problem()
     params = {name: value.float() for name, value in start(how).items()}
