@@ -46,7 +46,6 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent
 ROOT = DOCS.parent
 LAST_POINTS = 5
-PROTOCOL = Named(name="default", params={"policies": 4, "episodes": 5})  # as the suite recon's
 _BLOCK = re.compile(
     r"(<!-- study:begin (?P<name>[\w-]+) -->\n).*?(<!-- study:end (?P=name) -->)", re.DOTALL
 )
@@ -72,6 +71,7 @@ class Study(BaseModel):
     datasets: tuple[str, ...]
     seeds: str
     objective: str = "av-pbc"
+    scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite recon
     folder: str = ""
     variants: tuple[Variant, ...]
 
@@ -87,7 +87,7 @@ class Study(BaseModel):
             preset=variant.preset,
             datasets=self.datasets,
             objectives=[variant.objective or self.objective],
-            protocols=[PROTOCOL],
+            protocols=[Named(name="default", params=self.scoring)],
             seeds=self.seeds,
             settings=variant.settings,
         )
