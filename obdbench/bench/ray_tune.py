@@ -286,9 +286,10 @@ def search_with_asha(
             ),
         )
         for result in grid
-        if result.metrics and "criterion" in result.metrics
+        if result.metrics and "criterion" in result.metrics and "failed" not in result.metrics
     ]
-    return [one for _, one in sorted(tried, key=lambda pair: (pair[0], pair[1].criterion))]
+    tried.sort(key=lambda pair: (math.isinf(pair[1].criterion), pair[0], pair[1].criterion))
+    return [one for _, one in tried]
 
 
 def measure_candidate(
@@ -303,11 +304,13 @@ def measure_candidate(
     ready(setup)
     torch.set_num_threads(setup.threads)
     index = config["candidate"]
-    for point, tried in enumerate(measure(search, drawn[index], setup.device), start=1):
-        criterion = tried.criterion if math.isfinite(tried.criterion) else float("inf")
-        tune.report(
-            {"criterion": criterion, "point": point, "step": tried.step, "candidate": index}
-        )
+    news = {"criterion": math.inf, "point": 1, "step": 0, "candidate": index}
+    try:
+        for point, tried in enumerate(measure(search, drawn[index], setup.device), start=1):
+            criterion = tried.criterion if math.isfinite(tried.criterion) else math.inf
+            tune.report(news | {"criterion": criterion, "point": point, "step": tried.step})
+    except Exception as error:
+        tune.report(news | {"failed": reason(error)})
 
 
 class Counter(TrialProgressCallback):  # type: ignore[misc]
@@ -326,14 +329,13 @@ class Counter(TrialProgressCallback):  # type: ignore[misc]
         self.best = min(self.best, result.get("criterion", self.best))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate that failed is left out."""
-        error = trial.get_pickled_error()
-        cause = getattr(error, "cause", None) or error
-        self._line(f"failed ({reason(cause) if cause else 'its process was lost'})")
+        """A candidate whose process was lost is left out."""
+        self._line("failed (its process was lost)")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate that ran to its end, or was stopped."""
-        self._line(f"step {trial.last_result.get('step')}")
+        """A candidate that ran to its end, was stopped, or raised."""
+        why = trial.last_result.get("failed")
+        self._line(f"failed ({why})" if why else f"step {trial.last_result.get('step')}")
 
     def _line(self, what: str) -> None:
         self.done += 1
