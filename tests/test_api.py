@@ -196,7 +196,7 @@ def test_types_are_exported(tmp_path: Path) -> None:
         "[mypy]\nstrict = true\n[mypy-obdbench.*]\nfollow_imports = silent\n"
         f"[mypy-torch.*,numpy.*]\nfollow_imports = silent\nmypy_path = {ROOT}\n"
     )
-    options = ["--config-file", "mypy.ini", "--cache-dir", str(ROOT / ".mypy_cache")]
+    options = ["--config-file", "mypy.ini", "--cache-dir", str(ROOT / ".mypy_cache" / "consumer")]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options, "consumer.py"],
         cwd=tmp_path,
