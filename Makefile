@@ -79,4 +79,4 @@ audit: $(STAMP)  ## list dependencies and licences; look the pins up in an advis
 	$(BIN)/python -m pip_audit -r constraints.txt --no-deps --disable-pip
 
 clean:  ## remove caches and build products; results, data and .venv stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist *.egg-info htmlcov .coverage
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist *.egg-info htmlcov .coverage*
