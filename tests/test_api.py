@@ -158,6 +158,13 @@ def test_distill_is_a_package_that_can_be_called(toy_dataset: obdbench.Dataset) 
     assert isinstance(synset, obdbench.Synset)
 
 
+def test_leaderboard_is_one_call(tmp_path: Path) -> None:
+    results = ROOT / "tests" / "fixtures" / "results"
+    pages = obdbench.leaderboard(results, tmp_path)
+    assert {path.name for path in pages if path.suffix == ".md"} == {"quick.md", "recon.md"}
+    assert "| av-pbc |" in (tmp_path / "quick.md").read_text()
+
+
 def commands(command: object, words: str = "") -> dict[str, str]:
     """Words and options of every command."""
     inner: dict[str, object] = getattr(command, "commands", {})

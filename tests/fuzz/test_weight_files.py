@@ -131,7 +131,6 @@ TENSORS = st.sampled_from(
         torch.ones((6, 8), dtype=torch.bfloat16),
         torch.eye(3).to_sparse(),
         torch.empty((6, 8), device="meta"),
-        torch.quantize_per_tensor(torch.ones(6, 8), 0.1, 0, torch.qint8),
     ]
 )
 
