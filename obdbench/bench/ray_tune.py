@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import uuid
@@ -57,6 +58,7 @@ from obdbench.errors import ObdError  # noqa: E402
 
 OBJECT_STORE = 100 * 1024 * 1024
 STEP_SECONDS = 1.0
+KNOCK_SECONDS = 20.0
 # how long Ray's agents look for a driver that was killed before they end as well; Ray waits 60 s
 RECONNECT, RECONNECT_SECONDS = "RAY_gcs_rpc_server_reconnect_timeout_s", "15"
 Post = Callable[[list[Event], list[Parcel]], None]
@@ -360,9 +362,10 @@ def cluster(address: str | None, cpus: int) -> Iterator[Path]:
         afterwards.callback(ray.shutdown)
         heeded = signal.getsignal(signal.SIGTERM)
         try:
+            knock(address)
             ray.init(address=address or "local", **options)
         except Exception as error:
-            said = (str(error).splitlines() or [type(error).__name__])[0]
+            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise ObdError(
                 f"No Ray cluster answers at {address!r}: {said}."
                 if address
@@ -372,6 +375,13 @@ def cluster(address: str | None, cpus: int) -> Iterator[Path]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, heeded)  # Ray's own handler aborts
         yield folder
+
+
+def knock(address: str | None) -> None:
+    """Fail at once where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def hush() -> None:
