@@ -117,7 +117,8 @@ def weights(spec: TrialSpec) -> int:
     """Weights of the student."""
     task, name = task_of(spec), spec.settings.architecture
     layers = int(name[3:]) if name.startswith("mlp") and name[3:].isdigit() else 4
-    return WIDTH * (task.observation_size + task.action_size + WIDTH * (layers - 2))
+    width = spec.settings.width or WIDTH
+    return width * (task.observation_size + task.action_size + width * (layers - 2))
 
 
 def operations(spec: TrialSpec) -> float:
@@ -144,7 +145,7 @@ def episodes(spec: TrialSpec) -> int:
 def peak(spec: TrialSpec, memory: float = 2.0) -> float:
     """Bytes of one worker: the interpreter, and the trajectory within its bound in GiB."""
     settings = spec.settings
-    per_step = 4.0 * (weights(spec) + 4 * WIDTH * settings.pairs)
+    per_step = 4.0 * (weights(spec) + 4 * (settings.width or WIDTH) * settings.pairs)
     stack = len(spec.seeds) * settings.draws
     trajectory = min(stack * settings.inner_steps * per_step, memory * 2**30)
     return PROCESS_BYTES + (trajectory if spec.objective != "random" else 0.0)

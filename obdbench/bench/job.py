@@ -75,7 +75,8 @@ class Tally:
 def work(spec: TrialSpec) -> float:
     """Outer steps by the cost of one, with a little for everything else; only for shares."""
     settings = spec.settings
-    exact = 1 - 0.97 * settings.kernel_share
+    narrow = 1.0 if settings.width is None else min(1.0, settings.width / 256)
+    exact = (1 - settings.kernel_share) * narrow + 0.03 * settings.kernel_share
     steps = 0 if spec.objective == "random" else settings.steps * settings.draws * exact
     pairs = settings.pairs * settings.inner_steps
     return 1.0 + len(spec.seeds) * steps * (pairs + settings.batch) / 2e5

@@ -13,14 +13,18 @@ gain √2, biases at zero, L layers) norms are kept from layer to layer, so that
     \Theta(x, x') = n\,c_{L-1} + 1 +
         \sum_{l=1}^{L-1} (n\,c_{l-1} + 1) \prod_{j=l}^{L-1} \kappa_0(c_{j-1}).
 
-Cloning on the synset (x, a) is then a recursion on the outputs f at the N pairs alone, from
-:math:`f = 0`, the mean over draws, with the cloning loss's own slope :math:`D`, and gives the
-actions at any state s:
+Cloning on the synset (x, a) is then a recursion on the outputs f at the N pairs alone, from the
+untrained student's :math:`f_0`, with the cloning loss's own slope :math:`D`, and gives the actions
+at any state s:
 
 .. math::
     D_t = \tfrac{2}{N n_a} (\tanh f_t - a)(1 - \tanh^2 f_t), \qquad
     f_{t+1} = f_t - \eta\,\Theta(x, x) D_t, \qquad
-    \pi(s) = \tanh\Big(-\eta\,\Theta(s, x) \textstyle\sum_t D_t\Big).
+    \pi(s) = \tanh\Big(f_0(s) - \eta\,\Theta(s, x) \textstyle\sum_t D_t\Big).
+
+:math:`f_0 = 0` is the mean over draws. A student of finite width starts elsewhere, and where the
+pairs do not reach it stays there; with :math:`f_0` a freshly drawn network the synset learns to
+undo any such start.
 
 This is the view of kernel inducing points (Nguyen et al., 2021, arXiv 2011.00050), with the exact
 number of steps and learning rate in place of ridge regression. An outer step costs two kernel
@@ -53,28 +57,45 @@ class KernelLimit:
     lr: float
     steps: int
 
-    def __call__(self, x: Tensor, a: Tensor, states: Tensor, loss: ActionLoss) -> MetaGradient:
-        """The objective at (S, B, n_a) actions, and its derivatives in every seed's synset."""
+    def __call__(
+        self,
+        x: Tensor,
+        a: Tensor,
+        states: Tensor,
+        loss: ActionLoss,
+        first: Callable[[Tensor], Tensor] | None = None,
+    ) -> MetaGradient:
+        """The objective at (S, B, n_a) actions, and its derivatives in every seed's synset.
+
+        ``first`` gives f_0 at any (S, N, observation) states; without it f_0 is 0.
+        """
         own = [self._between(pairs, pairs) for pairs in x]
         theta = torch.stack([kernel.value for kernel in own])
         targets = a.transpose(1, 2).contiguous()
-        ys, slopes = self._clone(theta, targets)
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            at_pairs = None if first is None else first(leaf)
+        start = None if at_pairs is None else at_pairs.detach().transpose(1, 2).contiguous()
+        ys, slopes = self._clone(theta, targets, start)
         total = slopes.sum(0).mul_(-self.lr).transpose(1, 2)
         far = [self._between(s, pairs) for s, pairs in zip(states, x, strict=True)]
         reach = torch.stack([kernel.value for kernel in far])
 
-        actions = torch.tanh(reach @ total).requires_grad_()
+        f = reach @ total if first is None else torch.baddbmm(first(states), reach, total)
+        actions = torch.tanh(f).requires_grad_()
         with torch.enable_grad():
             losses = loss(actions)
             (pull,) = torch.autograd.grad(losses.sum(), actions)
         pull = pull * (1 - actions.detach().square())
 
         into = (pull.transpose(1, 2) @ reach).mul_(-self.lr)
-        ga, bend = self._back(theta, targets, ys, slopes, into)
+        ga, bend, pull_first = self._back(theta, targets, ys, slopes, into)
         gx = torch.empty_like(x)
         for i, pairs in enumerate(x):
             gx[i] = far[i].pull(pull[i] @ total[i].T, states[i], pairs)
             gx[i] += own[i].pull(bend[i] + bend[i].T, pairs, pairs)
+        if at_pairs is not None:
+            gx += torch.autograd.grad(at_pairs, leaf, pull_first.transpose(1, 2))[0]
         return MetaGradient(losses.detach(), gx, ga.transpose(1, 2))
 
     def act(self, x: Tensor, a: Tensor, states: Tensor) -> Tensor:
@@ -87,11 +108,13 @@ class KernelLimit:
     def _between(self, left: Tensor, right: Tensor) -> Kernel:
         return Kernel.between(left, right, self.depth)
 
-    def _clone(self, theta: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    def _clone(
+        self, theta: Tensor, a: Tensor, start: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Tanh f and D of every step, (T, S, n_a, N): a kernel is symmetric, and rows are short."""
         kappa = 2.0 / (a.shape[1] * a.shape[2])
         ys, slopes = (a.new_empty(self.steps, *a.shape) for _ in range(2))
-        f, one = torch.zeros_like(a), torch.full_like(a, kappa)
+        f, one = torch.zeros_like(a) if start is None else start, torch.full_like(a, kappa)
         for step in range(self.steps):
             y = torch.tanh(f, out=ys[step])
             d = torch.sub(y, a, out=slopes[step])
@@ -101,8 +124,8 @@ class KernelLimit:
 
     def _back(
         self, theta: Tensor, a: Tensor, ys: Tensor, slopes: Tensor, into: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Derivatives in the actions and in the kernel, from that in the sum of all D."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Derivatives in the actions, the kernel and f_0, from that in the sum of all D."""
         kappa = 2.0 / (a.shape[1] * a.shape[2])
         flat = 1 - ys * ys
         bends = flat.mul(kappa).mul_(flat - 2 * ys * (ys - a))  # dD/df
@@ -116,7 +139,7 @@ class KernelLimit:
         later, earlier = (
             t.transpose(0, 1).reshape(a.shape[0], -1, a.shape[2]) for t in (kept, slopes)
         )
-        return ga, (later.transpose(1, 2) @ earlier).mul_(-self.lr)
+        return ga, (later.transpose(1, 2) @ earlier).mul_(-self.lr), v
 
 
 @dataclass(frozen=True)

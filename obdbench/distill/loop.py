@@ -35,7 +35,14 @@ from obdbench.distill.synset import Synset
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import Objective
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import MLP4, Architecture, Params, architecture_named, seeded
+from obdbench.policies.networks import (
+    MLP4,
+    Architecture,
+    Params,
+    architecture_named,
+    narrowed,
+    seeded,
+)
 from obdbench.policies.optimizers import optimizer_named
 from obdbench.teachers.teacher import Teacher
 
@@ -103,7 +110,7 @@ def distill_points(
         run.points[0] = (run.x.cpu(), run.a.cpu(), 0.0)
         yield _point(run, 0, dataset, objective, settings, seeds)
         return
-    architecture_named(settings.architecture)
+    narrowed(architecture_named(settings.architecture), settings.width)
     if snapshot is not None and snapshot.exists():
         _restore(run, snapshot)
     wanted = settings.evaluation_steps
@@ -179,7 +186,8 @@ def _stepper(
     dtype: torch.dtype,
 ) -> Callable[[], Tensor]:
     """One outer step as a closure over the prepared data and the solver's buffers."""
-    architecture: Architecture = architecture_named(settings.architecture)
+    scored = architecture_named(settings.architecture)
+    architecture = narrowed(scored, settings.width)
     how = Cloning(
         architecture,
         optimizer_named(settings.inner_optimizer),
@@ -187,7 +195,8 @@ def _stepper(
         settings.inner_steps,
     )
     solver = Solver(how, memory=memory)
-    limit = KernelLimit(getattr(architecture, "depth", MLP4.depth), how.lr, how.steps)
+    wide = scored if isinstance(scored, Architecture) else MLP4
+    limit = KernelLimit(wide.depth, how.lr, how.steps)
     rng = np.random.default_rng([0, 4])
     columns = {
         name: column.to(dtype) if column.is_floating_point() else column
@@ -203,10 +212,24 @@ def _stepper(
         drawn = [torch.randn(*shape, generator=g) for g in noisy]
         return torch.stack(drawn, dim=1).to(device, dtype, non_blocking=True)
 
+    def drawn() -> Callable[[Tensor], Tensor]:
+        params = wide.init(
+            run.generators[POLICIES],
+            dataset.observation_size,
+            dataset.action_size,
+            dtype=dtype,
+            device=device,
+        )
+        return lambda states: wide.apply(params, states)[0]
+
     def kernel_step() -> Tensor:
         batch = feed.draw(settings.kernel_batch, run.generators[BATCHES])
         gradient = limit(
-            run.x, run.a, batch.states.to(dtype), lambda actions: objective.loss(actions, batch)
+            run.x,
+            run.a,
+            batch.states.to(dtype),
+            lambda actions: objective.loss(actions, batch),
+            drawn() if settings.kernel_start == "drawn" else None,
         )
         run.outer.update(run.step, [run.x, run.a], [gradient.states, gradient.actions])
         return gradient.loss

@@ -29,6 +29,12 @@ class DistillSettings(BaseModel):
     )
     kernel_lr: float = Field(0.03, gt=0, le=100, description="outer_lr of these steps")
     kernel_batch: int = Field(1024, ge=1, le=1_000_000, description="dataset states of these steps")
+    kernel_start: Literal["zero", "drawn"] = Field(
+        "zero", description="of these steps, the untrained student: its mean, or a fresh draw"
+    )
+    width: int | None = Field(
+        None, ge=1, le=65_536, description="of the students of exact steps, if not their own"
+    )
     draws: int = Field(1, ge=1, le=64, description="random policies averaged in one step")
     outer_optimizer: Literal["sgd", "adam"] = "adam"
     outer_lr: float = Field(0.03, gt=0, le=100)
@@ -66,7 +72,10 @@ class DistillSettings(BaseModel):
 
         They are left out of a trial's key, so that those results keep their names.
         """
-        return [] if self.kernel_share else ["kernel_share", "kernel_lr", "kernel_batch"]
+        left = [] if self.kernel_share else ["kernel_share", "kernel_lr", "kernel_batch"]
+        if self.kernel_start == "zero" or not self.kernel_share:
+            left.append("kernel_start")
+        return left if self.width is not None else [*left, "width"]
 
     @property
     def evaluation_steps(self) -> list[int]:
@@ -76,10 +85,11 @@ class DistillSettings(BaseModel):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
-        "steps": 420,
-        "kernel_share": 0.95,
+        "steps": 440,
+        "kernel_share": 0.91,
         "outer_lr": 0.02,
-        "evaluate_at": (0.0, 0.5, 0.96, 0.97, 0.98, 0.99, 1.0),
+        "width": 128,
+        "evaluate_at": (0.0, 0.5, 0.92, 0.94, 0.96, 0.98, 1.0),
     },
     "paper": {
         "noise": "published",

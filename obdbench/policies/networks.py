@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -120,6 +120,17 @@ def architecture_named(name: str) -> Architecture:
             "Give it the two methods of obdbench.policies.networks.Architecture.",
         )
     return cast(Architecture, found)
+
+
+def narrowed(architecture: Architecture, width: int | None) -> Architecture:
+    """The same with ``width`` units a hidden layer; unchanged where there is none."""
+    if width is None:
+        return architecture
+    if not isinstance(architecture, Architecture):
+        raise InvalidSettingError(
+            f"{width} units fit no architecture but the MLPs.", "Leave out the setting width."
+        )
+    return replace(architecture, width=width)
 
 
 def count(params: Params) -> int:

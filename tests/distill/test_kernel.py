@@ -17,7 +17,7 @@ from obdbench.distill.settings import DistillSettings, settings_from
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import Cloning, clone
-from obdbench.policies.networks import Architecture, seeded
+from obdbench.policies.networks import Architecture, narrowed, seeded
 from obdbench.policies.optimizers import optimizer_named
 
 DOUBLE = torch.float64
@@ -75,6 +75,48 @@ def test_the_derivative_is_exact(depth: int) -> None:
             assert torch.isclose((found * direction).sum(), slope, rtol=1e-6, atol=1e-10)
 
 
+def test_the_derivative_is_exact_from_a_drawn_start() -> None:
+    """Against autograd through the written-out recursion, and against the way from zero."""
+    x, a, s, target = inputs()
+    student = Architecture("narrow", 4, width=32)
+    params = student.init([seeded(i, 5) for i in range(2)], 11, 3, dtype=DOUBLE)
+    limit = KernelLimit(4, lr=0.3, steps=12)
+
+    def first(states: torch.Tensor) -> torch.Tensor:
+        return student.apply(params, states)[0]
+
+    def value(pairs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        losses = []
+        for i in range(2):
+            theta = Kernel.between(pairs[i], pairs[i], 4).value
+            reach = Kernel.between(s[i], pairs[i], 4).value
+            f, total = first(pairs)[i], 0
+            for _ in range(12):
+                y = torch.tanh(f)
+                slope = 2 / a[i].numel() * (y - actions[i]) * (1 - y * y)
+                f, total = f - 0.3 * theta @ slope, total + slope
+            learned = torch.tanh(first(s)[i] - 0.3 * reach @ total)
+            losses.append((learned - target[i]).square().mean())
+        return torch.stack(losses)
+
+    def objective(actions: torch.Tensor) -> torch.Tensor:
+        return (actions - target).square().mean((-2, -1))
+
+    gradient = limit(x, a, s, objective, first)
+    assert torch.allclose(gradient.loss, value(x, a), rtol=1e-12)
+    assert not torch.allclose(gradient.loss, limit(x, a, s, objective).loss, rtol=1e-3)
+    generator = torch.Generator().manual_seed(9)
+    for at, found in ((0, gradient.states), (1, gradient.actions)):
+        direction = torch.randn(found.shape, generator=generator, dtype=DOUBLE)
+        sides = []
+        for sign in (1.0, -1.0):
+            moved = [x, a]
+            moved[at] = moved[at] + sign * 1e-6 * direction
+            sides.append(value(moved[0], moved[1]).sum())
+        slope = (sides[0] - sides[1]) / 2e-6
+        assert torch.isclose((found * direction).sum(), slope, rtol=1e-6, atol=1e-10)
+
+
 def test_equal_and_opposite_inputs_have_a_finite_derivative() -> None:
     x, a, s, target = inputs()
     x[0, 1], x[0, 2], s[0, 0] = x[0, 0], -x[0, 0], x[0, 0]
@@ -112,6 +154,8 @@ def test_a_distillation_goes_from_the_limit_to_real_students_and_resumes(tmp_pat
             "steps": 7,
             "kernel_share": 0.6,
             "kernel_batch": 40,
+            "kernel_start": "drawn",
+            "width": 12,
             "evaluate_at": (0, 1),
         },
     )
@@ -164,10 +208,32 @@ def test_other_optimizers_have_no_limit_here() -> None:
         settings_from("tiny", {"kernel_share": 0.5, "inner_optimizer": "adam"})
 
 
+def test_narrow_students_are_another_distillation() -> None:
+    """``width`` reaches the exact steps, and only plain MLPs can be narrowed."""
+    dataset = make_toy_dataset()
+    teacher = make_toy_teacher(dataset)
+
+    def states(**settings: object) -> np.ndarray:
+        chosen = settings_from("tiny", {"pairs": 8, "inner_steps": 4, "steps": 2, **settings})
+        points = distill_points(dataset, teacher, make_objective("pbc"), chosen, [0])
+        return list(points)[-1].synsets[0].states
+
+    assert np.array_equal(states(), states(width=256))
+    assert not np.array_equal(states(), states(width=16))
+    with pytest.raises(ObdError, match="width"):
+        narrowed(object(), 16)  # type: ignore[arg-type]
+
+
 def test_results_from_before_the_limit_keep_their_names() -> None:
     """Settings without effect are no part of a trial's key."""
     spec = TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc")
     other = spec.model_copy(update={"settings": DistillSettings(kernel_lr=0.5)})
     used = spec.model_copy(update={"settings": DistillSettings(kernel_share=0.5)})
+    started = DistillSettings(kernel_share=0.5, kernel_start="drawn")
+    narrow = DistillSettings(width=128)
     assert spec.key == other.key == "8d7aba430c72e031"
-    assert spec.key != used.key
+    keys = [
+        spec.model_copy(update={"settings": settings}).key
+        for settings in (spec.settings, used.settings, started, narrow)
+    ]
+    assert len(set(keys)) == 4
