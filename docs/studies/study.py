@@ -71,7 +71,7 @@ class Study(BaseModel):
     datasets: tuple[str, ...]
     seeds: str
     objective: str = "av-pbc"
-    scoring: dict[str, int] = {"policies": 4, "episodes": 2}  # as in the suite recon
+    scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite recon
     folder: str = ""
     variants: tuple[Variant, ...]
 

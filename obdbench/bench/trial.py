@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from obdbench.bench.distillation import Distillation, DistillRecord, PartialScores
 from obdbench.bench.events import Emit, Event
+from obdbench.bench.memory import trim
 from obdbench.bench.provenance import environment
 from obdbench.bench.record import Point, Result, Source, Timing
 from obdbench.bench.spec import TrialSpec
@@ -205,6 +206,7 @@ class _Run:
                 )
             if not curve:  # loading and preparing end where the first point comes
                 prepare = time.monotonic() - began
+                trim()
             self.folder.keep(point.step, point.synsets)
             curve.append((point.step, point.seconds))
             if point.step in inline and point.step not in self.points:
@@ -278,6 +280,7 @@ class _Run:
             for one in sorted(scored, key=lambda one: (one.arm, one.seed))
         ]
         self.folder.keep_scores(PartialScores(points=self.points, seconds=self.seconds))
+        trim()
         mean = sum(one.normalized_return for one in scored) / max(1, len(scored))
         self.emit(Event("score", self.spec.key, step=step, score=mean))
 

@@ -85,11 +85,10 @@ class DistillSettings(BaseModel):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
-        "steps": 440,
-        "kernel_share": 0.91,
+        "steps": 420,
+        "kernel_share": 0.95,
         "outer_lr": 0.02,
-        "width": 128,
-        "evaluate_at": (0.0, 0.5, 0.92, 0.94, 0.96, 0.98, 1.0),
+        "evaluate_at": (0.0, 0.5, 0.96, 0.97, 0.98, 0.99, 1.0),
     },
     "paper": {
         "noise": "published",

@@ -9,7 +9,10 @@ from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 from obdbench.evaluation.protocol import make_protocol
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "embedded", "recon", "d4rl", "paper"])
+SHIPPED = ["smoke", "quick", "embedded", "recon", "recon-protocols", "d4rl", "paper"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_suites_resolve(name):
     specs = load_suite(name).specs()
     assert len({spec.key for spec in specs}) == len(specs)
@@ -18,6 +21,7 @@ def test_shipped_suites_resolve(name):
         "quick": 5,
         "embedded": 45,
         "recon": 45,
+        "recon-protocols": 3 * 2 * (3 + 5),
         "d4rl": 45,
         "paper": 9 * 5 * 10,
     }
