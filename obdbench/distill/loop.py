@@ -30,6 +30,7 @@ from obdbench.distill.initial import initial_pairs
 from obdbench.distill.kernel import KernelLimit
 from obdbench.distill.metagrad import Solver
 from obdbench.distill.outer import Outer
+from obdbench.distill.precision import products
 from obdbench.distill.settings import DistillSettings
 from obdbench.distill.synset import Synset
 from obdbench.errors import ObdError
@@ -130,7 +131,8 @@ def distill_points(
         if run.step >= wanted[-1]:
             return
         started = time.perf_counter()
-        losses = step_once()
+        with products(settings.precision):
+            losses = step_once()
         record = run.step % max(1, settings.steps // CURVE_POINTS) == 0
         now = time.monotonic()
         due = progress is not None and (

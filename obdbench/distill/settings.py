@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from obdbench.errors import InvalidSettingError, unknown_name
 
+_LATER = {"width": None, "precision": "float32"}  # as it was before there was such a setting
+
 Noise = Literal["none", "exact", "published"]
 
 
@@ -36,6 +38,9 @@ class DistillSettings(BaseModel):
         None, ge=1, le=65_536, description="of the students of exact steps, if not their own"
     )
     draws: int = Field(1, ge=1, le=64, description="random policies averaged in one step")
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="of products, on devices that have others than float32"
+    )
     outer_optimizer: Literal["sgd", "adam"] = "adam"
     outer_lr: float = Field(0.03, gt=0, le=100)
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -75,7 +80,8 @@ class DistillSettings(BaseModel):
         left = [] if self.kernel_share else ["kernel_share", "kernel_lr", "kernel_batch"]
         if self.kernel_start == "zero" or not self.kernel_share:
             left.append("kernel_start")
-        return left if self.width is not None else [*left, "width"]
+        left += [name for name, default in _LATER.items() if getattr(self, name) == default]
+        return left
 
     @property
     def evaluation_steps(self) -> list[int]:

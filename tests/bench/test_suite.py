@@ -8,7 +8,6 @@ from obdbench.bench.suite import Suite, load_suite, parse_seeds, suite_names
 from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 from obdbench.evaluation.protocol import make_protocol
 
-
 SHIPPED = ["smoke", "quick", "embedded", "recon", "recon-protocols", "d4rl", "paper"]
 
 
