@@ -79,8 +79,8 @@ def _listing():
     return [(int(line.split()[0]), int(line.split()[1]), line) for line in listing]
 
 
-def gone(pids, seconds=30):
-    """Wait until processes have ended; those that live on."""
+def gone(pids, seconds=120):
+    """Wait until processes have ended, also on a busy machine; those that live on."""
     deadline = time.monotonic() + seconds
     left = set(pids)
     while left and time.monotonic() < deadline:

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 
 
 OUTCOME = (
-    "nothing lives on; after `--resume` the results are those of an undisturbed run, bit for bit"
+    "nothing lives on two minutes later; after `--resume` the results are those of an undisturbed "
+    "run, bit for bit"
 )
 
 
