@@ -181,6 +181,15 @@ def suite_names() -> list[str]:
     return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
 
 
+def suite_holding(folder: str, protocol: str) -> str:
+    """The shipped suite that puts a protocol into a folder of results, or the folder itself."""
+    for name in suite_names():
+        suite = load_suite(name)
+        if suite.name == folder and any(held.name == protocol for held in suite.protocols):
+            return name
+    return folder
+
+
 def load_suite(name: str) -> Suite:
     """A suite by its name, or by the path of a TOML file."""
     path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"

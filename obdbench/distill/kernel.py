@@ -28,8 +28,8 @@ undo any such start.
 
 This is the view of kernel inducing points (Nguyen et al., 2021, arXiv 2011.00050), with the exact
 number of steps and learning rate in place of ridge regression. An outer step costs two kernel
-matrices instead of hundreds of matrix products, and has no noise from drawing policies. It is an
-approximation: students have a finite width and do leave the linear regime. The derivative of the
+matrices instead of hundreds of matrix products, and from zero has no noise of drawn policies. It is
+an approximation: students have a finite width and do leave the linear regime. The derivative of the
 recursion is taken by hand, backwards, and is exact.
 """
 
@@ -99,7 +99,7 @@ class KernelLimit:
         return MetaGradient(losses.detach(), gx, ga.transpose(1, 2))
 
     def act(self, x: Tensor, a: Tensor, states: Tensor) -> Tensor:
-        """The cloned actions on (S, B, observation) states."""
+        """The cloned actions on (S, B, observation) states, from f_0 = 0."""
         theta = torch.stack([self._between(pairs, pairs).value for pairs in x])
         reach = [self._between(s, pairs).value for s, pairs in zip(states, x, strict=True)]
         _, slopes = self._clone(theta, a.transpose(1, 2).contiguous())

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from obdbench.errors import InvalidSettingError, unknown_name
 
-_LATER = {"width": None, "precision": "float32"}  # as it was before there was such a setting
+# as it was before there were these settings
+_LATER = {"kernel_start": "zero", "width": None, "precision": "float32"}
 
 Noise = Literal["none", "exact", "published"]
 
@@ -77,11 +78,10 @@ class DistillSettings(BaseModel):
 
         They are left out of a trial's key, so that those results keep their names.
         """
-        left = [] if self.kernel_share else ["kernel_share", "kernel_lr", "kernel_batch"]
-        if self.kernel_start == "zero" or not self.kernel_share:
-            left.append("kernel_start")
-        left += [name for name, default in _LATER.items() if getattr(self, name) == default]
-        return left
+        left = {name for name, default in _LATER.items() if getattr(self, name) == default}
+        if not self.kernel_share:
+            left |= {"kernel_share", "kernel_lr", "kernel_batch", "kernel_start"}
+        return sorted(left)
 
     @property
     def evaluation_steps(self) -> list[int]:

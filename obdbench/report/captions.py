@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from obdbench.bench.suite import suite_holding
 from obdbench.report.reader import HEADLINE_POINTS
 from obdbench.report.rows import Grid, Row, bare, natural
 from obdbench.report.table import MISSING
@@ -86,7 +87,8 @@ def command(grid: Grid, suite: str) -> str:
     """What remakes a table's results and then the table."""
     protocol = "" if grid.protocol == "default" else f" --protocol {_word(grid.protocol)}"
     seeds = span(_seeds(grid), "-")
-    run = f"obdbench run {_word(suite)}{protocol} --seeds {seeds} --out leaderboards/results"
+    name = suite_holding(suite, grid.protocol)
+    run = f"obdbench run {_word(name)}{protocol} --seeds {seeds} --out leaderboards/results"
     return f"{run} && obdbench leaderboard"
 
 

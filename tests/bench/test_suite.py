@@ -4,7 +4,7 @@ import pytest
 
 from obdbench.bench import presets
 from obdbench.bench.presets import Preset
-from obdbench.bench.suite import Suite, load_suite, parse_seeds, suite_names
+from obdbench.bench.suite import Suite, load_suite, parse_seeds, suite_holding, suite_names
 from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 from obdbench.evaluation.protocol import make_protocol
 
@@ -32,6 +32,12 @@ def test_shipped_suites_resolve(name):
         assert {spec.preset for spec in specs} == {"paper"}
         assert {spec.settings.noise for spec in specs} == {"published"}
         assert {spec.settings.pairs for spec in specs} == {256, *sizes}
+
+
+def test_the_suite_that_remakes_a_table_is_found():
+    assert suite_holding("recon", "default") == "recon"
+    assert suite_holding("recon", "size") == "recon-protocols"
+    assert suite_holding("mine", "size") == "mine"
 
 
 def test_suite_names_start_with_the_small_ones():
