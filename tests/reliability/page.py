@@ -125,8 +125,9 @@ def costs(report: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Ray takes {report['extra_seconds']} s ({100 * report['extra_share']:.0f}%) longer; at "
-        f"most 15 s and 10% were asked for: {met[report['time_met']]}. At most 4 GiB: "
+        f"Ray takes {abs(report['extra_seconds'])} s ({100 * abs(report['extra_share']):.0f}%) "
+        f"{'longer' if report['extra_seconds'] > 0 else 'less'}; at most 15 s and 10% "
+        f"longer were asked for: {met[report['time_met']]}. At most 4 GiB: "
         f"{met[report['memory_met']]}. The results {equal}.",
     ]
 
