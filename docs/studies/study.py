@@ -5,16 +5,16 @@ A study is ``docs/studies/NAME.toml``::
     datasets = ["recon/hopper-medium-replay-v2"]
     seeds = "10"
     objective = "av-pbc"                   # of variants that name none
+    settings = { smoothing = 0.0 }         # of all variants
     [[variants]]
     name = "fast"                          # the first is what the others are compared with
     settings = { outer_lr = 0.02 }         # overrides of the preset, optional as all that follows
     objective = { name = "sdw", params = { tau = 0.2 } }
     preset = "paper"
+    folder = "leaderboards/results/recon"  # where its results lie; or once for all
 
-
-
-``run`` leaves one result file a trial in ``docs/studies/results/NAME/``, or where ``folder`` says:
-a suite's folder, whose trials the study then shares. ``table`` writes what follows from these files
+``run`` leaves one result file a trial in ``docs/studies/results/NAME/``, or in ``folder``, which may
+be a suite's, whose trials the study then shares. ``table`` writes what follows from these files
 between the markers of any page of ``docs/``::
 
     python docs/studies/study.py run fast-preset --workers 2
@@ -60,6 +60,7 @@ class Variant(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
     objective: str | Named | None = None
     preset: str = "fast"
+    folder: str = ""
 
 
 class Study(BaseModel):
@@ -73,23 +74,24 @@ class Study(BaseModel):
     objective: str = "av-pbc"
     scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite recon
     folder: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
     variants: tuple[Variant, ...]
 
-    @property
-    def path(self) -> Path:
-        """Where its results lie."""
-        return ROOT / self.folder if self.folder else HERE / "results" / self.name
+    def path(self, variant: Variant) -> Path:
+        """Where a variant's results lie."""
+        folder = variant.folder or self.folder
+        return ROOT / folder if folder else HERE / "results" / self.name
 
     def suite(self, variant: Variant) -> Suite:
         """The trials of one variant."""
         return Suite(
-            name=self.path.name,
+            name=self.path(variant).name,
             preset=variant.preset,
             datasets=self.datasets,
             objectives=[variant.objective or self.objective],
             protocols=[Named(name="default", params=self.scoring)],
             seeds=self.seeds,
-            settings=variant.settings,
+            settings={**self.settings, **variant.settings},
         )
 
 
@@ -103,7 +105,7 @@ def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
     done = True
     for variant in study.variants:
         if not only or variant.name in only:
-            options = Options(out=study.path.parent, workers=workers, existing="resume")
+            options = Options(out=study.path(variant).parent, workers=workers, existing="resume")
             summary = execute(plan(study.suite(variant), options))
             done &= summary.exit_code == 0 and not summary.ended
     return done
@@ -121,12 +123,13 @@ def scores(result: Result) -> dict[int, float]:
 
 def table(study: Study) -> str:
     """Scores of every variant, its cost, and its difference to the first."""
-    store = Store(study.path.parent, study.path.name)
     names = [bare(dataset).replace("-", "<br>", 1) for dataset in study.datasets]
     header = ["variant", *names, "average", "against the first", "s a seed"]
     lines = [header, [":--", *["--:"] * (len(header) - 1)]]
     reference: dict[str, dict[int, float]] = {}
     for index, variant in enumerate(study.variants):
+        folder = study.path(variant)
+        store = Store(folder.parent, folder.name)
         held = {spec.dataset: store.result(spec.key) for spec in study.suite(variant).specs()}
         found = {name: scores(r) for name, r in held.items() if r is not None and r.status == "ok"}
         seconds = [

@@ -32,6 +32,7 @@ from obdbench.distill.metagrad import Solver
 from obdbench.distill.outer import Outer
 from obdbench.distill.precision import products
 from obdbench.distill.settings import DistillSettings
+from obdbench.distill.smoothing import smoothed
 from obdbench.distill.synset import Synset
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import Objective
@@ -200,11 +201,12 @@ def _stepper(
     wide = scored if isinstance(scored, Architecture) else MLP4
     limit = KernelLimit(wide.depth, how.lr, how.steps)
     rng = np.random.default_rng([0, 4])
+    seen = smoothed(dataset, settings.smoothing)
     columns = {
         name: column.to(dtype) if column.is_floating_point() else column
-        for name, column in objective.prepare(dataset, teacher, rng).items()
+        for name, column in objective.prepare(seen, teacher, rng).items()
     }
-    feed = Feed.of(dataset, columns, device, tuple(objective.noise_columns))
+    feed = Feed.of(seen, columns, device, tuple(objective.noise_columns))
     draws = settings.draws
     stack = [g for g in run.generators[POLICIES] for _ in range(draws)]
     noisy = [g for g in run.generators[NOISE] for _ in range(draws)]

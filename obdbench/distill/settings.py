@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from obdbench.errors import InvalidSettingError, unknown_name
 
 # as it was before there were these settings
-_LATER = {"kernel_start": "zero", "width": None, "precision": "float32"}
+_LATER = {"kernel_start": "zero", "width": None, "precision": "float32", "smoothing": 0.0}
 
 Noise = Literal["none", "exact", "published"]
 
@@ -27,6 +27,9 @@ class DistillSettings(BaseModel):
     noise: Noise = Field("none", description="sampling of the student's action while cloning")
     steps: int = Field(300, ge=0, le=10_000_000, description="outer steps")
     batch: int = Field(2560, ge=1, le=1_000_000, description="dataset states a step")
+    smoothing: float = Field(
+        0.0, ge=0, le=10, description="noise upon these states, in spreads of the data's"
+    )
     kernel_share: float = Field(
         0.0, ge=0, le=1, description="share of the outer steps, the first, at infinite width"
     )
@@ -94,6 +97,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 420,
         "kernel_share": 0.95,
         "outer_lr": 0.02,
+        "smoothing": 0.2,
         "evaluate_at": (0.0, 0.5, 0.96, 0.97, 0.98, 0.99, 1.0),
     },
     "paper": {
