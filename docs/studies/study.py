@@ -13,7 +13,7 @@ A study is ``docs/studies/NAME.toml``::
     preset = "paper"
     folder = "leaderboards/results/recon"  # where its results lie; or once for all
 
-``run`` leaves one result file a trial in ``docs/studies/results/NAME/``, or in ``folder``, which may
+``run`` leaves one result file a trial in ``docs/studies/results/NAME/`` or in ``folder``, which may
 be a suite's, whose trials the study then shares. ``table`` writes what follows from these files
 between the markers of any page of ``docs/``::
 

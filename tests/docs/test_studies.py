@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,15 +15,24 @@ STUDIES = ROOT / "docs" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.toml"))
 
 
-@pytest.fixture(scope="module")
-def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("study", STUDIES / "study.py")
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, STUDIES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules["study"] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def module() -> ModuleType:
+    return loaded("study")
+
+
+@pytest.fixture(scope="module")
+def curves(module: ModuleType) -> ModuleType:
+    return loaded("curves")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,3 +72,33 @@ def test_a_table_holds_what_was_run(module: ModuleType, tmp_path: Path) -> None:
     assert first.split("|")[4].strip() == "–"
     assert " to " in second.split("|")[4]
     assert set(missing.split("|")[2:-1]) == {" – "}
+
+
+def test_curves_are_those_of_the_results(
+    module: ModuleType, curves: ModuleType, tmp_path: Path
+) -> None:
+    study = module.Study(
+        name="curved",
+        datasets=("embedded/hopper-medium-replay-v0",),
+        seeds="0-1",
+        objective="pbc",
+        folder=str(tmp_path / "curved"),
+        scoring={"policies": 1, "episodes": 1},
+        variants=(
+            {"name": "run", "preset": "tiny", "settings": {"steps": 4, "evaluate_at": (0, 0.5, 1)}},
+            {"name": "not run", "preset": "tiny", "settings": {"steps": 5}},
+        ),
+    )
+    assert module.run(study, workers=1, only=["run"])
+    found = curves.curves(study)
+    assert set(found) == {"run"}
+    steps, seconds, scores = zip(*found["run"], strict=True)
+    assert steps == (0, 2, 4)
+    assert 0.0 == seconds[0] < seconds[1] < seconds[2]
+    (file,) = [p for p in (tmp_path / "curved").glob("*.json") if p.name != "manifest.json"]
+    points = json.loads(file.read_text())["points"]
+    last = [p["normalized_return"] for p in points if p["step"] == 4]
+    assert scores[-1] == pytest.approx(sum(last) / len(last))
+    drawn = curves.draw(study, tmp_path).read_text()
+    assert drawn.startswith("<?xml")
+    assert curves.draw(study, tmp_path).read_text() == drawn

@@ -1,0 +1,85 @@
+"""Curves of a study: score against outer steps and against seconds of distilling, side by side.
+
+``python docs/studies/curves.py NAME`` draws ``docs/pictures/NAME.svg`` from the study's result
+files: one line a variant, the mean over its seeds; steps and seconds are on logarithmic axes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from obdbench.bench.record import Result
+from obdbench.bench.store import Store
+from obdbench.report.plots import RC, SCORE, STYLES, WIDTH
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from study import DOCS, Study, load
+
+PICTURES = DOCS / "pictures"
+Point = tuple[int, float, float]  # outer step, seconds a seed, score
+
+
+def points(result: Result) -> list[Point]:
+    """Of every evaluation point: its step, how long a seed took to it, and the mean score."""
+    seconds = dict(result.timing.curve)
+    scores: dict[int, list[float]] = {}
+    for point in result.points:
+        scores.setdefault(point.step, []).append(point.normalized_return)
+    share = len(result.spec.seeds)
+    return [(step, seconds[step] / share, sum(s) / len(s)) for step, s in sorted(scores.items())]
+
+
+def curves(study: Study) -> dict[str, list[Point]]:
+    """The variants that were run, on the study's first dataset."""
+    found = {}
+    for variant in study.variants:
+        folder = study.path(variant)
+        spec = study.suite(variant).specs()[0]
+        result = Store(folder.parent, folder.name).result(spec.key)
+        if result is not None and result.status == "ok":
+            found[variant.name] = points(result)
+    return found
+
+
+def draw(study: Study, folder: Path) -> Path:
+    """Write the picture."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    path = folder / f"{study.name}.svg"
+    with rc_context(RC):
+        figure = Figure(figsize=(WIDTH, WIDTH / 2.2), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for (name, found), (colour, dashes, marker) in zip(
+            curves(study).items(), STYLES[3:], strict=False
+        ):
+            later = [point for point in found if point[0] > 0]
+            for axes, column in ((left, 0), (right, 1)):
+                at = [point[column] for point in later]
+                score = [point[2] for point in later]
+                style = {"color": colour, "linestyle": dashes, "marker": marker, "ms": 3.5}
+                axes.plot(at, score, label=name.replace("`", ""), **style)
+        for axes, label in ((left, "outer steps"), (right, "seconds of distilling, one core")):
+            axes.set_xscale("log")
+            axes.set_xlabel(label)
+        left.set_ylim(bottom=0.0)
+        left.set_ylabel(SCORE)
+        right.legend(loc="upper left")
+        figure.savefig(path, metadata={"Date": None})
+    return path
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Draw one study's curves."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("name")
+    study = load(parser.parse_args(words).name)
+    print(draw(study, PICTURES))
+
+
+if __name__ == "__main__":
+    main()
