@@ -61,9 +61,23 @@ def notes(grid: Grid) -> tuple[str, ...]:
             "behavior is the return of the data itself; rows named whole train on the whole "
             "dataset (baselines/). They are not distilled and have no rank."
         )
+    if mixed := of_several_files(grid):
+        lines.append(
+            f"Rows of {', '.join(mixed)} were measured on different files of that name, as are "
+            "stand-ins rebuilt on other processors; the table of data and teachers has checksums."
+        )
     if not grid.has_manifest:
         lines.append("There is no manifest: trials that left no result cannot be known.")
     return tuple(lines)
+
+
+def of_several_files(grid: Grid) -> list[str]:
+    """Datasets that the grid's results know by more than one checksum."""
+    held: dict[str, set[str]] = {}
+    for entry in grid.entries:
+        if (source := entry.record.dataset) is not None:
+            held.setdefault(source.id, set()).add(source.checksum)
+    return [bare(dataset) for dataset in grid.datasets if len(held.get(dataset, ())) > 1]
 
 
 def _points(grid: Grid) -> str:

@@ -138,6 +138,16 @@ def test_a_corrupt_manifest_is_named(folder):
     assert "no manifest" in blocks(board(collection), "", "plots")["main"]
 
 
+def test_rows_of_one_name_and_several_files_are_said_to_be_so(folder):
+    words = "measured on different files of that name"
+    assert words not in blocks(board(read_results(folder)), "", "plots")["main"]
+    changed = first_file(folder)
+    content = json.loads(changed.read_text())
+    content["dataset"]["checksum"] = "0" * 64
+    changed.write_text(json.dumps(content))
+    assert words in blocks(board(read_results(folder)), "", "plots")["main"]
+
+
 def test_the_manifest_names_what_is_missing(folder):
     lost = first_file(folder)
     spec = read_json(Result, lost).spec
