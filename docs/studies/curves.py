@@ -49,6 +49,7 @@ def draw(study: Study, folder: Path) -> Path:
     """Write the picture."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     path = folder / f"{study.name}.svg"
     with rc_context(RC):
@@ -65,10 +66,13 @@ def draw(study: Study, folder: Path) -> Path:
                 axes.plot(at, score, label=name.replace("`", ""), **style)
         for axes, label in ((left, "outer steps"), (right, "seconds of distilling, one core")):
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(label)
         left.set_ylim(bottom=0.0)
         left.set_ylabel(SCORE)
-        right.legend(loc="upper left")
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         figure.savefig(path, metadata={"Date": None})
     return path
 
