@@ -6,6 +6,7 @@ A study is ``docs/studies/NAME.toml``::
     seeds = "10"
     objective = "av-pbc"                   # of variants that name none
     settings = { smoothing = 0.0 }         # of all variants
+    pairs = true                           # the second is compared with the first, the fourth ...
     [[variants]]
     name = "fast"                          # the first is what the others are compared with
     settings = { outer_lr = 0.02 }         # overrides of the preset, optional as all that follows
@@ -75,6 +76,7 @@ class Study(BaseModel):
     scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite recon
     folder: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
+    pairs: bool = False
     variants: tuple[Variant, ...]
 
     def path(self, variant: Variant) -> Path:
@@ -102,6 +104,8 @@ def load(name: str) -> Study:
 
 def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
     """Run what is missing, variant by variant; whether every trial is done."""
+    if unknown := sorted(set(only) - {variant.name for variant in study.variants}):
+        raise SystemExit(f"{study.name} has no variant named {unknown[0]!r}.")
     done = True
     for variant in study.variants:
         if not only or variant.name in only:
@@ -124,9 +128,11 @@ def scores(result: Result) -> dict[int, float]:
 def table(study: Study) -> str:
     """Scores of every variant, its cost, and its difference to the first."""
     names = [bare(dataset).replace("-", "<br>", 1) for dataset in study.datasets]
-    header = ["variant", *names, "average", "against the first", "s a seed"]
+    against_what = "against the row above" if study.pairs else "against the first"
+    header = ["variant", *names, "average", against_what, "s a seed"]
     lines = [header, [":--", *["--:"] * (len(header) - 1)]]
     reference: dict[str, dict[int, float]] = {}
+    files: dict[str, set[str]] = {}
     for index, variant in enumerate(study.variants):
         folder = study.path(variant)
         store = Store(folder.parent, folder.name)
@@ -137,15 +143,25 @@ def table(study: Study) -> str:
             for r in held.values()
             if r is not None and r.timing.distill
         ]
-        reference = reference if index else found
+        for r in held.values():
+            if r is not None and r.dataset is not None:
+                files.setdefault(r.dataset.id, set()).add(r.dataset.checksum)
+        first = index % 2 == 0 if study.pairs else index == 0
+        reference = found if first else reference
         cells = [cell(list(found[name].values())) if name in found else "–" for name in held]
         complete = len(found) == len(held)
         mean = sum(mean_std(list(s.values()))[0] for s in found.values()) / max(1, len(found))
         cells.append(number(mean) if complete else "–")
-        cells.append(against(found, reference) if index and complete else "–")
+        cells.append(against(found, reference) if complete and not first else "–")
         cells.append(f"{sum(seconds) / len(seconds):.0f}" if seconds else "–")
         lines.append([variant.name, *cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    if any(len(checksums) > 1 for checksums in files.values()):
+        text += (
+            "\n*Not all rows were run on the same files of these names: stand-ins that other "
+            "processors rebuild have other bytes.*\n"
+        )
+    return text
 
 
 def cell(values: Sequence[float]) -> str:

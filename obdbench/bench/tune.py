@@ -7,8 +7,9 @@ on dataset states that the distillation did not see,
           D_{\text{held out}}\big),
 
 where the reference is the objective with its *default* parameters, so that a search over β or τ
-compares like with like. With ``returns`` it is minus the mean normalized return in the environment,
-which offline methods may not look at: the preset says so.
+compares like with like. The held-out states carry no noise, so that a search over ``smoothing`` by
+this criterion is drawn to none. With ``returns`` it is minus the mean normalized return in the
+environment, which offline methods may not look at: the preset says so.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class DistillSettings(BaseModel):
     steps: int = Field(300, ge=0, le=10_000_000, description="outer steps")
     batch: int = Field(2560, ge=1, le=1_000_000, description="dataset states a step")
     smoothing: float = Field(
-        0.0, ge=0, le=10, description="noise upon these states, in spreads of the data's"
+        0.0, ge=0, le=10, description="noise upon these states, in units of the data's spread"
     )
     kernel_share: float = Field(
         0.0, ge=0, le=1, description="share of the outer steps, the first, at infinite width"

@@ -63,8 +63,8 @@ def notes(grid: Grid) -> tuple[str, ...]:
         )
     if mixed := of_several_files(grid):
         lines.append(
-            f"Rows of {', '.join(mixed)} were measured on different files of that name, as are "
-            "stand-ins rebuilt on other processors; the table of data and teachers has checksums."
+            f"The columns {', '.join(mixed)} hold results from different files of that name, as "
+            "are stand-ins rebuilt on other processors; data and teachers below have checksums."
         )
     if not grid.has_manifest:
         lines.append("There is no manifest: trials that left no result cannot be known.")

@@ -72,6 +72,36 @@ def test_a_table_holds_what_was_run(module: ModuleType, tmp_path: Path) -> None:
     assert first.split("|")[4].strip() == "–"
     assert " to " in second.split("|")[4]
     assert set(missing.split("|")[2:-1]) == {" – "}
+    with pytest.raises(SystemExit, match="no variant named 'thrid'"):
+        module.run(study, workers=1, only=["thrid"])
+
+
+def test_pairs_are_compared_row_by_row_and_files_of_one_name_are_told_apart(
+    module: ModuleType, tmp_path: Path
+) -> None:
+    study = module.Study(
+        name="paired",
+        datasets=("embedded/hopper-medium-replay-v0",),
+        seeds="0-1",
+        objective="pbc",
+        folder=str(tmp_path / "paired"),
+        scoring={"policies": 1, "episodes": 1},
+        pairs=True,
+        variants=[
+            {"name": str(steps), "preset": "tiny", "settings": {"steps": steps}}
+            for steps in (1, 2, 3, 4)
+        ],
+    )
+    assert module.run(study, workers=1)
+    table = module.table(study)
+    assert "against the row above" in table
+    assert "same files" not in table
+    assert [" to " in line.split("|")[4] for line in table.splitlines()[2:]] == [False, True] * 2
+    file = next(p for p in (tmp_path / "paired").glob("*.json") if p.name != "manifest.json")
+    content = json.loads(file.read_text())
+    content["dataset"]["checksum"] = "0" * 64
+    file.write_text(json.dumps(content))
+    assert "same files" in module.table(study)
 
 
 def test_curves_are_those_of_the_results(

@@ -139,7 +139,7 @@ def test_a_corrupt_manifest_is_named(folder):
 
 
 def test_rows_of_one_name_and_several_files_are_said_to_be_so(folder):
-    words = "measured on different files of that name"
+    words = "results from different files of that name"
     assert words not in blocks(board(read_results(folder)), "", "plots")["main"]
     changed = first_file(folder)
     content = json.loads(changed.read_text())
