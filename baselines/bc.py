@@ -17,6 +17,7 @@ many times slower where not.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -194,6 +195,12 @@ def bc(
     return results
 
 
+def _digest(datasets: Sequence[Dataset]) -> str:
+    """A name for these datasets, so that runs beside each other keep to files of their own."""
+    content = " ".join(dataset.checksum for dataset in datasets)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -205,14 +212,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("build/bc"), help="for resuming")
     options = parser.parse_args(arguments)
     datasets = sorted(map(load_dataset, options.dataset), key=lambda each: each.task.name)
-    for task, group in groupby(datasets, key=lambda each: each.task.name):
+    for task, members in groupby(datasets, key=lambda each: each.task.name):
+        group = list(members)
         results = bc(
-            list(group),
+            group,
             options.seeds,
             Settings(steps=options.steps),
             options.out,
             episodes=options.episodes,
-            resume=options.work / f"{options.out.name}-{task}.pt",
+            resume=options.work / f"{options.out.name}-{task}-{_digest(group)}.pt",
         )
         for result in results:
             print(line(result))
