@@ -27,8 +27,8 @@ def smoothed(dataset: Dataset, spread: float) -> Dataset:
     if not spread:
         return dataset
     rng = np.random.default_rng([0, STREAM])
-    noise = rng.standard_normal(dataset.observations.shape, dtype=np.float32)
-    noise *= np.float32(spread) * dataset.standardizer.scale
+    drawn = np.asarray(rng.standard_normal(dataset.observations.shape, dtype=np.float32))
+    noise = drawn * (np.float32(spread) * dataset.standardizer.scale)
     noisy = replace(dataset, observations=dataset.observations + noise)
     noisy.__dict__["standardizer"] = dataset.standardizer  # that of the states students see
     return noisy
