@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 from obdbench.bench.record import Result
@@ -51,12 +52,15 @@ def draw(study: Study, folder: Path) -> Path:
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
+    found_of = curves(study)
+    if not found_of:
+        raise SystemExit(f"{study.name} has no results: run it first.")
     path = folder / f"{study.name}.svg"
     with rc_context(RC):
         figure = Figure(figsize=(WIDTH, WIDTH / 2.2), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         for (name, found), (colour, dashes, marker) in zip(
-            curves(study).items(), STYLES[3:], strict=False
+            found_of.items(), cycle(STYLES[3:] + STYLES[:3]), strict=False
         ):
             later = [point for point in found if point[0] > 0]
             for axes, column in ((left, 0), (right, 1)):

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from doc_blocks import ROOT
@@ -76,16 +77,25 @@ def test_a_table_holds_what_was_run(module: ModuleType, tmp_path: Path) -> None:
         module.run(study, workers=1, only=["thrid"])
 
 
-def test_pairs_are_compared_row_by_row_and_files_of_one_name_are_told_apart(
-    module: ModuleType, tmp_path: Path
-) -> None:
-    study = module.Study(
-        name="paired",
+def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:
+    """A study of seconds, with its results in a folder of its own."""
+    return module.Study(
+        name=folder.name,
         datasets=("embedded/hopper-medium-replay-v0",),
         seeds="0-1",
         objective="pbc",
-        folder=str(tmp_path / "paired"),
+        folder=str(folder),
         scoring={"policies": 1, "episodes": 1},
+        **more,
+    )
+
+
+def test_pairs_are_compared_row_by_row_and_files_of_one_name_are_told_apart(
+    module: ModuleType, tmp_path: Path
+) -> None:
+    study = toy_study(
+        module,
+        tmp_path / "paired",
         pairs=True,
         variants=[
             {"name": str(steps), "preset": "tiny", "settings": {"steps": steps}}
@@ -107,13 +117,9 @@ def test_pairs_are_compared_row_by_row_and_files_of_one_name_are_told_apart(
 def test_curves_are_those_of_the_results(
     module: ModuleType, curves: ModuleType, tmp_path: Path
 ) -> None:
-    study = module.Study(
-        name="curved",
-        datasets=("embedded/hopper-medium-replay-v0",),
-        seeds="0-1",
-        objective="pbc",
-        folder=str(tmp_path / "curved"),
-        scoring={"policies": 1, "episodes": 1},
+    study = toy_study(
+        module,
+        tmp_path / "curved",
         variants=(
             {"name": "run", "preset": "tiny", "settings": {"steps": 4, "evaluate_at": (0, 0.5, 1)}},
             {"name": "not run", "preset": "tiny", "settings": {"steps": 5}},
