@@ -1,21 +1,17 @@
-"""A stack of policies over the cores: equal shares side by side, the rest on all of them.
+"""A stack of policies on the cores: as many at a time as there are cores, the rest together.
 
-Batched products split badly where the stack is no multiple of the cores, and every operation waits
-for the slowest core. Policies need nothing of each other, so on a CPU of T threads the stack is cut
-into T equal shares; each runs in a thread of its own, one core an operation, and PyTorch releases
-the interpreter inside its operations. What is left, fewer policies than threads, then runs on all
-threads at once. The cut depends on the two numbers alone, so the same number of threads gives the
-same bits. With one thread, and on a GPU, the whole stack is one program.
+Batched products split badly where the stack is no multiple of the cores, so on T threads the stack
+is cut into groups of T policies, one after the other, and what is left runs as a last, smaller
+group; every product of a group takes all threads. A thread of its own for each policy would save
+the splitting but lose more: threads wait for the interpreter between operations. The cut depends on
+the two numbers alone, so the same number of threads gives the same bits. With one thread, and on a
+GPU, the whole stack is one program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
-from threading import Barrier
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,12 +22,9 @@ from obdbench.policies.networks import Params
 
 
 def shares(stack: int, threads: int) -> list[slice]:
-    """``threads`` equal shares of the stack and the rest, if any; one share if there is no more."""
-    each = stack // threads
-    if threads == 1 or each == 0:
-        return [slice(0, stack)]
-    cuts = [*range(0, each * threads + 1, each), *([stack] if stack % threads else [])]
-    return [slice(start, end) for start, end in pairwise(cuts)]
+    """Groups of ``threads`` policies and the rest, if any; one thread takes the stack as one."""
+    size = stack if threads == 1 else threads
+    return [slice(start, min(start + size, stack)) for start in range(0, stack, size)]
 
 
 class StackedSweep:
@@ -46,14 +39,13 @@ class StackedSweep:
         threads: int = 1,
     ) -> None:
         """``sweep`` makes the buffers for ``stack=`` policies within ``memory=`` bytes."""
-        self.threads, self.shares = threads, shares(stack, threads)
+        self.shares = shares(stack, threads)
         self.sweeps = []
         for share in self.shares:
             size = share.stop - share.start
             self.sweeps.append(sweep(stack=size, memory=memory * size // stack))
         self.names = [f"{kind}{i}" for i in range(self.sweeps[0].depth) for kind in ("w", "b")]
         self._calls: dict[int | None, tuple[list[Replayed], list[Replayed]]] = {}
-        self._pool: ThreadPoolExecutor | None = None
 
     def learn(
         self, params: Params, x: Tensor, a: Tensor, noise: Tensor | None, steps: int | None = None
@@ -89,30 +81,10 @@ class StackedSweep:
     def _run(
         self, calls: Sequence[Replayed], tensors: Sequence[Tensor], noise: Tensor | None
     ) -> list[Tensor]:
-        def one(index: int) -> list[Tensor]:
-            share = self.shares[index]
-            own = [tensor[share] for tensor in tensors]
+        parts = []
+        for call, share in zip(calls, self.shares, strict=True):
             drawn = [] if noise is None else [noise[:, share]]
-            with torch.no_grad():  # the mode is a thread's own
-                return calls[index](*own, *drawn)
-
-        if len(calls) == 1:
-            return one(0)
-        workers = self._workers()
-        parts: list[Any] = list(workers.map(one, range(self.threads)))
-        parts += [one(index) for index in range(self.threads, len(calls))]
+            parts.append(call(*(tensor[share] for tensor in tensors), *drawn))
+        if len(parts) == 1:
+            return list(parts[0])
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
-
-    def _workers(self) -> ThreadPoolExecutor:
-        """Threads that run every operation on one core; the caller keeps its own number."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, "sweep")
-            started = Barrier(self.threads)
-
-            def alone(_: int) -> None:
-                torch.set_num_threads(1)
-                started.wait()
-
-            list(self._pool.map(alone, range(self.threads)))
-            torch.set_num_threads(self.threads)
-        return self._pool

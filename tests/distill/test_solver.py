@@ -177,14 +177,14 @@ def test_another_precision_makes_other_buffers() -> None:
 
 @pytest.mark.usefixtures("_restore_threads")
 def test_another_number_of_threads_cuts_the_stack_anew() -> None:
-    how, (x, a) = cloning(MLP4, "sgd"), problem()
+    how, (x, a) = cloning(MLP4, "sgd"), problem(3)
     solver = Solver(how)
     torch.set_num_threads(1)
-    one = solver(start(how), x, a, simple_outer(how))
+    one = solver(start(how, 3), x, a, simple_outer(how))
     assert solver._sweeps is not None
     assert len(solver._sweeps.shares) == 1
     torch.set_num_threads(2)
-    two = solver(start(how), x, a, simple_outer(how))
+    two = solver(start(how, 3), x, a, simple_outer(how))
     assert len(solver._sweeps.shares) == 2
     assert relative(two.states, one.states) < 1e-12
 
