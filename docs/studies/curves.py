@@ -13,7 +13,6 @@ from itertools import cycle
 from pathlib import Path
 
 from obdbench.bench.record import Result
-from obdbench.bench.store import Store
 from obdbench.report.plots import RC, SCORE, STYLES, WIDTH
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,26 +23,23 @@ PICTURES = DOCS / "pictures"
 Point = tuple[int, float, float]  # outer step, seconds a seed, score
 
 
-def points(result: Result) -> list[Point]:
+def points(results: Sequence[Result]) -> list[Point]:
     """Of every evaluation point: its step, how long a seed took to it, and the mean score."""
-    seconds = dict(result.timing.curve)
     scores: dict[int, list[float]] = {}
-    for point in result.points:
-        scores.setdefault(point.step, []).append(point.normalized_return)
-    share = len(result.spec.seeds)
-    return [(step, seconds[step] / share, sum(s) / len(s)) for step, s in sorted(scores.items())]
+    seconds: dict[int, float] = {}
+    seeds = sum(len(result.spec.seeds) for result in results)
+    for result in results:
+        for point in result.points:
+            scores.setdefault(point.step, []).append(point.normalized_return)
+        for step, taken in result.timing.curve:
+            seconds[step] = seconds.get(step, 0.0) + taken / seeds
+    return [(step, seconds[step], sum(s) / len(s)) for step, s in sorted(scores.items())]
 
 
 def curves(study: Study) -> dict[str, list[Point]]:
     """The variants that were run, on the study's first dataset."""
-    found = {}
-    for variant in study.variants:
-        folder = study.path(variant)
-        spec = study.suite(variant).specs()[0]
-        result = Store(folder.parent, folder.name).result(spec.key)
-        if result is not None and result.status == "ok":
-            found[variant.name] = points(result)
-    return found
+    held = {variant.name: study.held(variant)[study.datasets[0]] for variant in study.variants}
+    return {name: points(results) for name, results in held.items() if results}
 
 
 def draw(study: Study, folder: Path) -> Path:

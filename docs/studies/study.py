@@ -3,7 +3,7 @@
 A study is ``docs/studies/NAME.toml``::
 
     datasets = ["recon/hopper-medium-replay-v2"]
-    seeds = "10"
+    seeds = "10"                           # or ["0-2", "3-4"]: these were run as trials apart
     objective = "av-pbc"                   # of variants that name none
     settings = { smoothing = 0.0 }         # of all variants
     pairs = true                           # the second is compared with the first, the fourth ...
@@ -71,7 +71,7 @@ class Study(BaseModel):
 
     name: str
     datasets: tuple[str, ...]
-    seeds: str
+    seeds: str | tuple[str, ...]
     objective: str = "av-pbc"
     scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite recon
     folder: str = ""
@@ -84,17 +84,33 @@ class Study(BaseModel):
         folder = variant.folder or self.folder
         return ROOT / folder if folder else HERE / "results" / self.name
 
-    def suite(self, variant: Variant) -> Suite:
-        """The trials of one variant."""
-        return Suite(
-            name=self.path(variant).name,
-            preset=variant.preset,
-            datasets=self.datasets,
-            objectives=[variant.objective or self.objective],
-            protocols=[Named(name="default", params=self.scoring)],
-            seeds=self.seeds,
-            settings={**self.settings, **variant.settings},
-        )
+    def suites(self, variant: Variant) -> list[Suite]:
+        """The trials of one variant, by groups of seeds."""
+        return [
+            Suite(
+                name=self.path(variant).name,
+                preset=variant.preset,
+                datasets=self.datasets,
+                objectives=[variant.objective or self.objective],
+                protocols=[Named(name="default", params=self.scoring)],
+                seeds=seeds,
+                settings={**self.settings, **variant.settings},
+            )
+            for seeds in ([self.seeds] if isinstance(self.seeds, str) else self.seeds)
+        ]
+
+    def held(self, variant: Variant) -> dict[str, list[Result]]:
+        """The results of one variant by dataset, where every seed has its own."""
+        folder = self.path(variant)
+        store = Store(folder.parent, folder.name)
+        held: dict[str, list[Result]] = {dataset: [] for dataset in self.datasets}
+        suites = self.suites(variant)
+        for suite in suites:
+            for spec in suite.specs():
+                result = store.result(spec.key)
+                if result is not None and result.status == "ok":
+                    held[spec.dataset].append(result)
+        return {name: r if len(r) == len(suites) else [] for name, r in held.items()}
 
 
 def load(name: str) -> Study:
@@ -109,19 +125,21 @@ def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
     done = True
     for variant in study.variants:
         if not only or variant.name in only:
-            options = Options(out=study.path(variant).parent, workers=workers, existing="resume")
-            summary = execute(plan(study.suite(variant), options))
-            done &= summary.exit_code == 0 and not summary.ended
+            for suite in study.suites(variant):
+                options = Options(study.path(variant).parent, workers=workers, existing="resume")
+                summary = execute(plan(suite, options))
+                done &= summary.exit_code == 0 and not summary.ended
     return done
 
 
-def scores(result: Result) -> dict[int, float]:
+def scores(results: Sequence[Result]) -> dict[int, float]:
     """A seed's score: the mean of its last evaluation points."""
     found = {}
-    for seed in result.spec.seeds:
-        points = sorted((p.step, p.normalized_return) for p in result.points if p.seed == seed)
-        last = [score for _, score in points[-LAST_POINTS:]]
-        found[seed] = math.fsum(last) / len(last)
+    for result in results:
+        for seed in result.spec.seeds:
+            points = sorted((p.step, p.normalized_return) for p in result.points if p.seed == seed)
+            last = [score for _, score in points[-LAST_POINTS:]]
+            found[seed] = math.fsum(last) / len(last)
     return found
 
 
@@ -134,17 +152,12 @@ def table(study: Study) -> str:
     reference: dict[str, dict[int, float]] = {}
     files: dict[str, set[str]] = {}
     for index, variant in enumerate(study.variants):
-        folder = study.path(variant)
-        store = Store(folder.parent, folder.name)
-        held = {spec.dataset: store.result(spec.key) for spec in study.suite(variant).specs()}
-        found = {name: scores(r) for name, r in held.items() if r is not None and r.status == "ok"}
-        seconds = [
-            r.timing.distill / len(r.spec.seeds)
-            for r in held.values()
-            if r is not None and r.timing.distill
-        ]
-        for r in held.values():
-            if r is not None and r.dataset is not None:
+        held = study.held(variant)
+        found = {name: scores(results) for name, results in held.items() if results}
+        all_results = [result for results in held.values() for result in results]
+        seconds = [r.timing.distill / len(r.spec.seeds) for r in all_results if r.timing.distill]
+        for r in all_results:
+            if r.dataset is not None:
                 files.setdefault(r.dataset.id, set()).add(r.dataset.checksum)
         first = index % 2 == 0 if study.pairs else index == 0
         reference = found if first else reference

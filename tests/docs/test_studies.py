@@ -39,7 +39,8 @@ def curves(module: ModuleType) -> ModuleType:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_variant_resolves_to_trials_of_its_own(module: ModuleType, name: str) -> None:
     study = module.load(name)
-    keys = [spec.key for variant in study.variants for spec in study.suite(variant).specs()]
+    suites = [suite for variant in study.variants for suite in study.suites(variant)]
+    keys = [spec.key for suite in suites for spec in suite.specs()]
     assert len(set(keys)) == len(keys)
     assert len({variant.name for variant in study.variants}) == len(study.variants)
 
@@ -82,11 +83,10 @@ def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:
     return module.Study(
         name=folder.name,
         datasets=("embedded/hopper-medium-replay-v0",),
-        seeds="0-1",
         objective="pbc",
         folder=str(folder),
         scoring={"policies": 1, "episodes": 1},
-        **more,
+        **{"seeds": "0-1", **more},
     )
 
 
@@ -112,6 +112,25 @@ def test_pairs_are_compared_row_by_row_and_files_of_one_name_are_told_apart(
     content["dataset"]["checksum"] = "0" * 64
     file.write_text(json.dumps(content))
     assert "same files" in module.table(study)
+
+
+def test_seeds_that_were_run_apart_make_one_row(
+    module: ModuleType, curves: ModuleType, tmp_path: Path
+) -> None:
+    variants = [{"name": "run", "preset": "tiny", "settings": {"steps": 2}}]
+    apart = toy_study(module, tmp_path / "apart", seeds=["0-1", "4"], variants=variants)
+    first = apart.model_copy(update={"seeds": "0-1"})
+    assert module.run(first, workers=1)
+    assert " – " in module.table(apart).splitlines()[2].split("|")[2]
+    assert curves.curves(apart) == {}
+    assert module.run(apart, workers=1)
+    (results,) = apart.held(apart.variants[0]).values()
+    assert list(module.scores(results)) == [0, 1, 4]
+    mean = sum(module.scores(results).values()) / 3
+    assert module.table(apart).splitlines()[2].split("|")[2].strip().startswith(f"{mean:.1f} ±")
+    ((_, _, start), _) = curves.curves(apart)["run"]
+    at_start = [p.normalized_return for r in results for p in r.points if p.step == 0]
+    assert start == pytest.approx(sum(at_start) / 3)
 
 
 def test_curves_are_those_of_the_results(
