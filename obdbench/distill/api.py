@@ -25,7 +25,7 @@ def distill(
     device: str = "cpu",
     **overrides: Any,
 ) -> Synset:
-    """Distil one synset and return it as it stands after the last outer step.
+    """Distil one synset and return it as it stands at the last evaluation point.
 
     ``overrides`` are fields of :class:`~obdbench.distill.settings.DistillSettings`, such as
     ``pairs=64`` or ``steps=100``. With ``snapshot`` an interrupted call goes on where it stopped.

@@ -5,20 +5,16 @@ for) noise, each from that seed's own generators; takes the meta-gradient of the
 moves the seed's synset. A batch of seeds is therefore the same as single runs, up to the rounding
 of batched products.
 
-A snapshot holds the synsets, the outer optimizer, the generators and the curve so far. A run that
-goes on from one ends with the same bits as one that was never interrupted.
+With a snapshot an interrupted run goes on (:mod:`obdbench.distill.snapshot`).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +29,8 @@ from obdbench.distill.outer import Outer
 from obdbench.distill.precision import products
 from obdbench.distill.settings import DistillSettings
 from obdbench.distill.smoothing import smoothed
+from obdbench.distill.snapshot import BATCHES, NOISE, POLICIES, Run, identity_of, restore, save
 from obdbench.distill.synset import Synset
-from obdbench.errors import ObdError
 from obdbench.objectives.objective import Objective
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import (
@@ -48,7 +44,6 @@ from obdbench.policies.networks import (
 from obdbench.policies.optimizers import optimizer_named
 from obdbench.teachers.teacher import Teacher
 
-POLICIES, BATCHES, NOISE = 1, 2, 3
 CURVE_POINTS = 200
 
 
@@ -73,21 +68,6 @@ class PointOfSynsets:
     step_seconds: float
 
 
-@dataclass
-class _Run:
-    """Everything that changes from step to step, and nothing else."""
-
-    x: Tensor
-    a: Tensor
-    outer: Outer
-    generators: dict[int, list[torch.Generator]]
-    step: int = 0
-    losses: list[list[tuple[int, float]]] = field(default_factory=list)
-    points: dict[int, tuple[Tensor, Tensor, float]] = field(default_factory=dict)
-    seconds: float = 0.0
-    durations: list[float] = field(default_factory=list)
-
-
 def distill_points(
     dataset: Dataset,
     teacher: Teacher | None,
@@ -108,13 +88,14 @@ def distill_points(
     Points that a snapshot already holds are yielded again first, without being computed.
     """
     run = _start(dataset, teacher, settings, seeds, device, dtype)
+    run.identity = identity_of(dataset, teacher, objective, settings, seeds)
     if not objective.distils:
         run.points[0] = (run.x.cpu(), run.a.cpu(), 0.0)
         yield _point(run, 0, dataset, objective, settings, seeds)
         return
     narrowed(architecture_named(settings.architecture), settings.width)
     if snapshot is not None and snapshot.exists():
-        _restore(run, snapshot)
+        restore(run, snapshot)
     wanted = settings.evaluation_steps
     for step in [s for s in wanted if s in run.points]:
         yield _point(run, step, dataset, objective, settings, seeds)
@@ -126,7 +107,7 @@ def distill_points(
         if run.step in wanted and run.step not in run.points:
             run.points[run.step] = (run.x.cpu().clone(), run.a.cpu().clone(), run.seconds)
             if snapshot is not None:
-                _save(run, snapshot)
+                save(run, snapshot)
                 saved = time.monotonic()
             yield _point(run, run.step, dataset, objective, settings, seeds)
         if run.step >= wanted[-1]:
@@ -152,7 +133,7 @@ def distill_points(
             mean = sum(values) / len(values)
             progress(Progress(run.step, settings.steps, mean, rate))
         if snapshot is not None and time.monotonic() - saved > snapshot_seconds:
-            _save(run, snapshot)
+            save(run, snapshot)
             saved = time.monotonic()
 
 
@@ -163,7 +144,7 @@ def _start(
     seeds: Sequence[int],
     device: str,
     dtype: torch.dtype,
-) -> _Run:
+) -> Run:
     pairs = [
         initial_pairs(
             settings.init, dataset, teacher, settings.pairs, np.random.default_rng([seed, 0])
@@ -175,7 +156,7 @@ def _start(
     generators = {
         stream: [seeded(seed, stream) for seed in seeds] for stream in (POLICIES, BATCHES, NOISE)
     }
-    return _Run(x, a, Outer(settings), generators, losses=[[] for _ in seeds])
+    return Run(x, a, Outer(settings), generators, losses=[[] for _ in seeds])
 
 
 def _stepper(
@@ -183,7 +164,7 @@ def _stepper(
     teacher: Teacher | None,
     objective: Objective,
     settings: DistillSettings,
-    run: _Run,
+    run: Run,
     device: str,
     memory: int,
     dtype: torch.dtype,
@@ -286,7 +267,7 @@ def _truncation(settings: DistillSettings, step: int) -> dict[str, int]:
 
 
 def _point(
-    run: _Run,
+    run: Run,
     step: int,
     dataset: Dataset,
     objective: Objective,
@@ -315,75 +296,3 @@ def _point(
     losses = [[entry for entry in curve if entry[0] < step] for curve in run.losses]
     median = statistics.median(run.durations) if run.durations else 0.0
     return PointOfSynsets(step, synsets, losses, seconds, median)
-
-
-def _save(run: _Run, path: Path) -> None:
-    """Write the snapshot atomically."""
-    from safetensors.torch import save
-
-    tensors = {"x": run.x, "a": run.a}
-    tensors.update({f"moment.{name}": value for name, value in run.outer.moments.items()})
-    for stream, generators in run.generators.items():
-        for index, generator in enumerate(generators):
-            tensors[f"generator.{stream}.{index}"] = generator.get_state()
-    for step, (x, a, _) in run.points.items():
-        tensors[f"point.{step}.x"], tensors[f"point.{step}.a"] = x, a
-    state: dict[str, Any] = {
-        "step": run.step,
-        "losses": run.losses,
-        "seconds": run.seconds,
-        "durations": run.durations[-1000:],
-        "points": {step: seconds for step, (_, _, seconds) in run.points.items()},
-    }
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(save(tensors, metadata={"state": json.dumps(state)}))
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ObdError(
-            f"The snapshot {path} cannot be written: {error}.",
-            "Free some space or choose another folder with --out.",
-        ) from error
-
-
-def _restore(run: _Run, path: Path) -> None:
-    """Go on from a snapshot; a damaged one is one clear error."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        for name, value in tensors.items():
-            like = {"x": run.x, "0": run.x, "a": run.a, "1": run.a}.get(name[-1])
-            if name[:9] != "generator" and (like is None or value.shape != like.shape):
-                raise ValueError(f"it holds {name} of another shape")
-        run.x.copy_(tensors["x"])
-        run.a.copy_(tensors["a"])
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "moment":
-                run.outer.moments[rest] = value.to(run.x.device, run.x.dtype)
-            elif kind == "generator":
-                stream, index = rest.split(".")
-                run.generators[int(stream)][int(index)].set_state(value)
-        run.step = int(state["step"])
-        run.losses = [[(int(s), float(v)) for s, v in curve] for curve in state["losses"]]
-        if run.step < 0 or len(run.losses) != len(run.x):
-            raise ValueError("it holds no state of this run")
-        run.seconds, run.durations = float(state["seconds"]), list(map(float, state["durations"]))
-        run.points = {
-            int(step): (tensors[f"point.{step}.x"], tensors[f"point.{step}.a"], float(seconds))
-            for step, seconds in state["points"].items()
-        }
-    except (
-        *(OSError, SafetensorError, RuntimeError, LookupError),
-        *(ValueError, TypeError, AttributeError, OverflowError),
-    ) as error:
-        raise ObdError(
-            f"The snapshot {path} cannot be used: {error}.",
-            "Remove it to start this distillation again.",
-        ) from error

@@ -38,12 +38,12 @@ class StackedSweep:
         *,
         threads: int = 1,
     ) -> None:
-        """``sweep`` makes the buffers for ``stack=`` policies within ``memory=`` bytes."""
+        """``sweep`` makes the buffers for ``stack=`` policies within its part of the memory."""
         self.shares = shares(stack, threads)
         self.sweeps = []
         for share in self.shares:
             size = share.stop - share.start
-            self.sweeps.append(sweep(stack=size, memory=memory * size // stack))
+            self.sweeps.append(sweep(stack=size, memory=memory, part=size / stack))
         self.names = [f"{kind}{i}" for i in range(self.sweeps[0].depth) for kind in ("w", "b")]
         self._calls: dict[int | None, tuple[list[Replayed], list[Replayed]]] = {}
 
@@ -62,6 +62,8 @@ class StackedSweep:
 
     def back(self, gradient: Params, reverse_noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Derivatives in states and actions, given those in the parameters last returned."""
+        for forth, home in zip(*self._now, strict=True):
+            home.failed |= forth.failed  # a graph would read what a plain way forth has left behind
         gx, ga = self._run(self._now[1], [gradient[name] for name in self.names], reverse_noise)
         for forth, home in zip(*self._now, strict=True):
             forth.failed |= home.failed  # a plain way back needs what a plain way forth left

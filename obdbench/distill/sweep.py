@@ -61,7 +61,8 @@ _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 class ReverseSweep:
     """Buffers and the two sweeps, for stacks of one shape and at most ``steps`` inner steps.
 
-    With a ``window`` only that many last steps are differentiated.
+    With a ``window`` only that many last steps are differentiated. ``part`` of the memory is for
+    this stack, the rest for others beside it.
     """
 
     architecture: Architecture
@@ -74,6 +75,7 @@ class ReverseSweep:
     window: int | None = None
     sampled: bool = False
     memory: int = 2 * 1024**3
+    part: float = 1.0
     dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
     slots: int = field(init=False)
@@ -89,12 +91,13 @@ class ReverseSweep:
         element = torch.empty((), dtype=self.dtype).element_size()
         self.slot_bytes = element * S * (weights + N * (2 * top * width + thin))
         kept = min(self.window or self.steps, self.steps)
-        self.slots = min(kept, int(self.memory // self.slot_bytes))
+        self.slots = min(kept, int(self.memory * self.part // self.slot_bytes))
         if self.slots < math.isqrt(kept):
-            need = self.slot_bytes * math.isqrt(kept) / 2**20
+            need = self.slot_bytes * math.isqrt(kept) / self.part / 2**30
+            need = math.ceil(need * 1000) / 1000
             raise InvalidSettingError(
-                f"{self.memory / 2**20:.0f} MiB do not hold the inner loop of {self.steps} steps.",
-                f"Allow at least {need:.0f} MiB with --memory, or use fewer pairs or seeds.",
+                f"{self.memory / 2**30:.3g} GiB do not hold the inner loop of {self.steps} steps.",
+                f"Allow at least {need:.3f} GiB with --memory, or use fewer pairs or seeds.",
             )
         K = self.slots
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -140,12 +140,20 @@ class Synset:
             "terminals": np.zeros(n, bool),
             "timeouts": np.ones(n, bool),
         }
-        if kind == "npz":
-            np.savez(path, **columns)  # type: ignore[arg-type]
-        elif kind == "hdf5":
-            _write_hdf5(path, columns, self.card)
-        else:
+        if kind == "minari":
             _write_minari(path.name, columns, self.task)
+            return path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w+b") as file:  # by name NumPy would append a suffix
+                if kind == "npz":
+                    np.savez(file, **columns)  # type: ignore[arg-type]
+                else:
+                    _write_hdf5(file, columns, self.card)
+        except OSError as error:
+            raise ObdError(
+                f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
+            ) from error
         return path
 
 
@@ -161,10 +169,10 @@ def _replace(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _write_hdf5(path: Path, columns: dict[str, Array], card: Mapping[str, Any]) -> None:
+def _write_hdf5(target: BinaryIO, columns: dict[str, Array], card: Mapping[str, Any]) -> None:
     import h5py
 
-    with h5py.File(path, "w") as file:
+    with h5py.File(target, "w") as file:
         for name, array in columns.items():
             file.create_dataset(name, data=array)
         file.create_dataset("metadata/card", data=json.dumps(dict(card)))

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
-from obdbench.distill.settings import DistillSettings
+from obdbench.distill.settings import DistillSettings, complaint
 from obdbench.distill.synset import Synset
 from obdbench.envs.scores import normalized_return
-from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
 from obdbench.evaluation import students
 from obdbench.objectives.objective import check_flag, check_range
 from obdbench.policies.cloning import Cloning
@@ -158,7 +159,7 @@ class CrossArchitecture(Protocol):
             policies=policies,
             episodes=episodes,
             points=points,
-            steps=steps or (PUBLISHED_STEPS if published else STEPS),
+            steps=(PUBLISHED_STEPS if published else STEPS) if steps is None else steps,
             lr=lr,
         )
         check_flag("published", published)
@@ -201,7 +202,7 @@ class CrossOptimizer(Protocol):
             policies=policies,
             episodes=episodes,
             points=points,
-            steps=steps or (STEPS if setting == "own" else PUBLISHED_STEPS),
+            steps=(STEPS if setting == "own" else PUBLISHED_STEPS) if steps is None else steps,
         )
         if setting not in ("own", "stated", "as-run"):
             raise unknown_name("cross-optimizer setting", setting, ("own", "stated", "as-run"))
@@ -326,10 +327,16 @@ class Evaluation:
 def evaluate(
     synset: Synset, protocol: str | Protocol = "default", *, seed: int = 0, **params: Any
 ) -> Evaluation:
-    """Score one synset; the students train as its card says it was distilled for."""
+    """Score one synset; architecture and noise of its students are those on its card."""
     chosen = make_protocol(protocol, params) if isinstance(protocol, str) else protocol
     stored = synset.card.get("settings")
-    settings = DistillSettings(**stored) if isinstance(stored, Mapping) else DistillSettings()
+    try:
+        settings = DistillSettings(**stored) if isinstance(stored, Mapping) else DistillSettings()
+    except (ValidationError, TypeError) as error:
+        reason = complaint(error) if isinstance(error, ValidationError) else f"{error}."
+        raise InvalidDataError(
+            f"The synset's card holds settings that cannot be used: {reason}", "Distil it again."
+        ) from error
     scored = chosen.score([synset], settings, [seed])
     return Evaluation(
         chosen.name,

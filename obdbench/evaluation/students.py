@@ -67,8 +67,12 @@ class Actor:
     episodes: int
 
     def __post_init__(self) -> None:
-        self.rows = np.arange(len(self.params["w0"]))
+        self.rows = np.arange(self._policies)
         self.kept = self.params
+
+    @property
+    def _policies(self) -> int:
+        return len(next(iter(self.params.values())))
 
     @torch.no_grad()
     def __call__(self, observations: Array, slots: Array) -> Array:
@@ -76,7 +80,7 @@ class Actor:
         owner = slots // self.episodes
         alive = np.unique(owner)
         if not np.isin(alive, self.rows).all():  # episodes begin anew
-            self.rows, self.kept = np.arange(len(self.params["w0"])), self.params
+            self.rows, self.kept = np.arange(self._policies), self.params
         if len(alive) <= len(self.rows) // 2:
             self.rows = alive
             self.kept = {name: value[alive] for name, value in self.params.items()}

@@ -153,7 +153,8 @@ def paired_difference(differences: Groups, level: float = LEVEL) -> Interval:
     if not parts.any():
         return Interval(estimate, estimate, estimate)
     weights = np.array([len(group) - 1 for group in groups])
-    freedom = float(parts.sum() ** 2 / (parts**2 / weights).sum())
+    shares = parts / parts.sum()
+    freedom = max(1.0 / float((shares**2 / weights).sum()), 1.0)  # less by rounding alone
     reach = student_quantile(0.5 + level / 2.0, freedom) * float(np.sqrt(parts.sum()) / len(groups))
     return Interval(estimate, estimate - reach, estimate + reach)
 

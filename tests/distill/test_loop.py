@@ -51,6 +51,35 @@ def same(one: PointOfSynsets, two: PointOfSynsets) -> bool:
     )
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"objective": "dbc"}, "differs in objective"),
+        ({"objective": "av-pbc", "beta": 0.5}, "differs in objective"),
+        ({"steps": 4}, "differs in settings"),
+        ({"outer_lr": 0.1}, "differs in settings"),
+        ({"seed": 1}, "differs in seeds"),
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_from_no_others_snapshot(
+    more: dict[str, Any], words: str, toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
+) -> None:
+    file = tmp_path / "snapshot.safetensors"
+
+    def made(seed: int = 0, objective: str = "pbc", beta: float = 0.0, **settings: Any) -> None:
+        chosen = make_objective(objective, {"beta": beta} if beta else {})
+        run = distill_points(
+            toy_dataset, toy_teacher, chosen, tiny(**settings), [seed], snapshot=file
+        )
+        list(run)
+
+    made()
+    made(evaluate_at=(0.0, 1.0))
+    with pytest.raises(ObdError, match=words):
+        made(**more)
+
+
 @pytest.mark.parametrize("overrides", VARIANTS, ids=str)
 def test_repeats_and_resumes_bit_for_bit(
     overrides: dict[str, Any], toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
@@ -227,7 +256,7 @@ def test_a_damaged_snapshot_is_one_clear_error(
         points(toy_dataset, toy_teacher, tiny(), [0], snapshot=snapshot)
     snapshot.unlink()
     points(toy_dataset, toy_teacher, tiny(), [0], snapshot=snapshot)
-    with pytest.raises(ObdError, match="another shape"):
+    with pytest.raises(ObdError, match="differs in settings"):
         points(toy_dataset, toy_teacher, tiny(pairs=9), [0], snapshot=snapshot)
 
 

@@ -5,6 +5,7 @@ Several of these answer a fault that was planted and went uncaught (``make mutat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -123,9 +124,21 @@ def test_buffers_below_the_root_of_the_steps_are_refused() -> None:
     whole(start(how), x, a, simple_outer(how))
     assert whole._sweeps is not None
     slot = whole._sweeps.sweeps[0].slot_bytes
-    with pytest.raises(ObdError, match="MiB do not hold"):
+    with pytest.raises(ObdError, match="GiB do not hold"):
         Solver(how, memory=slot * 3 // 2)(start(how), x, a, simple_outer(how))
     Solver(how, memory=slot * 5 // 2)(start(how), x, a, simple_outer(how))
+
+
+@pytest.mark.usefixtures("_restore_threads")
+def test_the_memory_that_is_asked_for_is_enough_for_a_stack_that_is_cut() -> None:
+    how, (x, a) = cloning(MLP4, "sgd"), problem(3)
+    torch.set_num_threads(2)
+    with pytest.raises(ObdError) as refused:
+        Solver(how, memory=2**10)(start(how, 3), x, a, simple_outer(how))
+    said = re.search(r"at least ([\d.]+) GiB", str(refused.value))
+    assert said is not None
+    enough = int(float(said[1]) * 2**30)
+    Solver(how, memory=enough)(start(how, 3), x, a, simple_outer(how))
 
 
 def changed(how: Cloning, **options: object) -> tuple[MetaGradient, MetaGradient]:

@@ -48,6 +48,14 @@ def test_export_npz_and_hdf5(synset: Synset, tmp_path: Path) -> None:
         assert file["timeouts"][:].all()
 
 
+def test_an_export_is_where_it_says(synset: Synset, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "pairs"
+    assert synset.export(path, format="npz") == path
+    assert np.array_equal(np.load(path)["observations"], synset.observations)
+    with pytest.raises(ObdError, match=r"cannot be written"):
+        synset.export(path / "below a file.hdf5")
+
+
 def test_export_minari(synset: Synset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     minari = pytest.importorskip("minari")
     pytest.importorskip("jax", reason="Minari writes datasets with its extra 'create'")

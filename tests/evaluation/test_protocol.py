@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from obdbench.envs.scores import TASKS, normalized_return
 from obdbench.errors import ObdError
 from obdbench.evaluation import students
 from obdbench.evaluation.protocol import Protocol, evaluate, make_protocol
-from obdbench.policies.networks import architecture_named, seeded
+from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
 
 TINY = settings_from("tiny", {"inner_steps": 5})
 
@@ -163,6 +164,33 @@ def test_public_evaluate(toy_dataset: Dataset) -> None:
     assert evaluation.normalized_return == evaluation.scores["ensemble"]
 
 
+def test_a_card_that_says_nonsense_is_one_clear_error(toy_dataset: Dataset) -> None:
+    for settings in ({"pears": 3}, {"pairs": "many"}, {3: 4}):
+        card = {"step": 0, "settings": settings}
+        with pytest.raises(ObdError, match="card holds settings that cannot be used"):
+            evaluate(replace(synset_at(toy_dataset), card=card), policies=1, episodes=1)
+
+
+def test_parameters_may_have_any_name(toy_dataset: Dataset) -> None:
+    class Renamed:
+        def __init__(self, inner: Architecture) -> None:
+            self.inner = inner
+
+        def act(self, params: Params, states: torch.Tensor) -> torch.Tensor:
+            return self.inner.act({k.removeprefix("layer "): v for k, v in params.items()}, states)
+
+    inner = architecture_named("mlp2")
+    params = inner.init([seeded(0), seeded(1)], 11, 3)
+    renamed = {f"layer {name}": value for name, value in params.items()}
+    one, other = (
+        students.Actor(architecture, values, [toy_dataset.standardizer], episodes=1)
+        for architecture, values in ((inner, params), (cast(Any, Renamed(inner)), renamed))
+    )
+    observations = np.random.default_rng(0).normal(size=(2, 11))
+    slots = np.array([0, 1])
+    assert np.array_equal(one(observations, slots), other(observations, slots))
+
+
 @pytest.mark.parametrize(
     ("name", "params", "words"),
     [
@@ -170,6 +198,8 @@ def test_public_evaluate(toy_dataset: Dataset) -> None:
         ("default", {"policy": 3}, "policies"),
         ("default", {"policies": 0}, "policies"),
         ("default", {"lr": 0.0}, "lr"),
+        ("cross-architecture", {"steps": 0}, "steps"),
+        ("cross-optimizer", {"steps": 0}, "steps"),
         ("cross-optimizer", {"setting": "published"}, "as-run"),
     ],
 )

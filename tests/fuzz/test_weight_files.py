@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.data.dataset import Standardizer
-from obdbench.distill import loop
+from obdbench.distill import loop, snapshot
 from obdbench.distill.settings import DistillSettings
 from obdbench.distill.synset import Synset
 from obdbench.objectives import density
@@ -229,14 +229,14 @@ def test_snapshot(place: Path, tried: Tried) -> None:
     begun.outer.update(0, [begun.x, begun.a], [begun.x.clone(), begun.a.clone()])
     begun.points[0] = (begun.x.clone(), begun.a.clone(), 0.5)
     begun.losses = [[(0, 1.0)], [(0, 2.0)]]
-    loop._save(begun, path)
+    snapshot.save(begun, path)
     whole = path.read_bytes()
     header, rest = parts(whole)
     state = json.loads(header["__metadata__"]["state"])
 
     def reached() -> Any:
         run = fresh()
-        loop._restore(run, path)
+        snapshot.restore(run, path)
         return run
 
     @examples(150)

@@ -102,6 +102,15 @@ def test_paired_interval_needs_two_seeds_and_shrinks_to_a_point():
     assert (still.low, still.estimate, still.high) == (3.0, 3.0, 3.0)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-90])
+def test_two_seeds_of_one_dataset_have_one_degree_of_freedom(scale: float) -> None:
+    """Rounding and underflow leave it at one."""
+    found = stats.paired_difference([[-23.6526 * scale, 12.4078 * scale]])
+    assert found.high is not None
+    reach = (12.4078 + 23.6526) / 2 * np.tan(0.475 * np.pi) * scale
+    assert found.high - found.estimate == pytest.approx(reach, rel=1e-6)
+
+
 def test_bootstrap_agrees_with_scipys():
     values = np.random.default_rng(1).normal(40.0, 5.0, size=30)
     found = stats.bootstrap(stats.average, [values.tolist()], replicates=20_000)
