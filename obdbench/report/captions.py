@@ -10,6 +10,7 @@ from obdbench.report.rows import Grid, Row, bare, natural
 from obdbench.report.table import MISSING
 
 STAND_IN = "recon"
+MEMBERS = 10  # the ensemble's own default; its module would import torch
 CAUTION = (
     "Stand-ins, not D4RL (†): regenerated from published teachers to match D4RL's state moments"
 )
@@ -24,6 +25,7 @@ def head(grid: Grid) -> tuple[str, ...]:
     return (
         f"data {grid.source} ({counted(len(grid.datasets), 'dataset')})",
         f"protocol {grid.protocol}{_episodes(grid)}",
+        f"budget {_budgets(grid)}",
         f"seeds {span(_seeds(grid))}",
         f"environment {_list(e.env_id for e in environments)}",
         f"device {_list(e.device for e in environments)}",
@@ -40,13 +42,27 @@ def _seeds(grid: Grid) -> list[int]:
     return sorted({seed for row in _distilled(grid) for seed in row.seeds})
 
 
+def _budgets(grid: Grid) -> str:
+    texts = dict.fromkeys(budget(row) for row in _distilled(grid))
+    return " or ".join(text for text in texts if text != MISSING) or MISSING
+
+
 def _episodes(grid: Grid) -> str:
     shapes = sorted({e.episodes for row in _distilled(grid) for e in row.entries if e.episodes})
     texts = []
     for shape in shapes:
         runs = "/".join(map(str, sorted(set(shape))))
-        texts.append(f"{counted(len(shape), 'policy', 'policies')} × {runs} episodes a point")
+        acting = counted(len(shape), "policy", "policies")
+        if grid.protocol == "ensemble":
+            acting = _ensembles(grid)
+        texts.append(f"{acting} × {runs} episodes a point")
     return f", {' or '.join(dict.fromkeys(texts))}" if texts else ""
+
+
+def _ensembles(grid: Grid) -> str:
+    given = (entry.spec.protocol_params for row in grid.rows for entry in row.entries)
+    sizes = sorted({params.get("policies", MEMBERS) for params in given})
+    return f"an ensemble of {'/'.join(map(str, sizes))}"
 
 
 def notes(grid: Grid) -> tuple[str, ...]:
@@ -117,9 +133,11 @@ def column_names(grid: Grid) -> list[str]:
 
 
 def budget(row: Row) -> str:
-    """Preset and outer steps."""
+    """Preset and outer steps; nothing for pairs that are not distilled."""
     if row.is_baseline:
         return "whole data"
+    if not row.distilled:
+        return MISSING
     return f"{row.preset}, {span(row.steps) if len(row.steps) > 1 else row.steps[0]} steps"
 
 

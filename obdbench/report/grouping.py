@@ -1,7 +1,8 @@
 """From a collection to grids: which results make one row, counted against what was expected.
 
-A row is one objective with its parameters and settings, under one arm of one protocol. It depends
-on its own results only, so that a file dropped elsewhere changes no number of it.
+A row is one objective with its parameters and settings, under one arm of one protocol. Results of
+other rows change no number of it; a result of its own name with other outer steps on one of its
+datasets parts it in two.
 """
 
 from __future__ import annotations

@@ -69,6 +69,14 @@ class Row:
         return self.objective in BASELINES
 
     @property
+    def distilled(self) -> bool:
+        """Whether any outer step was, or is still to be, taken for its pairs."""
+        steps = {
+            point[0] for cell in self.cells.values() for c in cell.curves.values() for point in c
+        }
+        return steps != {0}
+
+    @property
     def found(self) -> int:
         """Scores present among the wanted ones."""
         return sum(len(self.cells[d].curves) for d in self.wanted if d in self.cells)

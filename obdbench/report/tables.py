@@ -167,7 +167,7 @@ def cost(grid: Grid, suite: str) -> Table:
             "objective",
             "budget",
             "seeds\na trial",
-            "s a step",
+            "median s\na step",
             "prepare, s",
             "distil, min",
             "evaluate, min",
@@ -179,7 +179,8 @@ def cost(grid: Grid, suite: str) -> Table:
         head=head(grid),
         notes=(
             "Medians over the row's trials (one a dataset); all seeds of a trial run in one "
-            "program. Trials that reused synsets count for evaluation alone.",
+            "program. Where a preset takes most steps at infinite width, so does the median step; "
+            "exact ones take longer. Trials that reused synsets count for evaluation alone.",
         ),
         caution=caution(grid),
         command=command(grid, suite),

@@ -297,3 +297,10 @@ def test_order_of_files_does_not_matter(collection, random):
 
 def test_identity_is_json(recon):
     assert json.loads(the_grid(recon).rows[0].identity)["objective"] == "random"
+
+
+def test_an_ensemble_has_as_many_members_as_its_protocol_says() -> None:
+    from obdbench.evaluation.protocol import make_protocol
+    from obdbench.report.captions import MEMBERS
+
+    assert make_protocol("ensemble").policies == MEMBERS
