@@ -1,7 +1,6 @@
-"""Put a measurement and its table into the documentation: `publish.py MEASUREMENT.json …`.
+"""Put a measurement and its table into the documentation: `publish.py MEASUREMENT.json`.
 
-It takes what `make benchmark` leaves and what `truncation.py` leaves. Of several measurements of
-`make benchmark` a later one's rows stand in the place of an earlier one's of the same name.
+It takes what `make benchmark` leaves or what `truncation.py` leaves.
 """
 
 from __future__ import annotations
@@ -19,21 +18,13 @@ ROOT = Path(__file__).parents[2]
 KEPT = ("min", "median", "mean", "stddev", "rounds")
 
 
-def publish(*measured: Path) -> None:
-    report, *later = (json.loads(path.read_text()) for path in measured)
+def publish(measured: Path) -> None:
+    report = json.loads(measured.read_text())
     if "benchmarks" in report:
         report = without_rounds(report)
-        rows = by_name(report)
-        for again in later:
-            rows |= by_name(without_rounds(again))
-        report["benchmarks"] = list(rows.values())
         put("benchmark", "cpu.json", report, table(report))
     else:
         put("truncation", "truncation.json", report, truncation.table(report))
-
-
-def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {entry["extra_info"]["name"]: entry for entry in report["benchmarks"]}
 
 
 def put(block: str, file: str, report: dict[str, Any], shown: str) -> None:
@@ -70,4 +61,4 @@ def without_rounds(report: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    publish(*map(Path, sys.argv[1:]))
+    publish(Path(sys.argv[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -34,6 +35,30 @@ def measure(benchmark: Any, call: Any, *, rounds: int = 5, warm_up: int = 1, **n
         notes, cores=torch.get_num_threads(), machine=platform.processor() or platform.machine()
     )
     benchmark.pedantic(call, rounds=rounds, warmup_rounds=warm_up, iterations=1)
+
+
+def alternately(
+    benchmark: Any, first: Any, second: Any, *, rounds: int = 9, cores: int = 0, name: str
+) -> None:
+    """Both calls in every round, so that what slows the machine slows both."""
+    torch.set_num_threads(cores or all_cores())
+    taken: list[tuple[float, float]] = []
+
+    def both() -> None:
+        started = time.perf_counter()
+        first()
+        between = time.perf_counter()
+        second()
+        taken.append((between - started, time.perf_counter() - between))
+
+    benchmark.pedantic(both, rounds=rounds, warmup_rounds=1)
+    kept = taken[1:]
+    benchmark.extra_info.update(
+        name=name,
+        ratio=statistics.median(after / before for before, after in kept),
+        best=min(after for _, after in kept) / min(before for before, _ in kept),
+        cores=torch.get_num_threads(),
+    )
 
 
 @pytest.mark.parametrize("cores", ["all", "one"])
@@ -140,6 +165,39 @@ def test_pairs(benchmark: Any, pairs: int) -> None:
 
 def test_small(benchmark: Any) -> None:
     measure(benchmark, Step(SMALL), rounds=15, gigaflop=SMALL.gigaflop, name="small")
+
+
+@pytest.mark.parametrize("cores", [0, 1], ids=["all", "one"])
+@pytest.mark.parametrize("task", TIMED)
+def test_beside_eager(benchmark: Any, task: str, cores: int) -> None:
+    """The sweep and the usual way in turn."""
+    step = Step(Setting(task))
+    given = (step.x[0], step.a[0], step.states[0], step.target[0])
+    alternately(
+        benchmark,
+        partial(outer_step, *given),
+        step,
+        cores=cores,
+        name=f"ratio: {'one core, ' if cores else ''}{task}, eager to sweep",
+    )
+
+
+GROWN = [("seeds", 1, 5), ("seeds", 1, 8), ("steps", 25, 200), ("pairs", 64, 512)]
+GROWN += [("pairs", 256, 2048)]
+
+
+@pytest.mark.parametrize("cores", [0, 1], ids=["all", "one"])
+@pytest.mark.parametrize(("what", "few", "many"), GROWN)
+def test_growth(benchmark: Any, what: str, few: int, many: int, cores: int) -> None:
+    """Few and many in turn."""
+    alternately(
+        benchmark,
+        Step(PAPER.but(**{what: few})),
+        Step(PAPER.but(**{what: many})),
+        rounds=5 if cores else 7,
+        cores=cores,
+        name=f"ratio: {'one core, ' if cores else ''}{few} to {many} {what}",
+    )
 
 
 @pytest.mark.parametrize("task", TIMED)
