@@ -184,12 +184,11 @@ def cell(values: Sequence[float]) -> str:
 
 
 def against(found: dict[str, dict[int, float]], reference: dict[str, dict[int, float]]) -> str:
-    """Mean of the seedwise differences on the datasets that both have, with its interval."""
-    both = [name for name in found if name in reference]
-    if not both:
+    """Mean of the seedwise differences over the datasets, with its interval."""
+    if not set(found) <= set(reference):
         return "–"
     interval: Interval = paired_difference(
-        [[found[name][seed] - reference[name][seed] for seed in found[name]] for name in both]
+        [[found[name][seed] - reference[name][seed] for seed in found[name]] for name in found]
     )
     text = number(interval.estimate, sign=True)
     if interval.low is not None and interval.high is not None:
