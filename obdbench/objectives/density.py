@@ -38,7 +38,6 @@ class FlowSettings:
     batch: int = 1_024
     lr: float = 3e-3
     weight_decay: float = 1e-6
-    held_out: float = 0.05
     seed: int = 0
 
 
