@@ -39,7 +39,7 @@ class StackedSweep:
         threads: int = 1,
     ) -> None:
         """``sweep`` makes the buffers for ``stack=`` policies within its part of the memory."""
-        self.shares = shares(stack, threads)
+        self.threads, self.shares = threads, shares(stack, threads)
         self.sweeps = []
         for share in self.shares:
             size = share.stop - share.start
@@ -64,7 +64,10 @@ class StackedSweep:
         """Derivatives in states and actions, given those in the parameters last returned."""
         for forth, home in zip(*self._now, strict=True):
             home.failed |= forth.failed  # a graph would read what a plain way forth has left behind
-        gx, ga = self._run(self._now[1], [gradient[name] for name in self.names], reverse_noise)
+        given = [gradient[name] for name in self.names]
+        if self.threads > 1:  # a stack that lies across is multiplied one policy after the other
+            given = [tensor.contiguous() for tensor in given]
+        gx, ga = self._run(self._now[1], given, reverse_noise)
         for forth, home in zip(*self._now, strict=True):
             forth.failed |= home.failed  # a plain way back needs what a plain way forth left
         return gx, ga
