@@ -114,12 +114,15 @@ def titled(title: str, grid: Grid) -> str:
 
 
 def command(grid: Grid, suite: str) -> str:
-    """What remakes a table's results and then the table."""
+    """What remakes a table's results, by the seeds that ran as one trial, and then the table."""
     protocol = "" if grid.protocol == "default" else f" --protocol {_word(grid.protocol)}"
-    seeds = span(_seeds(grid), "-")
-    name = suite_holding(suite, grid.protocol)
-    run = f"obdbench run {_word(name)}{protocol} --seeds {seeds} --out leaderboards/results"
-    return f"{run} && obdbench leaderboard"
+    name = _word(suite_holding(suite, grid.protocol))
+    ran = {tuple(sorted(e.spec.seeds)) for row in _distilled(grid) for e in row.entries}
+    runs = [
+        f"obdbench run {name}{protocol} --seeds {span(seeds, '-')} --out leaderboards/results"
+        for seeds in sorted(ran) or [tuple(_seeds(grid))]
+    ]
+    return " && ".join([*runs, "obdbench leaderboard"])
 
 
 def _word(text: str) -> str:

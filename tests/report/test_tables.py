@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from obdbench.bench.record import Result
 from obdbench.bench.spec import TrialSpec
 from obdbench.distill.settings import DistillSettings
+from obdbench.report.captions import budget, command, head
 from obdbench.report.grouping import grids
 from obdbench.report.leaderboard import blocks, board
 from obdbench.report.published import published
@@ -126,6 +127,27 @@ def test_more_seeds_of_the_same_trial_join_its_row():
     assert cell.expected == {0, 1, 2, 3}
     assert cell.scores == (10.0, 51.0, 52.0, 53.0)
     assert len(cell.files) == 2
+
+
+def test_the_command_names_seeds_as_they_ran():
+    first, more = (
+        entry(spec("pbc", "d4rl/hopper-medium-v2", seeds=seeds)) for seeds in ((0, 1), (2, 3, 4))
+    )
+    told = command(the_grid(Collection("s", (first, more))), "s")
+    assert [part.split(" --out")[0] for part in told.split(" && ")] == [
+        "obdbench run s --seeds 0-1",
+        "obdbench run s --seeds 2-4",
+        "obdbench leaderboard",
+    ]
+
+
+def test_pairs_that_are_not_distilled_have_no_budget():
+    drawn, made = (entry(spec(name, "d4rl/hopper-medium-v2")) for name in ("random", "pbc"))
+    at_start = {"default": dict.fromkeys((0, 1, 2), ((0, 5.0),))}
+    part = the_grid(Collection("s", (replace(drawn, curves=at_start), made)))
+    assert budget(row_of(part, "random")) == "–"
+    assert budget(row_of(part, "pbc")).startswith("fast, ")
+    assert head(part)[2] == f"budget {budget(row_of(part, 'pbc'))}"
 
 
 def test_results_beyond_the_manifest_do_not_unrank_others():
