@@ -35,7 +35,7 @@ STATS = [
     ("ddof=1) / len(group)", "ddof=0) / len(group)"),
     ("group.var(ddof=1) / len(group)", "group.var(ddof=1)"),
     ("[len(group) - 1 for group", "[len(group) for group"),
-    ("parts.sum() ** 2 / (parts**2 / weights).sum()", "weights.sum()"),
+    ("1.0 / float((shares**2 / weights).sum())", "float(weights.sum())"),
     ("return Interval(estimate, estimate, estimate)", "return Interval(estimate)"),
     ("0.5 + level / 2.0", "level"),
     ("np.sqrt(parts.sum()) / len(groups)", "np.sqrt(parts.sum() / len(groups))"),
