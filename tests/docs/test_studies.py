@@ -133,6 +133,12 @@ def test_seeds_that_were_run_apart_make_one_row(
     assert start == pytest.approx(sum(at_start) / 3)
 
 
+def test_nothing_is_compared_with_what_was_not_run(module: ModuleType) -> None:
+    found = {"one": {0: 3.0, 1: 4.0}, "other": {0: 5.0, 1: 6.5}}
+    assert module.against(found, {"one": {0: 2.0, 1: 3.5}}) == "–"
+    assert module.against(found, found).startswith("0.0 (")
+
+
 def test_curves_are_those_of_the_results(
     module: ModuleType, curves: ModuleType, tmp_path: Path
 ) -> None:
