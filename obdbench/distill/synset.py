@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +73,6 @@ class Synset:
         from safetensors.numpy import save
 
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {
             "states": np.ascontiguousarray(self.states, np.float32),
             "actions": np.ascontiguousarray(self.actions, np.float32),
@@ -143,33 +144,30 @@ class Synset:
         if kind == "minari":
             _write_minari(path.name, columns, self.task)
             return path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("w+b") as file:  # by name NumPy would append a suffix
-                if kind == "npz":
-                    np.savez(file, **columns)  # type: ignore[arg-type]
-                else:
-                    _write_hdf5(file, columns, self.card)
-        except OSError as error:
-            raise ObdError(
-                f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
-            ) from error
+        content = BytesIO()
+        if kind == "npz":
+            np.savez(content, **columns)  # type: ignore[arg-type]
+        else:
+            _write_hdf5(content, columns, self.card)
+        _replace(path, content.getvalue())
         return path
 
 
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise ObdError(
             f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
         ) from error
 
 
-def _write_hdf5(target: BinaryIO, columns: dict[str, Array], card: Mapping[str, Any]) -> None:
+def _write_hdf5(target: BytesIO, columns: dict[str, Array], card: Mapping[str, Any]) -> None:
     import h5py
 
     with h5py.File(target, "w") as file:
