@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from obdbench.data.dataset import Dataset
+from obdbench.distill.derivative import OnStates
 from obdbench.distill.feed import Feed, repeated
 from obdbench.distill.initial import initial_pairs
 from obdbench.distill.kernel import KernelLimit
@@ -36,7 +37,6 @@ from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import (
     MLP4,
     Architecture,
-    Params,
     architecture_named,
     narrowed,
     seeded,
@@ -230,14 +230,14 @@ def _stepper(
         noise = draw_noise() if settings.noise != "none" else None
         reverse = draw_noise() if settings.noise == "published" else None
 
-        def outer(learned: Params) -> Tensor:
-            return objective.loss(architecture.act(learned, states), batch)
+        def loss(actions: Tensor) -> Tensor:
+            return objective.loss(actions, batch)
 
         gradient = solver(
             params,
             run.x.repeat_interleave(draws, 0) if draws > 1 else run.x,
             run.a.repeat_interleave(draws, 0) if draws > 1 else run.a,
-            outer,
+            OnStates(architecture.act, states, loss),
             noise=noise,
             reverse_noise=reverse,
             **_truncation(settings, run.step),

@@ -11,7 +11,6 @@ which needs the memory of a single step's graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -19,13 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from obdbench.distill.derivative import OuterLoss, derivative
 from obdbench.distill.stacked import StackedSweep
 from obdbench.distill.sweep import ReverseSweep
 from obdbench.policies.cloning import Cloning, clone_step
 from obdbench.policies.networks import Architecture, Params
 from obdbench.policies.optimizers import State
-
-OuterLoss = Callable[[Params], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,18 +33,6 @@ class MetaGradient:
     loss: Tensor
     states: Tensor
     actions: Tensor
-
-
-def derivative(outer: OuterLoss, params: Params) -> tuple[Tensor, Params]:
-    """H of every policy, and its derivative in the final parameters."""
-    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-    losses = outer(leaves)
-    grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
-    gradient = {
-        name: torch.zeros_like(leaf) if grad is None else grad
-        for (name, leaf), grad in zip(leaves.items(), grads, strict=True)
-    }
-    return losses.detach(), gradient
 
 
 def general(
@@ -134,7 +120,7 @@ class Solver:
         sweep = self._fitting(x, a, noise is not None, window)
         with torch.no_grad():
             learned = sweep.learn(params, x, a, noise, steps)
-        losses, gradient = derivative(outer, learned)
+        losses, gradient = sweep.derivative(outer, learned)
         with torch.no_grad():
             gx, ga = sweep.back(gradient, reverse_noise)
         return MetaGradient(losses, gx, ga)

@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from obdbench.distill.derivative import MlpDerivative, OnStates, OuterLoss, derivative
 from obdbench.distill.graphs import Replayed
 from obdbench.distill.sweep import ReverseSweep
 from obdbench.policies.networks import Params
@@ -41,9 +42,11 @@ class StackedSweep:
         """``sweep`` makes the buffers for ``stack=`` policies within its part of the memory."""
         self.threads, self.shares = threads, shares(stack, threads)
         self.sweeps = []
-        for share in self.shares:
-            size = share.stop - share.start
-            self.sweeps.append(sweep(stack=size, memory=memory, part=size / stack))
+        with torch.inference_mode():
+            for share in self.shares:
+                size = share.stop - share.start
+                self.sweeps.append(sweep(stack=size, memory=memory, part=size / stack))
+        self._derivative = MlpDerivative(self.sweeps[0].architecture, self.shares)
         self.names = [f"{kind}{i}" for i in range(self.sweeps[0].depth) for kind in ("w", "b")]
         self._calls: dict[int | None, tuple[list[Replayed], list[Replayed]]] = {}
 
@@ -59,6 +62,12 @@ class StackedSweep:
         self._now = self._calls[steps]
         tensors = [params[name] for name in self.names] + [x, a]
         return dict(zip(self.names, self._run(self._now[0], tensors, noise), strict=True))
+
+    def derivative(self, outer: OuterLoss, learned: Params) -> tuple[Tensor, Params]:
+        """H of every policy, and its derivative in the parameters last returned."""
+        if isinstance(outer, OnStates):
+            return self._derivative(outer, learned)
+        return derivative(outer, learned)
 
     def back(self, gradient: Params, reverse_noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Derivatives in states and actions, given those in the parameters last returned."""
@@ -86,10 +95,11 @@ class StackedSweep:
     def _run(
         self, calls: Sequence[Replayed], tensors: Sequence[Tensor], noise: Tensor | None
     ) -> list[Tensor]:
-        parts = []
-        for call, share in zip(calls, self.shares, strict=True):
-            drawn = [] if noise is None else [noise[:, share]]
-            parts.append(call(*(tensor[share] for tensor in tensors), *drawn))
+        with torch.inference_mode():  # which saves a little of every one of thousands of calls
+            parts = []
+            for call, share in zip(calls, self.shares, strict=True):
+                drawn = [] if noise is None else [noise[:, share]]
+                parts.append(call(*(tensor[share] for tensor in tensors), *drawn))
         if len(parts) == 1:
-            return list(parts[0])
+            return [tensor.clone() for tensor in parts[0]]  # autograd takes none made in that mode
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]

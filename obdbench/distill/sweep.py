@@ -108,6 +108,7 @@ class ReverseSweep:
         self.x[:, n] = 1.0
         self.xt = self.x.transpose(1, 2)
         self.ones = torch.ones(S, 1, N, dtype=self.dtype, device=self.device)
+        self.onest = self.ones.transpose(1, 2)
         self.W = _Slots([empty(K + 1, S, *shape) for shape in shapes])
         self.b = [empty(S, 1, width) for _ in range(top)] + [empty(S, outputs, 1)]  # b_0 is in W_0
         self.X = _Slots([empty(K, S, N, width) for _ in range(top)])
@@ -116,6 +117,8 @@ class ReverseSweep:
         self.E = _Slots([empty(K, S, A, N), empty(K, S, outputs, N)]) if self.sampled else None
         self.RX = [empty(S, N, width) for _ in range(top)]
         self.RD = [*(empty(S, N, width) for _ in range(top)), empty(S, outputs, N)]
+        self.RXt = [value.transpose(1, 2) for value in self.RX]
+        self.RDt = [value.transpose(1, 2) for value in self.RD]
         self.out, self.error = empty(S, outputs, N), empty(S, A, N)
         self.rate = self.lr * 2.0 / (N * A)
 
@@ -161,6 +164,7 @@ class ReverseSweep:
         """
         own = [value.clone() for value in self._own(gradient)]
         self.V, self.c = own[: self.depth], own[self.depth :]
+        self.Vt = [value.transpose(1, 2) for value in self.V]
         gx, ga = torch.zeros_like(self.x[:, :-1]), torch.zeros_like(self.a)
         for start, stop, saved in reversed(self.marks):
             if saved:  # the slots have been used since
@@ -221,7 +225,7 @@ class ReverseSweep:
                 torch.baddbmm(W[i], Dt[i], X[i - 1], alpha=rate, out=new[i])
                 b[i].baddbmm_(self.ones, D[i], alpha=rate)
             torch.baddbmm(W[top], D[top], X[top - 1], alpha=rate, out=new[top])
-            b[top].baddbmm_(D[top], self.ones.transpose(1, 2), alpha=rate)
+            b[top].baddbmm_(D[top], self.onest, alpha=rate)
         self._curvature([y[: end - start] for y in self.Y.all], self.D.all[top][: end - start])
 
     def _output(self, k: int, out: Tensor, noise: Tensor | None) -> None:
@@ -271,17 +275,18 @@ class ReverseSweep:
         """One inner step back: into the synset, and (V, c) to the parameters before it."""
         top, rate, A = self.depth - 1, -self.rate, self.action_size
         X, Xt, D, Dt = self.X.at[k], self.X.t[k], self.D.at[k], self.D.t[k]
-        W, Wt, V, c, RX, RD = self.W.at[k], self.W.t[k], self.V, self.c, self.RX, self.RD
+        W, Wt, V, Vt, c = self.W.at[k], self.W.t[k], self.V, self.Vt, self.c
+        RX, RXt, RD, RDt = self.RX, self.RXt, self.RD, self.RDt
         _, slope, curve = self.Y.at[k]
 
         torch.bmm(self.xt, V[0], out=RX[0])
         _mask(RX[0], X[0], 0, grad_input=RX[0])
         for i in range(1, top):
-            torch.baddbmm(c[i], X[i - 1], V[i].transpose(1, 2), out=RX[i])
+            torch.baddbmm(c[i], X[i - 1], Vt[i], out=RX[i])
             RX[i].baddbmm_(RX[i - 1], Wt[i])
             _mask(RX[i], X[i], 0, grad_input=RX[i])
         ru = torch.baddbmm(c[top], V[top], Xt[top - 1], out=self.out)
-        ru.baddbmm_(W[top], RX[top - 1].transpose(1, 2))
+        ru.baddbmm_(W[top], RXt[top - 1])
 
         if self.E is None:
             torch.mul(ru, curve, out=RD[top])
@@ -293,22 +298,22 @@ class ReverseSweep:
         ga.addcmul_(slope, ru, value=-rate)
 
         torch.bmm(Dt[top], V[top], out=RD[top - 1])
-        RD[top - 1].baddbmm_(RD[top].transpose(1, 2), W[top])
+        RD[top - 1].baddbmm_(RDt[top], W[top])
         _mask(RD[top - 1], X[top - 1], 0, grad_input=RD[top - 1])
         if not last:
             V[top].baddbmm_(RD[top], X[top - 1], alpha=rate)
             V[top].baddbmm_(D[top], RX[top - 1], alpha=rate)
-            c[top].baddbmm_(RD[top], self.ones.transpose(1, 2), alpha=rate)
+            c[top].baddbmm_(RD[top], self.onest, alpha=rate)
         for i in range(top - 1, 0, -1):
             torch.bmm(D[i], V[i], out=RD[i - 1])
             RD[i - 1].baddbmm_(RD[i], W[i])
             _mask(RD[i - 1], X[i - 1], 0, grad_input=RD[i - 1])
             if not last:
-                V[i].baddbmm_(RD[i].transpose(1, 2), X[i - 1], alpha=rate)
+                V[i].baddbmm_(RDt[i], X[i - 1], alpha=rate)
                 V[i].baddbmm_(Dt[i], RX[i - 1], alpha=rate)
                 c[i].baddbmm_(self.ones, RD[i], alpha=rate)
         gx.baddbmm_(V[0][:, :-1], Dt[0], alpha=rate)
-        gx.baddbmm_(W[0][:, :-1], RD[0].transpose(1, 2), alpha=rate)
+        gx.baddbmm_(W[0][:, :-1], RDt[0], alpha=rate)
         if not last:
             V[0].baddbmm_(self.x, RD[0], alpha=rate)
 

@@ -96,11 +96,10 @@ def orthogonal(drawn: Tensor, rows: int, columns: int) -> Tensor:
     The QR factor with its signs fixed by R's diagonal is uniform over orthogonal matrices
     (Saxe et al., 2014, arXiv 1312.6120, propose the initialization).
     """
-    q, r = torch.linalg.qr(drawn)
-    q = q * torch.diagonal(r, dim1=-2, dim2=-1).sign().unsqueeze(-2)
-    if rows < columns:
-        q = q.transpose(-2, -1)
-    return cast(Tensor, GAIN * q.contiguous())
+    reflected, scales = torch.geqrf(drawn)
+    q: Tensor = torch.linalg.householder_product(reflected, scales)
+    q.mul_(GAIN * torch.diagonal(reflected, dim1=-2, dim2=-1).sign().unsqueeze(-2))
+    return (q if rows >= columns else q.transpose(-2, -1)).contiguous()
 
 
 MLP2 = Architecture("mlp2", 2)

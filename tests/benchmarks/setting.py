@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from obdbench.distill.derivative import OnStates
 from obdbench.distill.metagrad import MetaGradient, Solver
 from obdbench.envs.scores import TASKS
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
+from obdbench.policies.networks import Architecture, architecture_named, seeded
 from obdbench.policies.optimizers import optimizer_named
 
 SHAPES = {name: (TASKS[name].observation_size, TASKS[name].action_size) for name in TASKS}
@@ -70,13 +71,13 @@ class Step:
         self.generators = [seeded(seed, 1) for seed in range(setting.seeds)]
         self.sizes = (observation, action)
 
-    def outer(self, params: Params) -> Tensor:
-        acted = self.how.architecture.act(params, self.states)
-        return (acted - self.target).square().mean((-1, -2))
+    def loss(self, actions: Tensor) -> Tensor:
+        return (actions - self.target).square().mean((-1, -2))
 
     def __call__(self) -> MetaGradient:
         params = self.how.architecture.init(self.generators, *self.sizes, dtype=self.x.dtype)
-        return self.solver(params, self.x, self.a, self.outer, window=self.window)
+        outer = OnStates(self.how.architecture.act, self.states, self.loss)
+        return self.solver(params, self.x, self.a, outer, window=self.window)
 
 
 def all_cores() -> int:

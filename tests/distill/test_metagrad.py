@@ -11,8 +11,9 @@ from torch import Tensor
 from toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.data.dataset import Dataset
+from obdbench.distill.derivative import OuterLoss
 from obdbench.distill.feed import Feed
-from obdbench.distill.metagrad import OuterLoss, Solver
+from obdbench.distill.metagrad import Solver
 from obdbench.envs.scores import TASKS
 from obdbench.errors import ObdError
 from obdbench.objectives.density import gaussian_log_density
