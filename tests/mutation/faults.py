@@ -48,8 +48,6 @@ STATS = [
 ]
 
 METAGRAD = [
-    ("grad(losses.sum(), ", "grad(losses.mean(), "),
-    ("torch.zeros_like(leaf) if grad", "torch.ones_like(leaf) if grad"),
     ("how.steps - (window or how.steps)", "how.steps - (window or how.steps) + 1"),
     ("stop = how.steps - (window or how.steps)", "stop = 0"),
     ("None if noise is None else noise[step])", "None if noise is None else noise[0])"),
@@ -84,6 +82,31 @@ METAGRAD = [
     ("stack, self.memory, threads", "stack, 2 * self.memory, threads"),
 ]
 
+DERIVATIVE = [
+    ("self.loss(self.act(params, self.states))", "self.loss(self.act(params, 2 * self.states))"),
+    ("grad(losses.sum(), list(", "grad(losses.mean(), list("),
+    ("torch.zeros_like(leaf) if grad", "torch.ones_like(leaf) if grad"),
+    ("grad(losses.sum(), leaf)", "grad(losses.mean(), leaf)"),
+    ("torch.tanh(leaf[..., : output // 2])", "leaf[..., : output // 2]"),
+    ("leaf[..., : output // 2]", "leaf[..., output // 2 :]"),
+    ("states[group], [x[group] for x in X], u[group])", "states, X, u)"),
+    ("(stack, rows, self.architecture.width))", "(1, rows, self.architecture.width))"),
+    ("if len(parts) > 1:", "if len(parts) > 9:"),
+    ("for part in parts])", "for part in parts[::-1]])"),
+    ("if found is None or (", "if found is None or not ("),
+    ("(found.shape, found.dtype, found.device)", "(shape, found.dtype, found.device)"),
+    ("(found.shape, found.dtype, found.device)", "(found.shape, like.dtype, found.device)"),
+    ("else into.relu_()", "else into"),
+    ("x = into if into is u else", "x = "),
+    ('torch.baddbmm(params[f"b{i}"].unsqueeze(1), x', "torch.bmm(x"),
+    ("range(len(X), -1, -1)", "range(len(X), 0, -1)"),
+    ("X[i - 1] if i else states", "X[max(i - 1, 0)]"),
+    ("= d.sum(1)", "= d.mean(1)"),
+    ("                _mask(d, x, 0, grad_input=d)\n", ""),
+    ("                spare = x\n", ""),
+    ("name: value[group] for", "name: value[:1] for"),
+]
+
 SWEEP = [
     ("self.lr * 2.0 / (N * A)", "self.lr / (N * A)"),
     ("self.x[:, n] = 1.0", "self.x[:, n] = 0.0"),
@@ -103,7 +126,7 @@ SWEEP = [
     ("torch.baddbmm(b[top], W[top], Xt", "torch.bmm(W[top], Xt"),
     ("self.x, D[0], alpha=rate, out", "self.x, D[0], alpha=-rate, out"),
     ("b[i].baddbmm_(self.ones, D[i], alpha=rate)", "b[i].baddbmm_(self.ones, D[i], alpha=0)"),
-    ("b[top].baddbmm_(D[top], self.ones.transpose(1, 2), alpha=rate)", "pass"),
+    ("b[top].baddbmm_(D[top], self.onest, alpha=rate)", "pass"),
     ("out[:, A:] + LOG_STD_OFFSET", "out[:, A:] + 0.0"),
     ("(shifted >= LOG_STD_MIN) & (shifted <= LOG_STD_MAX)", "shifted <= LOG_STD_MAX"),
     ("(shifted >= LOG_STD_MIN) & (shifted <= LOG_STD_MAX)", "shifted >= LOG_STD_MIN"),
@@ -121,21 +144,21 @@ SWEEP = [
     ("torch.baddbmm(c[i], X[i - 1], V", "torch.bmm(X[i - 1], V"),
     ("            RX[i].baddbmm_(RX[i - 1], Wt[i])\n", ""),
     ("torch.baddbmm(c[top], V[top], Xt", "torch.bmm(V[top], Xt"),
-    ("        ru.baddbmm_(W[top], RX[top - 1].transpose(1, 2))\n", ""),
+    ("        ru.baddbmm_(W[top], RXt[top - 1])\n", ""),
     ("ru[:, :A].addcmul_(e, raw)", "ru[:, :A]"),
     (".addcmul_(D[top][:, A:], raw)", ""),
     ("ga.addcmul_(slope, ru, value=-rate)", "ga.addcmul_(slope, ru, value=rate)"),
-    ("        RD[top - 1].baddbmm_(RD[top].transpose(1, 2), W[top])\n", ""),
+    ("        RD[top - 1].baddbmm_(RDt[top], W[top])\n", ""),
     ("        _mask(RD[top - 1], X[top - 1], 0, grad_input=RD[top - 1])\n", ""),
     ("            V[top].baddbmm_(RD[top], X[top - 1], alpha=rate)\n", ""),
     ("            V[top].baddbmm_(D[top], RX[top - 1], alpha=rate)\n", ""),
-    ("            c[top].baddbmm_(RD[top], self.ones.transpose(1, 2), alpha=rate)\n", ""),
+    ("            c[top].baddbmm_(RD[top], self.onest, alpha=rate)\n", ""),
     ("            RD[i - 1].baddbmm_(RD[i], W[i])\n", ""),
     ("            _mask(RD[i - 1], X[i - 1], 0, grad_input=RD[i - 1])\n", ""),
     ("                V[i].baddbmm_(Dt[i], RX[i - 1], alpha=rate)\n", ""),
     ("                c[i].baddbmm_(self.ones, RD[i], alpha=rate)\n", ""),
     ("        gx.baddbmm_(V[0][:, :-1], Dt[0], alpha=rate)\n", ""),
-    ("        gx.baddbmm_(W[0][:, :-1], RD[0].transpose(1, 2), alpha=rate)\n", ""),
+    ("        gx.baddbmm_(W[0][:, :-1], RDt[0], alpha=rate)\n", ""),
     ("            V[0].baddbmm_(self.x, RD[0], alpha=rate)", "            pass"),
 ]
 
@@ -143,8 +166,10 @@ DISTILL_TESTS = (
     *(f"tests/distill/test_{name}.py" for name in ("metagrad", "solver", "stacked")),
     *("-k", "not finite_differences and not full_size and not float32"),
 )
+DERIVATIVE_TESTS = ("tests/distill/test_derivative.py", *DISTILL_TESTS)
 TARGETS = {
     "obdbench/report/stats.py": (STATS, ("tests/report/test_stats.py",)),
     "obdbench/distill/metagrad.py": (METAGRAD, DISTILL_TESTS),
+    "obdbench/distill/derivative.py": (DERIVATIVE, DERIVATIVE_TESTS),
     "obdbench/distill/sweep.py": (SWEEP, DISTILL_TESTS),
 }
