@@ -13,15 +13,15 @@ bits:
     \partial H / \partial W_l = D_l^\top X_{l-1}, \qquad
     \partial H / \partial b_l = \textstyle\sum D_l .
 
-What that saves is memory traffic: one buffer of states × width a layer is kept from step to step,
-where autograd takes fresh pages for every intermediate result, and those evict the sweeps' buffers
-from the caches.
+One buffer of states × width a layer is kept from step to step, where autograd takes fresh memory
+for every intermediate result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from obdbench.policies.networks import Architecture, Params
 
 OuterLoss = Callable[[Params], Tensor]
 
-_mask = torch.ops.aten.threshold_backward.grad_input
+mask = torch.ops.aten.threshold_backward.grad_input
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,14 @@ class MlpDerivative:
     architecture: Architecture
     groups: list[slice]
     _buffers: list[Tensor] = field(default_factory=list, init=False)
+    _key: tuple[Any, ...] = field(default=(), init=False)
 
     def __call__(self, outer: OnStates, params: Params) -> tuple[Tensor, Params]:
         """H of every policy, and its derivative in the final parameters."""
         top, stack = self.architecture.depth - 1, params["w0"].shape[0]
         states = outer.states.expand(stack, *outer.states.shape[-2:])
         rows, output = states.shape[1], params[f"b{top}"].shape[1]
-        self._fit(params["w0"].new_empty(0), (stack, rows, self.architecture.width))
+        self._fit(params["w0"], (stack, rows, self.architecture.width))
         *X, spare = self._buffers
         with torch.no_grad():
             u = states.new_empty(stack, rows, output)
@@ -100,15 +101,12 @@ class MlpDerivative:
         return losses.detach(), gradient
 
     def _fit(self, like: Tensor, shape: tuple[int, ...]) -> None:
-        """One buffer a hidden layer and a spare one, made anew only when a shape changes."""
-        found = self._buffers[0] if self._buffers else None
-        if found is None or (found.shape, found.dtype, found.device) != (
-            shape,
-            like.dtype,
-            like.device,
-        ):
-            self._buffers = []
+        """One buffer a hidden layer and a spare one, made anew only when shape or type changes."""
+        key = (shape, like.dtype, like.device)
+        if key != self._key:
+            self._buffers = []  # before the new ones are made
             self._buffers = [like.new_empty(shape) for _ in range(self.architecture.depth)]
+            self._key = key
 
     def _forth(self, params: Params, x: Tensor, X: list[Tensor], u: Tensor) -> None:
         for i, into in enumerate([*X, u]):
@@ -127,7 +125,7 @@ class MlpDerivative:
             gradient[f"b{i}"] = d.sum(1)
             if i:
                 d = torch.bmm(d, params[f"w{i}"], out=spare)
-                _mask(d, x, 0, grad_input=d)
+                mask(d, x, 0, grad_input=d)
                 spare = x
         return gradient
 

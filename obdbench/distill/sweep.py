@@ -44,6 +44,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from obdbench.distill.derivative import mask as _mask
 from obdbench.errors import InvalidSettingError
 from obdbench.policies.networks import (
     LOG_STD_MAX,
@@ -53,7 +54,6 @@ from obdbench.policies.networks import (
     Params,
 )
 
-_mask = torch.ops.aten.threshold_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 

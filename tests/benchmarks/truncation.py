@@ -11,22 +11,23 @@ import json
 import statistics
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from obdbench.data.dataset import load_dataset
+from obdbench.distill.derivative import OnStates
 from obdbench.distill.feed import Feed
 from obdbench.distill.loop import _truncation, distill_points
 from obdbench.distill.metagrad import MetaGradient, Solver
 from obdbench.distill.settings import settings_from
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import MLP4, Params, seeded
+from obdbench.policies.networks import MLP4, seeded
 from obdbench.policies.optimizers import optimizer_named
 from obdbench.teachers.teacher import load_teacher
 
@@ -61,10 +62,7 @@ def measure() -> dict[str, Any]:
             generators = [seeded(policy, 20)]
             batch = feed.draw(settings.batch, generators)
             params = MLP4.init(generators, dataset.observation_size, dataset.action_size)
-
-            def outer(learned: Params, batch: Any = batch) -> Tensor:
-                return objective.loss(MLP4.act(learned, batch.states), batch)
-
+            outer = OnStates(MLP4.act, batch.states, partial(objective.loss, batch=batch))
             for key in SOLVERS:
                 cut = settings.model_copy(update={"solver": key[0], "window": key[1]})
                 started = time.process_time()

@@ -101,7 +101,7 @@ def test_another_batch_size_or_type_gets_other_buffers() -> None:
             assert torch.equal(gradient[name], wanted[name])
 
 
-def test_nothing_but_the_states_is_read_and_nothing_given_is_changed() -> None:
+def test_nothing_given_is_changed() -> None:
     architecture = student()
     params, states = trained(architecture, 2), seen(2, 30)
     before = {name: value.clone() for name, value in params.items()}
