@@ -76,7 +76,14 @@ def table(report: dict[str, Any]) -> str:
 
 def _ratios(found: dict[str, dict[str, Any]]) -> list[str]:
     """What was measured in turn: times of the second over times of the first."""
-    return [
+    shares = [
+        f"- {name.removeprefix('share: ').capitalize()}, rate on the floor over that of large "
+        f"products: {100 * row['work'] / row['ratio']:.0f}% "
+        f"(best over best {100 * row['work'] / row['best']:.0f}%)."
+        for name, row in found.items()
+        if name.startswith("share: ")
+    ]
+    return shares + [
         f"- {name.removeprefix('ratio: ').capitalize()}: {row['ratio']:.2f} x "
         f"(best over best {row['best']:.2f})."
         for name, row in found.items()

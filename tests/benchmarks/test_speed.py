@@ -164,7 +164,7 @@ def test_pairs(benchmark: Any, pairs: int) -> None:
 
 
 def test_small(benchmark: Any) -> None:
-    measure(benchmark, Step(SMALL), rounds=15, gigaflop=SMALL.gigaflop, name="small")
+    measure(benchmark, Step(SMALL), rounds=60, gigaflop=SMALL.gigaflop, name="small")
 
 
 @pytest.mark.parametrize("cores", [0, 1], ids=["all", "one"])
@@ -182,6 +182,28 @@ def test_beside_eager(benchmark: Any, task: str, cores: int) -> None:
     )
 
 
+@pytest.mark.parametrize("cores", [0, 1], ids=["all", "one"])
+@pytest.mark.parametrize("task", TIMED)
+def test_beside_peak(benchmark: Any, task: str, cores: int) -> None:
+    """The sweep and large products in turn, for the speed of the machine wanders between tests."""
+    setting, products = Setting(task), 8
+    a, b = torch.randn(2, 2048, 2048)
+    out = torch.empty_like(a)
+
+    def peak() -> None:
+        for _ in range(products):
+            torch.mm(a, b, out=out)
+
+    alternately(
+        benchmark,
+        peak,
+        Step(setting),
+        cores=cores,
+        name=f"share: {'one core, ' if cores else ''}{task}",
+    )
+    benchmark.extra_info["work"] = setting.gigaflop * 1e9 / (2 * 2048**3 * products)
+
+
 GROWN = [("seeds", 1, 5), ("seeds", 1, 8), ("steps", 25, 200), ("pairs", 64, 512)]
 GROWN += [("pairs", 256, 2048)]
 
@@ -194,7 +216,7 @@ def test_growth(benchmark: Any, what: str, few: int, many: int, cores: int) -> N
         benchmark,
         Step(PAPER.but(**{what: few})),
         Step(PAPER.but(**{what: many})),
-        rounds=5 if cores else 7,
+        rounds=5 if cores else 11,
         cores=cores,
         name=f"ratio: {'one core, ' if cores else ''}{few} to {many} {what}",
     )
