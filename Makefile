@@ -29,12 +29,12 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## create .venv and install everything the other targets need
 
 bench: $(STAMP)  ## run the quick suite on the embedded data and write leaderboards/quick.md
-	$(BIN)/obdbench run quick --resume --workers $(WORKERS) --out $(RESULTS) \
+	$(BIN)/obdbench run quick --retry-failed --workers $(WORKERS) --out $(RESULTS) \
 		--executor $(or $(EXECUTOR),$(shell $(BIN)/python -c $(FIND_EXECUTOR)))
 	$(BIN)/obdbench leaderboard --publish $(RESULTS)/quick
 
 bench-paper: $(STAMP)  ## run the published settings (days on a CPU; resumable)
-	$(BIN)/obdbench run paper --resume --out $(RESULTS)
+	$(BIN)/obdbench run paper --retry-failed --out $(RESULTS)
 
 test: $(STAMP)  ## run the tests (offline, minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

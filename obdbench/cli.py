@@ -18,7 +18,7 @@ import typer
 from obdbench import cli_bench
 from obdbench.cli_data import app as data_app
 from obdbench.cli_options import Plugins
-from obdbench.errors import ObdError, unknown_name
+from obdbench.errors import InvalidSettingError, ObdError, unknown_name
 from obdbench.version import __version__
 
 WRONG_CALL, INTERRUPTED = 2, 130
@@ -118,6 +118,10 @@ def leaderboard(
     from obdbench.report import leaderboard as report
     from obdbench.report.publish import publish as copy
 
+    if check and (publish or html):
+        raise InvalidSettingError(
+            "--check writes nothing, while --publish and --html do.", "Give them in two calls."
+        )
     for folder in publish or []:
         typer.echo(f"Published {folder} to {copy(folder, to, strict=strict)}.")
     out = out or to / "results"

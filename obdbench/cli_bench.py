@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +67,7 @@ def run(
         bool, typer.Option("--fresh", help="Forget earlier results of these trials.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="With --resume: failed trials as well.")
+        bool, typer.Option("--retry-failed", help="Like --resume, and failed trials as well.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print trials, time, memory, what is done.")
@@ -82,6 +83,10 @@ def run(
 
     if resume and fresh:
         raise InvalidSettingError("--resume and --fresh contradict each other.", "Give one.")
+    if retry_failed and fresh:
+        raise InvalidSettingError(
+            "--retry-failed and --fresh contradict each other.", "--fresh runs failed trials too."
+        )
     options = runner.Options(
         out=out,
         executor=executor,
@@ -133,25 +138,38 @@ def preview(plan: Plan) -> None:
     typer.echo(f"{len(plan.specs)} trials, {len(todo)} to run. {total}")
 
 
-def finish(summary: Summary, command: str) -> None:
-    """Say what became of a run, and exit with what it means."""
+def finish(summary: Summary, command: str, *, resume: bool = True) -> None:
+    """Say what became of a run and how to go on, and exit with what it means.
+
+    ``resume`` says that the command takes ``--resume``; without it, it goes on by itself.
+    """
     counts = Counter(summary.status.values())
     for key, error in summary.errors.items():
         typer.echo(f"{summary.status[key]} {key}: {error}", err=True)
     order = ("ok", "failed", "timeout", "missing")
     said = ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
     typer.echo(f"{said} in {summary.store.folder}")
+    go_on = f"go on with: {command} …{' --resume' if resume else ''}"
     if summary.ended == "interrupted":
-        typer.echo(f"Interrupted; go on with: {command} … --resume", err=True)
+        typer.echo(f"Interrupted; {go_on}", err=True)
         raise typer.Exit(INTERRUPTED)
     if summary.ended:
-        typer.echo(f"The run {summary.ended}; go on with: {command} … --resume", err=True)
+        typer.echo(f"The run {summary.ended}; {go_on}", err=True)
+    elif summary.errors:
+        again = f"{command} …{' --retry-failed' if resume else ''}"
+        typer.echo(f"To try these again: {again}", err=True)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
 def compare(
-    objectives: Annotated[list[str], typer.Argument(help="Two or more; the first is judged.")],
+    objectives: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more; the first is judged. One of several of a name is named as tables "
+            "name it: 'sdw (base=pbc)'."
+        ),
+    ],
     dataset: Datasets = None,
     suite: Annotated[
         str, typer.Option("--suite", help="Suite whose settings and datasets are used.")
@@ -171,13 +189,11 @@ def compare(
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table as well.")] = False,
     out: Out = Path("results"),
 ) -> None:
-    """Run what is missing and say which objective is better, and how surely."""
+    """Run what is missing, failed or timed out, and say which objective is better, how surely."""
     from obdbench.bench import runner
     from obdbench.bench.suite import load_suite
     from obdbench.report import compare as report
 
-    if len(set(objectives)) < 2:
-        raise InvalidSettingError("A comparison needs two objectives.", "Name another one.")
     options = runner.Options(
         out=out,
         executor=executor,
@@ -188,11 +204,13 @@ def compare(
         device=device,
         timeout=timeout,
         existing="resume",
+        retry_failed=True,
         plugins=tuple(plugin or ()),
     )
     with_plugins(options.plugins)
+    rows = report.rows_named(objectives)
     grid = load_suite(suite).select(
-        objectives=objectives,
+        objectives=list(dict.fromkeys(map(report.objective_of, rows))),
         datasets=dataset or (),
         protocols=protocol or (),
         seeds=seeds_of(seeds),
@@ -201,8 +219,8 @@ def compare(
     )
     results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), options)
     if summary is not None and (summary.ended or summary.exit_code):
-        finish(summary, f"obdbench compare {' '.join(objectives)}")
-    show_comparison(report, results, objectives, latex)
+        finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
+    show_comparison(report, results, rows, latex)
 
 
 def show_comparison(report: Any, results: Any, objectives: list[str], latex: bool) -> None:

@@ -33,6 +33,7 @@ TIMEOUT = 30.0
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5
 LOCK_WAIT = 3600.0
+MAX_DIGITS = 18  # of a length; no file has more
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -298,7 +299,7 @@ class _Download:
                 self.discard()
                 raise _BrokenOffError("the server continues at the wrong place")
             have = 0
-        total = have + int(length) if (length := headers.get("Content-Length")) else None
+        total = have + self.length(said) if (said := headers.get("Content-Length")) else None
         if total is not None and total > self.max_bytes:
             self.refuse_size()
         validator = headers.get("ETag") or headers.get("Last-Modified")
@@ -317,6 +318,15 @@ class _Download:
             os.fsync(file.fileno())
         if total is not None and have != total:
             raise _BrokenOffError(f"the connection ended after {have:,} of {total:,} bytes")
+
+    def length(self, said: str) -> int:
+        """What a server states, if that is a number that could be a file's."""
+        if not (said.isascii() and said.isdigit() and len(said) <= MAX_DIGITS):
+            raise FetchError(
+                f"{self.url} cannot be fetched: its server states a length of {_plain(said)!r}.",
+                "Try again later, or fetch by hand into the mirror folder.",
+            )
+        return int(said)
 
     def refuse_size(self) -> None:
         self.discard()

@@ -8,6 +8,7 @@ through entry points of the registry's group.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -70,12 +71,16 @@ class Registry(Generic[T]):
         entry = Entry(name, target, origin, summary or _summary_of(target), aliases)
         for candidate in (name, *aliases):
             holder = self._entries.get(self._aliases.get(candidate, candidate))
-            if holder is not None and holder.origin != origin:
-                raise DuplicateNameError(
-                    f"The {self.kind} name {candidate!r} is claimed by both "
-                    f"{holder.origin} and {origin}.",
-                    "Rename one of them, or uninstall one of the packages.",
-                )
+            if holder is None or holder.origin == origin or _same(holder.target, target):
+                continue
+            raise DuplicateNameError(
+                f"The {self.kind} name {candidate!r} is claimed by both "
+                f"{holder.origin} and {origin}.",
+                "Rename one of them, or uninstall one of the packages.",
+            )
+        known = self._entries.get(name, entry).target
+        if isinstance(target, str) and not isinstance(known, str) and _same(known, target):
+            return  # what is imported already says more than its import target
         self._entries[name] = entry
         self._aliases.update(dict.fromkeys(aliases, name))
 
@@ -163,6 +168,24 @@ def _origin_of(target: Any) -> str:
     module = getattr(target, "__module__", type(target).__module__)
     name = getattr(target, "__qualname__", getattr(target, "name", type(target).__qualname__))
     return f"{module}:{name}"
+
+
+def _same(held: Any, target: Any) -> bool:
+    """Whether two targets are one thing: a decorated class and the entry point that names it.
+
+    An entry point may name it in the package that re-exports it, or a variable that holds it.
+    """
+    if isinstance(target, str) and not isinstance(held, str):
+        held, target = target, held
+    own = _origin_of(target)
+    if _origin_of(held) == own:
+        return True
+    if not isinstance(held, str) or isinstance(target, str):
+        return False
+    module, _, attribute = held.partition(":")
+    if getattr(sys.modules.get(module), attribute, None) is target:
+        return True
+    return own.startswith(f"{module}.") and own.partition(":")[2] == attribute
 
 
 def _summary_of(target: Any) -> str:

@@ -38,10 +38,10 @@ SIGNATURES = {
     "log_std_offset: 'float' = -1.0, card: 'Mapping[str, Any]' = <factory>) -> None",
     "distill": "(dataset: 'Dataset', teacher: 'Teacher | None' = None, "
     "objective: 'str | Objective' = 'av-pbc', *, preset: 'str' = 'fast', seed: 'int' = 0, "
-    "snapshot: 'Path | None' = None, progress: 'bool' = True, device: 'str' = 'cpu', "
+    "snapshot: 'Path | str | None' = None, progress: 'bool' = True, device: 'str' = 'cpu', "
     "**overrides: 'Any') -> 'Synset'",
-    "evaluate": "(synset: 'Synset', protocol: 'str | Protocol' = 'default', *, seed: 'int' = 0, "
-    "**params: 'Any') -> 'Evaluation'",
+    "evaluate": "(synset: 'Synset', protocol: 'str | Protocol' = 'default', *, "
+    "seed: 'int | None' = None, **params: 'Any') -> 'Evaluation'",
     "leaderboard": "(results: 'str | Path' = 'results', out: 'str | Path' = 'leaderboards') "
     "-> 'list[Path]'",
     "load_dataset": "(dataset_id: 'str') -> 'Dataset'",

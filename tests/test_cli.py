@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from obdbench import cli
+from obdbench import cli, registry
 from obdbench.cli_options import assignments
 from obdbench.errors import InvalidSettingError
 
@@ -129,10 +130,15 @@ def test_list(call, what, expected):
         (["run", "quick", "--workers", "0"], "--workers"),
         (["run", "quick", "--timeout", "-1"], "--timeout"),
         (["run", "quick", "--resume", "--fresh"], "contradict"),
+        (["run", "quick", "--retry-failed", "--fresh"], "contradict"),
         (["run", "quick", "--device", "cuda:99"], "--device cpu"),
         (["run", "nowhere.toml"], "no suite file"),
         (["run", "quick", "--plugin", "nowhere.py"], "cannot be read"),
         (["compare", "pbc"], "two objectives"),
+        (["compare", "av_pbc", "av-pbc", "avpbc"], "two objectives"),
+        (["leaderboard", "--check", "--html"], "--check writes nothing"),
+        (["leaderboard", "--check", "--publish", "results/toy"], "--check writes nothing"),
+        (["leaderboard", "--publish", "."], "holds no results to publish"),
         (["validate", "nowhere.py"], "cannot be read"),
         (["show", "nowhere.json"], "There is no file"),
         (["tune", "pbc"], "Nothing is to be searched"),
@@ -200,11 +206,56 @@ def test_run_resume_show_and_dry_run(call, tmp_path):
     assert not (tmp_path / "results/compare").exists()  # both were there
 
 
+COMPARE = ("--suite", "toy.toml", "--plugin", TOY, "--workers", "1")
+
+
+def test_comparisons_take_aliases_and_rows_by_their_full_name(call, tmp_path, monkeypatch):
+    variants = ", ".join(f'{{ name = "student", params = {{ pause = {n} }} }}' for n in (0, 0.001))
+    (tmp_path / "toy.toml").write_text(SUITE.replace('"student"', variants))
+    monkeypatch.setitem(registry.objectives._aliases, "the_pupil", "student")
+    code, _, err = call("compare", "the_pupil", "random", *COMPARE)
+    assert code == 2
+    said = "student stands for several rows: student (pause=0), student (pause=0.001)."
+    assert said in err.splitlines()[-1]
+    code, out, err = call("compare", "the_pupil (pause=0)", "random", *COMPARE)
+    assert code == 0, err
+    assert "**student (pause=0) against random**" in out
+    code, out, err = call("compare", "student (pause=0)", "student (pause=0.001)", *COMPARE)
+    assert code == 0, err
+    assert "**student (pause=0) against student (pause=0.001)**" in out
+
+
+def test_comparisons_try_again_what_did_not_end_well(call):
+    code, out, err = call("compare", "student", "random", *COMPARE, "--timeout", "0.001")
+    assert code == 1
+    assert "2 timeout" in out
+    assert "--resume" not in err  # which it does not take
+    code, out, err = call("compare", "student", "random", *COMPARE)
+    assert code == 0, err
+    assert "**student against random**" in out
+
+
+def test_the_remaking_command_works_beside_the_results(call, tmp_path):
+    assert call(*RUN)[0] == 0
+    assert call("leaderboard", "--out", "results", "--to", "pages")[0] == 0
+    page = (tmp_path / "pages" / "toy.md").read_text()
+    told = page.split("remake: `", 1)[1].split("`", 1)[0].replace("PLUGIN", TOY)
+    for _ in range(2):  # it goes on where it was, which here is the end
+        for each in told.split(" && "):
+            code, _, err = call(*shlex.split(each)[1:])
+            assert code == 0, err
+    made = {path.name for path in (tmp_path / "remade" / "toy").glob("*.json")}
+    assert made == {path.name for path in (tmp_path / "results" / "toy").glob("*.json")}
+    assert (tmp_path / "remade" / "toy.md").is_file()
+
+
 def test_a_failed_trial_exits_with_1_and_is_named(call):
     code, out, err = call(*RUN, "--objective", "raises", "--objective", "random")
     assert code == 1
     assert "1 ok, 1 failed" in out
     assert "ZeroDivisionError: the reason of it" in err
+    assert "To try these again: obdbench run" in err
+    assert "--retry-failed" in err
     assert "Traceback" not in err
 
 

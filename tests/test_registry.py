@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -77,6 +82,88 @@ def test_entry_points_join(things: Registry[Any], monkeypatch: pytest.MonkeyPatc
 
     assert things.get("plug") is pathlib.PurePath
     assert "pathlib:PurePath" in things.entry("plug").origin
+
+
+@pytest.fixture
+def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
+    """An importable module with a class, as one that is being imported: named before it is run."""
+
+    def make(name: str, source: str = "class Plain:\n    'The first.'\n") -> ModuleType:
+        made = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, made)
+        exec(source, made.__dict__)
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("first", ["entry point", "decorator"])
+@pytest.mark.parametrize("value", ["mypkg.inner:Plain", "mypkg:Plain"], ids=["own", "re-exported"])
+def test_an_entry_point_and_the_decorator_of_what_it_names_are_one(
+    things: Registry[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    module_of: Callable[..., ModuleType],
+    first: str,
+    value: str,
+) -> None:
+    plain = module_of("mypkg.inner").Plain
+    module_of("mypkg", "")
+    monkeypatch.setattr(
+        module, "entry_points", lambda group: [EntryPoint("plain", value, things.group)]
+    )
+    if first == "entry point":
+        assert things.names() == ["plain"]
+    things.register("plain", aliases=("simple",))(plain)
+    assert things.names() == ["plain"]
+    assert things.get("simple") is things.get("plain") is plain
+    assert things.entry("plain").summary == "The first."
+    things.register("plain")(module_of("mypkg.inner").Plain)  # run again, as in a notebook
+
+
+def test_an_entry_point_may_name_the_variable_that_holds_what_is_registered(
+    things: Registry[Any], module_of: Callable[..., ModuleType]
+) -> None:
+    held = module_of("mypkg", "class Plain: ...\nONE, TWO = Plain(), Plain()\n")
+    things.register("one", "mypkg:ONE", origin="mypkg (mypkg:ONE)")
+    assert things.register("one", held.ONE) is things.get("one") is held.ONE
+    things.register("two", "mypkg:TWO", origin="mypkg (mypkg:TWO)")
+    with pytest.raises(DuplicateNameError, match=r"mypkg \(mypkg:TWO\)"):
+        things.register("two", held.ONE)
+
+
+def test_another_class_of_the_same_name_is_a_duplicate(
+    things: Registry[Any], module_of: Callable[..., ModuleType]
+) -> None:
+    things.register("plain", "mypkg:Plain", origin="mypkg (mypkg:Plain)")
+    for name in ("mypkg2", "other"):
+        with pytest.raises(DuplicateNameError, match=rf"mypkg \(mypkg:Plain\) and {name}:Plain"):
+            things.register("plain", module_of(name).Plain)
+
+
+def test_an_installed_objective_may_be_decorated(tmp_path: Path) -> None:
+    """A real distribution, the example's class in it: named, imported and named as a plugin."""
+    example = Path(__file__).parents[1] / "examples" / "my_objective.py"
+    info = tmp_path / "mypkg-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mypkg\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[obdbench.objectives]\nmy-objective = mypkg.objective:Advantage\n"
+    )
+    (tmp_path / "mypkg").mkdir()
+    (tmp_path / "mypkg" / "__init__.py").touch()
+    shutil.copy(example, tmp_path / "mypkg" / "objective.py")
+    code = (
+        "from obdbench.registry import objectives\n"
+        "from obdbench.bench.plugins import Plugin\n"
+        "assert 'my-objective' in objectives.names()\n"
+        "one = objectives.get('my-objective')\n"
+        "assert objectives.get('my-objective') is one\n"
+        "assert Plugin.read('mypkg.objective').load() == ['my-objective']\n"
+        "assert objectives.get('my-objective') is one\n"
+    )
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), root))}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
 
 
 def test_unregister(things: Registry[Any]) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from obdbench.bench.plugins import Plugin, load_all
 from obdbench.bench.record import Result
 from obdbench.bench.runner import Options, execute, plan
 from obdbench.bench.suite import load_suite
+from obdbench.errors import ObdError
 
 
 def run(
@@ -27,20 +29,34 @@ def run(
     ``suite`` is a name or the path of a TOML file; the keyword arguments narrow its grid or
     override its settings. ``options`` are the fields of
     :class:`~obdbench.bench.runner.Options`: ``out``, ``executor``, ``workers``, ``device``,
-    ``timeout``, ``plugins`` and so on.
+    ``timeout``, ``plugins`` and so on. One name may stand for a list of one.
+
+    What is done is kept when Ctrl-C or ``fail_fast`` ends the run early, which is raised.
     """
+    options = {"existing": "resume", **options}
+    options["out"] = Path(options.get("out", "results"))
+    options["plugins"] = _several(options.get("plugins", ()))
+    load_all([Plugin.read(reference) for reference in options["plugins"]])
     grid = load_suite(suite).select(
-        objectives=objectives,
-        datasets=datasets,
-        protocols=protocols,
+        objectives=_several(objectives),
+        datasets=_several(datasets),
+        protocols=_several(protocols),
         seeds=seeds,
         preset=preset,
         settings=settings,
     )
-    options = {"existing": "resume", **options}
-    options["out"] = Path(options.get("out", "results"))
-    options["plugins"] = tuple(options.get("plugins", ()))
     prepared = plan(grid, Options(**options))
-    execute(prepared)
+    summary = execute(prepared)
+    if summary.ended == "interrupted":
+        raise KeyboardInterrupt
+    if summary.ended:
+        raise ObdError(
+            f"The run {summary.ended.rstrip('.')}.",
+            f"What is done lies in {summary.store.folder}; existing='resume' goes on.",
+        )
     found = (prepared.store.result(spec.key) for spec in prepared.specs)
     return [result for result in found if result is not None]
+
+
+def _several(names: Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from obdbench.bench.record import Result
 from obdbench.bench.runner import Plan
 from obdbench.bench.spec import TrialSpec
-from obdbench.bench.store import Store
+from obdbench.bench.store import Store, stores
 from obdbench.envs.scores import TASKS, Task, task_named
-from obdbench.errors import ObdError
+from obdbench.errors import InvalidSettingError, ObdError
 
 EFFICIENCY = 0.5
 EPISODE_SECONDS = 0.15
@@ -94,10 +94,10 @@ def step_times(plan: Plan) -> dict[tuple[str, ...], float]:
 
 def results(store: Store, limit: int = 2000) -> Iterable[Result]:
     """Finished trials of all suites beside this one, at most so many."""
-    paths = sorted(store.root.glob("*/*.json"))[:limit]
-    for path in paths:
+    held = [(one, path) for one in stores(store.root) for path in sorted(one.folder.glob("*.json"))]
+    for one, path in held[:limit]:
         if path.stem != "manifest":
-            result = Store(store.root, path.parent.name).result(path.stem)
+            result = one.result(path.stem)
             if result is not None and result.status == "ok":
                 yield result
 
@@ -143,12 +143,18 @@ def episodes(spec: TrialSpec) -> int:
 
 
 def peak(spec: TrialSpec, memory: float = 2.0) -> float:
-    """Bytes of one worker: the interpreter, and the trajectory within its bound in GiB."""
-    settings = spec.settings
-    per_step = 4.0 * (weights(spec) + 4 * (settings.width or WIDTH) * settings.pairs)
-    stack = len(spec.seeds) * settings.draws
-    trajectory = min(stack * settings.inner_steps * per_step, memory * 2**30)
-    return PROCESS_BYTES + (trajectory if spec.objective != "random" else 0.0)
+    """Bytes of one worker: the interpreter, and what a step keeps within its bound in GiB."""
+    from obdbench.distill.ways import Ways
+
+    if spec.objective == "random":
+        return PROCESS_BYTES
+    bound, task = round(memory * 2**30), task_of(spec)
+    ways = Ways(spec.settings, bound)
+    try:
+        kept = ways.needs(len(spec.seeds), task.observation_size, task.action_size)
+    except InvalidSettingError:  # the trial will say so
+        kept = bound
+    return PROCESS_BYTES + kept
 
 
 def speed(threads: int) -> float:

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from obdbench.bench.code import code_of
 from obdbench.bench.events import Emit
-from obdbench.bench.plugins import Plugin, code_of, load_all
+from obdbench.bench.plugins import Plugin, load_all
 from obdbench.bench.spec import TrialSpec
 from obdbench.bench.store import StorageError, Store
 from obdbench.bench.suite import canonical_dataset
@@ -111,9 +113,10 @@ def fit(specs: Iterable[TrialSpec]) -> None:
         protocols.get(spec.protocol)
         canonical_dataset(spec.dataset)
         architectures.get(spec.settings.architecture)
-        if code_of(spec.objective) != spec.code:
+        held = code_of(spec.objective, spec.protocol, spec.settings.architecture, spec.dataset)
+        if held != spec.code:
             raise ObdError(
-                f"Its source of {spec.objective!r} is not the driver's.",
+                f"Its own code in {spec.label()!r} is not the driver's.",
                 "Install the same version of the plugin on every node.",
             )
 
@@ -135,17 +138,18 @@ def run_job(job: Job, setup: Setup, emit: Emit) -> None:
             "Name own code with --plugin, or install it on every machine, and go on with --resume.",
         ) from error
     for spec in store.missing(job.specs):
-        with watchdog(spec, setup):
-            run_trial(
-                spec,
-                store,
-                progress=emit,
-                device=setup.device,
-                threads=setup.threads,
-                memory=setup.memory,
-                timeout=setup.timeout,
-                snapshot_seconds=setup.snapshot_seconds,
-            )
+        run_trial(
+            spec,
+            store,
+            progress=emit,
+            device=setup.device,
+            threads=setup.threads,
+            memory=setup.memory,
+            timeout=setup.timeout,
+            snapshot_seconds=setup.snapshot_seconds,
+            guard=partial(watchdog, spec, setup),
+            reuse=True,
+        )
 
 
 @contextmanager
@@ -168,7 +172,9 @@ def _expire(spec: TrialSpec, setup: Setup) -> None:
 
     message = f"The trial took longer than {setup.timeout:g} s and did not answer."
     try:
-        setup.store().save(unfinished(spec, setup.suite, "timeout", message))
+        store = setup.store()
+        if store.status([spec])[spec.key] != "ok":
+            store.save(unfinished(spec, setup.suite, "timeout", message))
     except StorageError:
         pass
     finally:

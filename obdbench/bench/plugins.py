@@ -108,25 +108,6 @@ def load_all(plugins: list[Plugin]) -> list[str]:
     return [name for plugin in plugins for name in plugin.load()]
 
 
-def code_of(objective: str) -> str | None:
-    """Short hash of the source that defines an objective, None for this project's own.
-
-    It enters the trial's key, so that results of an edited objective are not taken for its own.
-    """
-    entry = objectives.entry(objective)
-    if isinstance(entry.target, str) and entry.target.startswith("obdbench."):
-        return None
-    target = objectives.get(objective)
-    module = inspect.getmodule(target)
-    source = getattr(module, "__source__", None)
-    if source is None:
-        try:
-            source = inspect.getsource(module if module is not None else target)
-        except (OSError, TypeError):
-            return None
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
-
-
 def _classes(module: ModuleType) -> list[Any]:
     """The concrete objectives that a module defines itself."""
     from obdbench.objectives.objective import Objective

@@ -97,6 +97,16 @@ def check_name(name: str) -> None:
         )
 
 
+def check_new(name: str) -> None:
+    """Refuse a name that no new preset can take, a preset file's that is there among them."""
+    check_name(name)
+    path = folder() / f"{name}.toml"
+    if path.exists():
+        raise InvalidSettingError(
+            f"There is a preset {path} already.", "Give another --name, or remove that file."
+        )
+
+
 def toml_value(value: Any) -> str:
     """A scalar or a flat list as TOML."""
     if isinstance(value, bool):

@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 import signal
-import socket
 import sys
 import threading
 import uuid
@@ -24,6 +23,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -50,6 +50,7 @@ from obdbench.bench.desk import Desk  # noqa: E402
 from obdbench.bench.events import Event, Throttle  # noqa: E402
 from obdbench.bench.job import MAX_DEATHS, Job, Setup, group, run_job  # noqa: E402
 from obdbench.bench.local import Audience  # noqa: E402
+from obdbench.bench.place import knock, refuse_index, settle  # noqa: E402
 from obdbench.bench.plugins import Plugin  # noqa: E402
 from obdbench.bench.scratch import DRIVER, NODE, scratch  # noqa: E402
 from obdbench.bench.trial import reason  # noqa: E402
@@ -58,7 +59,6 @@ from obdbench.errors import ObdError  # noqa: E402
 
 OBJECT_STORE = 100 * 1024 * 1024
 STEP_SECONDS = 1.0
-KNOCK_SECONDS = 20.0
 # how long Ray's agents look for a driver that was killed before they end as well; Ray waits 60 s
 RECONNECT, RECONNECT_SECONDS = "RAY_gcs_rpc_server_reconnect_timeout_s", "15"
 Post = Callable[[list[Event], list[Parcel]], None]
@@ -81,6 +81,7 @@ def execute(
 
     Without ``workers`` the whole cluster is used.
     """
+    refuse_index(setup.device)
     store = setup.store()
     token = store.work / f"token-{uuid.uuid4().hex}"
     token.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def _round(
     )
     tuner = tune.Tuner(
         trainable,
-        param_space={"job": tune.grid_search(list(by_name))},
+        param_space={"job": tune.grid_search(list(by_name)), "home": os.getcwd()},
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
         run_config=tune.RunConfig(
             name=setup.suite,
@@ -151,6 +152,7 @@ def work(
     config: dict[str, Any], *, jobs: dict[str, Job], setup: Setup, mailbox: Any, token: str
 ) -> None:
     """What a Ray worker does with a job."""
+    settle(config["home"])
     name = config["job"]
     job = jobs[name]
 
@@ -244,21 +246,24 @@ def search_with_asha(
     plugins: list[Plugin],
     *,
     address: str | None,
-    workers: int,
+    workers: int | None,
     threads: int,
     device: str,
 ) -> list[Tried]:
     """Measure candidates, stopping the poor ones early; returns them best first.
 
     The budget unit of ASHA is an evaluation point. A candidate counts by its last point, and one
-    that went further comes before one that was stopped.
+    that went further comes before one that was stopped. Without ``workers`` the whole cluster is
+    used.
     """
+    refuse_index(device)
     last = len(search.base().evaluation_steps)
     scheduler = tune.schedulers.ASHAScheduler(
         time_attr="point", metric="criterion", mode="min", max_t=last, grace_period=min(2, last)
     )
     setup = Setup(root="", suite="", device=device, threads=threads, plugins=tuple(plugins))
-    with cluster(address, workers * threads) as folder:
+    with cluster(address, (workers or 1) * threads) as folder:
+        workers = workers or capacity(setup)
         counter = Counter(len(drawn))
         trainable = tune.with_resources(
             tune.with_parameters(measure_candidate, search=search, setup=setup, drawn=drawn),
@@ -266,7 +271,7 @@ def search_with_asha(
         )
         grid = tune.Tuner(
             trainable,
-            param_space={"candidate": tune.grid_search(list(range(len(drawn))))},
+            param_space={"candidate": tune.grid_search([*range(len(drawn))]), "home": os.getcwd()},
             tune_config=tune.TuneConfig(
                 scheduler=scheduler, reuse_actors=True, max_concurrent_trials=workers
             ),
@@ -303,6 +308,7 @@ def measure_candidate(
     from obdbench.bench.job import ready
     from obdbench.bench.tune import measure
 
+    settle(config["home"])
     ready(setup)
     torch.set_num_threads(setup.threads)
     index = config["candidate"]
@@ -375,13 +381,6 @@ def cluster(address: str | None, cpus: int) -> Iterator[Path]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, heeded)  # Ray's own handler aborts
         yield folder
-
-
-def knock(address: str | None) -> None:
-    """Fail at once where nobody listens; Ray itself would try for minutes."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def hush() -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,7 @@ from obdbench.errors import InvalidDataError, ObdError
 M = TypeVar("M", bound=BaseModel)
 SCHEMA = 1
 MAX_BYTES = 16 * 1024 * 1024
+Count = Annotated[int, Field(ge=0, le=10**18)]  # an endless number could not even be printed
 
 
 class _Part(BaseModel):
@@ -29,8 +30,8 @@ class _Part(BaseModel):
 class Point(_Part):
     """One seed's score at one evaluation point under one arm of the protocol."""
 
-    seed: int  # the trial's seed
-    step: int = Field(ge=0)  # outer step the synset was taken at
+    seed: Count  # the trial's seed
+    step: Count  # outer step the synset was taken at
     arm: str  # what the protocol varied: an architecture, an optimizer, "default", "ensemble"
     returns: list[list[float]]  # raw episode returns, one list a policy
     normalized_return: float  # D4RL-normalized mean over all of them, 0 to 100
@@ -44,7 +45,7 @@ class Timing(_Part):
     step: float = 0.0  # median outer step, all seeds of the trial in one program
     prepare: float = 0.0  # objective's preparation
     evaluate: float = 0.0  # all scoring of this trial
-    curve: list[tuple[int, float]] = Field(default_factory=list)  # (step, seconds of distilling)
+    curve: list[tuple[Count, float]] = Field(default_factory=list)  # (step, seconds of distilling)
 
 
 class Environment(_Part):
@@ -52,7 +53,7 @@ class Environment(_Part):
 
     env_id: str  # gymnasium identifier
     device: str  # "cpu" or the GPU's name
-    threads: int  # torch threads of the trial
+    threads: Count  # torch threads of the trial
     versions: dict[str, str]  # packages that decide numbers
     git_commit: str | None = None  # of the source tree, where it is one
 
@@ -62,7 +63,7 @@ class Source(_Part):
 
     id: str
     checksum: str  # SHA-256 of the content
-    size: int | None = None  # transitions, for datasets
+    size: Count | None = None  # transitions, for datasets
 
 
 class Result(_Part):
@@ -75,7 +76,9 @@ class Result(_Part):
     status: Literal["ok", "failed", "timeout"]
     error: str | None = None  # one line, where status is not ok
     points: list[Point] = Field(default_factory=list)
-    losses: dict[str, list[tuple[int, float]]] = Field(default_factory=dict)  # per seed: curve of H
+    losses: dict[str, list[tuple[Count, float]]] = Field(
+        default_factory=dict
+    )  # per seed: curve of H
     timing: Timing = Field(default_factory=Timing)
     environment: Environment | None = None
     dataset: Source | None = None
@@ -116,35 +119,42 @@ def write_bytes(content: bytes, path: Path) -> None:
         raise
 
 
+def read_bytes(path: Path) -> bytes:
+    """A record's content: from a regular file alone, and never more than a record may hold."""
+    if not path.is_file():
+        raise InvalidDataError(f"{path} is no regular file.", "Remove it.")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InvalidDataError(f"{path} is larger than any record of this project.", "Remove it.")
+    return content
+
+
 def read_json(model: type[M], path: Path) -> M:
     """Read and validate; a corrupt, foreign or older file is one clear error."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InvalidDataError(
-                f"{path} is larger than any record of this project.", "Remove it."
-            )
-        raw = path.read_text(encoding="utf-8")
+        raw = read_bytes(path).decode("utf-8")
         content = json.loads(raw)
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA:
             raise InvalidDataError(
-                f"{path} has schema version {version!r}; this version reads {SCHEMA}.",
+                f"{path} has schema version {version!r:.80}; this version reads {SCHEMA}.",
                 "Run the trial again.",
             )
         record = model.model_validate_json(raw)
+        if isinstance(record, Result) and record.key != record.spec.key:
+            raise InvalidDataError(
+                f"{path} names the trial {record.key} but its spec is that of {record.spec.key}.",
+                "Run the trial again.",
+            )
     except ObdError:
         raise
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InvalidDataError(
-            f"{path} cannot be read: {error}.", "Run the trial again."
-        ) from error
     except ValidationError as error:
         raise InvalidDataError(
             f"{path} is no valid record: {complaint(error)}", "Run the trial again."
         ) from error
-    if isinstance(record, Result) and record.key != record.spec.key:
+    except (OSError, ValueError, RecursionError) as error:  # an endless number is a ValueError
         raise InvalidDataError(
-            f"{path} names the trial {record.key} but its spec is that of {record.spec.key}.",
-            "Run the trial again.",
-        )
+            f"{path} cannot be read: {error}.", "Run the trial again."
+        ) from error
     return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from obdbench.bench.display import Display
 from obdbench.bench.job import Setup, group
 from obdbench.bench.plugins import Plugin, load_all
 from obdbench.bench.record import Result
+from obdbench.bench.sources import check_sources, sources
 from obdbench.bench.spec import TrialSpec
-from obdbench.bench.store import Store
+from obdbench.bench.store import Store, stores
 from obdbench.bench.suite import Suite, load_suite
 from obdbench.errors import (
     InvalidDataError,
@@ -26,6 +28,7 @@ from obdbench.errors import (
 )
 from obdbench.registry import objectives
 
+logger = logging.getLogger(__name__)
 EXECUTORS = ("local", "ray")
 Existing = Literal["refuse", "resume", "fresh"]
 
@@ -155,6 +158,12 @@ def execute(plan: Plan) -> Summary:
     try:
         store.prepare()
         preflight(todo)
+        if options.existing != "fresh":
+            check_sources(
+                (spec, source)
+                for spec in plan.specs
+                for source in sources(store, spec, store.result(spec.key))
+            )
     except BaseException:
         store.retract()
         raise
@@ -214,12 +223,12 @@ def collect(suite: Suite, options: Options) -> tuple[list[Result], Summary | Non
     """
     prepared = plan(suite, options)
     found: dict[str, Result] = {}
-    folders = sorted(path for path in prepared.store.root.glob("*") if path.is_dir())
-    for folder in folders:
+    for store in stores(prepared.store.root):
         for spec in prepared.specs:
-            result = Store(prepared.store.root, folder.name).result(spec.key)
+            result = store.result(spec.key)
             if result is not None and result.status == "ok":
                 found.setdefault(spec.key, result)
+    check_sources((result.spec, result.dataset) for result in found.values())
     left = [spec for spec in prepared.specs if spec.key not in found]
     if not left:
         return list(found.values()), None
@@ -236,6 +245,7 @@ def preflight(specs: Sequence[TrialSpec]) -> None:
     from obdbench.data.dataset import load_dataset
     from obdbench.teachers.teacher import load_teacher
 
+    mention_kernel(specs)
     largest: dict[str, int] = {}
     taught: set[str] = set()
     for spec in specs:
@@ -258,6 +268,26 @@ def preflight(specs: Sequence[TrialSpec]) -> None:
                     f"{teacher.observation_size} inputs to {teacher.action_size} actions.",
                     "Check that the file belongs to this task.",
                 )
+
+
+def mention_kernel(specs: Sequence[TrialSpec]) -> None:
+    """Say where steps at infinite width are those of another student than the exact ones."""
+    from obdbench.policies.networks import Architecture, architecture_named
+
+    shares = {
+        spec.settings.architecture: spec.settings.kernel_share
+        for spec in specs
+        if spec.settings.kernel_share and spec.objective != "random"
+    }
+    for name, share in shares.items():
+        student = architecture_named(name)
+        if type(student) is not Architecture or student.residual:
+            logger.warning(
+                "%.0f%% of the steps are taken at infinite width, which is that of a plain ReLU "
+                "MLP, not of %s. Do without with --set kernel_share=0.",
+                100 * share,
+                name,
+            )
 
 
 def check_device(device: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from obdbench.bench.code import distilling
 from obdbench.distill.settings import DistillSettings
 
 
@@ -34,7 +35,7 @@ class TrialSpec(BaseModel):
     preset: str = "fast"
     settings: DistillSettings = Field(default_factory=lambda: DistillSettings())
     seeds: tuple[int, ...] = (0, 1, 2)
-    code: str | None = Field(default=None, description="hash of an own objective's source")
+    code: str | None = Field(default=None, description="hash of own code (obdbench/bench/code.py)")
 
     @field_validator("seeds")
     @classmethod
@@ -48,7 +49,8 @@ class TrialSpec(BaseModel):
         content = self._content()
         for name in ("protocol", "protocol_params"):
             content.pop(name)
-        return content
+        code = distilling(content.pop("code", None))
+        return content if code is None else {**content, "code": code}
 
     def _content(self) -> dict[str, Any]:
         content = self.model_dump(mode="json")

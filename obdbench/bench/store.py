@@ -13,6 +13,7 @@ Everything is written atomically. Nothing outside the suite's folder is touched.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from obdbench.bench.record import Manifest, Result, read_json, write_json, write
 from obdbench.bench.spec import TrialSpec
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 
+logger = logging.getLogger(__name__)
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -119,13 +121,14 @@ class Store:
         return read_json(Manifest, path)
 
     def expect(self, specs: Iterable[TrialSpec]) -> Manifest:
-        """Add trials to the manifest."""
+        """Add trials to the manifest; a damaged one is set aside, never written over."""
         from filelock import FileLock
 
         with storage(self.folder), FileLock(self.work / "manifest.lock"):
             try:
                 trials = dict(self.manifest().trials)
-            except InvalidDataError:
+            except InvalidDataError as error:
+                logger.warning("%s It was set aside as %s.", error.cause, self._set_aside())
                 trials = {}
             before = dict(trials)
             trials |= {spec.key: spec for spec in specs}
@@ -133,6 +136,14 @@ class Store:
             if trials != before:
                 write_json(manifest, self.folder / "manifest.json")
         return manifest
+
+    def _set_aside(self) -> Path:
+        """Move a damaged manifest to a name that nothing has."""
+        number = 1
+        while (aside := self.folder / f"manifest.{number}.broken").exists():
+            number += 1
+        os.replace(self.folder / "manifest.json", aside)
+        return aside
 
     def status(self, specs: Iterable[TrialSpec]) -> dict[str, str]:
         """By key: ``ok``, ``failed``, ``timeout`` or ``missing``."""
@@ -164,3 +175,9 @@ class Store:
         kept = [path for path in self.work.glob("*/*") if path.name[0] != "."]
         if all(path.name == "lock" for path in kept):
             shutil.rmtree(self.work, ignore_errors=True)
+
+
+def stores(root: Path) -> list[Store]:
+    """The suites' folders below a results folder; hidden ones are somebody else's."""
+    found = sorted(path for path in root.glob("*") if path.is_dir() and path.name[0] != ".")
+    return [Store(root, path.name) for path in found]

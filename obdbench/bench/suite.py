@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from obdbench.bench import presets
-from obdbench.bench.plugins import code_of
+from obdbench.bench.code import code_of
 from obdbench.bench.spec import TrialSpec
 from obdbench.distill.settings import complaint
 from obdbench.errors import InvalidSettingError, unknown_name
@@ -118,7 +118,7 @@ class Suite(BaseModel):
                             preset=self.preset,
                             settings=variant,
                             seeds=self.seeds,
-                            code=code_of(name),
+                            code=code_of(name, protocol_name, variant.architecture, dataset_id),
                         )
                         specs[spec.key] = spec
         if not specs:

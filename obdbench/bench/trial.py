@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,13 @@ def run_trial(
     memory: float = 2.0,
     timeout: float | None = None,
     snapshot_seconds: float = SNAPSHOT_SECONDS,
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext,
+    reuse: bool = False,
 ) -> Result:
     """Run a trial and store its result, which is returned; whatever it raises becomes a row.
 
+    The trial's time, and ``guard`` around it, begin once no other process works on the same
+    distillation. With ``reuse`` a good result that such a process has left meanwhile is taken.
     Only a store that cannot be written (:class:`StorageError`) and interrupts are raised.
     """
     emit = progress or (lambda event: None)
@@ -59,7 +63,11 @@ def run_trial(
     emit(Event("start", spec.key, steps=spec.settings.steps))
     name, log = suite or store.suite, None
     try:
-        with _torch(threads), Distillation(store, spec).lock():
+        with _torch(threads), Distillation(store, spec).lock(), guard():
+            held = store.result(spec.key) if reuse else None
+            if held is not None and held.status == "ok":
+                emit(Event("ok", spec.key, score=headline(held)))
+                return held
             run = _Run(spec, store, emit, device, threads, memory, timeout, snapshot_seconds)
             result = run.result(name, started)
     except StorageError:

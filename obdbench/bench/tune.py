@@ -72,10 +72,15 @@ class Search:
     preset: str = "fast"
     settings: dict[str, Any] | None = None
     search_seed: int = 0
+    held: Preset | None = None  # what ``preset`` names where the user typed it
+
+    def starting(self) -> Preset:
+        """The preset that the search starts from; workers get it from the driver."""
+        return self.held or presets.load(self.preset)
 
     def base(self) -> DistillSettings:
         """Settings without what is searched."""
-        return presets.load(self.preset).resolve(self.settings or {})
+        return self.starting().resolve(self.settings or {})
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ class Candidate:
         params = {name: value for name, value in drawn.items() if name in own}
         overrides = {**(search.settings or {})}
         overrides |= {name: value for name, value in drawn.items() if name not in own}
-        preset = presets.load(search.preset)
+        preset = search.starting()
         held = preset.objectives.get(objectives.canonical(search.objective), {})
         return cls(preset.resolve(overrides), overrides, {**held, **params})
 
@@ -279,8 +284,9 @@ def tune(
     device: str = "cpu",
 ) -> Outcome:
     """Search, and save the best candidate as the preset ``name``."""
-    from obdbench.bench.runner import Options
+    from obdbench.bench.runner import Options, check_device
 
+    presets.check_new(name)
     load_all(loaded := [Plugin.read(reference) for reference in plugins])
     if search.criterion not in CRITERIA:
         raise unknown_name("criterion", search.criterion, CRITERIA)
@@ -292,18 +298,28 @@ def tune(
         search,
         objective=objectives.canonical(search.objective),
         datasets=tuple(map(canonical_dataset, search.datasets)),
+        held=presets.load(search.preset),
     )
-    presets.check_name(name)
     drawn = candidates(search)
     for one in drawn:  # what a preset cannot hold is said before the work, not after it
         for value in Candidate.of(search, one).overrides.values():
             presets.toml_value(value)
-    crew = Options(workers=workers, threads=threads).crew()
+    options = Options(
+        executor="ray", address=address, workers=workers, threads=threads, device=device
+    )
+    if address is None:
+        check_device(device)
 
     from obdbench.bench.ray_tune import search_with_asha
 
     tried = search_with_asha(
-        search, drawn, loaded, address=address, workers=crew, threads=threads, device=device
+        search,
+        drawn,
+        loaded,
+        address=address,
+        workers=workers if address else options.crew(),
+        threads=threads,
+        device=device,
     )
     if not tried or not math.isfinite(tried[0].criterion):
         raise ObdError(
@@ -312,7 +328,7 @@ def tune(
         )
     best = tried[0]
     chosen = Candidate.of(search, best.params)
-    held = presets.load(search.preset)
+    held = search.starting()
     preset = Preset(
         name=name,
         base=held.base,

@@ -19,6 +19,7 @@ from obdbench.errors import InvalidDataError, ObdError
 MAX_BYTES = 1536 * 1024 * 1024
 MAX_CHUNK = 128 * 1024 * 1024
 NUMERIC = "fiub"
+PER_ROW = ("rewards", "terminals", "timeouts")
 KNOWN_FILTERS = {1, 2, 3, 32000}  # gzip, shuffle, fletcher32, lzf
 
 
@@ -162,3 +163,26 @@ def required(
         raise InvalidDataError(
             f"{path.name} holds columns of different lengths: {lengths}.", "Fetch it again."
         )
+
+
+def one_a_row(path: Path, columns: Mapping[str, Array]) -> dict[str, Array]:
+    """The columns with rewards and marks as vectors, out of shape (N,) or (N, 1), all finite.
+
+    Marks become truth values later, in which a NaN would be lost and a table be a giant.
+    """
+    found = dict(columns)
+    for name in (name for name in PER_ROW if name in found):
+        column = found[name]
+        if column.ndim == 2 and column.shape[1] == 1:
+            column = found[name] = column[:, 0]
+        if column.ndim != 1:
+            raise InvalidDataError(
+                f"{path.name} holds {name} of shape {column.shape}.", "It needs one number a row."
+            )
+        if column.dtype.kind == "f" and not np.isfinite(column).all():
+            bad = int((~np.isfinite(column)).sum())
+            raise InvalidDataError(
+                f"{path.name} holds {bad} values in {name} that are not finite.",
+                "Fetch or rebuild the file.",
+            )
+    return found

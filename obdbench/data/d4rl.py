@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from obdbench.data.arrays import read_arrays, required
-from obdbench.data.dataset import Dataset
+from obdbench.data.arrays import one_a_row, read_arrays, required
+from obdbench.data.dataset import ACTION_TOLERANCE, Array, Dataset
 from obdbench.data.references import moments_of, references, size_of
 from obdbench.data.transitions import qlearning_columns
 from obdbench.envs.scores import TASKS, task_named
@@ -40,15 +40,25 @@ def load(dataset_id: str, *, progress: bool = True) -> Dataset:
     task = task_named(name)
     columns = read_arrays(path, COLUMNS)
     required(path, columns, COLUMNS[:4])
-    arrays = qlearning_columns(columns, task.episode_limit)
+    arrays = qlearning_columns(one_a_row(path, columns), task.episode_limit)
     del columns
+    beyond = clip(arrays["actions"])
     card = {"source": address(name), "file": path.name, "environment": f"{task.env_id[:-2]}v2"}
     dataset = Dataset(id=f"d4rl/{name}", task=task, card=card, **arrays)
     problems = mismatches(dataset, name)
+    if beyond:
+        problems.append(f"{beyond:,} numbers in actions lay beyond -1 and 1 and were clipped")
     for problem in problems:
         warnings.warn(f"{dataset.id}: {problem}", GenuineDataWarning, stacklevel=2)
     card["mismatches"] = "; ".join(problems) or "none"
     return dataset
+
+
+def clip(actions: Array) -> int:
+    """Clip finite actions in place, as the simulator does; returns how many were far beyond."""
+    beyond = np.isfinite(actions) & (np.abs(actions) > 1 + ACTION_TOLERANCE)
+    actions[beyond] = np.sign(actions[beyond])
+    return int(np.count_nonzero(beyond))
 
 
 def address(name: str) -> str:

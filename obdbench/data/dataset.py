@@ -21,6 +21,7 @@ from obdbench.registry import datasets
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STD_OFFSET = 1e-3
+ACTION_TOLERANCE = 1e-3  # actions that touch a bound may be rounded beyond it
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Dataset:
 
 
 def validate(dataset: Dataset) -> None:
-    """Refuse arrays of the wrong shape, of the wrong task or with values that are not finite."""
+    """Refuse wrong shapes, another task's too, values not finite, and actions out of bounds."""
     n, task = len(dataset.observations), dataset.task
     where = f"Dataset {dataset.id!r}"
     if n == 0:
@@ -149,6 +150,12 @@ def validate(dataset: Dataset) -> None:
                 f"{where} holds {bad} values in {name} that are not finite.",
                 "Fetch or rebuild the file.",
             )
+    furthest = float(max(dataset.actions.max(), -dataset.actions.min()))
+    if furthest > 1 + ACTION_TOLERANCE:
+        raise InvalidDataError(
+            f"{where} holds actions of up to ±{furthest:.4g}; {task.env_id} takes -1 to 1.",
+            "Scale them, or clip them as the simulator does.",
+        )
 
 
 def load_dataset(dataset_id: str) -> Dataset:

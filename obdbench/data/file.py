@@ -2,7 +2,8 @@
 
 The arrays are ``observations``, ``actions``, ``rewards``, ``terminals`` and, optionally,
 ``timeouts`` and ``next_observations``. With next observations every row is a transition; without
-them the rows are read as D4RL's ``qlearning_dataset`` reads them. The task is the one that the
+them the rows are read as D4RL's ``qlearning_dataset`` reads them. Actions lie within -1 and 1;
+columns with one number a row may have the shape (N, 1). The task is the one that the
 file's name begins with, or is named behind a ``#``: ``file:my-data.npz#hopper``.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from obdbench.data.arrays import read_arrays, required
+from obdbench.data.arrays import one_a_row, read_arrays, required
 from obdbench.data.dataset import Array, Dataset
 from obdbench.data.transitions import as_float32, qlearning_columns
 from obdbench.envs.scores import TASKS, Task
@@ -25,6 +26,7 @@ def load(dataset_id: str) -> Dataset:
     path, task = parse(dataset_id)
     columns = read_arrays(path, (*REQUIRED, *OPTIONAL))
     required(path, columns, REQUIRED)
+    columns = one_a_row(path, columns)
     if "next_observations" in columns:
         arrays = {name: _typed(name, column) for name, column in columns.items()}
     else:

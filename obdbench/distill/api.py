@@ -20,7 +20,7 @@ def distill(
     *,
     preset: str = "fast",
     seed: int = 0,
-    snapshot: Path | None = None,
+    snapshot: Path | str | None = None,
     progress: bool = True,
     device: str = "cpu",
     **overrides: Any,
@@ -47,7 +47,7 @@ def distill(
             chosen,
             settings,
             [seed],
-            snapshot=snapshot,
+            snapshot=None if snapshot is None else Path(snapshot),
             progress=show,
             device=device,
         ):

@@ -10,6 +10,7 @@ from torch import Tensor
 from obdbench.data.dataset import Dataset
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import Batch, Columns, tensor
+from obdbench.policies.transfer import onto
 
 
 @dataclass
@@ -49,11 +50,11 @@ class Feed:
     def draw(self, size: int, generators: list[torch.Generator]) -> Batch:
         """One batch per seed, (S, size, …), by each seed's own generator."""
         index = torch.stack([torch.randint(self.size, (size,), generator=g) for g in generators])
-        index = index.to(self.columns["states"].device, non_blocking=True)
+        index = onto(index, self.columns["states"].device)
         columns = {name: column[index] for name, column in self.columns.items()}
         for name in self.noise_columns:
             drawn = [torch.randn(size, self.action_size, generator=g) for g in generators]
-            columns[name] = torch.stack(drawn).to(index.device, non_blocking=True)
+            columns[name] = onto(torch.stack(drawn), index.device)
         return Batch(columns)
 
 

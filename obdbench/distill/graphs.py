@@ -3,7 +3,8 @@
 The inner loop launches some twelve thousand kernels an outer step, each far shorter than its
 launch; on a GPU the host, not the arithmetic, sets the pace. A graph is recorded at the first call
 for the shapes at hand, its first replay is compared with the plain call, and whatever goes wrong
-falls back to plain calls with one line. On a CPU nothing of this is used.
+falls back to plain calls with one line. The function must give the same when it is called again.
+On a CPU nothing of this is used.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Replayed:
                     raise RuntimeError(f"a replay differs from the plain call by {error:.1e}")
         except RuntimeError as error:
             self.failed, self._graph = True, None
-            logger.warning("CUDA graphs are not used: %s", str(error).splitlines()[0])
+            logger.warning("CUDA graphs are not used: %s", (str(error).splitlines() or [""])[0])
+            return list(self.function(*inputs))  # what it leaves behind may have been spoilt
         return expected
 
     def _record(self, inputs: Sequence[Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,32 @@ from obdbench.teachers.teacher import Teacher
 CANDIDATES = 20_000
 
 
-def initial_pairs(
-    how: str, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """States and actions of ``pairs`` distinct transitions."""
+def initial_stack(
+    how: str,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    pairs: int,
+    rngs: Sequence[np.random.Generator],
+) -> list[tuple[Array, Array]]:
+    """For every generator, states and actions of ``pairs`` distinct transitions."""
     if pairs > len(dataset):
         raise InvalidSettingError(
             f"{pairs} pairs are more than the {len(dataset)} transitions of {dataset.id}.",
             "Use fewer pairs.",
         )
     if how == "real":
-        rows = rng.choice(len(dataset), pairs, replace=False)
+        drawn = [rng.choice(len(dataset), pairs, replace=False) for rng in rngs]
     elif how == "kmeans++":
-        rows = _spread(dataset.states, pairs, rng)
+        drawn = [_spread(dataset.states, pairs, rng) for rng in rngs]
     elif how == "top-q":
-        rows = _valued(dataset, teacher, pairs, rng)
+        best = _valued(dataset, teacher, pairs)
+        drawn = [rng.choice(best, pairs, replace=False) for rng in rngs]
     else:
         raise unknown_name("initialization", how, ("real", "kmeans++", "top-q"))
-    return dataset.states[rows].copy(), np.asarray(dataset.actions[rows], np.float32).copy()
+    return [
+        (dataset.states[rows].copy(), np.asarray(dataset.actions[rows], np.float32).copy())
+        for rows in drawn
+    ]
 
 
 def _spread(states: Array, pairs: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -51,13 +60,10 @@ def _spread(states: Array, pairs: int, rng: np.random.Generator) -> np.ndarray[A
     return np.asarray(candidates[chosen])
 
 
-def _valued(
-    dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
-) -> np.ndarray[Any, Any]:
-    """Pairs drawn from the tenth of the data whose actions the teacher values most."""
+def _valued(dataset: Dataset, teacher: Teacher | None, pairs: int) -> np.ndarray[Any, Any]:
+    """The tenth of the data whose actions the teacher values most, or as much as is needed."""
     if teacher is None:
         raise InvalidSettingError("The initialization 'top-q' needs a teacher.", "Use 'real'.")
     q = teacher.value(dataset.observations, np.asarray(dataset.actions, np.float32))
     size = max(pairs, len(dataset) // 10)
-    best = np.argpartition(-q, size - 1)[:size]
-    return np.asarray(rng.choice(best, pairs, replace=False))
+    return np.asarray(np.argpartition(-q, size - 1)[:size])

@@ -42,7 +42,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from obdbench.distill.metagrad import MetaGradient
+from obdbench.distill.budget import too_small
+from obdbench.distill.metagrad import MEMORY, MetaGradient
 
 ActionLoss = Callable[[Tensor], Tensor]
 EDGE = 1e-6
@@ -56,6 +57,33 @@ class KernelLimit:
     depth: int
     lr: float
     steps: int
+    memory: int = MEMORY
+
+    def needs(
+        self,
+        stack: int,
+        pairs: int,
+        states: int,
+        action_size: int,
+        *,
+        dtype: torch.dtype,
+        on_cpu: bool = True,
+    ) -> int:
+        """Bytes that a step takes, about; more than the memory is refused.
+
+        Of every policy: Θ at the pairs in five forms and its derivative, Θ(s, x) in five, and the
+        recursion, eight numbers an output and step. Once: what is worked on, whole or in chunks.
+        What a drawn student does at these states is not counted.
+        """
+        widest = max(pairs, states)
+        rows = widest if not on_cpu else min(widest, CHUNK)
+        kept = stack * pairs * (6 * pairs + 5 * states + 8 * self.steps * action_size)
+        work = 3 * widest * pairs + (6 * self.depth + 6) * rows * pairs
+        need = dtype.itemsize * (kept + work)
+        if need > self.memory:
+            what = f"the kernel matrices of {pairs} pairs and {states} states"
+            raise too_small(self.memory, need, what, "use fewer pairs or seeds, or kernel_share 0")
+        return need
 
     def __call__(
         self,

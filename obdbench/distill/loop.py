@@ -23,25 +23,18 @@ from torch import Tensor
 from obdbench.data.dataset import Dataset
 from obdbench.distill.derivative import OnStates
 from obdbench.distill.feed import Feed, repeated
-from obdbench.distill.initial import initial_pairs
-from obdbench.distill.kernel import KernelLimit
-from obdbench.distill.metagrad import Solver
+from obdbench.distill.initial import initial_stack
 from obdbench.distill.outer import Outer
 from obdbench.distill.precision import products
 from obdbench.distill.settings import DistillSettings
 from obdbench.distill.smoothing import smoothed
 from obdbench.distill.snapshot import BATCHES, NOISE, POLICIES, Run, identity_of, restore, save
 from obdbench.distill.synset import Synset
+from obdbench.distill.ways import Ways
+from obdbench.errors import ObdError
 from obdbench.objectives.objective import Objective
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import (
-    MLP4,
-    Architecture,
-    architecture_named,
-    narrowed,
-    seeded,
-)
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.networks import architecture_named, narrowed, seeded
+from obdbench.policies.transfer import onto
 from obdbench.teachers.teacher import Teacher
 
 CURVE_POINTS = 200
@@ -97,6 +90,13 @@ def distill_points(
     if snapshot is not None and snapshot.exists():
         restore(run, snapshot)
     wanted = settings.evaluation_steps
+    passed = [step for step in wanted if step < run.step and step not in run.points]
+    if passed:
+        raise ObdError(
+            f"The snapshot {snapshot} stands at step {run.step} and holds no synset of step "
+            f"{passed[0]}.",
+            "Ask for the evaluation points it was made with, or remove it to start again.",
+        )
     for step in [s for s in wanted if s in run.points]:
         yield _point(run, step, dataset, objective, settings, seeds)
     if wanted[-1] <= run.step and wanted[-1] in run.points:
@@ -120,7 +120,7 @@ def distill_points(
         due = progress is not None and (
             now - told >= progress_seconds or run.step + 1 == settings.steps
         )
-        values = losses.tolist() if record or due else []  # the only wait for the device
+        values = losses.tolist() if record or due else []  # waits for the device
         if record:
             for curve, value in zip(run.losses, values, strict=True):
                 curve.append((run.step, value))
@@ -145,12 +145,8 @@ def _start(
     device: str,
     dtype: torch.dtype,
 ) -> Run:
-    pairs = [
-        initial_pairs(
-            settings.init, dataset, teacher, settings.pairs, np.random.default_rng([seed, 0])
-        )
-        for seed in seeds
-    ]
+    rngs = [np.random.default_rng([seed, 0]) for seed in seeds]
+    pairs = initial_stack(settings.init, dataset, teacher, settings.pairs, rngs)
     x = torch.from_numpy(np.stack([states for states, _ in pairs])).to(device, dtype)
     a = torch.from_numpy(np.stack([actions for _, actions in pairs])).to(device, dtype)
     generators = {
@@ -170,17 +166,16 @@ def _stepper(
     dtype: torch.dtype,
 ) -> Callable[[], Tensor]:
     """One outer step as a closure over the prepared data and the solver's buffers."""
-    scored = architecture_named(settings.architecture)
-    architecture = narrowed(scored, settings.width)
-    how = Cloning(
-        architecture,
-        optimizer_named(settings.inner_optimizer),
-        settings.inner_lr,
-        settings.inner_steps,
+    ways = Ways(settings, memory)
+    ways.needs(
+        len(run.x),
+        dataset.observation_size,
+        dataset.action_size,
+        step=run.step,
+        dtype=dtype,
+        device=device,
     )
-    solver = Solver(how, memory=memory)
-    wide = scored if isinstance(scored, Architecture) else MLP4
-    limit = KernelLimit(wide.depth, how.lr, how.steps)
+    architecture, wide = ways.solver.how.architecture, ways.wide
     rng = np.random.default_rng([0, 4])
     seen = smoothed(dataset, settings.smoothing)
     columns = {
@@ -195,7 +190,7 @@ def _stepper(
     def draw_noise() -> Tensor:
         shape = (settings.inner_steps, settings.pairs, dataset.action_size)
         drawn = [torch.randn(*shape, generator=g) for g in noisy]
-        return torch.stack(drawn, dim=1).to(device, dtype, non_blocking=True)
+        return onto(torch.stack(drawn, dim=1), device, dtype)
 
     def drawn() -> Callable[[Tensor], Tensor]:
         params = wide.init(
@@ -209,7 +204,7 @@ def _stepper(
 
     def kernel_step() -> Tensor:
         batch = feed.draw(settings.kernel_batch, run.generators[BATCHES])
-        gradient = limit(
+        gradient = ways.limit(
             run.x,
             run.a,
             batch.states.to(dtype),
@@ -233,7 +228,7 @@ def _stepper(
         def loss(actions: Tensor) -> Tensor:
             return objective.loss(actions, batch)
 
-        gradient = solver(
+        gradient = ways.solver(
             params,
             run.x.repeat_interleave(draws, 0) if draws > 1 else run.x,
             run.a.repeat_interleave(draws, 0) if draws > 1 else run.a,

@@ -5,8 +5,9 @@ r"""The meta-gradient: how the objective, after cloning on the synset, changes w
 
 Two ways to the same gradient. :class:`~obdbench.distill.sweep.ReverseSweep` is the fast one, for
 plain MLPs under SGD. :func:`general` takes any architecture and any inner optimizer: it keeps the
-trajectory and pulls the derivative back through one inner step at a time with ``torch.func.vjp``,
-which needs the memory of a single step's graph.
+trajectory, or within less memory as much of it as fits (:mod:`obdbench.distill.trajectory`), and
+pulls the derivative back through one inner step at a time with ``torch.func.vjp``, which needs the
+memory of a single step's graph.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from torch import Tensor
 
 from obdbench.distill.derivative import OuterLoss, derivative
 from obdbench.distill.stacked import StackedSweep
-from obdbench.distill.sweep import ReverseSweep
+from obdbench.distill.sweep import ReverseSweep, slot_size, slots_within
+from obdbench.distill.trajectory import Held, Trajectory, bytes_of, segment_length, size_of
 from obdbench.policies.cloning import Cloning, clone_step
 from obdbench.policies.networks import Architecture, Params
 from obdbench.policies.optimizers import State
+
+MEMORY = 2 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,18 @@ def general(
     noise: Tensor | None = None,
     reverse_noise: Tensor | None = None,
     window: int | None = None,
+    memory: int = MEMORY,
 ) -> MetaGradient:
-    """Any architecture, any inner optimizer."""
-    state = how.optimizer.init(params)
-    kept: list[tuple[Params, State]] = []
-    stop = how.steps - (window or how.steps)
-    for step in range(how.steps):
-        if step >= stop:
-            kept.append((params, state))
-        params, state = clone_step(how, params, state, x, a, None if noise is None else noise[step])
+    """Any architecture, any inner optimizer; at most ``memory`` bytes of trajectory."""
+    stop = how.steps - min(window or how.steps, how.steps)
+
+    def advance(step: int, held: Held) -> Held:
+        return clone_step(how, *held, x, a, None if noise is None else noise[step])
+
+    initial = (params, how.optimizer.init(params))
+    length = segment_length(how.steps - stop, bytes_of(initial), memory)
+    trajectory = Trajectory(advance, stop, how.steps, length)
+    params, state = trajectory.forth(initial)
     losses, gradient = derivative(outer, params)
     moments = {
         name: {key: torch.zeros_like(value) for key, value in group.items()}
@@ -61,8 +68,7 @@ def general(
     }
     gx, ga = torch.zeros_like(x), torch.zeros_like(a)
     redrawn = noise if reverse_noise is None else reverse_noise
-    for step in reversed(range(stop, how.steps)):
-        before, state = kept.pop()
+    for step, (before, state) in trajectory.back():
         epsilon = None if redrawn is None else redrawn[step]
 
         def one(
@@ -82,7 +88,7 @@ class Solver:
     """Chooses the way: the sweep for plain MLPs under SGD, the general path for the rest."""
 
     how: Cloning
-    memory: int = 2 * 1024**3
+    memory: int = MEMORY
     fast: bool = True
     _sweeps: StackedSweep | None = field(default=None, init=False)
     _key: tuple[Any, ...] = field(default=(), init=False)
@@ -115,7 +121,15 @@ class Solver:
         if not self.sweepable:
             how = self.how if steps is None else replace(self.how, steps=steps)
             return general(
-                how, params, x, a, outer, noise=noise, reverse_noise=reverse_noise, window=window
+                how,
+                params,
+                x,
+                a,
+                outer,
+                noise=noise,
+                reverse_noise=reverse_noise,
+                window=window,
+                memory=self.memory,
             )
         sweep = self._fitting(x, a, noise is not None, window)
         with torch.no_grad():
@@ -124,6 +138,28 @@ class Solver:
         with torch.no_grad():
             gx, ga = sweep.back(gradient, reverse_noise)
         return MetaGradient(losses, gx, ga)
+
+    def needs(
+        self,
+        stack: int,
+        pairs: int,
+        observation_size: int,
+        action_size: int,
+        *,
+        sampled: bool,
+        window: int | None,
+        dtype: torch.dtype,
+    ) -> int:
+        """Bytes that the trajectory of a stack takes; a memory that is too small is refused."""
+        kept = min(window or self.how.steps, self.how.steps)
+        if not self.sweepable:
+            one = size_of(self.how, stack, observation_size, action_size, dtype.itemsize)
+            length = segment_length(kept, one, self.memory)
+            return one * (length + -(-kept // length) - 1)
+        slot = slot_size(
+            self.how.architecture, stack, pairs, observation_size, action_size, sampled, dtype
+        )
+        return slot * slots_within(self.memory, 1.0, slot, kept, self.how.steps)
 
     def _fitting(self, x: Tensor, a: Tensor, sampled: bool, window: int | None) -> StackedSweep:
         """The buffers and sweeps for these shapes, made anew only when a shape changes."""

@@ -62,6 +62,8 @@ class DistillSettings(BaseModel):
     def _consistent(self) -> DistillSettings:
         if self.solver != "full" and self.window is None:
             raise ValueError(f"the solver {self.solver!r} needs a window")
+        if self.solver == "full" and self.window is not None:
+            raise ValueError("a window is without effect on the solver 'full': choose another")
         if self.window is not None and self.window > self.inner_steps:
             raise ValueError("the window is longer than the inner steps")
         if self.kernel_share and self.inner_optimizer != "sgd":

@@ -30,9 +30,10 @@ thin rows: states, actions and outputs are (size, N), and the first layer's weig
 width), their last row being the bias, which meets a row of ones below the states.
 
 Buffers hold ``slots`` inner steps and are reused from one outer step to the next. Where they do not
-hold all the steps to be differentiated, the parameters are kept at the start of each segment and
-the segment is run again before its reverse sweep: the same gradient, one more forward pass. Steps
-before the window of a truncated solver run through the same slots and leave nothing behind.
+hold all the steps to be differentiated, the parameters are kept at the start of each segment, and
+a segment that the slots no longer hold is run again before its reverse sweep: the same gradient,
+one more forward pass. Steps before the window of a truncated solver run through the same slots and
+leave nothing behind.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from obdbench.distill.budget import too_small
 from obdbench.distill.derivative import mask as _mask
-from obdbench.errors import InvalidSettingError
 from obdbench.policies.networks import (
     LOG_STD_MAX,
     LOG_STD_MIN,
@@ -85,20 +86,10 @@ class ReverseSweep:
         top = self.depth - 1
         outputs = self.action_size * (2 if self.sampled else 1)
         S, N, n, A = self.stack, self.pairs, self.observation_size, self.action_size
-        shapes = [(n + 1, width), *[(width, width)] * (top - 1), (outputs, width)]
-        weights = sum(rows * columns for rows, columns in shapes)
-        thin = outputs + 3 * A + (outputs + A if self.sampled else 0)
-        element = torch.empty((), dtype=self.dtype).element_size()
-        self.slot_bytes = element * S * (weights + N * (2 * top * width + thin))
+        shapes = _weights(self.architecture, n, outputs)
+        self.slot_bytes = slot_size(self.architecture, S, N, n, A, self.sampled, self.dtype)
         kept = min(self.window or self.steps, self.steps)
-        self.slots = min(kept, int(self.memory * self.part // self.slot_bytes))
-        if self.slots < math.isqrt(kept):
-            need = self.slot_bytes * math.isqrt(kept) / self.part / 2**30
-            need = math.ceil(need * 1000) / 1000
-            raise InvalidSettingError(
-                f"{self.memory / 2**30:.3g} GiB do not hold the inner loop of {self.steps} steps.",
-                f"Allow at least {need:.3f} GiB with --memory, or use fewer pairs or seeds.",
-            )
+        self.slots = slots_within(self.memory, self.part, self.slot_bytes, kept, self.steps)
         K = self.slots
 
         def empty(*shape: int) -> Tensor:
@@ -143,12 +134,13 @@ class ReverseSweep:
         self.first = end - min(self.window or end, end)
         cuts = [*range(0, self.first, self.slots), *range(self.first, end, self.slots), end]
         self.marks: list[tuple[int, int, list[Tensor]]] = []
+        again = end - self.first > self.slots
         for start, stop in pairwise(cuts):
             if start >= self.first:
-                again = stop < end
                 saved = [value.clone() for value in self.W.at[0] + self.b] if again else []
                 self.marks.append((start, stop, saved))
             self._forward(start, stop)
+            self.held = start
             if stop < end:
                 for target, value in zip(self.W.at[0], self.W.at[stop - start], strict=True):
                     target.copy_(value)
@@ -160,16 +152,17 @@ class ReverseSweep:
         """Carry the derivative in the final parameters back into states and actions.
 
         ``reverse_noise`` replaces the noise the cloning used, which is what the published code does
-        and makes the gradient inexact.
+        and makes the gradient inexact. May be called again for the same cloning.
         """
         own = [value.clone() for value in self._own(gradient)]
         self.V, self.c = own[: self.depth], own[self.depth :]
         self.Vt = [value.transpose(1, 2) for value in self.V]
         gx, ga = torch.zeros_like(self.x[:, :-1]), torch.zeros_like(self.a)
         for start, stop, saved in reversed(self.marks):
-            if saved:  # the slots have been used since
+            if saved and start != self.held:  # the slots hold another segment
                 self._load(saved)
                 self._forward(start, stop)
+                self.held = start
             for step in reversed(range(start, stop)):
                 if reverse_noise is not None:
                     self._redraw(step - start, reverse_noise[step])
@@ -316,6 +309,40 @@ class ReverseSweep:
         gx.baddbmm_(W[0][:, :-1], RDt[0], alpha=rate)
         if not last:
             V[0].baddbmm_(self.x, RD[0], alpha=rate)
+
+
+def _weights(architecture: Architecture, inputs: int, outputs: int) -> list[tuple[int, int]]:
+    """Shapes of the weights as they lie here, the first layer's with its bias."""
+    width = architecture.width
+    return [(inputs + 1, width), *[(width, width)] * (architecture.depth - 2), (outputs, width)]
+
+
+def slot_size(
+    architecture: Architecture,
+    stack: int,
+    pairs: int,
+    observation_size: int,
+    action_size: int,
+    sampled: bool,
+    dtype: torch.dtype,
+) -> int:
+    """Bytes that one inner step of a stack is kept in."""
+    outputs = action_size * (2 if sampled else 1)
+    shapes = _weights(architecture, observation_size, outputs)
+    weights = sum(rows * columns for rows, columns in shapes)
+    thin = outputs + 3 * action_size + (outputs + action_size if sampled else 0)
+    hidden = 2 * (architecture.depth - 1) * architecture.width
+    return dtype.itemsize * stack * (weights + pairs * (hidden + thin))
+
+
+def slots_within(memory: int, part: float, slot: int, kept: int, steps: int) -> int:
+    """How many of the inner steps to be differentiated are kept at once."""
+    slots = min(kept, int(memory * part // slot))
+    if slots < math.isqrt(kept):
+        need = slot * math.isqrt(kept) / part
+        what = f"the inner loop of {steps} steps"
+        raise too_small(memory, need, what, "use fewer pairs or seeds")
+    return slots
 
 
 class _Slots:

@@ -127,6 +127,10 @@ class Synset:
         """Write raw observations and actions as HDF5 (D4RL's layout), NPZ or a Minari dataset.
 
         Every pair becomes an episode of one step; rewards are zero, since a synset has none.
+        Actions are written as they were distilled, mostly beyond -1 and 1: they are targets of
+        cloning, not what an environment takes. A Minari dataset gets an action space that holds
+        them. A reader that wants actions within bounds, as ``file:`` datasets do, refuses them;
+        clipped they are other pairs.
         """
         path = Path(path)
         suffixes = {".hdf5": "hdf5", ".h5": "hdf5", ".npz": "npz"}
@@ -136,7 +140,7 @@ class Synset:
         n = len(self)
         columns = {
             "observations": self.observations,
-            "actions": np.clip(self.actions, -1.0, 1.0).astype(np.float32),
+            "actions": np.asarray(self.actions, np.float32),
             "rewards": np.zeros(n, np.float32),
             "terminals": np.zeros(n, bool),
             "timeouts": np.ones(n, bool),
@@ -189,6 +193,8 @@ def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> Non
     import gymnasium
 
     env = gymnasium.make(task.env_id)
+    actions = columns["actions"]
+    reach = np.maximum(np.abs(actions).max(axis=0), 1.0)
     buffers = [
         EpisodeBuffer(
             id=index,
@@ -202,7 +208,7 @@ def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> Non
         for index, (observation, action) in enumerate(
             zip(
                 columns["observations"].astype(env.observation_space.dtype),
-                columns["actions"],
+                actions,
                 strict=True,
             )
         )
@@ -211,6 +217,7 @@ def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> Non
         dataset_id=dataset_id,
         buffer=buffers,
         env=env,
+        action_space=gymnasium.spaces.Box(-reach, reach, dtype=np.float32),
         algorithm_name="obdbench",
         description="Distilled pairs; every pair is an episode of one step without reward.",
     )

@@ -279,7 +279,11 @@ class Size(Default):
 
     def variants(self, settings: DistillSettings) -> list[DistillSettings]:
         """One distillation a size."""
-        return [settings.model_copy(update={"pairs": size}) for size in self.sizes]
+        own = settings.model_dump()
+        try:
+            return [DistillSettings(**{**own, "pairs": size}) for size in self.sizes]
+        except ValidationError as error:
+            raise InvalidSettingError(complaint(error), "Mend the sizes.") from error
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """The default student, named by the size of its synset."""
@@ -325,9 +329,13 @@ class Evaluation:
 
 
 def evaluate(
-    synset: Synset, protocol: str | Protocol = "default", *, seed: int = 0, **params: Any
+    synset: Synset, protocol: str | Protocol = "default", *, seed: int | None = None, **params: Any
 ) -> Evaluation:
-    """Score one synset; architecture and noise of its students are those on its card."""
+    """Score one synset; architecture and noise of its students are those on its card.
+
+    Students and episodes are drawn for ``seed``. Without one it is the seed the synset was
+    distilled with, as in ``obdbench run``; 0 where its card names none.
+    """
     chosen = make_protocol(protocol, params) if isinstance(protocol, str) else protocol
     stored = synset.card.get("settings")
     try:
@@ -337,9 +345,18 @@ def evaluate(
         raise InvalidDataError(
             f"The synset's card holds settings that cannot be used: {reason}", "Distil it again."
         ) from error
-    scored = chosen.score([synset], settings, [seed])
+    scored = chosen.score([synset], settings, [_seed_of(synset) if seed is None else seed])
     return Evaluation(
         chosen.name,
         {s.arm: s.normalized_return for s in scored},
         {s.arm: s.returns for s in scored},
     )
+
+
+def _seed_of(synset: Synset) -> int:
+    seed = synset.card.get("seed", 0)
+    if type(seed) is not int or seed < 0:
+        raise InvalidDataError(
+            f"The synset's card holds the seed {seed!r}.", "Give evaluate() a seed."
+        )
+    return seed

@@ -14,12 +14,14 @@ locomotion data), so that Av-PBC runs at several times PBC's outer learning rate
 
 from __future__ import annotations
 
+import logging
 from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from obdbench.data.dataset import Dataset
+from obdbench.data.dataset import Array, Dataset
+from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import (
     Batch,
     Columns,
@@ -32,6 +34,9 @@ from obdbench.objectives.objective import (
 )
 from obdbench.objectives.pbc import PBC
 from obdbench.teachers.teacher import Teacher
+
+logger = logging.getLogger(__name__)
+MOST = 0.5  # of the states may be without weight and nothing is said
 
 
 class AvPBC(PBC):
@@ -56,11 +61,32 @@ class AvPBC(PBC):
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
         """PBC's target and the weight."""
-        known = require(teacher, self.name).columns(dataset.observations)
+        teacher = require(teacher, self.name)
+        known = teacher.columns(dataset.observations)
+        self._check(known["teacher_q"], teacher, dataset)
         columns = self.target(known)
         weight = self.beta * tensor(known["teacher_q"]).clamp_min(0.0)
         columns["weight"] = normalized(weight, self.weight_normalization)
         return columns
+
+    def _check(self, q: Array, teacher: Teacher, dataset: Dataset) -> None:
+        """Insist that some state has a weight, and say so where most have none."""
+        clamped = float((q <= 0).mean())
+        if clamped == 1:
+            raise InvalidDataError(
+                f"The teacher {teacher.id!r} values no state of {dataset.id} above zero, so that "
+                f"every weight of {self.name} is zero.",
+                "Use pbc, or another teacher.",
+            )
+        if clamped > MOST:
+            logger.warning(
+                "The teacher %r values %.0f%% of the states of %s below zero: %s gives them no "
+                "weight.",
+                teacher.id,
+                100 * clamped,
+                dataset.id,
+                self.name,
+            )
 
     def loss(self, actions: Tensor, batch: Batch) -> Tensor:
         """Weighted mean over the batch."""

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from obdbench.errors import InvalidSettingError
+from obdbench.policies.transfer import onto
 from obdbench.registry import architectures
 
 Params = dict[str, Tensor]
@@ -65,7 +66,7 @@ class Architecture:
                     for generator in generators
                 ]
             )
-            params[f"w{index}"] = orthogonal(drawn, rows, columns).to(device, dtype)
+            params[f"w{index}"] = onto(orthogonal(drawn, rows, columns), device, dtype)
             params[f"b{index}"] = torch.zeros(len(generators), rows, dtype=dtype, device=device)
         return params
 

@@ -1,10 +1,9 @@
-"""What stands around a table: how it was measured, what to beware of, what remakes it."""
+"""What stands around a table: how it was measured, and what to beware of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from obdbench.bench.suite import suite_holding
 from obdbench.report.reader import HEADLINE_POINTS
 from obdbench.report.rows import Grid, Row, bare, natural
 from obdbench.report.table import MISSING
@@ -26,7 +25,7 @@ def head(grid: Grid) -> tuple[str, ...]:
         f"data {grid.source} ({counted(len(grid.datasets), 'dataset')})",
         f"protocol {grid.protocol}{_episodes(grid)}",
         f"budget {_budgets(grid)}",
-        f"seeds {span(_seeds(grid))}",
+        f"seeds {span(seeds_of(grid))}",
         f"environment {_list(e.env_id for e in environments)}",
         f"device {_list(e.device for e in environments)}",
         f"versions {', '.join(versions) or MISSING}",
@@ -34,21 +33,23 @@ def head(grid: Grid) -> tuple[str, ...]:
     )
 
 
-def _distilled(grid: Grid) -> list[Row]:
+def distilled(grid: Grid) -> list[Row]:
+    """The rows that a table is about; baselines where there is nothing else."""
     return [row for row in grid.rows if not row.is_baseline] or list(grid.rows)
 
 
-def _seeds(grid: Grid) -> list[int]:
-    return sorted({seed for row in _distilled(grid) for seed in row.seeds})
+def seeds_of(grid: Grid) -> list[int]:
+    """All seeds of these rows."""
+    return sorted({seed for row in distilled(grid) for seed in row.seeds})
 
 
 def _budgets(grid: Grid) -> str:
-    texts = dict.fromkeys(budget(row) for row in _distilled(grid))
+    texts = dict.fromkeys(budget(row) for row in distilled(grid))
     return " or ".join(text for text in texts if text != MISSING) or MISSING
 
 
 def _episodes(grid: Grid) -> str:
-    shapes = sorted({e.episodes for row in _distilled(grid) for e in row.entries if e.episodes})
+    shapes = sorted({e.episodes for row in distilled(grid) for e in row.entries if e.episodes})
     texts = []
     for shape in shapes:
         runs = "/".join(map(str, sorted(set(shape))))
@@ -97,7 +98,7 @@ def of_several_files(grid: Grid) -> list[str]:
 
 
 def _points(grid: Grid) -> str:
-    cells = (cell for row in _distilled(grid) for cell in row.cells.values())
+    cells = (cell for row in distilled(grid) for cell in row.cells.values())
     most = max((len(curve) for cell in cells for curve in cell.curves.values()), default=0)
     held = min(most, HEADLINE_POINTS)
     return "evaluation point" if held < 2 else f"{held} evaluation points, averaged"
@@ -111,22 +112,6 @@ def caution(grid: Grid) -> str:
 def titled(title: str, grid: Grid) -> str:
     """A title that names its source."""
     return f"{title}: {grid.source}"
-
-
-def command(grid: Grid, suite: str) -> str:
-    """What remakes a table's results, by the seeds that ran as one trial, and then the table."""
-    protocol = "" if grid.protocol == "default" else f" --protocol {_word(grid.protocol)}"
-    name = _word(suite_holding(suite, grid.protocol))
-    ran = {tuple(sorted(e.spec.seeds)) for row in _distilled(grid) for e in row.entries}
-    runs = [
-        f"obdbench run {name}{protocol} --seeds {span(seeds, '-')} --out leaderboards/results"
-        for seeds in sorted(ran) or [tuple(_seeds(grid))]
-    ]
-    return " && ".join([*runs, "obdbench leaderboard"])
-
-
-def _word(text: str) -> str:
-    return "".join(c for c in text if c.isalnum() or c in "-_.")
 
 
 def column_names(grid: Grid) -> list[str]:

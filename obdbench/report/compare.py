@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from obdbench.bench.record import Result
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.registry import objectives as registry
 from obdbench.report import stats
 from obdbench.report.captions import CAUTION, STAND_IN, counted, span
 from obdbench.report.cells import plus_minus
@@ -115,18 +116,41 @@ def compare_all(
 ) -> list[Comparison]:
     """Every comparison of the first objective, for each source, protocol and arm in common."""
     collection = results if isinstance(results, Collection) else collect(results)
+    ours, *others = rows_named(objectives)
     found = [
         comparison
         for part in grids(collection)
-        for theirs in objectives[1:]
-        for comparison in _within(part, objectives[0], theirs)
+        for theirs in others
+        for comparison in _within(part, ours, theirs)
     ]
     if not found:
         raise InvalidDataError(
-            f"No dataset has results of {' and '.join(objectives)} with a seed in common.",
+            f"No dataset has results of {' and '.join([ours, *others])} with a seed in common.",
             "Run them with the same --dataset, --protocol and --seeds.",
         )
     return found
+
+
+def rows_named(names: Sequence[str]) -> list[str]:
+    """Rows by the names that tables give them: aliases resolved, each once, at least two.
+
+    A row of several is named in full, as in ``av-pbc (beta=0.05)``.
+    """
+    rows = list(dict.fromkeys(map(_row_named, names)))
+    if len(rows) < 2:
+        raise InvalidSettingError("A comparison needs two objectives.", "Name another one.")
+    return rows
+
+
+def objective_of(row: str) -> str:
+    """The objective of a row's name."""
+    return row.partition(" (")[0]
+
+
+def _row_named(name: str) -> str:
+    objective = objective_of(name.strip())
+    known = registry.canonical(objective) if objective in registry else objective
+    return known + name.strip().removeprefix(objective)
 
 
 def _within(part: Grid, ours: str, theirs: str) -> Iterable[Comparison]:
@@ -163,7 +187,7 @@ def _only(part: Grid, name: str, arm: str) -> Row | None:
     if len(rows) > 1 and len(exact) != 1:
         labels = ", ".join(sorted(row.label for row in rows))
         raise InvalidDataError(
-            f"{name} stands for several rows: {labels}.", "Name one of them in full."
+            f"{name} stands for several rows: {labels}.", "Name one of them in full, in quotes."
         )
     return next(iter(exact or rows), None)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from obdbench.bench.record import write_text
 from obdbench.errors import InvalidDataError
@@ -103,7 +103,7 @@ def write(
 ) -> list[Path]:
     """Regenerate every page from ``results_root/<suite>/``; the pages written are returned.
 
-    Pages of suites without one are created. ``also`` names further files whose ``SUITE/NAME``
+    Pages of suites that have none are created. ``also`` names further files whose ``SUITE/NAME``
     blocks are to be kept up to date. Plots need matplotlib and are left as they are without it.
     """
     out = Path(out_dir)
@@ -126,12 +126,20 @@ def check(
     out = Path(out_dir)
     complaints = []
     boards = read_boards(Path(results_root), out, strict)
+    owed = {out / f"{suite}.md" for suite, made in boards.items() if made.collection.entries}
     for path, text in _pages(boards, Path(results_root), out, also).items():
         if not path.is_file():
             complaints.append(f"{path.name} is missing; `obdbench leaderboard` writes it.")
             continue
         held, due = _held(read_page(path)), _held(text)
-        stale = [name for name in due if held.get(name) != due[name]]
+        if path in owed and "main" not in dict(due):
+            complaints.append(
+                f"{path.name} has lost the markers of its main table. Restore them, or remove the "
+                "page: `obdbench leaderboard` writes it anew."
+            )
+        stale = dict.fromkeys(
+            name for (name, old), (_, new) in zip(held, due, strict=True) if old != new
+        )
         if stale:
             complaints.append(
                 f"{path.name} does not follow from its results: {', '.join(stale)}. "
@@ -178,12 +186,17 @@ def read_page(path: Path) -> str:
         ) from error
 
 
-def skeleton(suite: str) -> str:
-    """A new page: title, one sentence, empty markers."""
+def skeleton(suite: str, results: str, guide: bool) -> str:
+    """A new page: title, one sentence, empty markers; ``results`` leads to the suite's folder.
+
+    With a ``guide``, a README beside the page, the sentence points to it.
+    """
     marks = "\n\n".join(f"{begin(name)}\n{end(name)}" for name in BLOCKS)
+    folder = results.removesuffix("/") or "."
+    reading = f"; [how to read these tables]({INDEX}.md)" if guide else ""
     return (
-        f"# Leaderboard: {suite}\n\nComputed from the result files under "
-        f"[results/{suite}](results/{suite}); [how to read these tables](README.md).\n\n{marks}\n"
+        f"# Leaderboard: {escape(suite)}\n\nComputed from the result files under "
+        f"[{escape(unquote(folder))}]({folder}){reading}.\n\n{marks}\n"
     )
 
 
@@ -243,9 +256,10 @@ def _pages(
 ) -> dict[Path, str]:
     pages: dict[Path, str] = {}
     for suite, made in boards.items():
-        page = out / f"{suite}.md"
-        text = read_page(page) if page.is_file() else skeleton(suite)
-        pages[page] = fill(text, blocks(made, relative(out, root / suite), PLOTS), page.name)
+        page, prefix = out / f"{suite}.md", relative(out, root / suite)
+        guide = (out / f"{INDEX}.md").is_file()
+        text = read_page(page) if page.is_file() else skeleton(suite, prefix, guide)
+        pages[page] = fill(text, blocks(made, prefix, PLOTS), page.name)
     for page in (out / f"{INDEX}.md", *also):
         if page.is_file():
             texts = {"index": index(boards)}
@@ -260,8 +274,8 @@ def _pages(
 def relative(page_folder: Path, target: Path) -> str:
     """The relative link from a page's folder to another folder."""
     path = os.path.relpath(target.resolve(), page_folder.resolve()).replace(os.sep, "/")
-    return "" if path == "." else f"{path}/"
+    return "" if path == "." else f"{quote(path)}/"
 
 
-def _held(text: str) -> dict[str, str]:
-    return {match["name"]: match["text"] for match in _BLOCK.finditer(text)}
+def _held(text: str) -> list[tuple[str, str]]:
+    return [(match["name"], match["text"]) for match in _BLOCK.finditer(text)]

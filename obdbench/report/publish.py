@@ -22,6 +22,8 @@ def publish(results: Path | str, out_dir: Path | str, *, strict: bool = False) -
     collection = read_results(source, strict)
     if not collection.suite or collection.suite.startswith("."):
         raise InvalidDataError(f"{results} names no suite.", "Give the folder RESULTS/SUITE.")
+    if not collection.entries:
+        raise InvalidDataError(f"{source} holds no results to publish.", _instead(source))
     target = Path(out_dir) / "results" / collection.suite
     for entry in collection.entries:
         record = read_json(Result, source / entry.file)
@@ -35,6 +37,13 @@ def publish(results: Path | str, out_dir: Path | str, *, strict: bool = False) -
             target / MANIFEST,
         )
     return target
+
+
+def _instead(folder: Path) -> str:
+    """What may have been meant: the suites below a folder of results."""
+    suites = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    meant = f", such as {suites[0]}" if suites else ""
+    return f"Give a suite's folder, RESULTS/SUITE{meant}."
 
 
 def compact(record: Result) -> Result:

@@ -12,7 +12,8 @@ from importlib.resources import files
 from pydantic import BaseModel, ConfigDict
 
 from obdbench.report import stats
-from obdbench.report.captions import STAND_IN, caution, command, head, titled
+from obdbench.report.captions import STAND_IN, caution, head, titled
+from obdbench.report.remake import command
 from obdbench.report.rows import PLAIN_ARMS, CellData, Grid, Row, bare, dataset_order
 from obdbench.report.table import MISSING, Cell, Table, number
 

@@ -12,23 +12,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from obdbench.bench.record import MAX_BYTES, Manifest, Point, Result, read_json
+from obdbench.bench.record import Manifest, Result, read_bytes, read_json
 from obdbench.bench.spec import TrialSpec
-from obdbench.envs.scores import TASKS
 from obdbench.errors import InvalidDataError, ObdError
+from obdbench.report.scale import check_scores
 
 if TYPE_CHECKING:
     import pandas
 
 MANIFEST = "manifest.json"
 HEADLINE_POINTS = 5
-TOLERANCE = 0.05  # of the normalized score; compact copies may round their returns
-LARGEST = 1e9  # no return of any task comes near it
 
 Curve = tuple[tuple[int, float], ...]
-_BY_ENV = {task.env_id: task for task in TASKS.values()}
 
 
 class ResultWarning(UserWarning):
@@ -189,7 +184,7 @@ def entry_of(record: Result, file: str) -> Entry:
                 "Run the trial again.",
             )
         curve[point.step] = point.normalized_return
-        _check_scale(file, record, point)
+    check_scores(file, record)
     curves = {
         arm: {seed: tuple(sorted(curve.items())) for seed, curve in seeds.items()}
         for arm, seeds in grouped.items()
@@ -202,32 +197,12 @@ def entry_of(record: Result, file: str) -> Entry:
 def _read(path: Path) -> Result:
     """Parse once where the file is sound; where it is not, ``read_json`` says what is wrong."""
     try:
-        if path.stat().st_size <= MAX_BYTES:
-            record = Result.model_validate_json(path.read_bytes())
-            if "schema_version" in record.model_fields_set and record.key == record.spec.key:
-                return record
-    except (OSError, ValidationError):
+        record = Result.model_validate_json(read_bytes(path))
+        if "schema_version" in record.model_fields_set and record.key == record.spec.key:
+            return record
+    except (OSError, ValueError, RecursionError, ObdError):
         pass
     return read_json(Result, path)
-
-
-def _check_scale(file: str, record: Result, point: Point) -> None:
-    """The normalized score must follow from the raw returns it claims to summarize."""
-    held = [returns for returns in point.returns if returns]
-    extremes = [point.normalized_return, *map(max, held), *map(min, held)]
-    if max(map(abs, extremes)) > LARGEST:
-        raise InvalidDataError(f"{file} holds scores beyond all bounds.", "Run the trial again.")
-    task = _BY_ENV.get(record.environment.env_id) if record.environment else None
-    if task is None or not held:
-        return
-    raw = math.fsum(map(math.fsum, held)) / sum(map(len, held))
-    score = 100.0 * (raw - task.random_return) / (task.expert_return - task.random_return)
-    if abs(score - point.normalized_return) > TOLERANCE:
-        raise InvalidDataError(
-            f"{file} gives seed {point.seed} at step {point.step} a normalized return of "
-            f"{point.normalized_return:.2f}, but its episodes make {score:.2f}.",
-            "Scores are normalized from 0 to 100; run the trial again.",
-        )
 
 
 def _short(reason: str, limit: int = 240) -> str:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from obdbench.bench.record import MAX_BYTES
+from obdbench.bench.record import read_bytes
 from obdbench.errors import InvalidDataError
 from obdbench.report import stats
 from obdbench.report.reader import Entry, best, headline, read_entry
@@ -66,10 +66,8 @@ def show_synset(path: Path | str) -> str:
     parts = [_facts(facts)]
     card = path.with_suffix(".json")
     if card.is_file():
-        if card.stat().st_size > MAX_BYTES:
-            raise InvalidDataError(f"{card} is larger than any card.", "Distil it again.")
         try:
-            content = json.loads(card.read_text(encoding="utf-8"))
+            content = json.loads(read_bytes(card))
         except (OSError, ValueError, RecursionError) as error:
             raise InvalidDataError(f"{card} cannot be read: {error}.", "Distil it again.") from None
         held = content if content and isinstance(content, dict) else {"card": content}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from obdbench.report import stats
-from obdbench.report.captions import budget, caution, column_names, command, head, notes, titled
+from obdbench.report.captions import budget, caution, column_names, head, notes, titled
 from obdbench.report.cells import interval_cell, median_cell, plus_minus, score_cell
 from obdbench.report.reader import Collection
+from obdbench.report.remake import command
 from obdbench.report.rows import PLAIN_ARMS, Grid, Row
 from obdbench.report.table import MISSING, Cell, Table, number
 

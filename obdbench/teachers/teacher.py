@@ -117,10 +117,14 @@ class Teacher:
 
     @torch.no_grad()
     def value(self, observations: Array, actions: Array) -> Array:
-        """Action value: the smaller of the critics' estimates."""
-        inputs = torch.cat([self._states(observations), torch.from_numpy(np.asarray(actions))], -1)
-        estimates = [forward(critic, inputs).squeeze(-1) for critic in self.critics]
-        return np.asarray(torch.stack(estimates).amin(dim=0).numpy())
+        """Action value: the smaller of the critics' estimates, computed in chunks."""
+        values = []
+        for rows in _chunks(len(observations), CHUNK):
+            taken = torch.from_numpy(np.asarray(actions[rows]))
+            inputs = torch.cat([self._states(observations[rows]), taken], -1)
+            estimates = [forward(critic, inputs).squeeze(-1) for critic in self.critics]
+            values.append(torch.stack(estimates).amin(dim=0).numpy())
+        return np.concatenate(values)
 
     def columns(self, observations: Array, chunk: int = CHUNK) -> dict[str, Array]:
         """Over a whole dataset: the teacher's action, spread and value, computed in chunks."""
@@ -220,7 +224,7 @@ def _layer_problems(name: str, layers: Layers, inputs: int, outputs: int) -> Ite
 
 
 def _chunks(total: int, size: int) -> Iterator[slice]:
-    for start in range(0, total, size):
+    for start in range(0, max(total, 1), size):
         yield slice(start, min(start + size, total))
 
 

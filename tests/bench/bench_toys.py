@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 from obdbench.bench.store import Store
 from obdbench.bench.suite import Suite
 from obdbench.bench.trial import run_trial
@@ -16,6 +18,18 @@ SETTINGS = {
     "architecture": "mlp2",
     "evaluate_at": [0.0, 0.5, 1.0],
 }
+
+
+def write_hopper(path: Path, rows: int = 400) -> None:
+    """A file of one's own, of noise."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        path,
+        observations=rng.normal(size=(rows, 11)),
+        actions=rng.uniform(-1, 1, (rows, 3)),
+        rewards=np.zeros(rows),
+        terminals=np.arange(rows) % 50 == 49,
+    )
 
 
 def bare(path: Path) -> dict:

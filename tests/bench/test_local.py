@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from bench_toys import SETTINGS, TOY, alone, contents
 
+from obdbench.bench.code import code_of
 from obdbench.bench.job import fit
-from obdbench.bench.plugins import code_of
 from obdbench.bench.runner import Options, collect, execute, plan, run
 from obdbench.bench.suite import Suite
 from obdbench.errors import InvalidSettingError, ObdError
@@ -222,9 +222,11 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
 )
 def test_a_worker_with_another_source_of_the_objective_says_so(spec):
     """Its results would stand under the wrong key."""
-    fit([spec().model_copy(update={"code": code_of("student")})])
-    with pytest.raises(ObdError, match="source of 'student' is not the driver's"):
-        fit([spec().model_copy(update={"code": "0" * 16})])
+    one = spec()
+    code = code_of(one.objective, one.protocol, one.settings.architecture, one.dataset)
+    fit([one.model_copy(update={"code": code})])
+    with pytest.raises(ObdError, match=r"own code in .*student.* is not the driver's"):
+        fit([one.model_copy(update={"code": "0" * 16})])
 
 
 def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench_toys import TOY, alone, contents
+from bench_toys import TOY, alone, contents, write_hopper
 
 from obdbench.bench.job import Setup
 from obdbench.bench.runner import Options, plan, run
@@ -65,6 +65,32 @@ def test_good_and_bad_trials_and_a_killed_worker(tmp_path, toy_suite, capfd):
     while ray_processes() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert ray_processes() == []
+
+
+def test_relative_paths_mean_the_folder_of_the_driver(tmp_path, toy_suite, monkeypatch):
+    """As with the local executor; Tune would change a worker's directory to one of its own."""
+    write_hopper(tmp_path / "hopper-mine.npz")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_CHDIR_TO_TRIAL_DIR", raising=False)
+    suite = toy_suite("random", protocols=("default",), steps=0).model_copy(
+        update={"datasets": ("file:hopper-mine.npz",)}
+    )
+    summary = run(suite, Options(out=Path("out"), executor="ray", workers=1))
+    assert set(summary.status.values()) == {"ok"}, summary.errors
+    assert contents(summary.store.folder).keys() == alone(suite, tmp_path / "alone").keys()
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_a_gpu_by_its_index_is_refused(device):
+    """Ray would show the worker another GPU under that index, or none."""
+    from obdbench.bench import ray_tune
+    from obdbench.bench.tune import Search
+
+    with pytest.raises(ObdError, match=rf"{device} names no GPU.*--device cuda.*CUDA_VISIBLE_DEV"):
+        ray_tune.execute([], Setup(root="", suite="", device=device), None, workers=1)
+    search = Search("dbc", (), ())
+    with pytest.raises(ObdError, match=rf"{device} names no GPU"):
+        ray_tune.search_with_asha(search, [], [], address=None, workers=1, threads=1, device=device)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bench_toys import TOY, alone, contents
+from bench_toys import TOY, alone, contents, write_hopper
 
 from obdbench.bench.runner import Options, plan, run
 
@@ -72,6 +72,18 @@ def test_a_suite_on_two_nodes(cluster, tmp_path, toy_suite, shared, monkeypatch)
         out=tmp_path / "out", executor="ray", address=address, workers=2, plugins=(TOY,)
     )
     check(run(suite, options), suite, tmp_path / "alone")
+
+
+def test_relative_paths_on_nodes_started_elsewhere(cluster, tmp_path, toy_suite, monkeypatch):
+    """The nodes run in the folder that these tests were started in."""
+    address, _ = cluster
+    write_hopper(tmp_path / "hopper-mine.npz")
+    monkeypatch.chdir(tmp_path)
+    suite = toy_suite("random", protocols=("default",), steps=0).model_copy(
+        update={"datasets": ("file:hopper-mine.npz",)}
+    )
+    summary = run(suite, Options(out=Path("out"), executor="ray", address=address, workers=1))
+    assert set(summary.status.values()) == {"ok"}, summary.errors
 
 
 @pytest.mark.reliability(

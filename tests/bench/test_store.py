@@ -41,6 +41,24 @@ def test_a_damaged_result_counts_as_missing(store, spec):
     assert store.missing([one]) == [one]
 
 
+def test_a_damaged_manifest_is_set_aside(store, spec, caplog):
+    one, other = spec(), spec("raises")
+    path = store.folder / "manifest.json"
+    for number, expected in ((1, one), (2, other)):
+        store.expect([expected])
+        damaged = path.read_text()[:-20]
+        path.write_text(damaged)
+        caplog.clear()
+        assert set(store.expect([other]).trials) == {other.key}
+        assert (store.folder / f"manifest.{number}.broken").read_text() == damaged
+        (record,) = caplog.records
+        assert f"manifest.{number}.broken" in record.message
+        assert "\n" not in record.message
+    store.expect([one])
+    assert set(store.manifest().trials) == {one.key, other.key}
+    assert len(list(store.folder.glob("*.broken"))) == 2
+
+
 def test_a_result_under_a_foreign_key_is_refused(store, spec):
     one, other = spec(), spec("raises")
     result = unfinished(one, "toy", "failed", "why")

@@ -160,7 +160,8 @@ def test_threads_and_determinism_are_put_back(store, spec):
 
 
 def test_the_code_of_an_own_objective_is_part_of_its_key(spec, plugin):
-    from obdbench.bench.plugins import Plugin, code_of
+    from obdbench.bench.code import code_of
+    from obdbench.bench.plugins import Plugin
 
     assert code_of("pbc") is None
     here = code_of("student")

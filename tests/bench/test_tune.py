@@ -1,6 +1,7 @@
 """Tuning: the search space, the offline criterion, and the preset that comes out."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -150,6 +151,66 @@ def test_what_a_preset_cannot_hold_is_said_before_the_work(plugin):
         tune.tune(search(settings={**SETTINGS, "clip": None}), name="mine")
 
 
+def test_a_preset_that_is_there_is_not_overwritten(plugin, tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    (tmp_path / "mine.toml").write_text('base = "tiny"')
+    with pytest.raises(InvalidSettingError, match=r"mine\.toml already\. Give another --name"):
+        tune.tune(search(), name="mine")
+    assert (tmp_path / "mine.toml").read_text() == 'base = "tiny"'
+
+
+def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
+    """Where they run there may be no folder of presets."""
+    ray_tune = pytest.importorskip("obdbench.bench.ray_tune")
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "own.toml").write_text(
+        'base = "tiny"\n[settings]\nouter_lr = 0.07\n[objectives.av-pbc]\nbeta = 0.3\n'
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def elsewhere(given, drawn, plugins, **options):
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path / "elsewhere")
+            candidate = tune.Candidate.of(pickle.loads(pickle.dumps(given)), {})
+        assert (candidate.settings.outer_lr, candidate.params) == (0.07, {"beta": 0.3})
+        return [tune.Tried({}, 1.0, 6)]
+
+    monkeypatch.setattr(ray_tune, "search_with_asha", elsewhere)
+    outcome = tune.tune(search(preset="own", objective="av-pbc"), name="mine", workers=1)
+    assert outcome.preset.settings["outer_lr"] == 0.07
+    assert presets.load("mine").objectives == {"av-pbc": {"beta": 0.3}}
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [
+        ({"device": "cuda"}, 8),
+        ({"device": "cuda", "workers": 3}, 3),
+        ({"device": "cuda", "address": "auto"}, None),
+        ({"address": "auto", "workers": 5}, 5),
+    ],
+)
+def test_as_many_candidates_at_once_as_a_run_has_trials(plugin, monkeypatch, options, workers):
+    """Two a GPU, and the whole of a cluster."""
+    ray_tune = pytest.importorskip("obdbench.bench.ray_tune")
+    from obdbench.bench import runner
+
+    seen = {}
+    monkeypatch.setattr(runner, "check_device", lambda device: None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr(ray_tune, "search_with_asha", lambda *_, **given: seen.update(given) or [])
+    with pytest.raises(ObdError, match="No candidate"):
+        tune.tune(search(), name="mine", **options)
+    assert seen["workers"] == workers
+
+
+def test_a_device_that_is_not_there_is_one_line(plugin):
+    pytest.importorskip("ray")
+    with pytest.raises(ObdError, match="cannot be used"):
+        tune.tune(search(), name="mine", device="cuda:99")
+
+
 SUITE = """
 preset = "mine"
 datasets = ["toy/hopper-toy-v0"]
@@ -164,16 +225,20 @@ def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
     """ASHA stops poor candidates early, nothing is left, and a suite names the outcome."""
     pytest.importorskip("ray")
     from bench_processes import call, everyone, short_folder
-    from bench_toys import TOY
+    from bench_toys import TOY, write_hopper
 
     (tmp_path / "suite.toml").write_text(SUITE)
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "own.toml").write_text('base = "tiny"')
+    write_hopper(tmp_path / "hopper-mine.npz")
     sets = [f"--set={key}={value}" for key, value in SETTINGS.items()]
     # the last candidates hardly move: ASHA sees it at the second point and stops them
     values = "outer_lr=0.05,0.03,0.02,0.01,0.0000001,0.0000002,0.0000003,0.0000004"
     with short_folder() as temporary:
         code, out, err = call(
             *("tune", "dbc", "--dataset", "toy/hopper-toy-v0", "--plugin", TOY, "--param", values),
-            *("--trials", "9", "--name", "mine", "--preset", "tiny", "--workers", "2", *sets),
+            *("--dataset", "file:hopper-mine.npz"),  # relative, as the folder of presets is
+            *("--trials", "9", "--name", "mine", "--preset", "own", "--workers", "2", *sets),
             cwd=tmp_path,
             temporary=temporary,
         )

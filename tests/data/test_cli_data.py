@@ -79,7 +79,7 @@ def test_verify_loads_a_file_of_ones_own(tmp_path):
     np.savez(
         tmp_path / "hopper.npz",
         observations=rng.normal(size=(50, 11)),
-        actions=rng.normal(size=(50, 3)),
+        actions=rng.uniform(-1, 1, size=(50, 3)),
         rewards=rng.normal(size=50),
         terminals=np.zeros(50, bool),
     )

@@ -15,7 +15,7 @@ from obdbench.data import d4rl, references
 from obdbench.data.d4rl import GenuineDataWarning
 from obdbench.data.dataset import load_dataset
 from obdbench.envs.scores import TASKS
-from obdbench.errors import UnknownNameError
+from obdbench.errors import InvalidDataError, UnknownNameError
 
 NAME = "hopper-medium-replay-v2"
 
@@ -69,6 +69,20 @@ def test_wrong_size_is_reported(folder):
     with pytest.warns(
         GenuineDataWarning, match="2,994 transitions; the genuine file gives 401,598"
     ):
+        load_dataset(f"d4rl/{NAME}")
+
+
+def test_actions_beyond_their_bounds_are_clipped_and_reported(folder):
+    path = write(folder / d4rl.file_name(NAME), 600)
+    with h5py.File(path, "a") as file:
+        file["actions"][:3] = [[1.5, 0, 0], [0, -2, 1.0001], [0, 0, 0]]
+    with pytest.warns(GenuineDataWarning, match="2 numbers in actions lay beyond -1 and 1"):
+        dataset = load_dataset(f"d4rl/{NAME}")
+    np.testing.assert_array_equal(dataset.actions[:2], np.float32([[1, 0, 0], [0, -1, 1.0001]]))
+    assert "were clipped" in dataset.card["mismatches"]
+    with h5py.File(path, "a") as file:
+        file["actions"][3] = np.inf
+    with pytest.raises(InvalidDataError, match="not finite"):
         load_dataset(f"d4rl/{NAME}")
 
 

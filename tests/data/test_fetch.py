@@ -46,6 +46,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def be_good(self):
         self.send(CONTENT, ETag='"one"')
 
+    def be_wordy(self):
+        self.send(CONTENT[:10], length="12abc")
+
+    def be_negative(self):
+        self.send(CONTENT[:10], length="-5")
+
+    def be_boundless(self):
+        self.send(CONTENT[:10], length="9" * 5000)
+
     def be_slow(self):
         time.sleep(0.4)
         self.send(CONTENT)
@@ -216,6 +225,9 @@ def test_part_of_another_version_is_not_continued(server):
         ("loop", "redirects to /loop"),
         ("missing", "404"),
         ("huge", "larger than"),
+        ("wordy", "a length of '12abc'"),
+        ("negative", "a length of '-5'"),
+        ("boundless", "a length of '999"),
         ("endless", "larger than"),
         ("garbage", "could not be fetched"),
     ],

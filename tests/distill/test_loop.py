@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from obdbench.data.dataset import Dataset
-from obdbench.distill.initial import initial_pairs
+from obdbench.distill.initial import initial_stack
 from obdbench.distill.loop import PointOfSynsets, Progress, distill_points
 from obdbench.distill.outer import Outer, learning_rate
 from obdbench.distill.settings import PRESETS, DistillSettings, settings_from
@@ -153,7 +153,8 @@ def test_random_selection_keeps_real_pairs(toy_dataset: Dataset) -> None:
 def test_initial_pairs_are_distinct_real_pairs(
     how: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
-    states, actions = initial_pairs(how, toy_dataset, toy_teacher, 50, np.random.default_rng(0))
+    rngs = [np.random.default_rng(0)]
+    ((states, actions),) = initial_stack(how, toy_dataset, toy_teacher, 50, rngs)
     known = {
         tuple(s): tuple(a) for s, a in zip(toy_dataset.states, toy_dataset.actions, strict=True)
     }
@@ -165,7 +166,8 @@ def test_kmeans_covers_better_and_top_q_values_higher(
     toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     def chosen(how: str) -> tuple[np.ndarray, np.ndarray]:
-        return initial_pairs(how, toy_dataset, toy_teacher, 20, np.random.default_rng(1))
+        rngs = [np.random.default_rng(1)]
+        return initial_stack(how, toy_dataset, toy_teacher, 20, rngs)[0]
 
     def spread(states: np.ndarray) -> float:
         return float(
@@ -179,6 +181,35 @@ def test_kmeans_covers_better_and_top_q_values_higher(
         return float(toy_teacher.value(raw, pair[1]).mean())
 
     assert value(chosen("top-q")) > value(chosen("real"))
+
+
+@pytest.mark.parametrize("how", ["real", "kmeans++", "top-q"])
+def test_initial_pairs_of_a_seed_are_its_own(
+    how: str, toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    def pairs(*seeds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        return initial_stack(how, toy_dataset, toy_teacher, 20, rngs)
+
+    together = pairs(0, 1, 2)
+    assert np.array_equal(together[1][0], pairs(1)[0][0])
+    assert not np.array_equal(together[0][0], together[1][0])
+
+
+def test_the_teacher_values_the_data_once_for_all_seeds(
+    toy_dataset: Dataset, toy_teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    value = Teacher.value
+
+    def counted(self: Teacher, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        asked.append(len(observations))
+        return value(self, observations, actions)
+
+    monkeypatch.setattr(Teacher, "value", counted)
+    rngs = [np.random.default_rng(seed) for seed in range(3)]
+    initial_stack("top-q", toy_dataset, toy_teacher, 20, rngs)
+    assert asked == [len(toy_dataset)]
 
 
 def test_outer_optimizers_agree_with_torch() -> None:
@@ -232,6 +263,7 @@ def test_presets_are_valid_and_paper_is_as_published() -> None:
         ({"inner_lr": -1}, "inner_lr"),
         ({"solver": "truncated"}, "window"),
         ({"solver": "truncated", "window": 1000}, "window"),
+        ({"window": 3}, "without effect on the solver 'full'"),
         ({"evaluate_at": ()}, "evaluate_at"),
         ({"init": "best"}, "init"),
     ],
@@ -258,6 +290,30 @@ def test_a_damaged_snapshot_is_one_clear_error(
     points(toy_dataset, toy_teacher, tiny(), [0], snapshot=snapshot)
     with pytest.raises(ObdError, match="differs in settings"):
         points(toy_dataset, toy_teacher, tiny(pairs=9), [0], snapshot=snapshot)
+
+
+def test_a_point_that_the_snapshot_has_passed_is_one_clear_error(
+    toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
+) -> None:
+    import obdbench
+
+    def distil(*evaluate_at: float) -> obdbench.Synset:
+        return obdbench.distill(
+            toy_dataset,
+            toy_teacher,
+            "pbc",
+            preset="tiny",
+            snapshot=str(tmp_path / "snapshot"),
+            progress=False,
+            evaluate_at=evaluate_at,
+        )
+
+    assert distil(0.0, 1.0).card["step"] == 4
+    for passed in ((0.0, 0.5), (0.5,), (0.5, 1.0)):
+        with pytest.raises(ObdError, match=r"stands at step 4 and holds no synset of step 2"):
+            distil(*passed)
+    assert distil(0.0).card["step"] == 0
+    assert distil(1.0).card["step"] == 4
 
 
 def test_a_column_of_the_wrong_length_is_named(toy_dataset: Dataset) -> None:

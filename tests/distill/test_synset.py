@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,34 @@ def test_export_npz_and_hdf5(synset: Synset, tmp_path: Path) -> None:
         assert set(file) >= {"observations", "actions", "rewards", "terminals", "timeouts"}
         assert np.array_equal(file["observations"][:], synset.observations)
         assert file["timeouts"][:].all()
+
+
+@pytest.fixture
+def far(synset: Synset) -> Synset:
+    """As distilled: most numbers in actions lie beyond -1 and 1."""
+    return replace(synset, actions=3.5 * synset.actions)
+
+
+def test_exported_actions_are_the_distilled_ones(far: Synset, tmp_path: Path) -> None:
+    import h5py
+
+    assert (np.abs(far.actions) > 1).any()
+    assert np.array_equal(np.load(far.export(tmp_path / "s.npz"))["actions"], far.actions)
+    with h5py.File(far.export(tmp_path / "s.hdf5")) as file:
+        assert np.array_equal(file["actions"][:], far.actions)
+
+
+def test_minari_gets_an_action_space_that_holds_them(
+    far: Synset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari")
+    pytest.importorskip("jax", reason="Minari writes datasets with its extra 'create'")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    far.export(Path("obdfar-v0"), "minari")
+    dataset = minari.load_dataset("obdfar-v0")
+    found = np.stack([episode.actions[0] for episode in dataset.iterate_episodes()])
+    assert np.array_equal(found, far.actions)
+    assert all(dataset.action_space.contains(action) for action in found)
 
 
 def test_an_export_is_where_it_says(synset: Synset, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from obdbench.bench.spec import TrialSpec
 from obdbench.data.dataset import Dataset
 from obdbench.distill.settings import DistillSettings, settings_from
 from obdbench.distill.synset import Synset
@@ -106,6 +107,23 @@ def test_size_needs_one_distillation_a_size() -> None:
     assert len(make_protocol("default").variants(DistillSettings())) == 1
 
 
+def test_a_size_is_checked_as_any_other_setting() -> None:
+    with pytest.raises(ObdError, match="pairs"):
+        make_protocol("size", {"sizes": [16, 70_000]}).variants(DistillSettings())
+
+
+def test_a_size_changes_nothing_but_the_pairs() -> None:
+    """Equal to a copy with another size, which is what results that count are named by."""
+    settings = settings_from("fast", {"clip": 2, "window": 9, "solver": "truncated"})
+    (found,) = make_protocol("size", {"sizes": [64]}).variants(settings)
+    assert found == settings.model_copy(update={"pairs": 64})
+    specs = [
+        TrialSpec(dataset="d", objective="pbc", protocol="size", settings=each)
+        for each in (found, settings.model_copy(update={"pairs": 64}))
+    ]
+    assert specs[0].key == specs[1].key
+
+
 def test_an_ensemble_of_equals_is_the_policy_itself(toy_dataset: Dataset) -> None:
     synset = synset_at(toy_dataset)
     how = make_protocol("default").arms(TINY)[0].how
@@ -162,6 +180,20 @@ def test_public_evaluate(toy_dataset: Dataset) -> None:
     evaluation = evaluate(synset_at(toy_dataset), "ensemble", policies=2, episodes=2, steps=5)
     assert set(evaluation.scores) == {"ensemble"}
     assert evaluation.normalized_return == evaluation.scores["ensemble"]
+
+
+def test_a_synset_is_scored_under_its_own_seed(toy_dataset: Dataset) -> None:
+    """As a trial scores it: with the students of the seed it was distilled with."""
+    plain = synset_at(toy_dataset)
+    own = replace(plain, card={**plain.card, "seed": 7})
+    effort = {"policies": 2, "episodes": 2, "steps": 5}
+    (expected,) = few("default").score([own], TINY, [7])
+    assert evaluate(own, **effort).returns == {"default": expected.returns}
+    assert evaluate(own, seed=0, **effort) == evaluate(plain, **effort)
+    assert evaluate(own, **effort) != evaluate(plain, **effort)
+    for seed in (-1, "7", None, True, 1.5):
+        with pytest.raises(ObdError, match="card holds the seed"):
+            evaluate(replace(plain, card={**plain.card, "seed": seed}), **effort)
 
 
 def test_a_card_that_says_nonsense_is_one_clear_error(toy_dataset: Dataset) -> None:

@@ -48,8 +48,9 @@ STATS = [
 ]
 
 METAGRAD = [
-    ("how.steps - (window or how.steps)", "how.steps - (window or how.steps) + 1"),
-    ("stop = how.steps - (window or how.steps)", "stop = 0"),
+    ("how.steps - min(window or how.steps, how.steps)", "0"),
+    ("how.steps - min(window or how.steps, how.steps)", "how.steps - (window or how.steps) + 1"),
+    ("bytes_of(initial), memory)", "bytes_of(initial), 2 * memory)"),
     ("None if noise is None else noise[step])", "None if noise is None else noise[0])"),
     ("redrawn = noise if reverse_noise is None else reverse_noise", "redrawn = noise"),
     ("redrawn = noise if reverse_noise is None else reverse_noise", "redrawn = reverse_noise"),
@@ -57,10 +58,10 @@ METAGRAD = [
     ("(state.count, epsilon)", "(state.count + 1, epsilon)"),
     ("State(at[0], m), x, a, at[1])", "State(at[0], state.moments), x, a, at[1])"),
     ("gradient, moments, dx, da = pull", "gradient, _, dx, da = pull"),
+    ("Trajectory(advance, stop, how.steps", "Trajectory(advance, stop, how.steps - 1"),
     ("{key: torch.zeros_like(value)", "{key: torch.ones_like(value)"),
     ("gx, ga = gx + dx, ga + da", "gx, ga = dx, da"),
     ("gx, ga = gx + dx, ga + da", "gx, ga = gx + dx, ga - da"),
-    ("reversed(range(stop, how.steps))", "reversed(range(stop + 1, how.steps))"),
     ("self.fast\n", "True\n"),
     ("type(architecture) is Architecture", "isinstance(architecture, Architecture)"),
     ("            and not architecture.residual\n", ""),
@@ -110,11 +111,13 @@ DERIVATIVE = [
 SWEEP = [
     ("self.lr * 2.0 / (N * A)", "self.lr / (N * A)"),
     ("self.x[:, n] = 1.0", "self.x[:, n] = 0.0"),
-    ("self.slots < math.isqrt(kept)", "self.slots < 1"),
+    ("if slots < math.isqrt(kept)", "if slots < 1"),
     ("end - min(self.window or end, end)", "0"),
-    ("again = stop < end", "again = False"),
+    ("again = end - self.first > self.slots", "again = False"),
     ("[value.clone() for value in self.W.at[0] + self.b]", "[*self.W.at[0], *self.b]"),
-    ("if saved:  #", "if False:  #"),
+    ("if saved and start != self.held:", "if False:"),
+    ("if saved and start != self.held:", "if saved and start == self.held:"),
+    ("                self.held = start\n            for", "            for"),
     (
         "self._redraw(step - start, reverse_noise[step])",
         "self._redraw(step - start, self.noise[step])",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +80,41 @@ def test_av_pbc_weight_is_beta_q_clamped_at_zero(
     assert (q < 0).any(), "the fixture must exercise the clamp"
     assert (q > 0).any()
     assert np.allclose(columns["weight"], 0.02 * np.maximum(q, 0), atol=1e-6)
+
+
+def shifted(dataset: Dataset, teacher: Teacher, share: float) -> Teacher:
+    """The teacher with its values moved down until this share of them is below zero."""
+    obs = dataset.observations
+    q = teacher.value(obs, teacher.act(obs))
+    moved = tuple(
+        (*layers[:-1], (layers[-1][0], layers[-1][1] - float(np.quantile(q, share)) - 1e-3))
+        for layers in teacher.critics
+    )
+    return replace(teacher, critics=moved)
+
+
+@pytest.mark.parametrize("how", ["none", "mean-one"])
+@pytest.mark.parametrize("name", ["av-pbc", "sdw"])
+def test_a_teacher_that_values_nothing_is_one_clear_error(
+    name: str, how: str, toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    objective = make_objective(name, {"weight_normalization": how})
+    with pytest.raises(ObdError, match=f"every weight of {name} is zero") as caught:
+        objective.prepare(toy_dataset, shifted(toy_dataset, toy_teacher, 1.0), RNG)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.4, 0), (0.75, 1)])
+def test_a_teacher_that_values_little_is_told_of(
+    share: float,
+    said: int,
+    toy_dataset: Dataset,
+    toy_teacher: Teacher,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        make_objective("av-pbc").prepare(toy_dataset, shifted(toy_dataset, toy_teacher, share), RNG)
+    assert [record.message.count("75%") for record in caplog.records] == [1] * said
 
 
 def test_weights_scale_the_loss(toy_dataset: Dataset, toy_teacher: Teacher) -> None:

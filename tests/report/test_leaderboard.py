@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
+from obdbench.envs.scores import TASKS, normalized_return
 from obdbench.errors import InvalidDataError
 from obdbench.report import leaderboard
 from obdbench.report.grouping import grids
@@ -49,8 +51,7 @@ def test_every_link_leads_to_a_file(home, recon, quick):
         links = re.findall(r"\]\(([^)]+)\)", page.read_text())
         assert len(links) > 10
         for link in links:
-            if link != "README.md":
-                assert (home / link).exists(), link
+            assert (home / link).exists(), link
 
 
 def test_a_changed_number_is_found(home):
@@ -66,9 +67,10 @@ def test_a_changed_result_is_found(home):
     name = re.search(r"results/quick/(\w+\.json)", (home / "quick.md").read_text())[1]
     path = home / "results" / "quick" / name
     content = json.loads(path.read_text())
-    content["environment"] = None
     for point in content["points"]:
-        point["normalized_return"] += 3.0
+        point["returns"] = [[value + 100.0 for value in policy] for policy in point["returns"]]
+        score = normalized_return(TASKS["hopper"], point["returns"]).mean()
+        point["normalized_return"] = float(score)
     path.write_text(json.dumps(content))
     (complaint,) = check(home)
     assert "quick.md" in complaint
@@ -104,6 +106,47 @@ def test_a_page_may_drop_blocks(home):
     assert "Main table" in page.read_text()
     assert "Cost" not in page.read_text()
     assert check(home) == []
+
+
+def test_a_page_without_its_main_block_does_not_pass(home):
+    page = home / "quick.md"
+    page.write_text(re.sub(r"<!-- .*? -->\n?", "", page.read_text()).replace(" ± ", "9 ± "))
+    (complaint,) = check(home)
+    assert "quick.md has lost the markers of its main table" in complaint
+    page.unlink()
+    leaderboard.write(home / "results", home, plots=False)
+    assert check(home) == []
+
+
+def test_a_page_of_a_suite_without_results_owes_no_block(home):
+    (home / "d4rl.md").write_text("# Later\n")
+    assert check(home) == []
+
+
+def test_every_block_of_a_name_is_compared(home):
+    page = home / "quick.md"
+    text = page.read_text()
+    block = text[text.index(begin("main")) : text.index(end("main")) + len(end("main"))]
+    page.write_text(text.replace(block, f"{block.replace(' ± ', '9 ± ')}\n\n{block}"))
+    (complaint,) = check(home)
+    assert "quick.md does not follow from its results: main." in complaint
+
+
+@pytest.mark.parametrize("guide", [True, False])
+def test_new_pages_link_what_is_there(results_root, tmp_path, guide):
+    root, out = tmp_path / "my results (1)", tmp_path / "my pages"
+    shutil.copytree(results_root, root)
+    out.mkdir()
+    if guide:
+        (out / "README.md").write_text("# How to read\n")
+    leaderboard.write(root, out, plots=False)
+    text = (out / "quick.md").read_text()
+    links = [unquote(link) for link in re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", text)]
+    assert len(links) > 10
+    assert f"../{root.name}/quick" in links
+    assert ("README.md" in links) == guide
+    assert [link for link in links if not (out / link).exists()] == []
+    assert leaderboard.check(root, out) == []
 
 
 def test_a_torn_marker_is_an_error(home):

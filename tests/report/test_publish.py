@@ -80,3 +80,14 @@ def test_bad_files_are_not_published(raw, tmp_path):
     assert not (target / "zz.json").exists()
     with pytest.raises(InvalidDataError, match=r"zz\.json"):
         publish(raw, tmp_path / "board", strict=True)
+
+
+def test_nothing_is_not_published(raw, tmp_path):
+    (raw.parent / "alone").mkdir()
+    shutil.copy(raw / "manifest.json", raw.parent / "alone")
+    for folder in (raw.parent, raw.parent / "alone"):
+        with pytest.raises(InvalidDataError, match="holds no results to publish"):
+            publish(folder, tmp_path / "board")
+    with pytest.raises(InvalidDataError, match=r"RESULTS/SUITE, such as .*raw/alone"):
+        publish(raw.parent, tmp_path / "board")
+    assert not (tmp_path / "board").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from obdbench.bench.record import Result, read_json
+from obdbench.bench.record import Result, read_bytes, read_json
+from obdbench.bench.store import Store
+from obdbench.envs.scores import TASKS, normalized_return
 from obdbench.errors import InvalidDataError
 from obdbench.report.leaderboard import blocks, board
 from obdbench.report.reader import (
@@ -22,6 +25,7 @@ from obdbench.report.reader import (
     read_results,
     source_of,
 )
+from obdbench.report.scale import task_of_dataset
 
 
 @pytest.fixture
@@ -44,6 +48,24 @@ def point(folder: Path, **changes: object) -> bytes:
     return json.dumps(content).encode()
 
 
+def environment(folder: Path, env_id: str) -> bytes:
+    """Measured elsewhere, with scores that follow on the scale of that place."""
+    content = json.loads(first_file(folder).read_text())
+    content["environment"]["env_id"] = env_id
+    task = next((task for task in TASKS.values() if task.env_id == env_id), TASKS["hopper"])
+    for one in content["points"]:
+        one["normalized_return"] = float(normalized_return(task, one["returns"]).mean())
+    return json.dumps(content).encode()
+
+
+def failed(folder: Path, **changes: object) -> bytes:
+    content = json.loads(point(folder, **changes))
+    return json.dumps({**content, "status": "failed", "error": "out of memory"}).encode()
+
+
+ENDLESS = "9" * 5000
+QUOTED = f'"{ENDLESS}"'.encode()
+LONG = f"{ENDLESS},".encode()
 BAD = {
     "empty": lambda f: b"",
     "half-written": lambda f: first_file(f).read_bytes()[:500],
@@ -66,6 +88,17 @@ BAD = {
     "nan-score": lambda f: point(f, normalized_return=float("nan")),
     "infinite-return": lambda f: point(f, returns=[[float("inf")]]),
     "huge-return": lambda f: point(f, returns=[[1.7e308, 1.7e308]]),
+    "endless-number": lambda f: changed(f, error=ENDLESS).replace(QUOTED, ENDLESS.encode()),
+    "endless-version": lambda f: changed(f, schema_version=0).replace(b": 0,", b": " + LONG, 1),
+    "endless-seed": lambda f: point(f, seed=10**4000),
+    "no-returns": lambda f: point(f, returns=[], normalized_return=150.0),
+    "empty-returns": lambda f: point(f, returns=[[]], normalized_return=150.0),
+    "returns-of-some": lambda f: point(f, returns=[[], [3234.3]], normalized_return=100.0),
+    "no-points": lambda f: changed(f, points=[]),
+    "no-environment": lambda f: changed(f, environment=None),
+    "unknown-environment": lambda f: environment(f, "Hopper-v5"),
+    "environment-of-another-task": lambda f: environment(f, "Walker2d-v4"),
+    "failed-with-forged-scores": lambda f: failed(f, returns=[], normalized_return=150.0),
     "text-score": lambda f: point(f, normalized_return="high"),
     "zero-to-one": lambda f: point(f, normalized_return=0.07),
     "foreign-seed": lambda f: point(f, seed=77),
@@ -116,9 +149,66 @@ def test_reasons_do_not_name_the_machine(folder):
 
 def test_oversized_files_are_not_read(folder, monkeypatch):
     monkeypatch.setattr("obdbench.bench.record.MAX_BYTES", 100)
-    monkeypatch.setattr("obdbench.report.reader.MAX_BYTES", 100)
     with pytest.warns(ResultWarning, match="larger than any record"):
         assert len(read_results(folder)) == 0
+
+
+@pytest.mark.reliability(
+    "input",
+    "Bad result files",
+    how="devices, pipes, folders and dead links of that name",
+    outcome="named in a warning and never read",
+)
+@pytest.mark.parametrize("name", ["zz-bad.json", "manifest.json"])
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder", "nowhere"])
+def test_what_is_no_regular_file_is_named_and_never_read(folder, name, kind):
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)  # which nobody ever writes to
+    elif kind == "folder":
+        (folder / name).mkdir()
+    else:
+        (folder / name).symlink_to("/dev/zero" if kind == "device" else folder / "nothing")
+    with pytest.warns(ResultWarning, match=f"{name} is no regular file"):
+        assert len(read_results(folder)) == 6
+    assert Store(folder.parent, "quick").result("zz-bad") is None
+
+
+def test_files_that_grow_beyond_their_size_are_not_read(folder, monkeypatch):
+    monkeypatch.setattr("obdbench.bench.record.MAX_BYTES", 2**16)
+    (folder / "zz-bad.json").write_bytes(b" " * 2**17)
+    with pytest.raises(InvalidDataError, match="larger than any record"):
+        read_bytes(folder / "zz-bad.json")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "task"),
+    [
+        ("embedded/walker2d-medium-v0", "walker2d"),
+        ("d4rl/halfcheetah-full-replay-v2", "halfcheetah"),
+        ("recon/hopper-medium-v2", "hopper"),
+        ("minari/mujoco/walker2d/expert-v0", "walker2d"),
+        ("file:/data/hopper-mine.npz", "hopper"),
+        ("file:mine.npz#halfcheetah", "halfcheetah"),
+        ("file:mine.npz", None),
+        ("minari/mujoco/ant/expert-v0", None),
+        ("minari/hopper", None),
+        ("my-lab/hopper-like-v1", None),
+        ("mine", None),
+        ("embedded", None),
+    ],
+)
+def test_a_dataset_tells_its_task_where_its_source_does(dataset, task):
+    known = task_of_dataset(dataset)
+    assert (known.name if known else None) == task
+
+
+def test_a_dataset_of_ones_own_may_be_scored_in_any_known_environment(folder):
+    record = read_json(Result, first_file(folder))
+    for dataset in ("my-lab/something-v1", "file:mine.npz", "file:mine.npz#hopper"):
+        spec = record.spec.model_copy(update={"dataset": dataset})
+        own = record.model_copy(update={"spec": spec, "key": spec.key})
+        assert len(collect([own])) == 1
 
 
 def test_cards_hidden_files_and_folders_are_passed_over(folder):

@@ -8,8 +8,8 @@ import pytest
 
 from obdbench.bench.record import Result
 from obdbench.bench.spec import TrialSpec
-from obdbench.errors import InvalidDataError
-from obdbench.report.compare import compare, compare_all
+from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.report.compare import compare, compare_all, objective_of, rows_named
 from obdbench.report.reader import Collection, Entry
 
 HOPPER, WALKER = "d4rl/hopper-medium-v2", "d4rl/walker2d-medium-v2"
@@ -92,6 +92,21 @@ def test_ambiguous_rows_must_be_named():
         one(*entries)
     found = one(*entries, names=("mine (beta=2)", "pbc"))
     assert found.difference.estimate == pytest.approx(2.0)
+
+
+def test_aliases_stand_for_their_objective():
+    entries = (
+        entry("av-pbc", {0: 1.0, 1: 2.0}, objective_params={"beta": 1}),
+        entry("av-pbc", {0: 3.0, 1: 4.0}, objective_params={"beta": 2}),
+        entry("random", {0: 1.0, 1: 2.0}),
+    )
+    found = one(*entries, names=("avpbc (beta=2)", "random"))
+    assert (found.ours, found.theirs) == ("av-pbc (beta=2)", "random")
+    assert rows_named(["av_pbc", "random", "avpbc"]) == ["av-pbc", "random"]
+    assert rows_named([" av_pbc (beta=1)", "unknown (x=1)"]) == ["av-pbc (beta=1)", "unknown (x=1)"]
+    assert objective_of("av-pbc (beta=1)") == "av-pbc"
+    with pytest.raises(InvalidSettingError, match="two objectives"):
+        compare_all(Collection("s", entries), ["av_pbc", "avpbc"])
 
 
 def test_markdown_stands_by_itself(recon):
