@@ -13,6 +13,7 @@ from typing import Literal
 
 from obdbench.bench.display import Display
 from obdbench.bench.job import Setup, group
+from obdbench.bench.place import refuse_index
 from obdbench.bench.plugins import Plugin, load_all
 from obdbench.bench.record import Result
 from obdbench.bench.sources import check_sources, sources
@@ -147,6 +148,8 @@ def execute(plan: Plan) -> Summary:
     from obdbench.bench.local import FailFastError
 
     store, options = plan.store, plan.options
+    if options.executor == "ray":
+        refuse_index(options.device)
     finished = [spec for spec in plan.specs if plan.status[spec.key] != "missing"]
     if finished and options.existing == "refuse":
         raise InvalidSettingError(
