@@ -5,7 +5,7 @@ from __future__ import annotations
 from obdbench.report import stats
 from obdbench.report.captions import budget, caution, column_names, head, notes, titled
 from obdbench.report.cells import interval_cell, median_cell, plus_minus, score_cell
-from obdbench.report.reader import Collection
+from obdbench.report.reader import Collection, Entry
 from obdbench.report.remake import command
 from obdbench.report.rows import PLAIN_ARMS, Grid, Row
 from obdbench.report.table import MISSING, Cell, Table, number
@@ -140,7 +140,7 @@ def comparisons(grid: Grid, suite: str) -> list[Table]:
 
 
 def cost(grid: Grid, suite: str) -> Table:
-    """What each row took: medians over its trials, all seeds of a trial together."""
+    """What each row took: medians over its trials, of times divided by a trial's seeds."""
     rows = []
     for row in grid.ranked():
         done = [entry for entry in row.entries if entry.record.status == "ok"]
@@ -150,14 +150,14 @@ def cost(grid: Grid, suite: str) -> Table:
             (
                 Cell(row.label),
                 Cell(budget(row)),
-                median_cell(len(entry.spec.seeds) for entry in done),
-                median_cell((e.record.timing.step for e in distilled), 3),
+                Cell(", ".join(map(str, sorted({len(e.spec.seeds) for e in done}))) or MISSING),
+                median_cell((e.record.timing.step / len(e.spec.seeds) for e in distilled), 3),
                 median_cell((e.record.timing.prepare for e in distilled), 1),
-                median_cell((e.record.timing.distill / 60 for e in distilled), 1),
-                median_cell((e.record.timing.evaluate / 60 for e in done), 1),
+                median_cell((_minutes(e, e.record.timing.distill) for e in distilled), 1),
+                median_cell((_minutes(e, e.record.timing.evaluate) for e in done), 1),
                 Cell(", ".join(sorted({e.device for e in environments})) or MISSING),
                 Cell(", ".join(map(str, sorted({e.threads for e in environments}))) or MISSING),
-                Cell(f"{len(done)}/{len(row.wanted)}", None, tuple(e.file for e in done)),
+                Cell(f"{len(done)}/{len(row.entries)}", None, tuple(e.file for e in done)),
             )
         )
     return Table(
@@ -168,10 +168,10 @@ def cost(grid: Grid, suite: str) -> Table:
             "objective",
             "budget",
             "seeds\na trial",
-            "median s\na step",
+            "s a step\nand seed",
             "prepare, s",
-            "distil, min",
-            "evaluate, min",
+            "distil,\nmin a seed",
+            "evaluate,\nmin a seed",
             "device",
             "threads",
             "trials",
@@ -179,14 +179,19 @@ def cost(grid: Grid, suite: str) -> Table:
         rows=tuple(rows),
         head=head(grid),
         notes=(
-            "Medians over the row's trials (one a dataset); all seeds of a trial run in one "
-            "program. Where a preset takes most steps at infinite width, so does the median step; "
-            "exact ones take longer. Trials that reused synsets count for evaluation alone.",
+            "Medians over the row's trials, times but for preparing divided by a trial's seeds, "
+            "which run in one program. Where a preset takes most steps at infinite width, so does "
+            "the median step; exact ones take longer. Trials that reused synsets count for "
+            "evaluation alone.",
         ),
         caution=caution(grid),
         command=command(grid, suite),
         texts=2,
     )
+
+
+def _minutes(entry: Entry, seconds: float) -> float:
+    return seconds / 60 / len(entry.spec.seeds)
 
 
 def provenance(grid: Grid, suite: str) -> Table:
