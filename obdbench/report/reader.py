@@ -102,8 +102,12 @@ class Collection:
 
 
 def headline(curve: Curve) -> float:
-    """The score of a seed: the mean over its last five evaluation points."""
-    last = curve[-HEADLINE_POINTS:]
+    """The score of a seed: the mean over its last five evaluation points.
+
+    Step 0, before anything is distilled, is one of them only where there is no other.
+    """
+    distilled = [point for point in curve if point[0] > 0]
+    last = (distilled or curve)[-HEADLINE_POINTS:]
     return math.fsum(score for _, score in last) / len(last)
 
 

@@ -253,7 +253,7 @@ def test_no_folder(tmp_path):
 def test_headline_is_the_mean_of_the_last_five_points():
     curve = tuple((step, float(step)) for step in (0, 10, 20, 30, 40, 50, 60))
     assert headline(curve) == 40.0
-    assert headline(curve[:2]) == 5.0
+    assert headline(curve[:3]) == 15.0
     assert headline(((0, 7.0),)) == 7.0
 
 
@@ -303,3 +303,9 @@ def test_reading_imports_neither_torch_nor_pandas():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_headline_leaves_out_what_is_not_distilled() -> None:
+    assert headline(((0, 10.0),)) == 10.0
+    assert headline(((0, 10.0), (4, 50.0))) == 50.0
+    assert headline(tuple((step, float(step)) for step in range(8))) == 5.0

@@ -125,7 +125,7 @@ def test_more_seeds_of_the_same_trial_join_its_row():
     (row,) = the_grid(Collection("s", (first, more))).rows
     (cell,) = row.cells.values()
     assert cell.expected == {0, 1, 2, 3}
-    assert cell.scores == (10.0, 51.0, 52.0, 53.0)
+    assert cell.scores == (19.0, 101.0, 103.0, 105.0)
     assert len(cell.files) == 2
 
 
