@@ -166,7 +166,7 @@ SWEEP = [
 ]
 
 DISTILL_TESTS = (
-    *(f"tests/distill/test_{name}.py" for name in ("metagrad", "solver", "stacked")),
+    *(f"tests/distill/test_{name}.py" for name in ("metagrad", "segments", "solver", "stacked")),
     *("-k", "not finite_differences and not full_size and not float32"),
 )
 DERIVATIVE_TESTS = ("tests/distill/test_derivative.py", *DISTILL_TESTS)
