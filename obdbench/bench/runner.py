@@ -16,7 +16,7 @@ from obdbench.bench.job import Setup, group
 from obdbench.bench.place import refuse_index
 from obdbench.bench.plugins import Plugin, load_all
 from obdbench.bench.record import Result
-from obdbench.bench.sources import check_sources, sources
+from obdbench.bench.sources import changeable, check_sources
 from obdbench.bench.spec import TrialSpec
 from obdbench.bench.store import Store, stores
 from obdbench.bench.suite import Suite, load_suite
@@ -162,11 +162,7 @@ def execute(plan: Plan) -> Summary:
         store.prepare()
         preflight(todo)
         if options.existing != "fresh":
-            check_sources(
-                (spec, source)
-                for spec in plan.specs
-                for source in sources(store, spec, store.result(spec.key))
-            )
+            check_sources(changeable(store, plan.specs))
     except BaseException:
         store.retract()
         raise

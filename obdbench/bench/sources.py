@@ -6,11 +6,11 @@ under the same name; everything else is held to a checksum when it is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from obdbench.bench.code import source_of
 from obdbench.bench.distillation import Distillation
-from obdbench.bench.record import Result, Source
+from obdbench.bench.record import Source
 from obdbench.bench.spec import TrialSpec
 from obdbench.bench.store import Store
 from obdbench.errors import InvalidDataError
@@ -42,7 +42,12 @@ def check_sources(held: Iterable[tuple[TrialSpec, Source | None]]) -> None:
             )
 
 
-def sources(store: Store, spec: TrialSpec, result: Result | None) -> Iterable[Source | None]:
-    """What a trial's result, or the synsets that wait for one, were made from."""
-    record = Distillation(store, spec).record()
-    return (result.dataset if result else None, record.dataset if record else None)
+def changeable(
+    store: Store, specs: Iterable[TrialSpec]
+) -> Iterator[tuple[TrialSpec, Source | None]]:
+    """What results, and synsets that wait for one, were made from, where that may change."""
+    for spec in specs:
+        if may_change(spec.dataset):
+            result, record = store.result(spec.key), Distillation(store, spec).record()
+            yield spec, result.dataset if result else None
+            yield spec, record.dataset if record else None

@@ -1,5 +1,6 @@
 """``obdbench.run``: own code by name, and runs that end early."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,24 +9,21 @@ import time
 
 import pytest
 from bench_processes import descendants, environment, gone
-from bench_toys import TOY
+from bench_toys import SETTINGS, TOY
 
 import obdbench
 from obdbench.errors import ObdError
 
-SUITE = """
-datasets = ["toy/hopper-toy-v0"]
-objectives = ["random"]
-protocols = ["toy"]
-seeds = [0]
-[settings]
-pairs = 4
-inner_steps = 2
-steps = 4
-batch = 8
-architecture = "mlp2"
-evaluate_at = [1.0]
-"""
+SUITE = "\n".join(
+    [
+        'datasets = ["toy/hopper-toy-v0"]',
+        'objectives = ["random"]',
+        'protocols = ["toy"]',
+        "seeds = [0]",
+        "[settings]",
+        *(f"{name} = {json.dumps(value)}" for name, value in SETTINGS.items()),
+    ]
+)
 MINE = """
 from obdbench import Objective
 
