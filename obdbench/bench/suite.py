@@ -176,7 +176,16 @@ def _is_seed(text: str) -> bool:
 
 def suite_names() -> list[str]:
     """The suites that come with the package, small ones first."""
-    order = ["smoke", "quick", "embedded", "recon", "recon-protocols", "d4rl", "paper"]
+    order = [
+        "smoke",
+        "quick",
+        "embedded",
+        "recon",
+        "recon-protocols",
+        "recon-size",
+        "d4rl",
+        "paper",
+    ]
     found = [path.stem for path in SUITES.glob("*.toml")]
     return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
 

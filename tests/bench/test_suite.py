@@ -8,7 +8,9 @@ from obdbench.bench.suite import Suite, load_suite, parse_seeds, suite_holding, 
 from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 from obdbench.evaluation.protocol import make_protocol
 
-SHIPPED = ["smoke", "quick", "embedded", "recon", "recon-protocols", "d4rl", "paper"]
+SHIPPED = [
+    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "paper"),
+]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -20,7 +22,8 @@ def test_shipped_suites_resolve(name):
         "quick": 5,
         "embedded": 45,
         "recon": 45,
-        "recon-protocols": 3 * 2 * (3 + 5),
+        "recon-protocols": 9 * 4 * 3,
+        "recon-size": 3 * 2 * 5,
         "d4rl": 45,
         "paper": 9 * 5 * 10,
     }
@@ -36,7 +39,8 @@ def test_shipped_suites_resolve(name):
 
 def test_the_suite_that_remakes_a_table_is_found():
     assert suite_holding("recon", "default") == "recon"
-    assert suite_holding("recon", "size") == "recon-protocols"
+    assert suite_holding("recon", "ensemble") == "recon-protocols"
+    assert suite_holding("recon", "size") == "recon-size"
     assert suite_holding("mine", "size") == "mine"
 
 
