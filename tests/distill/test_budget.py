@@ -149,6 +149,16 @@ def test_kernel_matrices_grow_with_the_square_of_the_pairs() -> None:
         limit.needs(1, 65_536, 256, 3, dtype=torch.float32)
 
 
+def test_every_policy_keeps_five_matrices_between_states_and_pairs() -> None:
+    """Cosine, value, both derivatives, and the stack of values."""
+    few, many = (
+        KernelLimit(4, 0.1, 1).needs(3, 10, states, 3, dtype=torch.float64)
+        for states in (1_000, 2_000)
+    )
+    kept, work = 3 * 10 * 1_000 * 5, 3 * 1_000 * 10
+    assert many - few == 8 * (kept + work)
+
+
 def spec(**overrides: Any) -> TrialSpec:
     settings = settings_from("fast", overrides)
     return TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc", settings=settings)
