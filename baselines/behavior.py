@@ -1,6 +1,8 @@
 """The behaviour policy: what the episodes of the data themselves returned.
 
-The row ``behavior`` is the mean normalized return of a dataset's complete episodes. It trains
+The row ``behavior`` is the mean normalized return of a dataset's complete episodes. Where a task
+ends none itself and some were broken off, as in the stand-ins of half-cheetah, the complete ones
+are not typical; there it is the mean reward a step over as many steps as an episode has. It trains
 nothing and runs nothing.
 
     python -m baselines.behavior --dataset embedded/hopper-medium-v0
@@ -12,9 +14,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from baselines.rows import OUT, line, write_row
 from obdbench.bench.record import Result
 from obdbench.data.dataset import Dataset, load_dataset
+from obdbench.envs.physics import RULES
 from obdbench.errors import InvalidDataError
 
 
@@ -26,6 +31,9 @@ def behavior(dataset: Dataset, out: Path) -> Result:
             f"Dataset {dataset.id!r} holds no complete episode.",
             "Its terminals and time-outs mark the ends of episodes.",
         )
+    if RULES[dataset.task.env_id].endless and dataset.broken_off():
+        a_step = float(np.mean(dataset.rewards, dtype=np.float64))
+        returns = [a_step * dataset.task.episode_limit]
     return write_row(dataset, "behavior", {0: [returns]}, out)
 
 

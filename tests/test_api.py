@@ -55,7 +55,7 @@ SIGNATURES = {
     "settings: 'dict[str, Any] | None' = None, **options: 'Any') -> 'list[Result]'",
 }
 MEMBERS = {
-    "Dataset": "action_size actions card checksum episode_returns id is_stand_in "
+    "Dataset": "action_size actions broken_off card checksum episode_returns id is_stand_in "
     "next_observations observation_size observations rewards standardizer states task terminals "
     "timeouts",
     "Evaluation": "normalized_return protocol returns scores",

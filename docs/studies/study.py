@@ -25,7 +25,6 @@ between the markers of any page of ``docs/``::
 from __future__ import annotations
 
 import argparse
-import math
 import re
 import sys
 from collections.abc import Sequence
@@ -39,6 +38,7 @@ from obdbench.bench.record import Result
 from obdbench.bench.runner import Options, execute, plan
 from obdbench.bench.store import Store
 from obdbench.bench.suite import Named, Suite
+from obdbench.report.reader import headline
 from obdbench.report.rows import bare
 from obdbench.report.stats import Interval, mean_std, paired_difference
 from obdbench.report.table import number
@@ -46,7 +46,6 @@ from obdbench.report.table import number
 HERE = Path(__file__).parent
 DOCS = HERE.parent
 ROOT = DOCS.parent
-LAST_POINTS = 5
 _BLOCK = re.compile(
     r"(<!-- study:begin (?P<name>[\w-]+) -->\n).*?(<!-- study:end (?P=name) -->)", re.DOTALL
 )
@@ -133,13 +132,12 @@ def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
 
 
 def scores(results: Sequence[Result]) -> dict[int, float]:
-    """A seed's score: the mean of its last evaluation points."""
+    """A seed's score, as the leaderboard takes it."""
     found = {}
     for result in results:
         for seed in result.spec.seeds:
             points = sorted((p.step, p.normalized_return) for p in result.points if p.seed == seed)
-            last = [score for _, score in points[-LAST_POINTS:]]
-            found[seed] = math.fsum(last) / len(last)
+            found[seed] = headline(tuple(points))
     return found
 
 

@@ -40,9 +40,10 @@ EXCHANGES = 500
 class Disturbance:
     """What is done to a teacher's actions, one row a slot.
 
-    ``random`` is the share of steps at which a uniformly random action replaces the teacher's, and
-    ``hold`` the mean number of steps for which it is repeated; ``temperature`` scales the teacher's
-    spread, ``gain`` its mean before the tanh, and ``offset`` is added to every action.
+    ``random`` is the share of steps at which a uniformly random action replaces the teacher's, as
+    far as ``hold`` allows, the mean number of steps for which it is repeated
+    (:class:`DisturbedTeacher`); ``temperature`` scales the teacher's spread,
+    ``gain`` its mean before the tanh, and ``offset`` is added to every action.
     """
 
     random: Array
@@ -100,7 +101,8 @@ class DisturbedTeacher:
     """Acts for all slots of a rollout; an ``act`` for :func:`obdbench.envs.rollout.run_episodes`.
 
     Random actions come in stretches: a two-state chain leaves the random state with probability
-    ``1 / hold`` and enters it so that it is in it for the share ``random`` of the steps.
+    ``1 / hold`` and enters it so that it is in it for the share ``random`` of the steps, or for
+    ``hold / (hold + 1)`` of them where that is less, since a stretch never follows on another.
     """
 
     def __init__(self, teacher: Teacher, noise: Disturbance, rng: np.random.Generator) -> None:

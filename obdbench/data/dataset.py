@@ -112,13 +112,27 @@ class Dataset:
         return self.id.startswith("recon/")
 
     def episode_returns(self) -> Array:
-        """Undiscounted returns of the complete episodes, in order."""
-        ends = np.asarray(self.terminals, dtype=bool)
-        if self.timeouts is not None:
-            ends = ends | np.asarray(self.timeouts, dtype=bool)
-        last = np.flatnonzero(ends)
+        """Undiscounted returns of the complete episodes, in order.
+
+        Complete is what the task ended, and of what was cut off the longest, for that is the time
+        limit (or a step less, in D4RL's form); what was cut off sooner broke off.
+        """
+        returns, complete = self._pieces()
+        return returns[complete]
+
+    def broken_off(self) -> int:
+        """How many pieces of episodes there are besides the complete ones."""
+        return int((~self._pieces()[1]).sum())
+
+    def _pieces(self) -> tuple[Array, Array]:
+        """The return of all that ends in a terminal or a time-out, and whether it is complete."""
+        terminals = np.asarray(self.terminals, dtype=bool)
+        cut = np.zeros_like(terminals) if self.timeouts is None else ~terminals & self.timeouts
+        last = np.flatnonzero(terminals | cut)
         totals = np.cumsum(np.asarray(self.rewards, dtype=np.float64))
-        return np.diff(np.concatenate([[0.0], totals[last]]))
+        lengths, cut = np.diff(last, prepend=-1), cut[last]
+        limit = lengths[cut].max(initial=0)
+        return np.diff(totals[last], prepend=0.0), ~cut | (lengths >= limit - 1)
 
 
 def validate(dataset: Dataset) -> None:

@@ -105,7 +105,13 @@ class Protocol:
     ) -> list[Scored]:
         """Every seed's synset under every arm."""
         scored = []
-        for arm in self.arms(settings):
+        arms = self.arms(settings)
+        if len({arm.name for arm in arms}) < len(arms):
+            raise InvalidSettingError(
+                f"The protocol {self.name!r} has several arms of one name.",
+                "Name every arm differently.",
+            )
+        for arm in arms:
             params = students.train(arm.how, synsets, seeds, self.policies, settings)
             returns = self.play(arm.how, params, synsets, seeds)
             for seed, synset, own in zip(seeds, synsets, returns, strict=True):
@@ -165,7 +171,7 @@ class CrossArchitecture(Protocol):
         check_flag("published", published)
         if isinstance(architectures, str) or not architectures:
             raise InvalidSettingError(f"architectures is {architectures!r}.", "Write a list.")
-        self.architectures = [known.canonical(name) for name in architectures]
+        self.architectures = list(dict.fromkeys(known.canonical(name) for name in architectures))
         self.published = published
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
@@ -275,7 +281,7 @@ class Size(Default):
         super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
         if not sizes:
             raise InvalidSettingError("sizes is an empty list.", "Name at least one.")
-        self.sizes = [_positive("sizes", size) for size in sizes]
+        self.sizes = list(dict.fromkeys(_positive("sizes", size) for size in sizes))
 
     def variants(self, settings: DistillSettings) -> list[DistillSettings]:
         """One distillation a size."""

@@ -14,6 +14,7 @@ from obdbench.distill.settings import DistillSettings
 from obdbench.distill.synset import Synset
 from obdbench.envs.rollout import run_episodes
 from obdbench.envs.scores import Task
+from obdbench.errors import InvalidDataError
 from obdbench.policies.cloning import Cloning, clone
 from obdbench.policies.networks import Architecture, Params, seeded
 
@@ -34,7 +35,7 @@ def train(
     """
     task = synsets[0].task
     keys = [
-        (seed, int(synset.card.get("step", 0)), number)
+        (seed, step_of(synset), number)
         for seed, synset in zip(seeds, synsets, strict=True)
         for number in range(policies)
     ]
@@ -50,6 +51,16 @@ def train(
         return torch.stack([torch.randn(actions.shape[1:], generator=g) for g in noisy])
 
     return clone(how, params, states, actions, noise_at)
+
+
+def step_of(synset: Synset) -> int:
+    """The outer step a synset is of, which its students are drawn for; 0 if its card names none."""
+    step = synset.card.get("step", 0)
+    if type(step) is not int or step < 0:
+        raise InvalidDataError(
+            f"The synset's card holds the step {step!r}.", "It is a whole number from 0."
+        )
+    return step
 
 
 def _stacked(arrays: Sequence[Array], policies: int) -> Tensor:
@@ -124,7 +135,7 @@ def score(
     resets = [
         reset
         for seed, synset in zip(seeds, synsets, strict=True)
-        for reset in episode_seeds(seed, int(synset.card.get("step", 0)), policies, episodes)
+        for reset in episode_seeds(seed, step_of(synset), policies, episodes)
     ]
     returns = run_episodes(actor, task, resets).returns
     return np.asarray(returns).reshape(len(synsets), policies, episodes)
@@ -149,6 +160,6 @@ def score_ensemble(
             states = torch.from_numpy(synset.standardizer.apply(observations))
             return np.asarray(how.architecture.act(own, states).mean(0).numpy())
 
-        resets = episode_seeds(seed, int(synset.card.get("step", 0)), 1, episodes)
+        resets = episode_seeds(seed, step_of(synset), 1, episodes)
         returns.append(run_episodes(act, synset.task, resets).returns)
     return np.stack(returns)[:, None, :]

@@ -106,14 +106,20 @@ def headline(curve: Curve) -> float:
 
     Step 0, before anything is distilled, is one of them only where there is no other.
     """
-    distilled = [point for point in curve if point[0] > 0]
-    last = (distilled or curve)[-HEADLINE_POINTS:]
+    last = _distilled(curve)[-HEADLINE_POINTS:]
     return math.fsum(score for _, score in last) / len(last)
 
 
 def best(curve: Curve) -> tuple[int, float]:
-    """The best evaluation point of a seed, the earliest of equals: (step, score)."""
-    return max(curve, key=lambda point: (point[1], -point[0]))
+    """The best evaluation point of a seed, the earliest of equals: (step, score).
+
+    Step 0 is none of them, as in the headline.
+    """
+    return max(_distilled(curve), key=lambda point: (point[1], -point[0]))
+
+
+def _distilled(curve: Curve) -> Curve:
+    return tuple(point for point in curve if point[0] > 0) or curve
 
 
 def source_of(dataset: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toys import make_toy_dataset
 
 from baselines import bc, behavior, rows
 from baselines.bc import Cloning, Settings
@@ -121,6 +122,18 @@ def test_the_behaviour_row_is_the_mean_of_the_episodes(tmp_path: Path) -> None:
         normalized_return(HOPPER, expected).mean()
     )
     assert read_json(Result, tmp_path / "toys" / f"{result.key}.json") == result
+
+
+def test_of_a_task_that_ends_nothing_a_cut_episode_counts_by_its_steps(tmp_path: Path) -> None:
+    """Complete ones alone would be those that went well."""
+    whole = make_toy_dataset(600, "halfcheetah")
+    timeouts = whole.terminals.copy()
+    uncut = replace(whole, terminals=np.zeros(600, bool), timeouts=timeouts)
+    cut = replace(uncut, timeouts=timeouts | (np.arange(600) == 560))
+    assert (uncut.broken_off(), cut.broken_off()) == (0, 2)
+    assert len(behavior.behavior(uncut, tmp_path).points[0].returns[0]) == 12
+    (found,) = behavior.behavior(cut, tmp_path).points[0].returns[0]
+    assert found == pytest.approx(1000 * cut.rewards.mean(), rel=1e-5)
 
 
 def test_the_command_line_scores_a_shipped_dataset(

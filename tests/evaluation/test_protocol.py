@@ -16,7 +16,7 @@ from obdbench.distill.synset import Synset
 from obdbench.envs.scores import TASKS, normalized_return
 from obdbench.errors import ObdError
 from obdbench.evaluation import students
-from obdbench.evaluation.protocol import Protocol, evaluate, make_protocol
+from obdbench.evaluation.protocol import Arm, Protocol, evaluate, make_protocol
 from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
 
 TINY = settings_from("tiny", {"inner_steps": 5})
@@ -93,8 +93,51 @@ def test_students_train_as_published_whatever_the_inner_loop() -> None:
             assert (arm.how.steps, arm.how.lr, arm.how.optimizer.name) == (100, 0.1, "sgd")
 
 
+def test_steps_rate_and_architecture_are_those_asked_for() -> None:
+    settings = settings_from("tiny", {"architecture": "mlp2"})
+    for name in ("default", "ensemble", "size", "convergence"):
+        (arm,) = make_protocol(name, {"steps": 7, "lr": 0.3}).arms(settings)
+        assert (arm.how.architecture.name, arm.how.steps, arm.how.lr) == ("mlp2", 7, 0.3)
+    for arm in make_protocol("cross-architecture", {"steps": 7, "lr": 0.3}).arms(settings):
+        assert arm.how.architecture is architecture_named(arm.name)
+        assert (arm.how.steps, arm.how.lr) == (7, 0.3)
+    for arm in make_protocol("cross-optimizer", {"steps": 7}).arms(settings):
+        assert (arm.how.architecture.name, arm.how.steps) == ("mlp2", 7)
+
+
+def test_every_optimizer_has_a_rate_of_its_own() -> None:
+    """As docs/protocols.md gives them, or as asked for."""
+    for rates in ({"adam": 1e-3, "adamw": 1e-3, "sgdm": 1e-2}, {"adam": 0.2, "sgd": 0.5}):
+        arms = make_protocol("cross-optimizer", {"rates": rates}).arms(TINY)
+        assert {arm.name: arm.how.lr for arm in arms} == rates
+        if "adamw" in rates:
+            assert arms == make_protocol("cross-optimizer").arms(TINY)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("default", {"policies": 3, "episodes": 4, "points": 2, "steps": 5, "lr": 0.2}),
+        ("cross-architecture", {"architectures": ["mlp2"], "points": 2, "published": True}),
+        ("cross-optimizer", {"rates": {"adam": 0.2}, "setting": "as-run", "episodes": 4}),
+        ("size", {"sizes": [4, 8]}),
+    ],
+)
+def test_settings_make_the_same_protocol(name: str, params: dict[str, Any]) -> None:
+    settings = make_protocol(name, params).settings()
+    assert params.items() <= settings.items()
+    assert make_protocol(name, settings).settings() == settings
+
+
+def test_an_alias_is_known_by_its_name() -> None:
+    made = make_protocol("cross-architecture", {"architectures": ["resmlp", "residual", "mlp2"]})
+    assert [arm.name for arm in made.arms(TINY)] == ["residual", "mlp2"]
+
+
 def test_selection_of_points() -> None:
-    steps = [0, 10, 20, 30]
+    steps = [30, 0, 20, 10]
+    assert make_protocol("default", {"points": 2}).select(steps) == [20, 30]
+    steps.sort()
     assert make_protocol("default").select(steps) == steps
     assert make_protocol("default", {"points": 2}).select(steps) == [20, 30]
     assert make_protocol("ensemble", {"points": 1}).select(steps) == [30]
@@ -180,6 +223,10 @@ def test_public_evaluate(toy_dataset: Dataset) -> None:
     evaluation = evaluate(synset_at(toy_dataset), "ensemble", policies=2, episodes=2, steps=5)
     assert set(evaluation.scores) == {"ensemble"}
     assert evaluation.normalized_return == evaluation.scores["ensemble"]
+    assert np.shape(evaluation.returns["ensemble"]) == (1, 2), "both act as one"
+    several = evaluate(synset_at(toy_dataset), few("cross-optimizer"))
+    assert len(set(several.scores.values())) == 3
+    assert several.normalized_return == pytest.approx(sum(several.scores.values()) / 3)
 
 
 def test_a_synset_is_scored_under_its_own_seed(toy_dataset: Dataset) -> None:
@@ -194,6 +241,24 @@ def test_a_synset_is_scored_under_its_own_seed(toy_dataset: Dataset) -> None:
     for seed in (-1, "7", None, True, 1.5):
         with pytest.raises(ObdError, match="card holds the seed"):
             evaluate(replace(plain, card={**plain.card, "seed": seed}), **effort)
+
+
+def test_arms_of_one_name_are_refused(toy_dataset: Dataset) -> None:
+    class Twice(Protocol):
+        name = "twice"
+
+        def arms(self, settings: DistillSettings) -> list[Arm]:
+            return 2 * super().arms(settings)
+
+    with pytest.raises(ObdError, match="several arms of one name"):
+        Twice(policies=1, episodes=1, steps=1).score([synset_at(toy_dataset)], TINY, [0])
+
+
+def test_a_card_must_name_a_step(toy_dataset: Dataset) -> None:
+    plain = synset_at(toy_dataset)
+    for step in (-1, "7", None, True, 1.5, float("nan"), []):
+        with pytest.raises(ObdError, match="card holds the step"):
+            evaluate(replace(plain, card={**plain.card, "step": step}), policies=1, episodes=1)
 
 
 def test_a_card_that_says_nonsense_is_one_clear_error(toy_dataset: Dataset) -> None:
@@ -229,6 +294,8 @@ def test_parameters_may_have_any_name(toy_dataset: Dataset) -> None:
         ("defualt", {}, "default"),
         ("default", {"policy": 3}, "policies"),
         ("default", {"policies": 0}, "policies"),
+        ("default", {"policies": True}, "policies"),
+        ("default", {"policies": 2.0}, "policies"),
         ("default", {"lr": 0.0}, "lr"),
         ("cross-architecture", {"steps": 0}, "steps"),
         ("cross-optimizer", {"steps": 0}, "steps"),

@@ -213,9 +213,10 @@ KERNEL = [
 
 STUDENTS = [
     ("INITIAL, NOISE, EPISODES = 101, 102, 103", "INITIAL, NOISE, EPISODES = 101, 101, 103"),
-    ("        (seed, int(synset.card", "        (0, int(synset.card"),
-    ('(seed, int(synset.card.get("step", 0)), number)', "(seed, 0, number)"),
-    ("0)), number)", "0)), 0)"),
+    ("(seed, step_of(synset), number)", "(0, step_of(synset), number)"),
+    ("(seed, step_of(synset), number)", "(seed, 0, number)"),
+    ("(seed, step_of(synset), number)", "(seed, step_of(synset), 0)"),
+    ("type(step) is not int or step < 0", "step < 0"),
     ("[seeded(seed, INITIAL, step, number)", "[seeded(seed, INITIAL, step)"),
     (".repeat_interleave(policies, 0)", ".repeat(policies, 1, 1)"),
     ('if settings.noise == "none":', "if True:"),
@@ -227,7 +228,7 @@ STUDENTS = [
     ("if len(alive) <= len(self.rows) // 2:", "if False:"),
     ("self.kept = {name: value[alive]", "self.kept = {name: value[: len(alive)]"),
     ("np.searchsorted(self.rows, owner)", "owner"),
-    ("np.arange(len(slots)) - first[position]", "np.arange(len(slots)) % counts.max()"),
+    ("np.arange(len(slots)) - first[position]", "np.zeros_like(slots)"),
     ("np.asarray(actions[position, place])", "np.asarray(actions[position, 0 * place])"),
     (
         "for s in self.standardizers])[owner]\n        scale",
@@ -308,7 +309,7 @@ DISTILL_TESTS = (
 )
 DERIVATIVE_TESTS = ("tests/distill/test_derivative.py", *DISTILL_TESTS)
 KERNEL_TESTS = ("tests/distill/test_kernel.py", "tests/distill/test_budget.py")
-EVALUATION_TESTS = ("tests/evaluation/test_protocol.py",)
+EVALUATION_TESTS = ("tests/evaluation/test_protocol.py", "tests/evaluation/test_students.py")
 TARGETS = {
     "obdbench/report/stats.py": (STATS, ("tests/report/test_stats.py",)),
     "obdbench/distill/metagrad.py": (METAGRAD, DISTILL_TESTS),

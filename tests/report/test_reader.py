@@ -259,6 +259,8 @@ def test_headline_is_the_mean_of_the_last_five_points():
 
 def test_best_is_the_earliest_of_the_highest():
     assert best(((0, 1.0), (10, 9.0), (20, 9.0), (30, 2.0))) == (10, 9.0)
+    assert best(((0, 30.0), (10, 20.0), (20, 25.0))) == (20, 25.0), "step 0 is not distilled"
+    assert best(((0, 30.0),)) == (0, 30.0)
 
 
 def test_points_count_by_step_not_by_place(folder):

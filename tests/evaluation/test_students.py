@@ -1,0 +1,121 @@
+"""Students: whose draws, whose episodes and whose actions they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from obdbench.data.dataset import Array, Dataset, Standardizer
+from obdbench.distill.settings import settings_from
+from obdbench.distill.synset import Synset
+from obdbench.envs.rollout import run_episodes
+from obdbench.evaluation import students
+from obdbench.policies.cloning import Cloning, clone
+from obdbench.policies.networks import Params, architecture_named, seeded
+from obdbench.policies.optimizers import optimizer_named
+
+MLP2 = architecture_named("mlp2")
+PLACES = [(3, 0), (5, 0), (3, 9)]  # seed and outer step
+
+
+def synsets_at(dataset: Dataset) -> list[Synset]:
+    rows = dataset.states[:16], dataset.actions[:16]
+    return [Synset(*rows, dataset.standardizer, dataset.task, {"step": step}) for _, step in PLACES]
+
+
+def drawn_with(
+    monkeypatch: pytest.MonkeyPatch, dataset: Dataset, noise: str
+) -> tuple[Params, Callable[[int], torch.Tensor], Params, Params]:
+    """Initial parameters, the noise of a step, what cloning returned, and what training did."""
+    seen: dict[str, Any] = {}
+
+    def watched(how: Cloning, params: Params, *given: Any) -> Params:
+        seen.update(params=params, noise=given[2] if given[2:] else None)
+        seen["learned"] = clone(how, params, *given)
+        return seen["learned"]
+
+    monkeypatch.setattr(students, "clone", watched)
+    how = Cloning(MLP2, optimizer_named("sgd"), 0.1, 1)
+    seeds = [seed for seed, _ in PLACES]
+    settings = settings_from("tiny", {"noise": noise})
+    found = students.train(how, synsets_at(dataset), seeds, 2, settings)
+    return seen["params"], seen["noise"], seen["learned"], found
+
+
+def all_differ(rows: torch.Tensor) -> bool:
+    return not any(torch.equal(one, other) for one, other in combinations(rows, 2))
+
+
+def test_draws_noise_and_episodes_have_streams_of_their_own() -> None:
+    assert len({students.INITIAL, students.NOISE, students.EPISODES}) == 3
+
+
+@pytest.mark.parametrize("noise", ["none", "exact"])
+def test_seed_step_and_number_each_make_another_student(
+    monkeypatch: pytest.MonkeyPatch, toy_dataset: Dataset, noise: str
+) -> None:
+    params, noise_at, learned, found = drawn_with(monkeypatch, toy_dataset, noise)
+    assert all_differ(params["w0"])
+    assert len(params["w0"]) == 2 * len(PLACES)
+    assert all(torch.equal(found[name], learned[name]) for name in params)
+    assert not torch.equal(found["w0"], params["w0"])
+    if noise == "none":
+        assert noise_at is None
+    else:
+        first, second = noise_at(1), noise_at(2)
+        assert first.shape == (2 * len(PLACES), 16, 3)
+        assert all_differ(torch.cat([first, second]))
+
+
+def test_a_student_does_not_depend_on_how_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, toy_dataset: Dataset
+) -> None:
+    params, *_ = drawn_with(monkeypatch, toy_dataset, "none")
+    how = Cloning(MLP2, optimizer_named("sgd"), 1e-12, 1)
+    alone = students.train(how, synsets_at(toy_dataset)[1:2], [5], 1, settings_from("tiny"))
+    assert torch.allclose(alone["w0"][0], params["w0"][2])
+
+
+def test_no_two_episodes_begin_alike() -> None:
+    found = [reset for place in PLACES for reset in students.episode_seeds(*place, 2, 3)]
+    assert len(set(found)) == len(found) == 2 * 3 * len(PLACES)
+    assert students.episode_seeds(3, 0, 2, 3) == found[:6]
+
+
+def test_seeds_of_other_standardizations_are_scored_by_their_own(toy_dataset: Dataset) -> None:
+    own = toy_dataset.standardizer
+    synset = synsets_at(toy_dataset)[0]
+    moved = replace(synset, standardizer=Standardizer(own.mean + 1, own.std * 2))
+    how = Cloning(MLP2, optimizer_named("sgd"), 0.1, 1)
+    params = MLP2.init([seeded(0), seeded(1)], 11, 3)
+    together = students.score(how, params, [synset, moved], [0, 1], 1, 2)
+    second = {name: value[1:] for name, value in params.items()}
+    assert np.allclose(together[1], students.score(how, second, [moved], [1], 1, 2)[0], rtol=1e-3)
+    assert not np.allclose(
+        together[1], students.score(how, second, [synset], [1], 1, 2)[0], rtol=1e-2
+    )
+
+
+def test_an_ensemble_acts_by_the_mean_of_its_own_members(toy_dataset: Dataset) -> None:
+    synset = synsets_at(toy_dataset)[0]
+    how = Cloning(MLP2, optimizer_named("sgd"), 0.1, 1)
+    params = MLP2.init([seeded(number) for number in range(4)], 11, 3)
+    found = students.score_ensemble(how, params, [synset, synset], [3, 5], 2, 3)
+    assert found.shape == (2, 1, 3)
+    for row, seed in enumerate((3, 5)):
+        members = {name: value[2 * row : 2 * row + 2] for name, value in params.items()}
+
+        def act(observations: Array, _: Array, members: Params = members) -> Array:
+            states = torch.from_numpy(synset.standardizer.apply(observations))
+            one, other = MLP2.act(members, states)
+            return np.asarray((one + other) / 2)
+
+        resets = students.episode_seeds(seed, 0, 1, 3)
+        expected = run_episodes(act, synset.task, resets).returns
+        assert np.allclose(found[row, 0], expected, rtol=1e-3)
