@@ -55,6 +55,26 @@ def test_pages_follow_from_results(module: ModuleType, tmp_path: Path) -> None:
     assert changed == [], "run `python docs/studies/study.py table`"
 
 
+def test_the_table_of_arms_follows_from_results(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert module is sys.modules["study"]
+    arms, page = loaded("arms"), tmp_path / "findings.md"
+    text = arms.PAGE.read_text(encoding="utf-8")
+    page.write_text(text.replace("| mlp5 |", "| mlp7 |"), encoding="utf-8")
+    monkeypatch.setattr(arms, "PAGE", page)
+    arms.main()
+    assert page.read_text(encoding="utf-8") == text, "run `python docs/studies/arms.py`"
+
+
+def test_an_arm_is_compared_with_the_default_students_of_its_seeds(module: ModuleType) -> None:
+    arms = loaded("arms")
+    default = {"a": {0: 10.0, 1: 20.0, 2: 99.0}, "b": {0: 30.0, 1: 30.0}}
+    found = {"a": {0: 12.0, 1: 24.0}, "b": {0: 31.0, 1: 33.0}}
+    assert arms.cell(found, default).startswith("25.0, +2.5 (")
+    assert arms.cell({"a": found["a"]}, default) == "–"
+
+
 def test_a_table_holds_what_was_run(module: ModuleType, tmp_path: Path) -> None:
     study = module.Study(
         name="toy",
