@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ from baselines import checkpoint
 from baselines.rows import OUT, deterministic_returns, line, parse_seeds, write_row
 from obdbench.bench.record import Result
 from obdbench.data.dataset import Array, Dataset, load_dataset
+from obdbench.errors import exit_code
 from obdbench.policies.networks import MLP4, Params, seeded
 
 SAVE_EVERY = 2_000
@@ -227,4 +229,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -11,6 +11,7 @@ nothing and runs nothing.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from baselines.rows import OUT, line, write_row
 from obdbench.bench.record import Result
 from obdbench.data.dataset import Dataset, load_dataset
 from obdbench.envs.physics import RULES
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, exit_code
 
 
 def behavior(dataset: Dataset, out: Path) -> Result:
@@ -48,4 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

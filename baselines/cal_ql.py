@@ -35,6 +35,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -53,6 +54,7 @@ from baselines.squashed import Noise, sample
 from obdbench.data.dataset import Dataset
 from obdbench.data.embedded import FILES, short_name
 from obdbench.envs.scores import normalized_return
+from obdbench.errors import exit_code
 from obdbench.policies.networks import MLP4, Params, linear, orthogonal, seeded
 from obdbench.teachers.teacher import Teacher
 
@@ -387,4 +389,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -10,23 +10,49 @@ import io
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from obdbench import cli_bench
 from obdbench.cli_data import app as data_app
 from obdbench.cli_options import Plugins
-from obdbench.errors import InvalidSettingError, ObdError, unknown_name
+from obdbench.errors import InvalidSettingError, ObdError, inert, unknown_name
 from obdbench.version import __version__
 
 WRONG_CALL, INTERRUPTED = 2, 130
 _SHOW = warnings.showwarning
-LISTS = ("objectives", "datasets", "protocols", "architectures", "suites", "presets")
+LISTS = ("objectives", "datasets", "protocols", "architectures", "suites", "presets", "settings")
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; typer itself would end an interrupted one without a word."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _interrupts_said():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _interrupts_said():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _interrupts_said() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _complain("Interrupted.")
+        raise typer.Exit(INTERRUPTED) from None
+
 
 app = typer.Typer(
     name="obdbench",
+    cls=_Commands,
     help="Benchmark suite for offline behavior distillation.",
     no_args_is_help=True,
     add_completion=False,
@@ -85,6 +111,10 @@ def _rows(what: str) -> Any:
 
         for name in presets.names():
             yield name, presets.load(name).summary
+    elif what == "settings":
+        from obdbench.distill.settings import described
+
+        yield from described()
     else:
         from obdbench import registry
 
@@ -129,7 +159,7 @@ def leaderboard(
     if check:
         problems = report.check(out, to, also=also)
         for problem in problems:
-            typer.echo(problem, err=True)
+            typer.echo(inert(problem), err=True)
         if problems:
             raise typer.Exit(1)
         typer.echo(f"{to} follows from {out}.")
@@ -154,7 +184,10 @@ def show(
 
 @app.command()
 def validate(
-    plugin: Annotated[str, typer.Argument(help="file.py, module or module:Class.")],
+    plugin: Annotated[
+        str,
+        typer.Argument(help="file.py, module or module:Class; or a name that is registered."),
+    ],
     param: Annotated[
         list[str] | None, typer.Option("--param", help="Objective parameter, as key=value.")
     ] = None,
@@ -202,7 +235,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if debug:
             raise
         message = getattr(error, "format_message", None)  # typer's own usage errors
-        if message is not None:
+        if type(error).__name__ == "NoArgsIsHelpError" and message is not None:
+            sys.stderr.write(f"{message()}\n")  # the help, as it is
+        elif message is not None:
             _complain(f"{message()} `obdbench --help` lists commands and options.")
         else:
             _complain(f"Unexpected {type(error).__name__}: {error}. Add --debug for the traceback.")
@@ -211,8 +246,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _complain(message: str) -> None:
-    line = f"obdbench: {' '.join(message.split())}\n"
-    sys.stderr.write(line.encode("utf-8", "backslashreplace").decode())
+    line = f"obdbench: {' '.join(message.split())}"
+    sys.stderr.write(inert(line.encode("utf-8", "backslashreplace").decode()) + "\n")
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

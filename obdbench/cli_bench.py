@@ -27,7 +27,7 @@ from obdbench.cli_options import (
     assignments,
     seeds_of,
 )
-from obdbench.errors import InvalidSettingError
+from obdbench.errors import InvalidSettingError, inert
 
 if TYPE_CHECKING:
     from obdbench.bench.runner import Plan, Summary
@@ -127,14 +127,16 @@ def with_plugins(references: tuple[str, ...]) -> list[str]:
 def preview(plan: Plan) -> None:
     """What ``--dry-run`` prints."""
     from obdbench.bench.estimate import estimate
+    from obdbench.bench.spec import labels
 
     total = estimate(plan)
     states = {"missing": "to run", "ok": "done"}
     todo = {spec.key for spec in plan.todo}
-    for spec in plan.specs:
+    for spec, label in zip(plan.specs, labels(plan.specs), strict=True):
         state = states.get(plan.status[spec.key], plan.status[spec.key])
         state = "to run" if spec.key in todo else state
-        typer.echo(f"{spec.key}  {state:<8} {spec.label()} ({len(spec.seeds)} seeds)")
+        amount = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
+        typer.echo(inert(f"{spec.key}  {state:<8} {label} ({amount})"))
     typer.echo(f"{len(plan.specs)} trials, {len(todo)} to run. {total}")
 
 
@@ -145,10 +147,12 @@ def finish(summary: Summary, command: str, *, resume: bool = True) -> None:
     """
     counts = Counter(summary.status.values())
     for key, error in summary.errors.items():
-        typer.echo(f"{summary.status[key]} {key}: {error}", err=True)
+        typer.echo(inert(f"{summary.status[key]} {key}: {error}"), err=True)
     order = ("ok", "failed", "timeout", "missing")
     said = ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
     typer.echo(f"{said} in {summary.store.folder}")
+    if told := where_to_look(summary):
+        typer.echo(inert(told), err=True)
     go_on = f"go on with: {command} …{' --resume' if resume else ''}"
     if summary.ended == "interrupted":
         typer.echo(f"Interrupted; {go_on}", err=True)
@@ -160,6 +164,22 @@ def finish(summary: Summary, command: str, *, resume: bool = True) -> None:
         typer.echo(f"To try these again: {again}", err=True)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def where_to_look(summary: Summary) -> str:
+    """Where the tracebacks of failed trials lie, and what else finds the line; empty without."""
+    store = summary.store
+    logs = {key: path for key in summary.errors if (path := Path(store.log(key))).is_file()}
+    if not logs:
+        return ""
+    said = f"Traceback: {next(iter(logs.values()))}."
+    if len(logs) > 1:
+        said = f"Tracebacks: {store.folder / 'KEY.log'} for each KEY above."
+    results = (store.result(key) for key in logs)
+    codes = [result.spec.code or "" for result in results if result is not None]
+    if any("=" not in code or "objective=" in code for code in codes if code):
+        said += " `obdbench validate` checks an objective of your own and names the line."
+    return said
 
 
 def compare(
@@ -225,7 +245,8 @@ def compare(
 
 def show_comparison(report: Any, results: Any, objectives: list[str], latex: bool) -> None:
     """Print the verdict."""
-    typer.echo(report.compare(results, objectives, latex=latex))
+    lines = report.compare(results, objectives, latex=latex).split("\n")
+    typer.echo("\n".join(map(inert, lines)))
 
 
 def tune(

@@ -25,7 +25,11 @@ Sets = Annotated[
 ]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", help="An objective of your own: file.py, module or module:Class."),
+    typer.Option(
+        "--plugin",
+        help="Code of your own: file.py or a module with objectives, datasets, protocols or "
+        "architectures, or an objective as module:Class; may be repeated.",
+    ),
 ]
 Executor = Annotated[str, typer.Option("--executor", help="local or ray.")]
 Address = Annotated[

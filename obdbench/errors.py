@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -45,9 +46,24 @@ class MissingExtraError(ObdError):
         )
 
 
+def inert(text: str) -> str:
+    """One line without control characters: what others wrote must not steer the terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Answer a wrong name with the nearest right ones."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     remedy = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(names)}."
     return UnknownNameError(f"There is no {kind} named {name!r}.", remedy)
+
+
+def exit_code(main: Callable[[], object]) -> int:
+    """Run a script's command line; what its user can mend becomes one line and the exit code 2."""
+    try:
+        code = main()
+    except ObdError as error:
+        sys.stderr.write(f"{inert(str(error))}\n")
+        return 2
+    return code if isinstance(code, int) else 0

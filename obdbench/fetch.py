@@ -65,6 +65,8 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -106,8 +108,7 @@ def fetch(
     if name and Path(name).name != name:
         raise InvalidSettingError(f"{name!r} is no plain file name.", "Leave out the folders.")
     if parts.scheme == "file":
-        local = Path(url2pathname(unquote(parts.path)))
-        return _checked(local, sha256, max_bytes, url)
+        return _checked(Path(url2pathname(parts.path)), sha256, max_bytes, url)
     relative = _relative(url)
     mirror = os.environ.get("OBDBENCH_MIRROR")
     target = cached(url, name)
@@ -244,7 +245,8 @@ class _Download:
                 if attempt == ATTEMPTS - 1:
                     raise FetchError(
                         f"{self.url} could not be fetched: {error}.",
-                        "Try again later; what has arrived is kept and continued from.",
+                        "Try again later; what has arrived is kept and continued from. Where there "
+                        "is no network, point OBDBENCH_MIRROR at a folder laid out host/path.",
                     ) from error
                 time.sleep(FIRST_PAUSE * 2**attempt)
         found = sha256_of(self.part)
@@ -302,6 +304,12 @@ class _Download:
         total = have + self.length(said) if (said := headers.get("Content-Length")) else None
         if total is not None and total > self.max_bytes:
             self.refuse_size()
+        if total is None and self.sha256 is None and not answer.chunked:
+            raise FetchError(
+                f"{self.url} cannot be trusted: its server states no length, so that a part of the "
+                "file would pass for all of it, and no SHA-256 is known.",
+                "Try again later, or fetch by hand into the mirror folder.",
+            )
         validator = headers.get("ETag") or headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
             self.tag.write_text(validator)

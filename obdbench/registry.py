@@ -93,10 +93,10 @@ class Registry(Generic[T]):
     def _load_plugins(self) -> None:
         if self._plugins_loaded:
             return
-        self._plugins_loaded = True
         for point in entry_points(group=self.group):
             distribution = point.dist.name if point.dist is not None else "unknown package"
             self._add(point.name, point.value, (), "", f"{distribution} ({point.value})")
+        self._plugins_loaded = True  # an error above is raised again, or plugins would be missed
 
     def canonical(self, name: str) -> str:
         """Resolve an alias to the registered name."""

@@ -40,7 +40,7 @@ SIGNATURES = {
     "objective: 'str | Objective' = 'av-pbc', *, preset: 'str' = 'fast', seed: 'int' = 0, "
     "snapshot: 'Path | str | None' = None, progress: 'bool' = True, device: 'str' = 'cpu', "
     "**overrides: 'Any') -> 'Synset'",
-    "evaluate": "(synset: 'Synset', protocol: 'str | Protocol' = 'default', *, "
+    "evaluate": "(synset: 'Synset | Path | str', protocol: 'str | Protocol' = 'default', *, "
     "seed: 'int | None' = None, **params: 'Any') -> 'Evaluation'",
     "leaderboard": "(results: 'str | Path' = 'results', out: 'str | Path' = 'leaderboards') "
     "-> 'list[Path]'",

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import typer
 
-from obdbench import cli, registry
+from obdbench import cli, cli_bench, registry
 from obdbench.cli_options import assignments
 from obdbench.errors import InvalidSettingError
 
@@ -95,12 +97,15 @@ def test_help_and_listings_take_less_than_half_a_second(arguments):
         ("architectures", "residual"),
         ("suites", "smoke"),
         ("presets", "paper"),
+        ("settings", "pairs"),
     ],
 )
 def test_list(call, what, expected):
     code, out, err = call("list", what)
     assert (code, err) == (0, "")
     assert expected in [line.split()[0] for line in out.splitlines()]
+    assert all(len(line.split(maxsplit=1)) == 2 for line in out.splitlines()), "says nothing"
+    assert "None" not in out
 
 
 @pytest.mark.reliability(
@@ -125,6 +130,9 @@ def test_list(call, what, expected):
         (["run", "quick", "--seeds", "4-1"], "smaller seed first"),
         (["run", "quick", "--set", "pairs"], "key=value"),
         (["run", "quick", "--set", "pairs=0"], "greater than or equal to 1"),
+        (["run", "quick", "--set", "pairs=0"], "`obdbench list settings`"),
+        (["run", "quick", "--set", "evaluate_at=0.5"], "evaluate_at=[0, 0.5, 1]"),
+        (["run", "quick", "--set", "evaluate_at=0,1"], "evaluate_at=[0, 0.5, 1]"),
         (["run", "quick", "--set", "piars=3"], "Did you mean pairs?"),
         (["run", "quick", "--preset", "papre"], "Did you mean paper?"),
         (["run", "quick", "--workers", "0"], "--workers"),
@@ -170,6 +178,27 @@ def test_more_pairs_than_data_and_unwritable_output_leave_nothing(call, tmp_path
     assert len(err.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new", "toy.toml"]
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_dry_run_tells_trials_apart(call, tmp_path):
+    objectives = '["student", { name = "student", params = { pause = 0.5 } }]'
+    (tmp_path / "two.toml").write_text(SUITE.replace('["random", "student"]', objectives))
+    code, out, _ = call("run", "two.toml", "--plugin", TOY, "--dry-run")
+    assert code == 0
+    first, second = (line.split("  to run   ")[1] for line in out.splitlines()[:2])
+    assert first == "toy/hopper-toy-v0 student toy (2 seeds)"
+    assert second == "toy/hopper-toy-v0 student (pause=0.5) toy (2 seeds)"
+
+
+def test_several_failures_have_a_traceback_each(tmp_path):
+    for key in ("a", "b"):
+        (tmp_path / f"{key}.log").write_text("Traceback")
+    store = SimpleNamespace(
+        folder=tmp_path, log=lambda key: tmp_path / f"{key}.log", result=lambda key: None
+    )
+    summary = SimpleNamespace(errors={"a": "x", "b": "y", "c": "no log"}, store=store)
+    said = cli_bench.where_to_look(summary)
+    assert said == f"Tracebacks: {tmp_path / 'KEY.log'} for each KEY above."
 
 
 def test_run_resume_show_and_dry_run(call, tmp_path):
@@ -249,14 +278,39 @@ def test_the_remaking_command_works_beside_the_results(call, tmp_path):
     assert (tmp_path / "remade" / "toy.md").is_file()
 
 
-def test_a_failed_trial_exits_with_1_and_is_named(call):
+STEERING = "\x1b]0;title\x07 \x9b2J boo"
+
+
+def test_errors_do_not_steer_the_terminal(capsys, tmp_path):
+    store = SimpleNamespace(folder=tmp_path, log=lambda key: tmp_path / f"{key}.log")
+    summary = SimpleNamespace(
+        status={"key": "failed"}, errors={"key": STEERING}, store=store, ended="", exit_code=1
+    )
+    with pytest.raises(typer.Exit):
+        cli_bench.finish(summary, "obdbench run toy.toml")
+    cli._complain(STEERING + "\udcff")
+    said = capsys.readouterr().err
+    assert said.startswith("failed key:  ]0;title   2J boo\n")
+    assert said.endswith("obdbench:  ]0;title   2J boo\\udcff\n")
+
+
+def test_a_verdict_does_not_steer_the_terminal(capsys):
+    report = SimpleNamespace(compare=lambda *results, latex: f"{STEERING}\n\nnext")
+    cli_bench.show_comparison(report, [], ["a", "b"], latex=False)
+    assert capsys.readouterr().out == " ]0;title   2J boo\n\nnext\n"
+
+
+def test_a_failed_trial_exits_with_1_and_is_named(call, tmp_path):
     code, out, err = call(*RUN, "--objective", "raises", "--objective", "random")
     assert code == 1
     assert "1 ok, 1 failed" in out
     assert "ZeroDivisionError: the reason of it" in err
+    (log,) = (tmp_path / "results" / "toy").glob("*.log")
+    assert f"Traceback: {log}. `obdbench validate` checks an objective of your own" in err
+    assert "toy_plugin.py" in log.read_text()
     assert "To try these again: obdbench run" in err
     assert "--retry-failed" in err
-    assert "Traceback" not in err
+    assert "Traceback (most recent" not in err
 
 
 def test_interrupts_exit_with_130_and_say_how_to_go_on(tmp_path):

@@ -84,6 +84,20 @@ def test_entry_points_join(things: Registry[Any], monkeypatch: pytest.MonkeyPatc
     assert "pathlib:PurePath" in things.entry("plug").origin
 
 
+def test_a_duplicate_among_plugins_is_said_every_time(
+    things: Registry[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    things.register("one", "package_a:One")
+    values = {"zero": "package_b:Zero", "one": "package_b:One", "two": "package_b:Two"}
+    points = [EntryPoint(name, value, things.group) for name, value in values.items()]
+    monkeypatch.setattr(module, "entry_points", lambda group: points)
+    for ask in (things.names, lambda: things.get("two"), lambda: "two" in things, things.names):
+        with pytest.raises(DuplicateNameError, match=r"package_a:One.*package_b:One"):
+            ask()
+    del points[1]
+    assert things.names() == ["one", "zero", "two"]
+
+
 @pytest.fixture
 def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     """An importable module with a class, as one that is being imported: named before it is run."""

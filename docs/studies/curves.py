@@ -13,6 +13,7 @@ from itertools import cycle
 from pathlib import Path
 
 from obdbench.bench.record import Result
+from obdbench.errors import exit_code
 from obdbench.report.plots import RC, SCORE, STYLES, WIDTH
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -86,4 +87,4 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -36,9 +36,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from obdbench.bench import presets
 from obdbench.bench.record import Result
 from obdbench.bench.runner import Options, execute, plan
+from obdbench.bench.score import headline
 from obdbench.bench.store import Store
 from obdbench.bench.suite import Named, Suite
-from obdbench.report.reader import headline
+from obdbench.errors import exit_code, unknown_name
 from obdbench.report.rows import bare
 from obdbench.report.stats import Interval, mean_std, paired_difference
 from obdbench.report.table import number
@@ -114,13 +115,17 @@ class Study(BaseModel):
 
 def load(name: str) -> Study:
     """A study by name."""
+    known = sorted(path.stem for path in HERE.glob("*.toml"))
+    if name not in known:
+        raise unknown_name("study", name, known)
     return Study(name=name, **presets.read_toml(HERE / f"{name}.toml"))
 
 
 def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
     """Run what is missing, variant by variant; whether every trial is done."""
-    if unknown := sorted(set(only) - {variant.name for variant in study.variants}):
-        raise SystemExit(f"{study.name} has no variant named {unknown[0]!r}.")
+    names = [variant.name for variant in study.variants]
+    if unknown := sorted(set(only) - set(names)):
+        raise unknown_name(f"variant of {study.name}", unknown[0], names)
     done = True
     for variant in study.variants:
         if not only or variant.name in only:
@@ -228,4 +233,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

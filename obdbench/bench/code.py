@@ -14,7 +14,7 @@ from typing import Any
 from obdbench.registry import Registry, architectures, datasets, objectives, protocols
 
 PROJECT = "obdbench"
-OBJECTIVE, PROTOCOL = "objective", "protocol"
+OBJECTIVE, PROTOCOL, DATASET = "objective", "protocol", "dataset"
 
 
 def code_of(
@@ -47,9 +47,14 @@ def code_of(
 
 def distilling(code: str | None) -> str | None:
     """The part of :func:`code_of` that decides what is distilled: all but the protocol's."""
+    return without(code, PROTOCOL)
+
+
+def without(code: str | None, kind: str) -> str | None:
+    """What :func:`code_of` says of all but one kind."""
     if code is None or "=" not in code:
         return code
-    kept = [part for part in code.split() if not part.startswith(f"{PROTOCOL}=")]
+    kept = [part for part in code.split() if not part.startswith(f"{kind}=")]
     if len(kept) == 1 and kept[0].startswith(f"{OBJECTIVE}="):
         return kept[0].removeprefix(f"{OBJECTIVE}=")
     return " ".join(kept) or None

@@ -198,7 +198,9 @@ def describe(line: Line) -> str:
     parts = []
     if line.steps and line.step:
         parts.append(f"{line.step}/{line.steps}")
-        if line.rate:
+        if line.step == line.steps:
+            parts.append("scoring")
+        elif line.rate:
             parts.append(f"{line.rate:.2g}/s")
             parts.append(f"ETA {clock((line.steps - line.step) / line.rate)}")
         if line.loss is not None:
@@ -206,7 +208,7 @@ def describe(line: Line) -> str:
     else:
         parts.append(f"preparing {clock(time.monotonic() - line.began)}")
     if line.score is not None:
-        parts.append(f"score {line.score:.1f}")
+        parts.append(f"last point {line.score:.1f}")
     figures = " ".join(parts)
     return f"{shorten(label(line.spec), max(12, WIDTH - 3 - len(figures)))} {figures}"
 

@@ -55,7 +55,7 @@ class Distillation:
     """The folder of one distillation in a store."""
 
     def __init__(self, store: Store, spec: TrialSpec) -> None:
-        self.seeds = spec.seeds
+        self.store, self.seeds = store, spec.seeds
         self.folder = store.folder / "synsets" / spec.distill_key
         self.work = store.work / spec.distill_key
         self._partial = self.work / f"scores-{spec.key}.json"
@@ -68,11 +68,7 @@ class Distillation:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes from working on the same distillation."""
-        from filelock import FileLock
-
-        with storage(self.work):
-            self.work.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.work / "lock"):
+        with self.store.lock(self.work.name):
             yield
 
     def record(self) -> DistillRecord | None:
@@ -87,10 +83,11 @@ class Distillation:
         return record if set(record.steps) <= set(self.steps()) else None
 
     def steps(self) -> list[int]:
-        """Evaluation points whose synsets are kept."""
+        """Evaluation points of which every seed's synset is there."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+        steps = sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+        return [s for s in steps if all(self.path(s, seed).is_file() for seed in self.seeds)]
 
     def path(self, step: int, seed: int) -> Path:
         """Where a synset lies."""

@@ -135,7 +135,8 @@ def run_job(job: Job, setup: Setup, emit: Emit) -> None:
     except ObdError as error:
         raise ObdError(
             f"A worker on {platform.node()} cannot run {job.specs[0].label()}: {error.cause}",
-            "Name own code with --plugin, or install it on every machine, and go on with --resume.",
+            "Name own code with --plugin (in Python: plugins=), or install it on every machine, "
+            "and go on with --resume.",
         ) from error
     for spec in store.missing(job.specs):
         run_trial(

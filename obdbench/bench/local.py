@@ -201,7 +201,7 @@ class _Run:
                 if again:
                     self.tell(worker, Event("restart", key, message=cause))
                 else:
-                    self.give_up(worker, next(s for s in rest if s.key == key), cause)
+                    self.give_up(worker, next((s for s in rest if s.key == key), rest[0]), cause)
                     rest = self.store.missing(job.specs)
             if rest:
                 self.pending.appendleft(Job(job.name, tuple(rest)))

@@ -1,4 +1,4 @@
-"""Objectives of one's own, without packaging: a Python file, a module, or ``module:attribute``.
+"""Code of one's own, without packaging: a Python file, a module, or ``module:attribute``.
 
 A file's source travels to worker processes and nodes as text, so that they need no copy of it.
 """

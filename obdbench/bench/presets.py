@@ -20,7 +20,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from obdbench.distill.settings import PRESETS, DistillSettings, complaint, settings_from
+from obdbench.distill.settings import (
+    PRESETS,
+    SUMMARIES,
+    DistillSettings,
+    complaint,
+    settings_from,
+)
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
 
 MAX_TOML = 1024 * 1024
@@ -57,7 +63,7 @@ def names() -> list[str]:
 def load(name: str) -> Preset:
     """A preset by name."""
     if name in PRESETS:
-        return Preset(name=name, base=name)
+        return Preset(name=name, base=name, summary=SUMMARIES[name])
     if name not in names():
         raise unknown_name("preset", name, names())
     path = folder() / f"{name}.toml"
@@ -79,7 +85,9 @@ def save(preset: Preset) -> Path:
     path = folder() / f"{preset.name}.toml"
     lines = [f"base = {toml_value(preset.base)}", f"summary = {toml_value(preset.summary)}"]
     tables = {"settings": preset.settings, "provenance": preset.provenance}
-    tables |= {f'objectives."{name}"': params for name, params in preset.objectives.items()}
+    tables |= {
+        f"objectives.{toml_value(name)}": params for name, params in preset.objectives.items()
+    }
     for table, values in tables.items():
         if values:
             lines += ["", f"[{table}]"]
@@ -114,8 +122,9 @@ def toml_value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04x}" if c in '"\\' or ord(c) < 32 else c for c in value)
-        return f'"{escaped}"'
+        unsafe = (c in '"\\\x7f' or ord(c) < 32 for c in value)
+        escaped = (f"\\u{ord(c):04x}" if u else c for c, u in zip(value, unsafe, strict=True))
+        return f'"{"".join(escaped)}"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml_value(item) for item in value)}]"
     raise InvalidSettingError(f"A preset cannot hold {value!r}.", "Use numbers and strings.")
@@ -141,6 +150,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except ObdError:
         raise
+    except FileNotFoundError as error:
+        raise InvalidSettingError(f"There is no file {path}.", "Check the path.") from error
     except (OSError, ValueError, RecursionError) as error:  # both decoders raise ValueErrors
         raise InvalidSettingError(f"{path} cannot be read: {error}.", "Mend the file.") from error
 

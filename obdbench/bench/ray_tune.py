@@ -8,10 +8,8 @@ trial ids appear nowhere.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -38,8 +36,8 @@ os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.it
 
 try:
     import ray
-    from ray import tune
-    from ray.tune.progress_reporter import TrialProgressCallback
+    from ray import tune as tune
+    from ray.tune.progress_reporter import TrialProgressCallback as TrialProgressCallback
 except ImportError as error:
     from obdbench.errors import MissingExtraError
 
@@ -51,10 +49,7 @@ from obdbench.bench.events import Event, Throttle  # noqa: E402
 from obdbench.bench.job import MAX_DEATHS, Job, Setup, group, run_job  # noqa: E402
 from obdbench.bench.local import Audience  # noqa: E402
 from obdbench.bench.place import knock, refuse_index, settle  # noqa: E402
-from obdbench.bench.plugins import Plugin  # noqa: E402
 from obdbench.bench.scratch import DRIVER, NODE, scratch  # noqa: E402
-from obdbench.bench.trial import reason  # noqa: E402
-from obdbench.bench.tune import Search, Tried  # noqa: E402
 from obdbench.errors import ObdError  # noqa: E402
 
 OBJECT_STORE = 100 * 1024 * 1024
@@ -238,117 +233,6 @@ class News(TrialProgressCallback):  # type: ignore[misc]
     def _post(self, trial: Any, kind: Any) -> None:
         event = Event(kind, f"job:{trial.config['job']}", message="its process or node was lost")
         ray.get(self.mailbox.post.remote(trial.config["job"], [event], []))
-
-
-def search_with_asha(
-    search: Search,
-    drawn: list[dict[str, Any]],
-    plugins: list[Plugin],
-    *,
-    address: str | None,
-    workers: int | None,
-    threads: int,
-    device: str,
-) -> list[Tried]:
-    """Measure candidates, stopping the poor ones early; returns them best first.
-
-    The budget unit of ASHA is an evaluation point. A candidate counts by its last point, and one
-    that went further comes before one that was stopped. Without ``workers`` the whole cluster is
-    used.
-    """
-    refuse_index(device)
-    last = len(search.base().evaluation_steps)
-    scheduler = tune.schedulers.ASHAScheduler(
-        time_attr="point", metric="criterion", mode="min", max_t=last, grace_period=min(2, last)
-    )
-    setup = Setup(root="", suite="", device=device, threads=threads, plugins=tuple(plugins))
-    with cluster(address, (workers or 1) * threads) as folder:
-        workers = workers or capacity(setup)
-        counter = Counter(len(drawn))
-        trainable = tune.with_resources(
-            tune.with_parameters(measure_candidate, search=search, setup=setup, drawn=drawn),
-            resources(setup, workers),
-        )
-        grid = tune.Tuner(
-            trainable,
-            param_space={"candidate": tune.grid_search([*range(len(drawn))]), "home": os.getcwd()},
-            tune_config=tune.TuneConfig(
-                scheduler=scheduler, reuse_actors=True, max_concurrent_trials=workers
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(folder / "tune"),
-                verbose=0,
-                callbacks=[counter],
-                failure_config=tune.FailureConfig(max_failures=1),
-            ),
-        ).fit()
-    tried = [
-        (
-            last - int(result.metrics["point"]),
-            Tried(
-                drawn[result.metrics["candidate"]],
-                float(result.metrics["criterion"]),
-                int(result.metrics["step"]),
-            ),
-        )
-        for result in grid
-        if result.metrics and "criterion" in result.metrics and "failed" not in result.metrics
-    ]
-    tried.sort(key=lambda pair: (math.isinf(pair[1].criterion), pair[0], pair[1].criterion))
-    return [one for _, one in tried]
-
-
-def measure_candidate(
-    config: dict[str, Any], *, search: Search, setup: Setup, drawn: list[dict[str, Any]]
-) -> None:
-    """What a Ray worker does with a candidate."""
-    import torch
-
-    from obdbench.bench.job import ready
-    from obdbench.bench.tune import measure
-
-    settle(config["home"])
-    ready(setup)
-    torch.set_num_threads(setup.threads)
-    index = config["candidate"]
-    news = {"criterion": math.inf, "point": 1, "step": 0, "candidate": index}
-    try:
-        for point, tried in enumerate(measure(search, drawn[index], setup.device), start=1):
-            criterion = tried.criterion if math.isfinite(tried.criterion) else math.inf
-            tune.report(news | {"criterion": criterion, "point": point, "step": tried.step})
-    except Exception as error:
-        tune.report(news | {"failed": reason(error)})
-
-
-class Counter(TrialProgressCallback):  # type: ignore[misc]
-    """A line for every candidate that ends."""
-
-    def __init__(self, total: int) -> None:
-        super().__init__()
-        self.total = total
-        self.done = 0
-        self.best = float("inf")
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
-    ) -> None:
-        """Follow the best."""
-        self.best = min(self.best, result.get("criterion", self.best))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate whose process was lost is left out."""
-        self._line("failed (its process was lost)")
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate that ran to its end, was stopped, or raised."""
-        why = trial.last_result.get("failed")
-        self._line(f"failed ({why})" if why else f"step {trial.last_result.get('step')}")
-
-    def _line(self, what: str) -> None:
-        self.done += 1
-        best = f"best {self.best:.5g}" if math.isfinite(self.best) else "none yet"
-        sys.stderr.write(f"tune: {self.done}/{self.total} {what}, {best}\n")
 
 
 @contextlib.contextmanager

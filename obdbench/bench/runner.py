@@ -169,8 +169,7 @@ def execute(plan: Plan) -> Summary:
     if options.existing == "fresh":
         store.forget(todo)
     else:
-        for spec in todo:
-            store.path(spec.key).unlink(missing_ok=True)
+        store.clear(todo)
     store.expect(plan.specs)
     ended = ""
     if todo:

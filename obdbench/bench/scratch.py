@@ -35,19 +35,29 @@ def scratch(prefix: str) -> Iterator[Path]:
     """A folder of this process's own, after what killed ones left is swept."""
     sweep(prefix)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=place(prefix)))
-        handle = os.open(folder, os.O_RDONLY)
+        folder, handle = _locked(prefix)
     except OSError as error:
         raise ObdError(
             f"The temporary folder cannot be used: {error.strerror or error}.",
             "Free space there, or name another one in TMPDIR.",
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+def _locked(prefix: str) -> tuple[Path, int]:
+    """A new folder and the handle that locks it; anew where a sweep came between the two."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=place(prefix)))
+        with suppress(FileNotFoundError):
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, handle
+            os.close(handle)
 
 
 def sweep(prefix: str) -> None:

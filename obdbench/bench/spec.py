@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -72,5 +74,37 @@ class TrialSpec(BaseModel):
         return digest(self._content())
 
     def label(self) -> str:
-        """Short human-readable name."""
-        return f"{self.dataset} {self.objective} {self.protocol}"
+        """Short human-readable name; :func:`labels` tells apart what it does not."""
+        size = f" {self.settings.pairs}" if self.protocol == "size" else ""
+        held = _details(self.objective_params)
+        return f"{self.dataset} {self.objective}{held} {self.protocol}{size}"
+
+    def facts(self) -> dict[str, Any]:
+        """What a label leaves out, by name."""
+        settings = self.settings.model_dump(mode="json")
+        content: dict[str, Any] = {"preset": self.preset, "code": self.code}
+        for name, value in self.protocol_params.items():
+            content[f"{self.protocol} {name}" if name in settings else name] = value
+        return {**content, **settings, "seeds": list(self.seeds)}
+
+
+def labels(specs: Sequence[TrialSpec]) -> list[str]:
+    """A name for each trial, with whatever else tells it apart from others of its name."""
+    alike: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for spec in specs:
+        alike[spec.label()].append(spec.facts())
+    found = []
+    for spec in specs:
+        others, told = alike[spec.label()], {}
+        for name, value in spec.facts().items():
+            same = [other for other in others if name in other and other[name] == value]
+            if len(same) < len(others):
+                others, told[name] = same, value
+        found.append(f"{spec.label()}{_details(told)}")
+    return found
+
+
+def _details(params: Mapping[str, Any]) -> str:
+    texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in params.items()}
+    shown = ", ".join(f"{name}={texts[name]}" for name in sorted(texts))
+    return f" ({shown})" if shown else ""

@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from obdbench.bench.record import Manifest, Result, read_json, write_json, write_text
@@ -25,6 +25,7 @@ from obdbench.bench.spec import TrialSpec
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 
 logger = logging.getLogger(__name__)
+LOCK = "lock"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -157,14 +158,47 @@ class Store:
         wanted = {"missing", "failed", "timeout"} if retry else {"missing"}
         return [spec for spec in specs if status[spec.key] in wanted]
 
+    def clear(self, specs: Iterable[TrialSpec]) -> None:
+        """Remove results that say of no success; others may have come from another run since."""
+        for spec in specs:
+            result = self.result(spec.key)
+            if result is None or result.status != "ok":
+                self.path(spec.key).unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, distill_key: str, wait: bool = True) -> Iterator[None]:
+        """Keep other processes from working on a distillation, or refuse where one does."""
+        from filelock import FileLock, Timeout
+
+        folder = self.work / distill_key
+        with storage(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(folder / LOCK, timeout=-1 if wait else 0).acquire()
+        except Timeout as error:
+            raise InvalidSettingError(
+                f"Another process is at work on trials in {self.folder}.",
+                "Wait until it is done, or stop it.",
+            ) from error
+        with held:
+            yield
+
     def forget(self, specs: Iterable[TrialSpec]) -> None:
-        """Remove what trials left behind: results, synsets and unfinished work."""
-        with storage(self.folder):
+        """Remove what trials left behind: results, synsets and unfinished work.
+
+        Where another process is at work on one of them, nothing of any is removed.
+        """
+        specs = list(specs)
+        with ExitStack() as locks, storage(self.folder):
+            for distill_key in sorted({spec.distill_key for spec in specs}):
+                locks.enter_context(self.lock(distill_key, wait=False))
             for spec in specs:
                 self.path(spec.key).unlink(missing_ok=True)
                 self.log(spec.key).unlink(missing_ok=True)
-                for folder in (self.folder / "synsets", self.work):
-                    shutil.rmtree(folder / spec.distill_key, ignore_errors=True)
+                shutil.rmtree(self.folder / "synsets" / spec.distill_key, ignore_errors=True)
+                for left in (self.work / spec.distill_key).iterdir():
+                    if left.name != LOCK:
+                        left.unlink()
 
     def tidy(self) -> None:
         """Once every expected trial has its result, remove the working folder and strays."""
@@ -173,8 +207,11 @@ class Store:
         for stray in self.folder.glob(".*.json.*"):
             stray.unlink(missing_ok=True)
         kept = [path for path in self.work.glob("*/*") if path.name[0] != "."]
-        if all(path.name == "lock" for path in kept):
-            shutil.rmtree(self.work, ignore_errors=True)
+        if all(path.name == LOCK for path in kept):
+            with suppress(InvalidSettingError), ExitStack() as locks:
+                for path in kept:
+                    locks.enter_context(self.lock(path.parent.name, wait=False))
+                shutil.rmtree(self.work, ignore_errors=True)
 
 
 def stores(root: Path) -> list[Store]:

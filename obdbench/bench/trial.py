@@ -20,6 +20,7 @@ from obdbench.bench.events import Emit, Event
 from obdbench.bench.memory import trim
 from obdbench.bench.provenance import environment
 from obdbench.bench.record import Point, Result, Source, Timing
+from obdbench.bench.score import mean_headline
 from obdbench.bench.spec import TrialSpec
 from obdbench.bench.store import StorageError, Store, refused
 from obdbench.errors import InvalidDataError, ObdError
@@ -66,7 +67,7 @@ def run_trial(
         with _torch(threads), Distillation(store, spec).lock(), guard():
             held = store.result(spec.key) if reuse else None
             if held is not None and held.status == "ok":
-                emit(Event("ok", spec.key, score=headline(held)))
+                emit(Event("ok", spec.key, score=mean_headline(held)))
                 return held
             run = _Run(spec, store, emit, device, threads, memory, timeout, snapshot_seconds)
             result = run.result(name, started)
@@ -81,7 +82,7 @@ def run_trial(
     store.save(result, log)
     if result.status == "ok":
         Distillation(store, spec).drop_scores()
-    emit(Event(result.status, spec.key, score=headline(result), message=result.error or ""))
+    emit(Event(result.status, spec.key, score=mean_headline(result), message=result.error or ""))
     return result
 
 
@@ -102,15 +103,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "out of memory" in first or "allocate memory" in first:
         return f"out of memory: {first or 'allocation failed'}"
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def headline(result: Result) -> float | None:
-    """Mean score at the last evaluation point, for displays only."""
-    if not result.points:
-        return None
-    last = max(point.step for point in result.points)
-    scores = [point.normalized_return for point in result.points if point.step == last]
-    return sum(scores) / len(scores)
 
 
 class _Run:

@@ -310,7 +310,7 @@ def tune(
     if address is None:
         check_device(device)
 
-    from obdbench.bench.ray_tune import search_with_asha
+    from obdbench.bench.ray_search import search_with_asha
 
     tried = search_with_asha(
         search,

@@ -23,7 +23,7 @@ from obdbench.distill.feed import Feed
 from obdbench.distill.loop import distill_points
 from obdbench.distill.settings import DistillSettings
 from obdbench.envs.scores import TASKS
-from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.errors import InvalidSettingError, ObdError, unknown_name
 from obdbench.objectives.objective import Batch, Objective, make_objective
 from obdbench.policies.threads import one_thread
 from obdbench.registry import objectives
@@ -75,13 +75,24 @@ class Report:
 
 def validate(reference: str, params: dict[str, Any] | None = None) -> list[Report]:
     """Check the objectives of a plugin, or one that is registered already."""
-    names = [reference] if reference in objectives else Plugin.read(reference).load()
+    names = [reference] if reference in objectives else _brought_by(reference)
     if not names:
         raise InvalidSettingError(
             f"The plugin {reference} brings no objective.",
             "Derive a class from obdbench.Objective and give it a name.",
         )
     return [examine(name, params or {}) for name in names]
+
+
+def _brought_by(reference: str) -> list[str]:
+    try:
+        return Plugin.read(reference).load()
+    except InvalidSettingError as error:
+        missing = error.__cause__
+        named = reference.partition(":")[0]
+        if isinstance(missing, ModuleNotFoundError) and f"{named}.".startswith(f"{missing.name}."):
+            raise unknown_name("objective or module", reference, objectives.names()) from error
+        raise
 
 
 def examine(name: str, params: dict[str, Any]) -> Report:
@@ -104,8 +115,9 @@ def _clauses(name: str, objective: Objective) -> list[tuple[str, str, Callable[[
         ("its settings survive JSON", "settings", lambda: _settings(name, objective)),
     ]
     if objective.distils:
+        alone = "" if objective.uses_teacher else ", without a teacher"
         clauses += [
-            ("prepare gives one finite row a state", "prepare", toy.prepares),
+            (f"prepare gives one finite row a state{alone}", "prepare", toy.prepares),
             ("prepare is deterministic", "prepare", toy.prepares_again),
             ("the loss is finite, one a student", "loss", toy.finite),
             ("a gradient reaches the student's actions", "loss", toy.gradient),
@@ -124,7 +136,7 @@ class Toy:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self.dataset = toy_dataset()
-        self.teacher = toy_teacher()
+        self.teacher = toy_teacher() if objective.uses_teacher else None  # as a trial has it
         self._batch: Batch | None = None
 
     def columns(self) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from obdbench.data.dataset import ACTION_TOLERANCE, Array, Dataset
 from obdbench.data.references import moments_of, references, size_of
 from obdbench.data.transitions import qlearning_columns
 from obdbench.envs.scores import TASKS, task_named
-from obdbench.errors import unknown_name
+from obdbench.errors import FetchError, unknown_name
 from obdbench.fetch import cached, fetch
 
 LEVELS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
@@ -38,7 +38,7 @@ def load(dataset_id: str, *, progress: bool = True) -> Dataset:
     name = dataset_id.removeprefix("d4rl/")
     path = locate(name, progress=progress)
     task = task_named(name)
-    columns = read_arrays(path, COLUMNS)
+    columns = read_arrays(path, COLUMNS, task)
     required(path, columns, COLUMNS[:4])
     arrays = qlearning_columns(one_a_row(path, columns), task.episode_limit)
     del columns
@@ -87,7 +87,11 @@ def locate(name: str, *, progress: bool = True) -> Path:
     found = kept(name)
     if found is not None and found != cached(address(name)):
         return found
-    return fetch(address(name), max_bytes=MAX_BYTES, trust_first=True, progress=progress)
+    try:
+        return fetch(address(name), max_bytes=MAX_BYTES, trust_first=True, progress=progress)
+    except FetchError as error:
+        stand_in = f" recon/{name} is a stand-in." if name in references()["datasets"] else ""
+        raise FetchError(error.cause, error.remedy + stand_in) from error
 
 
 def mismatches(dataset: Dataset, name: str) -> list[str]:

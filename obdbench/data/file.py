@@ -24,7 +24,7 @@ OPTIONAL = ("timeouts", "next_observations")
 def load(dataset_id: str) -> Dataset:
     """Read ``file:PATH`` or ``file:PATH#TASK``."""
     path, task = parse(dataset_id)
-    columns = read_arrays(path, (*REQUIRED, *OPTIONAL))
+    columns = read_arrays(path, (*REQUIRED, *OPTIONAL), task)
     required(path, columns, REQUIRED)
     columns = one_a_row(path, columns)
     if "next_observations" in columns:

@@ -31,7 +31,8 @@ from obdbench.distill.smoothing import smoothed
 from obdbench.distill.snapshot import BATCHES, NOISE, POLICIES, Run, identity_of, restore, save
 from obdbench.distill.synset import Synset
 from obdbench.distill.ways import Ways
-from obdbench.errors import ObdError
+from obdbench.envs.scores import task_named
+from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import Objective
 from obdbench.policies.networks import architecture_named, narrowed, seeded
 from obdbench.policies.transfer import onto
@@ -80,6 +81,8 @@ def distill_points(
 
     Points that a snapshot already holds are yielded again first, without being computed.
     """
+    if teacher is not None:
+        check_teacher(teacher, dataset)
     run = _start(dataset, teacher, settings, seeds, device, dtype)
     run.identity = identity_of(dataset, teacher, objective, settings, seeds)
     if not objective.distils:
@@ -153,6 +156,22 @@ def _start(
         stream: [seeded(seed, stream) for seed in seeds] for stream in (POLICIES, BATCHES, NOISE)
     }
     return Run(x, a, Outer(settings), generators, losses=[[] for _ in seeds])
+
+
+def check_teacher(teacher: Teacher, dataset: Dataset) -> None:
+    """Refuse a teacher of another task: by its sizes, or by its identifier where that names one."""
+    sizes = teacher.observation_size, teacher.action_size
+    wanted = dataset.observation_size, dataset.action_size
+    try:
+        task = task_named(teacher.id)
+    except ObdError:
+        task = dataset.task  # a name of one's own
+    if sizes != wanted or task != dataset.task:
+        raise InvalidDataError(
+            f"The teacher {teacher.id!r} ({sizes[0]} states, {sizes[1]} actions) is none of "
+            f"{dataset.task.name} ({wanted[0]} and {wanted[1]}), the task of {dataset.id}.",
+            "Give a teacher of the same task.",
+        )
 
 
 def _stepper(

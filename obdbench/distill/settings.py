@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,9 +22,11 @@ class DistillSettings(BaseModel):
 
     pairs: int = Field(256, ge=1, le=65_536, description="size of the synset")
     architecture: str = Field("mlp4", description="the student's architecture")
-    inner_optimizer: Literal["sgd", "sgdm", "adam", "adamw"] = "sgd"
-    inner_lr: float = Field(0.1, gt=0, le=100)
-    inner_steps: int = Field(100, ge=1, le=100_000)
+    inner_optimizer: Literal["sgd", "sgdm", "adam", "adamw"] = Field(
+        "sgd", description="optimizer of cloning"
+    )
+    inner_lr: float = Field(0.1, gt=0, le=100, description="learning rate of cloning")
+    inner_steps: int = Field(100, ge=1, le=100_000, description="steps of cloning")
     noise: Noise = Field("none", description="sampling of the student's action while cloning")
     steps: int = Field(300, ge=0, le=10_000_000, description="outer steps")
     batch: int = Field(2560, ge=1, le=1_000_000, description="dataset states a step")
@@ -45,13 +48,15 @@ class DistillSettings(BaseModel):
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="of products, on devices that have others than float32"
     )
-    outer_optimizer: Literal["sgd", "adam"] = "adam"
-    outer_lr: float = Field(0.03, gt=0, le=100)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    momentum: float = Field(0.9, ge=0, lt=1)
+    outer_optimizer: Literal["sgd", "adam"] = Field("adam", description="optimizer of the synset")
+    outer_lr: float = Field(0.03, gt=0, le=100, description="its learning rate")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="of this rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of the outer sgd")
     clip: float | None = Field(None, gt=0, description="bound on the meta-gradient's norm")
-    init: Literal["real", "kmeans++", "top-q"] = "real"
-    solver: Literal["full", "truncated", "random-truncated"] = "full"
+    init: Literal["real", "kmeans++", "top-q"] = Field("real", description="pairs to start from")
+    solver: Literal["full", "truncated", "random-truncated"] = Field(
+        "full", description="of exact steps: all inner steps are differentiated, or a window"
+    )
     window: int | None = Field(None, ge=1, description="inner steps kept by a truncated solver")
     evaluate_at: tuple[float, ...] = Field(
         (0.0, 0.2, 0.4, 0.6, 0.8, 0.85, 0.9, 0.95, 1.0),
@@ -94,6 +99,11 @@ class DistillSettings(BaseModel):
         return sorted({round(fraction * self.steps) for fraction in self.evaluate_at})
 
 
+SUMMARIES = {
+    "fast": "this project's: most steps at infinite width, smoothed states; about a minute",
+    "paper": "the published settings: 20,000 exact steps; about a day on a CPU",
+    "tiny": "four steps on 16 pairs, for tests and first tries",
+}
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "steps": 420,
@@ -127,9 +137,23 @@ def settings_from(preset: str = "fast", overrides: dict[str, Any] | None = None)
     try:
         return DistillSettings(**values)
     except ValidationError as error:
+        about_points = "evaluate_at" in complaint(error)
         raise InvalidSettingError(
-            complaint(error), "`obdbench run --help` lists the settings."
+            complaint(error),
+            "Write a list, as in evaluate_at=[0, 0.5, 1]."
+            if about_points
+            else "`obdbench list settings` says what there is; docs/concepts.md explains it.",
         ) from error
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """Every setting and, in a line, what it is, what it may be and what it is by default."""
+    for name, field in DistillSettings.model_fields.items():
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        held = f"{', '.join(choices[:-1])} or {choices[-1]}; " if choices else ""
+        held += f"default {'none' if default is None else default}"
+        yield name, f"{field.description} ({held})"
 
 
 def complaint(error: ValidationError) -> str:

@@ -59,6 +59,10 @@ class Synset:
                     f"A synset for {task.name} has no {task.observation_size} finite moments.",
                     "Distil it again.",
                 )
+        if (self.standardizer.std < 0).any():
+            raise InvalidDataError(
+                f"A synset for {task.name} has negative spreads of states.", "Distil it again."
+            )
 
     def __len__(self) -> int:
         return len(self.states)
@@ -126,7 +130,9 @@ class Synset:
     def export(self, path: Path | str, format: str | None = None) -> Path:
         """Write raw observations and actions as HDF5 (D4RL's layout), NPZ or a Minari dataset.
 
-        Every pair becomes an episode of one step; rewards are zero, since a synset has none.
+        Every pair becomes an episode of one step that its terminal ends, for what a time-out cuts
+        off has no next observation and readers leave it out; rewards are zero, since a synset has
+        none.
         Actions are written as they were distilled, mostly beyond -1 and 1: they are targets of
         cloning, not what an environment takes. A Minari dataset gets an action space that holds
         them. A reader that wants actions within bounds, as ``file:`` datasets do, refuses them;
@@ -142,8 +148,8 @@ class Synset:
             "observations": self.observations,
             "actions": np.asarray(self.actions, np.float32),
             "rewards": np.zeros(n, np.float32),
-            "terminals": np.zeros(n, bool),
-            "timeouts": np.ones(n, bool),
+            "terminals": np.ones(n, bool),
+            "timeouts": np.zeros(n, bool),
         }
         if kind == "minari":
             _write_minari(path.name, columns, self.task)
@@ -201,8 +207,8 @@ def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> Non
             observations=[observation, observation],
             actions=[action],
             rewards=[0.0],
-            terminations=[False],
-            truncations=[True],
+            terminations=[True],
+            truncations=[False],
             infos={},
         )
         for index, (observation, action) in enumerate(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -335,13 +336,23 @@ class Evaluation:
 
 
 def evaluate(
-    synset: Synset, protocol: str | Protocol = "default", *, seed: int | None = None, **params: Any
+    synset: Synset | Path | str,
+    protocol: str | Protocol = "default",
+    *,
+    seed: int | None = None,
+    **params: Any,
 ) -> Evaluation:
-    """Score one synset; architecture and noise of its students are those on its card.
+    """Score one synset, or that of a file; its card says its students' architecture and noise.
 
     Students and episodes are drawn for ``seed``. Without one it is the seed the synset was
     distilled with, as in ``obdbench run``; 0 where its card names none.
     """
+    if isinstance(synset, str | Path):
+        synset = Synset.load(synset)
+    if not isinstance(synset, Synset):
+        raise InvalidSettingError(
+            f"evaluate() was given a {type(synset).__name__}.", "Give a Synset, or its file's path."
+        )
     chosen = make_protocol(protocol, params) if isinstance(protocol, str) else protocol
     stored = synset.card.get("settings")
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from obdbench.report.reader import HEADLINE_POINTS
+from obdbench.bench.score import HEADLINE_POINTS
+from obdbench.bench.score import distilled as counting
 from obdbench.report.rows import Grid, Row, bare, natural
 from obdbench.report.table import MISSING
 
@@ -99,7 +100,8 @@ def of_several_files(grid: Grid) -> list[str]:
 
 def _points(grid: Grid) -> str:
     cells = (cell for row in distilled(grid) for cell in row.cells.values())
-    most = max((len(curve) for cell in cells for curve in cell.curves.values()), default=0)
+    curves = (curve for cell in cells for curve in cell.curves.values())
+    most = max((len(counting(curve)) for curve in curves), default=0)
     held = min(most, HEADLINE_POINTS)
     return "evaluation point" if held < 2 else f"{held} evaluation points, averaged"
 

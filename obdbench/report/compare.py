@@ -18,6 +18,7 @@ from obdbench.report.table import Cell, Table, number
 from obdbench.report.table import grid as markdown_grid
 
 REPLICATES = 10_000
+LEVEL_WITHIN = 1e-9  # points; sums round
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,13 @@ class Comparison:
         gap = f"{number(abs(interval.estimate))} points"
         where = f"{counted(len(self.seeds), 'dataset')}, {self._seed_words()}"
         if interval.low is None or interval.high is None:
-            lead = "above" if interval.estimate > 0 else "below"
+            lead = f"lies {gap} {'above' if interval.estimate > 0 else 'below'}"
+            if abs(interval.estimate) < LEVEL_WITHIN:
+                lead = "is level with"
             return (
-                f"{self.ours} lies {gap} {lead} {self.theirs} on {where}, but a single common seed "
-                "says nothing of chance: run at least three. " + self._chance_words()
+                f"{self.ours} {lead} {self.theirs} on {where}, but a single common seed"
+                f"{self._single_words()} says nothing of chance: run at least three. "
+                f"{self._chance_words()}"
             )
         bounds = f"95% interval {number(interval.low)} to {number(interval.high)}"
         if self.decided:
@@ -96,7 +100,16 @@ class Comparison:
             only = next(iter(sets))
             return f"{'seeds' if len(only) > 1 else 'seed'} {span(only)}"
         counts = [len(seeds) for seeds in sets]
+        if min(counts) == max(counts):
+            return f"{counted(max(counts), 'common seed')} each"
         return f"{min(counts)} to {max(counts)} common seeds"
+
+    def _single_words(self) -> str:
+        """Where there is a single common seed, if not everywhere or on the one dataset there is."""
+        single = [bare(dataset) for dataset, seeds in self.seeds.items() if len(seeds) == 1]
+        if len(single) < len(self.seeds):
+            return f" on {', '.join(single)}"
+        return " on each" if len(single) > 1 else ""
 
 
 def compare(
@@ -200,8 +213,8 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
         parts += [title, comparison.verdict, markdown_grid(table)]
     parts.append(
         "Mean ± standard deviation over common seeds of the D4RL-normalized return, each seed the "
-        "mean of its last five evaluation points, or of as many as it has; the difference is "
-        "paired by seed."
+        "mean of its last five evaluation points, or of as many as it has, step 0 left out where "
+        "there are others; the difference is paired by seed."
     )
     if any(comparison.source == STAND_IN for comparison in comparisons):
         parts.append(f"{CAUTION}.")

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from obdbench.bench.code import DATASET, without
+from obdbench.bench.score import Curve
 from obdbench.bench.spec import TrialSpec
-from obdbench.report.reader import Collection, Curve, Entry, source_of
+from obdbench.report.reader import Collection, Entry, source_of
 from obdbench.report.rows import CellData, Grid, Row, dataset_order, order_of
 
 
@@ -61,24 +63,35 @@ def _grid(source: str, protocol: str, trials: list[_Trial], collection: Collecti
 def _identities(trials: list[_Trial]) -> list[str]:
     """Name the row of each trial by all that is not its dataset, its seeds or its arm.
 
-    Outer steps may differ between the datasets of one row, as they do in the papers; where they
-    differ on one dataset they part two rows.
+    Outer steps and the code of datasets' loaders may differ between the datasets of one row; where
+    they differ on one dataset they part two rows.
     """
     contents, names = [], []
     steps: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+    loaders: dict[tuple[str, str, int], set[str | None]] = defaultdict(set)
     for trial in trials:
         spec = trial.spec
         content = spec.model_dump(mode="json", exclude={"dataset", "seeds", "preset", "protocol"})
         del content["settings"]["steps"]
+        content["code"] = without(spec.code, DATASET)
         if spec.protocol == "size":
             del content["settings"]["pairs"]
         contents.append(content)
         names.append(_canonical(content))
-        steps[names[-1], spec.dataset, spec.settings.pairs].add(spec.settings.steps)
-    parted = {name for (name, _, _), held in steps.items() if len(held) > 1}
+        cell = names[-1], spec.dataset, spec.settings.pairs
+        steps[cell].add(spec.settings.steps)
+        loaders[cell].add(spec.code)
+    by_steps, by_loader = (
+        {name for (name, _, _), found in held.items() if len(found) > 1}
+        for held in (steps, loaders)
+    )
     for place, (trial, content) in enumerate(zip(trials, contents, strict=True)):
-        if names[place] in parted:
+        name = names[place]
+        if name in by_steps:
             content["settings"]["steps"] = trial.spec.settings.steps
+        if name in by_loader:
+            content["code"] = trial.spec.code
+        if name in by_steps or name in by_loader:
             names[place] = _canonical(content)
     return names
 

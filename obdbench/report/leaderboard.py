@@ -103,7 +103,8 @@ def write(
 ) -> list[Path]:
     """Regenerate every page from ``results_root/<suite>/``; the pages written are returned.
 
-    Pages of suites that have none are created. ``also`` names further files whose ``SUITE/NAME``
+    Pages of suites that have none are created; of results from elsewhere than ``out_dir/results``
+    only their own suites' pages are written. ``also`` names further files whose ``SUITE/NAME``
     blocks are to be kept up to date. Plots need matplotlib and are left as they are without it.
     """
     out = Path(out_dir)
@@ -239,16 +240,33 @@ def index(boards: dict[str, Board]) -> str:
 
 
 def read_boards(root: Path, out: Path, strict: bool) -> dict[str, Board]:
-    """Every suite that has results or a page, known ones first."""
+    """Every suite that has results, known ones first.
+
+    Where the results are those that belong to the pages, also every suite that has a page alone.
+    """
     folders = {path.name: path for path in sorted(root.iterdir())} if root.is_dir() else {}
     suites = {name for name, path in folders.items() if path.is_dir() and any(path.glob("*.json"))}
-    pages = {path.stem for path in out.glob("*.md")} - {INDEX}
+    pages = _suites_of(out) if _belong(root, out) else set()
+    if not suites:
+        deep = root.is_dir() and any(root.glob("*.json"))
+        raise InvalidDataError(
+            f"{root} holds no folder with results of a suite.",
+            f"Give the folder above: {root.resolve().parent}." if deep else "Name it with --out.",
+        )
     known = {name: place for place, name in enumerate(SUITES)}
     ordered = sorted(suites | pages, key=lambda name: (known.get(name, len(known)), name))
     return {
         name: board(read_results(folders[name], strict) if name in suites else Collection(name))
         for name in ordered
     }
+
+
+def _suites_of(out: Path) -> set[str]:
+    return {path.stem for path in out.glob("*.md")} - {INDEX}
+
+
+def _belong(root: Path, out: Path) -> bool:
+    return root.resolve() == (out / "results").resolve()
 
 
 def _pages(
@@ -260,8 +278,9 @@ def _pages(
         guide = (out / f"{INDEX}.md").is_file()
         text = read_page(page) if page.is_file() else skeleton(suite, prefix, guide)
         pages[page] = fill(text, blocks(made, prefix, PLOTS), page.name)
+    whole = _belong(root, out) or _suites_of(out) <= set(boards)
     for page in (out / f"{INDEX}.md", *also):
-        if page.is_file():
+        if page.is_file() and whole:  # some suites' results would empty the others' tables
             texts = {"index": index(boards)}
             for suite, made in boards.items():
                 prefix, plots = relative(page.parent, root / suite), relative(page.parent, out)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from obdbench.bench.score import Curve
 from obdbench.report import stats
 from obdbench.report.captions import STAND_IN
-from obdbench.report.reader import Curve
 from obdbench.report.rows import OBJECTIVES, Grid, Row, bare
 from obdbench.report.table import number
 

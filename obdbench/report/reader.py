@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections import defaultdict
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from obdbench.bench.record import Manifest, Result, read_bytes, read_json
+from obdbench.bench.score import Curve, distilled, headline
 from obdbench.bench.spec import TrialSpec
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.report.scale import check_scores
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     import pandas
 
 MANIFEST = "manifest.json"
-HEADLINE_POINTS = 5
-
-Curve = tuple[tuple[int, float], ...]
 
 
 class ResultWarning(UserWarning):
@@ -101,25 +98,12 @@ class Collection:
         return pandas.DataFrame(lines)
 
 
-def headline(curve: Curve) -> float:
-    """The score of a seed: the mean over its last five evaluation points.
-
-    Step 0, before anything is distilled, is one of them only where there is no other.
-    """
-    last = _distilled(curve)[-HEADLINE_POINTS:]
-    return math.fsum(score for _, score in last) / len(last)
-
-
 def best(curve: Curve) -> tuple[int, float]:
     """The best evaluation point of a seed, the earliest of equals: (step, score).
 
     Step 0 is none of them, as in the headline.
     """
-    return max(_distilled(curve), key=lambda point: (point[1], -point[0]))
-
-
-def _distilled(curve: Curve) -> Curve:
-    return tuple(point for point in curve if point[0] > 0) or curve
+    return max(distilled(curve), key=lambda point: (point[1], -point[0]))
 
 
 def source_of(dataset: str) -> str:

@@ -7,10 +7,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
+from obdbench.bench.score import Curve, headline
 from obdbench.report import stats
-from obdbench.report.reader import Curve, Entry, best, headline
+from obdbench.report.reader import Entry, best
 
 BASELINES = ("behavior", "bc-whole", "cal-ql-whole", "offrl-whole")
 OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw")
@@ -162,7 +164,9 @@ def natural(text: str) -> tuple[tuple[int, str], ...]:
 
 
 def bare(dataset: str) -> str:
-    """A dataset without its source and version: ``hopper-medium-replay``."""
+    """A dataset without its source and version: ``hopper-medium-replay``; a file by its name."""
+    if dataset.startswith("file:"):
+        return PurePath(dataset.removeprefix("file:")).stem
     return re.sub(r"-v\d+$", "", dataset.partition("/")[2] or dataset)
 
 

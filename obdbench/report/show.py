@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from obdbench.bench.record import read_bytes
-from obdbench.errors import InvalidDataError
+from obdbench.bench.score import headline
+from obdbench.errors import InvalidDataError, inert
 from obdbench.report import stats
-from obdbench.report.reader import Entry, best, headline, read_entry
+from obdbench.report.reader import MANIFEST, Entry, best, read_entry
 from obdbench.report.table import MISSING, number
 
 HEADER_BYTES = 1024 * 1024
@@ -19,9 +20,18 @@ HEADER_BYTES = 1024 * 1024
 def show(path: Path | str) -> str:
     """Show a result (``.json``) or a synset (``.safetensors``)."""
     path = Path(path)
+    if path.is_dir():
+        raise InvalidDataError(f"{path} is a folder.", "Name a result or a synset in it.")
     if not path.is_file():
         raise InvalidDataError(f"There is no file {path}.", "Check the path.")
-    if path.suffix == ".safetensors" or path.with_suffix(".safetensors").is_file():
+    if path.suffix == ".safetensors":
+        return show_synset(path)
+    if path.suffix != ".json" or path.name == MANIFEST:
+        raise InvalidDataError(
+            f"{path} is neither a result nor a synset.",
+            "Give a result, OUT/SUITE/KEY.json, or a synset, NAME.safetensors.",
+        )
+    if path.with_suffix(".safetensors").is_file():  # a synset's card
         return show_synset(path.with_suffix(".safetensors"))
     return show_result(path)
 
@@ -97,7 +107,7 @@ def _arm(entry: Entry, arm: str) -> str:
         for line in lines
     ]
     wanted = len(entry.spec.seeds)
-    title = f"{_inert(arm)}: {number(mean)}{over}, {len(lines) - 1}/{wanted} seeds"
+    title = f"{inert(arm)}: {number(mean)}{over}, {len(lines) - 1}/{wanted} seeds"
     return "\n".join([title, *rows])
 
 
@@ -122,7 +132,7 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
 
 def _facts(facts: list[tuple[str, Any]]) -> str:
     width = max(len(name) for name, _ in facts)
-    return "\n".join(f"{_inert(name):<{width}}  {_inert(str(value))}" for name, value in facts)
+    return "\n".join(f"{inert(name):<{width}}  {inert(str(value))}" for name, value in facts)
 
 
 def _source(source: Any, otherwise: str) -> str:
@@ -138,8 +148,3 @@ def _params(params: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def _inert(text: str) -> str:
-    """One line without control characters: a file must not steer the terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from obdbench.bench.spec import labels
 from obdbench.report import stats
 from obdbench.report.captions import budget, caution, column_names, head, notes, titled
 from obdbench.report.cells import interval_cell, median_cell, plus_minus, score_cell
@@ -227,8 +228,10 @@ def provenance(grid: Grid, suite: str) -> Table:
 
 def gaps(collection: Collection) -> list[Table]:
     """Everything expected that has no score, with its reason."""
+    specs = dict(collection.expected) | {e.record.key: e.spec for e in collection.entries}
+    told = dict(zip(specs, labels(list(specs.values())), strict=True))
     failed = [
-        (_trial_cells(entry.spec.dataset, entry.spec.label()), entry)
+        (_trial_cells(entry.spec.dataset, told[entry.record.key]), entry)
         for entry in collection.entries
         if entry.record.status != "ok"
     ]
@@ -237,7 +240,7 @@ def gaps(collection: Collection) -> list[Table]:
         for cells, e in failed
     ]
     rows += [
-        (*_trial_cells(spec.dataset, spec.label()), Cell("missing"), Cell("no result file"))
+        (*_trial_cells(spec.dataset, told[spec.key]), Cell("missing"), Cell("no result file"))
         for spec in collection.missing
     ]
     rows += [

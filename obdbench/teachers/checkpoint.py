@@ -26,6 +26,7 @@ from obdbench.teachers.teacher import Layers, Teacher
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PICKLE = 1024 * 1024
+SINGLE = 4  # bytes of a number in single precision
 MAX_ENTRIES = 1024
 
 
@@ -114,8 +115,10 @@ def teacher_from(
         actor = content["actor"]
         return Teacher(
             id=f"published/{name}",
-            actor=_layers(actor, "base_network"),
-            critics=tuple(_layers(content[critic], "network") for critic in ("critic1", "critic2")),
+            actor=_layers(actor, "base_network", name),
+            critics=tuple(
+                _layers(content[critic], "network", name) for critic in ("critic1", "critic2")
+            ),
             standardizer=standardizer,
             log_std_multiplier=float(actor["log_std_multiplier.constant"]),
             log_std_offset=float(actor["log_std_offset.constant"]),
@@ -128,13 +131,29 @@ def teacher_from(
         ) from error
 
 
-def _layers(state: Mapping[str, Any], prefix: str) -> Layers:
+def _layers(state: Mapping[str, Any], prefix: str, name: str) -> Layers:
     """The linear layers of a ``Sequential``, in order of their positions."""
     positions = sorted(
         int(key.split(".")[1]) for key in state if key.startswith(prefix) and key.endswith("weight")
     )
-    layers = tuple(
-        (state[f"{prefix}.{at}.weight"].float(), state[f"{prefix}.{at}.bias"].float())
-        for at in positions
+    layers = [(state[f"{prefix}.{at}.weight"], state[f"{prefix}.{at}.bias"]) for at in positions]
+    _check_sizes(name, [tensor for layer in layers for tensor in layer])
+    return tuple(
+        (weight.float().detach().clone(), bias.float().detach().clone()) for weight, bias in layers
     )
-    return tuple((weight.detach().clone(), bias.detach().clone()) for weight, bias in layers)
+
+
+def _check_sizes(name: str, tensors: list[torch.Tensor]) -> None:
+    """Refuse tensors that hold more numbers than were stored: strides may repeat and share them."""
+    problem = None
+    for tensor in tensors:
+        size, stored = tensor.numel() * tensor.itemsize, tensor.untyped_storage().nbytes()
+        if size > stored:
+            problem = f"a tensor claims {size:,} bytes of the {stored:,} stored"
+    total = sum(tensor.numel() * SINGLE for tensor in tensors)
+    if problem is None and total > MAX_BYTES:
+        problem = f"a network of its takes {total:,} bytes, more than {MAX_BYTES:,}"
+    if problem is not None:
+        raise InvalidDataError(
+            f"The checkpoint of {name} is refused: {problem}.", "Fetch it again."
+        )

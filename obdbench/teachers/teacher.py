@@ -63,10 +63,15 @@ class Teacher:
                 for problem in _layer_problems(f"critic {index}", critic, observation + action, 1)
             ),
         ]
-        if len(self.standardizer.mean) != observation:
-            problems.append(f"{len(self.standardizer.mean)} state means for {observation} inputs")
-        if self.standardizer.std.shape != self.standardizer.mean.shape:
+        mean, std = self.standardizer.mean, self.standardizer.std
+        if mean.shape != (observation,):
+            problems.append(f"state means of shape {mean.shape} for {observation} inputs")
+        if std.shape != mean.shape:
             problems.append("as many state spreads as means are needed")
+        if (std < 0).any():
+            problems.append("its state spreads are negative")
+        if not isinstance(self.card, Mapping):
+            problems.append(f"its card is a {type(self.card).__name__}, no dictionary")
         scales = (self.log_std_multiplier, self.log_std_offset)
         if not all(np.isfinite(held).all() for held in (*vars(self.standardizer).values(), scales)):
             problems.append("its scales are not finite")
@@ -118,6 +123,10 @@ class Teacher:
     @torch.no_grad()
     def value(self, observations: Array, actions: Array) -> Array:
         """Action value: the smaller of the critics' estimates, computed in chunks."""
+        if not self.critics:
+            raise InvalidDataError(
+                f"Teacher {self.id!r} has no critic.", "Give it one: values are asked of it."
+            )
         values = []
         for rows in _chunks(len(observations), CHUNK):
             taken = torch.from_numpy(np.asarray(actions[rows]))
@@ -185,6 +194,10 @@ def load(path: Path) -> Teacher:
         if metadata.get("format") != "obdbench-teacher-1":
             raise InvalidDataError(f"{path.name} is no teacher of this project.", "Fetch it again.")
         critics = sorted({name.split(".")[0] for name in tensors if name.startswith("critic")})
+        if not critics:
+            raise InvalidDataError(
+                f"The teacher file {path.name} holds no critic.", "Fetch or retrain it."
+            )
         return Teacher(
             id=metadata["id"],
             actor=_layers(tensors, "actor"),
@@ -196,7 +209,10 @@ def load(path: Path) -> Teacher:
         )
     except ObdError:
         raise
-    except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
+    except (
+        *(OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError),
+        RecursionError,
+    ) as error:
         raise InvalidDataError(
             f"The teacher file {path.name} cannot be read: {error}.", "Fetch or retrain it."
         ) from error
@@ -231,8 +247,8 @@ def _chunks(total: int, size: int) -> Iterator[slice]:
 def load_teacher(dataset_id: str) -> Teacher:
     """The teacher that belongs to a dataset.
 
-    Embedded datasets ship their own; ``d4rl/`` and ``recon/`` use the published Cal-QL policies;
-    Minari and files take the published policy of the same task when asked for by its identifier.
+    Embedded datasets ship their own; ``d4rl/`` and ``recon/`` use the published Cal-QL policies.
+    None is known for other data: :func:`load` reads one of your own.
     """
     source, _, name = dataset_id.partition("/")
     if source == "embedded":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,3 +166,17 @@ def test_seeds_are_read(text: str, seeds: list[int]) -> None:
 def test_what_names_no_seeds_is_refused(text: str) -> None:
     with pytest.raises(InvalidSettingError):
         rows.parse_seeds(text)
+
+
+@pytest.mark.parametrize("name", ["behavior", "bc", "cal_ql"])
+def test_an_unknown_dataset_is_one_line(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"baselines.{name}", "--dataset", "embedded/hoper-medium-v0"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Did you mean embedded/hopper-medium-v0" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

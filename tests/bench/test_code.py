@@ -2,7 +2,7 @@
 
 import pytest
 
-from obdbench.bench.code import code_of, distilling
+from obdbench.bench.code import code_of, distilling, without
 from obdbench.bench.plugins import Plugin
 from obdbench.bench.suite import Suite
 from obdbench.policies.networks import Architecture
@@ -74,6 +74,13 @@ def test_what_is_distilled_does_not_depend_on_the_protocols_code():
     assert distilling("protocol=99") is None
     assert distilling("objective=0123 protocol=99") == "0123"
     assert distilling("objective=0123 protocol=99 dataset=77") == "objective=0123 dataset=77"
+
+
+def test_one_kind_can_be_left_out():
+    assert without("objective=0123 dataset=77", "dataset") == "0123"
+    assert without("architecture=5 dataset=77", "dataset") == "architecture=5"
+    assert without("dataset=77", "dataset") is None
+    assert without("0123", "dataset") == "0123"
 
 
 def test_a_student_that_the_limit_does_not_know_is_mentioned(caplog):

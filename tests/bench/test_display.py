@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from obdbench.bench.display import Display, clock, describe, label, shorten
+from obdbench.bench.display import Display, Line, clock, describe, label, shorten
 from obdbench.bench.events import Event, Throttle
 from obdbench.bench.spec import TrialSpec
 
@@ -52,8 +52,16 @@ def test_lines_keep_within_80_columns(terminal):
     plain = [sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in lines]
     assert max(map(len, plain)) <= 80
     assert any(
-        "150/300" in line and "loss 0.0123" in line and "score 41.2" in line for line in plain
+        "150/300" in line and "loss 0.0123" in line and "last point 41.2" in line for line in plain
     )
+
+
+def test_after_the_last_step_a_trial_is_scored():
+    line = Line(SPECS[0], 0.0, step=299, steps=300, rate=2.0)
+    assert "ETA" in describe(line)
+    line.step = 300
+    assert "ETA" not in describe(line)
+    assert "scoring" in describe(line)
 
 
 def test_a_log_has_no_control_characters():

@@ -203,7 +203,7 @@ def _when_snapshot(folder):
 def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     """One line; nothing is recorded as failed, so that --resume runs it."""
     suite = toy_suite("student", {"name": "student", "params": {"pause": 1e-9}})
-    complaint = r"A worker on .* no objective named 'student'.*--plugin"
+    complaint = r"A worker on .* no objective named 'student'.*--plugin \(in Python: plugins=\)"
     with pytest.raises(ObdError, match=complaint) as said:
         run(suite, Options(out=tmp_path, workers=2))
     assert "\n" not in str(said.value)

@@ -83,14 +83,16 @@ def test_relative_paths_mean_the_folder_of_the_driver(tmp_path, toy_suite, monke
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
 def test_a_gpu_by_its_index_is_refused(device):
     """Ray would show the worker another GPU under that index, or none."""
-    from obdbench.bench import ray_tune
+    from obdbench.bench import ray_search, ray_tune
     from obdbench.bench.tune import Search
 
     with pytest.raises(ObdError, match=rf"{device} names no GPU.*--device cuda.*CUDA_VISIBLE_DEV"):
         ray_tune.execute([], Setup(root="", suite="", device=device), None, workers=1)
     search = Search("dbc", (), ())
     with pytest.raises(ObdError, match=rf"{device} names no GPU"):
-        ray_tune.search_with_asha(search, [], [], address=None, workers=1, threads=1, device=device)
+        ray_search.search_with_asha(
+            search, [], [], address=None, workers=1, threads=1, device=device
+        )
 
 
 @pytest.mark.parametrize(

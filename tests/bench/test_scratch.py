@@ -57,6 +57,23 @@ def test_folders_in_use_are_kept_and_those_of_killed_processes_swept(temporary):
     assert [path.name for path in temporary.iterdir()] == ["obdbench-other"]
 
 
+def test_a_folder_swept_before_it_was_locked_is_made_anew(temporary, monkeypatch):
+    """Another run's sweep may come between a folder's making and its lock."""
+    made = []
+
+    def swept(**given):
+        made.append(mkdtemp(**given))
+        if len(made) < 3:
+            os.rmdir(made[-1])
+        return made[-1]
+
+    mkdtemp = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+    with scratch(NODE) as folder:
+        assert (len(made), str(folder)) == (3, made[-1])
+        assert folder.is_dir()
+
+
 def test_rays_sockets_fit_below_a_long_temporary_folder(tmp_path, monkeypatch):
     """Schedulers' and macOS's temporary folders leave a socket's path no room."""
     monkeypatch.setattr(tempfile, "tempdir", "/x" * ((SOCKET_BYTES - BELOW) // 2 + 1))

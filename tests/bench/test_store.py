@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from obdbench.bench.distillation import Distillation
 from obdbench.bench.record import Result, write_json
 from obdbench.bench.store import StorageError, Store, refused
 from obdbench.bench.trial import unfinished
@@ -39,6 +40,33 @@ def test_a_damaged_result_counts_as_missing(store, spec):
     path = store.path(one.key)
     path.write_text(path.read_text()[:-20])
     assert store.missing([one]) == [one]
+
+
+def test_what_another_run_has_finished_since_the_plan_is_kept(store, spec):
+    done, failed, damaged = spec(), spec("raises"), spec(steps=5)
+    store.save(unfinished(done, "toy", "failed", "why").model_copy(update={"status": "ok"}))
+    for one in (failed, damaged):
+        store.save(unfinished(one, "toy", "failed", "why"))
+    store.path(damaged.key).write_text("{")
+    store.clear([done, failed, damaged])
+    assert [store.path(one.key).exists() for one in (done, failed, damaged)] == [True, False, False]
+
+
+def test_work_that_another_process_holds_is_not_forgotten(store, spec):
+    one, other = spec(), spec(steps=5)
+    for each in (one, other):
+        store.save(unfinished(each, "toy", "failed", "why"))
+        Distillation(store, each).work.mkdir(parents=True)
+        Distillation(store, each).snapshot.write_text("half way")
+    with Distillation(store, other).lock():
+        with pytest.raises(InvalidSettingError, match="at work"):
+            store.forget([one, other])
+        store.tidy()
+        assert Distillation(store, other).snapshot.exists()
+    assert store.missing([one, other]) == []
+    store.forget([one, other])
+    assert store.missing([one, other]) == [one, other]
+    assert not Distillation(store, other).snapshot.exists()
 
 
 def test_a_damaged_manifest_is_set_aside(store, spec, caplog):

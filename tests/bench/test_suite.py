@@ -4,6 +4,7 @@ import pytest
 
 from obdbench.bench import presets
 from obdbench.bench.presets import Preset
+from obdbench.bench.spec import labels
 from obdbench.bench.suite import Suite, load_suite, parse_seeds, suite_holding, suite_names
 from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 from obdbench.evaluation.protocol import make_protocol
@@ -163,6 +164,14 @@ def test_preset_file_round_trips_and_reaches_suites(tmp_path, monkeypatch):
     assert specs[0].settings.pairs == 16
 
 
+def test_a_saved_preset_can_be_read_whatever_it_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    text = "".join(map(chr, range(0x100)))
+    preset = Preset(name="mine", summary=text, objectives={'a"b': {"c": text}})
+    presets.save(preset)
+    assert presets.load("mine") == preset
+
+
 def test_bad_presets(tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
     with pytest.raises(UnknownNameError, match="Did you mean fast"):
@@ -174,3 +183,23 @@ def test_bad_presets(tmp_path, monkeypatch):
     (tmp_path / "odd.toml").write_text("[settings]\nouter_lrr = 1\n")
     with pytest.raises(UnknownNameError, match="Did you mean outer_lr"):
         presets.load("odd")
+
+
+def test_labels_tell_every_trial_apart(tmp_path):
+    text = (
+        'datasets = ["embedded/hopper-medium-v0"]\n'
+        'objectives = ["sdw", { name = "sdw", params = { base = "pbc" } }]\n'
+        'protocols = ["default", { name = "size", params = { sizes = [8, 16] } },\n'
+        '  { name = "ensemble", params = { policies = 5 } },\n'
+        '  { name = "ensemble", params = { policies = 7, steps = 50 } }]\n'
+    )
+    specs = load_suite(write(tmp_path, text)).specs()
+    named = [name.removeprefix("embedded/hopper-medium-v0 ") for name in labels(specs)]
+    assert len(set(named)) == len(specs) == 10
+    assert {"sdw default", "sdw (base=pbc) default", "sdw size 8", "sdw size 16"} <= set(named)
+    assert "sdw ensemble (policies=5)" in named
+    twins = [specs[0], specs[0].model_copy(update={"preset": "own", "code": "abc"})]
+    assert labels(twins) == [f"{labels(specs)[0]} (preset={p})" for p in ("fast", "own")]
+    steps = specs[0].settings.model_copy(update={"steps": 7})
+    twins[1] = specs[0].model_copy(update={"settings": steps})
+    assert labels(twins)[1].endswith("sdw default (steps=7)")

@@ -63,6 +63,17 @@ def test_removed_synsets_are_distilled_again(store, spec):
     assert contents(store.folder) == before
 
 
+def test_a_lost_synset_of_one_seed_is_distilled_again(store, spec):
+    run_trial(spec(), store)
+    before = contents(store.folder)
+    folder = Distillation(store, spec())
+    folder.path(2, 1).unlink()
+    store.path(spec().key).unlink()
+    assert (folder.record(), folder.steps()) == (None, [0, 4])
+    assert run_trial(spec(), store).status == "ok"
+    assert contents(store.folder) == before
+
+
 class KilledError(BaseException):
     """Stands for a kill: no handler of the product may see it."""
 

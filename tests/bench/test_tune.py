@@ -161,7 +161,7 @@ def test_a_preset_that_is_there_is_not_overwritten(plugin, tmp_path, monkeypatch
 
 def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
     """Where they run there may be no folder of presets."""
-    ray_tune = pytest.importorskip("obdbench.bench.ray_tune")
+    ray_search = pytest.importorskip("obdbench.bench.ray_search")
     (tmp_path / "presets").mkdir()
     (tmp_path / "presets" / "own.toml").write_text(
         'base = "tiny"\n[settings]\nouter_lr = 0.07\n[objectives.av-pbc]\nbeta = 0.3\n'
@@ -176,7 +176,7 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
         assert (candidate.settings.outer_lr, candidate.params) == (0.07, {"beta": 0.3})
         return [tune.Tried({}, 1.0, 6)]
 
-    monkeypatch.setattr(ray_tune, "search_with_asha", elsewhere)
+    monkeypatch.setattr(ray_search, "search_with_asha", elsewhere)
     outcome = tune.tune(search(preset="own", objective="av-pbc"), name="mine", workers=1)
     assert outcome.preset.settings["outer_lr"] == 0.07
     assert presets.load("mine").objectives == {"av-pbc": {"beta": 0.3}}
@@ -193,16 +193,37 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
 )
 def test_as_many_candidates_at_once_as_a_run_has_trials(plugin, monkeypatch, options, workers):
     """Two a GPU, and the whole of a cluster."""
-    ray_tune = pytest.importorskip("obdbench.bench.ray_tune")
+    ray_search = pytest.importorskip("obdbench.bench.ray_search")
     from obdbench.bench import runner
 
     seen = {}
     monkeypatch.setattr(runner, "check_device", lambda device: None)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr(ray_tune, "search_with_asha", lambda *_, **given: seen.update(given) or [])
+    monkeypatch.setattr(
+        ray_search, "search_with_asha", lambda *_, **given: seen.update(given) or []
+    )
     with pytest.raises(ObdError, match="No candidate"):
         tune.tune(search(), name="mine", **options)
     assert seen["workers"] == workers
+
+
+def test_candidates_count_by_the_share_of_their_own_points():
+    """Few points are no reason to come last, many none to come first."""
+    pytest.importorskip("ray")
+    from obdbench.bench.ray_search import percent, ranked
+
+    assert [percent(point, 7) for point in (1, 2, 7)] == [15, 29, 100]
+    assert percent(3, 3) == 100
+    reports = [
+        {"criterion": 0.9, "percent": 100, "step": 420, "candidate": 0},
+        {"criterion": 0.1, "percent": 29, "step": 210, "candidate": 1},
+        {"criterion": 0.5, "percent": 100, "step": 20, "candidate": 2},
+        {"criterion": float("inf"), "percent": 100, "step": 20, "candidate": 3},
+        {"criterion": 0.0, "percent": 100, "step": 20, "candidate": 4, "failed": "why"},
+        None,
+    ]
+    drawn = [{"steps": number} for number in range(5)]
+    assert [one.params["steps"] for one in ranked(reports, drawn)] == [2, 0, 1, 3]
 
 
 def test_a_device_that_is_not_there_is_one_line(plugin):

@@ -3,7 +3,7 @@
 import pytest
 
 from obdbench.bench.validate import validate
-from obdbench.errors import InvalidSettingError
+from obdbench.errors import InvalidSettingError, UnknownNameError
 
 HEAD = """
 import numpy as np
@@ -88,6 +88,15 @@ def test_every_fault_is_found_and_located(check, old, new, clause, detail):
     assert "\n" not in found[0].detail
 
 
+def test_without_a_teacher_there_is_none(check):
+    value = "teacher.value(dataset.observations, dataset.actions)"
+    report, path = check("rng.random(len(dataset))", value)
+    (found,) = [c for c in report.checks if "without a teacher" in c.clause]
+    assert not found.passed
+    assert "NoneType" in found.detail
+    assert found.where.startswith(f"{path}:")
+
+
 def test_registered_ones_and_parameters():
     (report,) = validate("pbc")
     assert report.passed, report.text()
@@ -99,7 +108,7 @@ def test_registered_ones_and_parameters():
     assert "Did you mean beta" in report.text()
 
 
-def test_what_is_no_plugin(tmp_path):
+def test_what_is_no_plugin(tmp_path, monkeypatch):
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
     with pytest.raises(InvalidSettingError, match="no objective"):
@@ -110,5 +119,11 @@ def test_what_is_no_plugin(tmp_path):
         validate(str(broken))
     with pytest.raises(InvalidSettingError, match="cannot be read"):
         validate(str(tmp_path / "missing.py"))
-    with pytest.raises(InvalidSettingError, match="cannot be loaded"):
+    with pytest.raises(UnknownNameError, match=r"no objective or module .*Known: av-pbc"):
         validate("no_such_module_anywhere")
+    with pytest.raises(UnknownNameError, match=r"Did you mean .*pbc"):
+        validate("pcb")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "obd_lacks_one.py").write_text("import nowhere\n")
+    with pytest.raises(InvalidSettingError, match=r"cannot be loaded.*nowhere"):
+        validate("obd_lacks_one")

@@ -303,6 +303,17 @@ def vector_scale(content):
     content["actor"]["log_std_offset.constant"] = torch.zeros(3)
 
 
+def repeated_number(content):
+    content["actor"]["base_network.2.weight"] = torch.zeros(1).expand(2000, 2000)
+
+
+def shared_numbers(content):
+    shared = torch.zeros(1000, 1000)
+    for at in range(10, 20):
+        content["actor"][f"base_network.{at}.weight"] = shared
+        content["actor"][f"base_network.{at}.bias"] = shared[0]
+
+
 def plain_pickle(folder: Path) -> Path:
     path = folder / "teacher.pt"
     path.write_bytes(pickle.dumps({"actor": Exploit()}))
@@ -357,7 +368,7 @@ CASES = {
     "no actions": (changed("hdf5", actions=None), "holds no actions"),
     "three dimensions": (changed("npz", observations=np.zeros((N, 11, 1))), "shape"),
     "complex numbers": (changed("npz", rewards=np.zeros(N, complex)), "complex"),
-    "hdf5 bomb": (hdf5_with(hdf5_bomb), "claims 440,000,000,000 bytes"),
+    "hdf5 bomb": (hdf5_with(hdf5_bomb), "claims 880,000,000,000 bytes"),
     "hdf5 giant chunk": (hdf5_with(hdf5_giant_chunk), "chunks of"),
     "hdf5 external link": (hdf5_with(hdf5_external_link), "refers to elsewhere"),
     "hdf5 link to itself": (hdf5_with(hdf5_soft_link), "refers to elsewhere"),
@@ -380,6 +391,8 @@ CASES = {
     "checkpoint without an actor": (checkpoint_with(no_actor), "lacks"),
     "checkpoint that is a list": (checkpoint_with(bare_list), "holds a list"),
     "checkpoint of wrong shape": (checkpoint_with(wrong_shape), "malformed"),
+    "checkpoint of one number": (checkpoint_with(repeated_number), "bytes of the 4 stored"),
+    "checkpoint of shared numbers": (checkpoint_with(shared_numbers), "takes 40,0"),
     "checkpoint with nan": (checkpoint_with(nan_weights), "not finite"),
     "checkpoint with text": (checkpoint_with(text_for_weight), "lacks"),
     "checkpoint with a vector": (checkpoint_with(vector_scale), "lacks"),

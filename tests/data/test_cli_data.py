@@ -32,6 +32,12 @@ def test_list_names_all_and_their_state(tmp_path, monkeypatch):
     assert "  fetched  " in line
 
 
+def test_list_says_where_nothing_matches():
+    told = call("list", "nope*")
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert told.stderr.startswith("Nothing matches 'nope*'.")
+
+
 def test_list_imports_nothing_heavy():
     script = (
         "import sys; from typer.testing import CliRunner; from obdbench.cli_data import app; "

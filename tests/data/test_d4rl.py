@@ -15,7 +15,7 @@ from obdbench.data import d4rl, references
 from obdbench.data.d4rl import GenuineDataWarning
 from obdbench.data.dataset import load_dataset
 from obdbench.envs.scores import TASKS
-from obdbench.errors import InvalidDataError, UnknownNameError
+from obdbench.errors import FetchError, InvalidDataError, UnknownNameError
 
 NAME = "hopper-medium-replay-v2"
 
@@ -106,6 +106,14 @@ def test_known_checksum_free_download_is_recorded(folder, tmp_path, monkeypatch)
 )
 def test_file_names(name, file):
     assert d4rl.file_name(name) == file
+
+
+def test_what_cannot_be_fetched_has_a_stand_in(folder, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
+    with pytest.raises(FetchError, match=rf"OBDBENCH_MIRROR.* recon/{NAME} is a stand-in\.$"):
+        load_dataset(f"d4rl/{NAME}")
+    with pytest.raises(FetchError, match=r"host/path\.$"):
+        load_dataset("d4rl/hopper-random-v2")
 
 
 def test_other_levels_are_known_and_wrong_names_answered(folder):

@@ -121,6 +121,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def be_endless(self):
         self.send(b"x" * (LIMIT + 10), length="none")
 
+    def be_lengthless(self):
+        self.send(CONTENT[:100_000], length="none")
+
+    def be_chunked(self, ending=b"0\r\n\r\n"):
+        piece = b"%x\r\n%s\r\n" % (len(CONTENT), CONTENT)
+        self.send(piece + ending, length="none", Transfer_Encoding="chunked")
+
+    def be_unfinished(self):
+        self.be_chunked(ending=b"")
+
     def be_garbage(self):
         self.wfile.write(b"\x00\x01\x02 not http at all\r\n\r\n")
         self.close_connection = True
@@ -253,7 +263,7 @@ def test_nobody_listens():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(FetchError, match="could not be fetched"):
+    with pytest.raises(FetchError, match=r"could not be fetched.*OBDBENCH_MIRROR"):
         fetch(f"http://127.0.0.1:{port}/a.bin", max_bytes=LIMIT)
 
 
@@ -276,8 +286,9 @@ def test_mirror_comes_before_the_network(server, tmp_path, monkeypatch):
     assert server.log == []
 
 
-def test_file_addresses(tmp_path):
-    local = tmp_path / "with space.bin"
+@pytest.mark.parametrize("name", ["with space.bin", "a%41.bin"])
+def test_file_addresses(tmp_path, name):
+    local = tmp_path / name
     local.write_bytes(CONTENT)
     assert fetch(local.as_uri(), sha256=SUM, max_bytes=LIMIT) == local
     with pytest.raises(FetchError, match="larger"):
@@ -309,6 +320,24 @@ def test_first_download_binds_later_ones(server, monkeypatch):
     with pytest.raises(FetchError, match=r"fetched\.json"):
         fetch(url, max_bytes=LIMIT, trust_first=True)
     assert not path.exists()
+
+
+def test_a_first_download_of_no_stated_length_is_not_trusted(server):
+    url = f"{server.url}/lengthless/a.bin"
+    with pytest.raises(FetchError, match="states no length"):
+        fetch(url, max_bytes=LIMIT, trust_first=True)
+    assert leftovers() == []
+    with pytest.raises(FetchError, match="SHA-256"):
+        fetch(url, sha256=SUM, max_bytes=LIMIT)
+
+
+def test_a_first_download_in_chunks_is_trusted_when_it_is_whole(server):
+    path = fetch(f"{server.url}/chunked/a.bin", max_bytes=LIMIT, trust_first=True)
+    assert path.read_bytes() == CONTENT
+    path.unlink()
+    with pytest.raises(FetchError, match="could not be fetched"):
+        fetch(f"{server.url}/unfinished/a.bin", max_bytes=LIMIT, trust_first=True)
+    assert leftovers() == ["fetched.json"]
 
 
 def test_unreadable_checksum_file_is_named(server):
@@ -359,3 +388,13 @@ def test_atomic_leaves_the_old_file_on_failure(tmp_path: Path):
         fail_halfway()
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_atomic_stores_before_it_renames(tmp_path: Path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        real = getattr(fetching.os, name)
+        monkeypatch.setattr(fetching.os, name, lambda *a, n=name, r=real: done.append(n) or r(*a))
+    with atomic(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+    assert done == ["fsync", "replace"]

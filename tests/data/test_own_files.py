@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tracemalloc
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from obdbench.data.arrays import Claims
 from obdbench.data.dataset import load_dataset
 from obdbench.data.file import parse
+from obdbench.envs.scores import TASKS
 from obdbench.errors import InvalidDataError, InvalidSettingError, UnknownNameError
 
 N = 300
@@ -82,6 +85,59 @@ def test_a_table_of_terminals_takes_no_more_memory_than_a_column(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
+
+
+def write_bytes(path, rows: int, width: int = 11) -> str:
+    """A small file that claims many rows of numbers of one byte."""
+    shapes = {"observations": (rows, width), "actions": (rows, 3), "rewards": (rows,)}
+    with h5py.File(path, "w") as file:
+        for name, shape in {**shapes, "terminals": (rows,)}.items():
+            chunks = (min(rows, 10_000), *shape[1:])
+            file.create_dataset(name, shape=shape, dtype="u1", chunks=chunks)
+    assert path.stat().st_size < 10_000
+    return f"file:{path}"
+
+
+def peak_of_refusing(dataset_id: str, complaint: str) -> int:
+    """Bytes allocated at most while a file is refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidDataError, match=complaint):
+            load_dataset(dataset_id)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_numbers_of_one_byte_are_counted_as_they_grow(tmp_path, monkeypatch):
+    monkeypatch.setattr("obdbench.data.arrays.MAX_BYTES", 20_000_000)
+    few = (11 * 2 + 3 + 1 + 1) * 4  # bytes a row: next observations are made of the observations
+    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 20_000_000 // few)
+    assert len(load_dataset(dataset_id)) > 180_000
+    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 20_000_000 // few + 1)
+    assert peak_of_refusing(dataset_id, "claims .* bytes of terminals") < 10_000_000
+    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 1_500_000)
+    assert peak_of_refusing(dataset_id, "claims 132,000,000 bytes of observations") < 1_000_000
+
+
+def test_another_tasks_table_is_refused_before_it_is_read(tmp_path):
+    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 1_000_000, width=17)
+    complaint = r"observations of shape \(1000000, 17\); Hopper-v4 needs 11 numbers a row"
+    assert peak_of_refusing(dataset_id, complaint) < 1_000_000
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
+def test_two_million_rows_of_any_task_are_within_the_bound(full):
+    held = ["observations", "actions", "rewards", "terminals", "timeouts"]
+    held += ["next_observations"] if full else []
+    for task in TASKS.values():
+        widths = dict.fromkeys(held[:1] + held[5:], task.observation_size)
+        widths["actions"] = task.action_size
+        claims = Claims(Path("x.hdf5"), held, task)
+        for name in held:
+            shape = (2_000_000, widths[name]) if name in widths else (2_000_000,)
+            claims.take(name, shape, np.dtype(np.float32))
+        assert claims.room > 1_000_000_000
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.data.dataset import Dataset
 from obdbench.distill.initial import initial_stack
@@ -329,3 +331,12 @@ def test_public_distill(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     synset = obdbench.distill(toy_dataset, toy_teacher, "pbc", preset="tiny", progress=False)
     assert len(synset) == 16
     assert synset.card["objective"] == "pbc"
+
+
+@pytest.mark.parametrize("task", ["walker2d", "hopper"])
+def test_a_teacher_of_another_task_is_refused(task: str) -> None:
+    """By its name where the sizes are the same, as for walker2d and halfcheetah."""
+    teacher = replace(make_toy_teacher(make_toy_dataset(60, task)), id=f"embedded/{task}-medium-v0")
+    dataset = make_toy_dataset(60, "halfcheetah")
+    with pytest.raises(ObdError, match=rf"{task}-medium-v0.* is none of halfcheetah \(17 and 6\)"):
+        points(dataset, teacher, tiny(), [0])

@@ -46,7 +46,8 @@ def test_export_npz_and_hdf5(synset: Synset, tmp_path: Path) -> None:
     with h5py.File(synset.export(tmp_path / "s.hdf5")) as file:
         assert set(file) >= {"observations", "actions", "rewards", "terminals", "timeouts"}
         assert np.array_equal(file["observations"][:], synset.observations)
-        assert file["timeouts"][:].all()
+        assert file["terminals"][:].all()
+        assert not file["timeouts"][:].any()
 
 
 @pytest.fixture
@@ -130,3 +131,14 @@ def test_wrong_shapes_and_values(synset: Synset) -> None:
         dataclasses.replace(synset, actions=synset.actions[:, :2])
     with pytest.raises(ObdError, match="not finite"):
         dataclasses.replace(synset, states=np.full_like(synset.states, np.nan))
+
+
+@pytest.mark.parametrize(("spread", "said"), [(-5.0, "negative"), (np.nan, "finite moments")])
+def test_spreads_that_no_data_has(synset: Synset, tmp_path: Path, spread: float, said: str) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = synset.save(tmp_path / "s.safetensors")
+    arrays = load_file(path) | {"state_std": np.full(11, spread, np.float32)}
+    save_file(arrays, path, metadata={"format": "obdbench-synset-1 hopper"})
+    with pytest.raises(ObdError, match=said):
+        Synset.load(path)

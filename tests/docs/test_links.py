@@ -14,7 +14,7 @@ PAGES = sorted(
         "*.md",
         "docs/*.md",
         "examples/**/*.md",
-        "leaderboards/README.md",
+        "leaderboards/*.md",
         ".github/**/*.md",
     )
     for path in ROOT.glob(pattern)

@@ -95,3 +95,26 @@ def test_bounds_of_security_are_those_of_the_code() -> None:
         f"at most {presets.MAX_TOML // mebi} MiB, unknown keys refused",
     ):
         assert said in text
+
+
+@pytest.mark.parametrize("page", ["docs/objectives.md"])
+def test_code_of_other_pages_runs(page: str, tmp_path: Path) -> None:
+    code = [block.commands() or "" for block in blocks(page) if block.language == "python"]
+    assert code
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(code)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OBDBENCH_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_both_pages_say_how_results_are_submitted() -> None:
+    for page in ("CONTRIBUTING.md", "leaderboards/README.md"):
+        text = (ROOT / page).read_text()
+        assert "obdbench leaderboard --publish results/embedded" in text
+        assert "manifest.json" in text
+        assert "--out leaderboards/results" not in text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 from doc_blocks import ROOT
+
+from obdbench.errors import UnknownNameError
 
 STUDIES = ROOT / "docs" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.toml"))
@@ -94,8 +98,21 @@ def test_a_table_holds_what_was_run(module: ModuleType, tmp_path: Path) -> None:
     assert first.split("|")[4].strip() == "–"
     assert " to " in second.split("|")[4]
     assert set(missing.split("|")[2:-1]) == {" – "}
-    with pytest.raises(SystemExit, match="no variant named 'thrid'"):
+    with pytest.raises(UnknownNameError, match="no variant of toy named 'thrid'"):
         module.run(study, workers=1, only=["thrid"])
+
+
+@pytest.mark.parametrize("words", [["study.py", "run", "fast-prest"], ["curves.py", "fast-prest"]])
+def test_an_unknown_study_is_one_line(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, str(STUDIES / words[0]), *words[1:]],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "There is no study named 'fast-prest'. Did you mean fast-preset?\n"
 
 
 def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from obdbench.data.dataset import Dataset
 from obdbench.distill.settings import DistillSettings, settings_from
 from obdbench.distill.synset import Synset
 from obdbench.envs.scores import TASKS, normalized_return
-from obdbench.errors import ObdError
+from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.evaluation import students
 from obdbench.evaluation.protocol import Arm, Protocol, evaluate, make_protocol
 from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
@@ -227,6 +228,16 @@ def test_public_evaluate(toy_dataset: Dataset) -> None:
     several = evaluate(synset_at(toy_dataset), few("cross-optimizer"))
     assert len(set(several.scores.values())) == 3
     assert several.normalized_return == pytest.approx(sum(several.scores.values()) / 3)
+
+
+def test_a_synset_may_be_given_by_its_file(toy_dataset: Dataset, tmp_path: Path) -> None:
+    synset, effort = synset_at(toy_dataset), {"policies": 2, "episodes": 2, "steps": 5}
+    path = tmp_path / "one.safetensors"
+    synset.save(path)
+    expected = evaluate(synset, **effort)
+    assert evaluate(path, **effort) == evaluate(str(path), **effort) == expected
+    with pytest.raises(InvalidSettingError, match=r"given a list\. Give a Synset"):
+        evaluate([synset])  # type: ignore[arg-type]
 
 
 def test_a_synset_is_scored_under_its_own_seed(toy_dataset: Dataset) -> None:

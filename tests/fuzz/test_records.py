@@ -101,6 +101,8 @@ def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
     scores = PartialScores(points={4: RESULT["points"][:1]}, seconds=2.0)
     for step in record.steps:
         (work.folder / str(step)).mkdir(parents=True)
+        for seed in spec.seeds:
+            work.path(step, seed).touch()
     (work.folder / "²").mkdir()  # a digit to str.isdigit, none to int
     work.finish(record)
     work.keep_scores(scores)

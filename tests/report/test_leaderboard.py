@@ -90,6 +90,29 @@ def test_results_that_vanished_empty_their_page(home):
     assert check(home) == []
 
 
+def test_results_from_elsewhere_leave_other_suites_pages_alone(home, tmp_path):
+    """One suite's results must not empty the pages of the others, nor the index."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(home / "results" / "quick", elsewhere / "smoke")
+    before = {page.name: page.read_text() for page in home.glob("*.md")}
+    written = leaderboard.write(elsewhere, home, plots=False)
+    assert [path.name for path in written] == ["smoke.md"]
+    assert {page.name: page.read_text() for page in home.glob("*.md")} | before == {
+        page.name: page.read_text() for page in home.glob("*.md")
+    }
+    assert "No results yet" not in (home / "smoke.md").read_text()
+    assert leaderboard.check(elsewhere, home) == []
+
+
+@pytest.mark.parametrize("of", ["nowhere", "empty", "results/quick"])
+def test_a_folder_without_suites_is_refused(home, of):
+    (home / "empty").mkdir()
+    hint = "folder above" if "/" in of else "--out"
+    for call in (leaderboard.check, leaderboard.write):
+        with pytest.raises(InvalidDataError, match=hint):
+            call(home / of, home)
+
+
 def test_prose_survives(home):
     page = home / "quick.md"
     page.write_text(page.read_text().replace("# Leaderboard: quick", "# Mine\n\nMy words.\n", 1))
@@ -178,11 +201,6 @@ def test_strict_refuses_what_lenient_names(home):
     with pytest.warns(UserWarning, match=r"zz\.json"):
         complaints = check(home, strict=False)
     assert "gaps" in complaints[0]
-
-
-def test_nothing_to_report(tmp_path):
-    assert leaderboard.write(tmp_path / "nowhere", tmp_path) == []
-    assert leaderboard.check(tmp_path / "nowhere", tmp_path) == []
 
 
 def test_committed_pages_follow_from_committed_results():

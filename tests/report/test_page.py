@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from obdbench.errors import InvalidDataError
 from obdbench.report import leaderboard, page
 from obdbench.report.leaderboard import board
 from obdbench.report.reader import Collection
@@ -84,7 +85,12 @@ def test_text_from_files_is_inert(recon, tmp_path):
 
 
 def test_no_results(tmp_path):
+    folder = tmp_path / "results" / "quick"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"schema_version": 1, "suite": "quick", "trials": {}}')
     assert "No results yet" in page.write(tmp_path / "results", tmp_path).read_text()
+    with pytest.raises(InvalidDataError, match="holds no folder"):
+        page.write(tmp_path / "nowhere", tmp_path)
 
 
 def dump(path: Path, profile: Path) -> str:

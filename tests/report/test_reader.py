@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from obdbench.bench.record import Result, read_bytes, read_json
+from obdbench.bench.score import headline
 from obdbench.bench.store import Store
 from obdbench.envs.scores import TASKS, normalized_return
 from obdbench.errors import InvalidDataError
@@ -21,7 +22,6 @@ from obdbench.report.reader import (
     ResultWarning,
     best,
     collect,
-    headline,
     read_results,
     source_of,
 )

@@ -79,3 +79,13 @@ def test_control_characters_do_not_reach_the_terminal(synset):
 def test_no_file(tmp_path):
     with pytest.raises(InvalidDataError, match="no file"):
         show(tmp_path / "nothing.json")
+
+
+def test_what_is_neither_is_told_what_is_taken(synset, results_root):
+    data = synset.with_suffix(".hdf5")  # its neighbour of that name is not what was asked for
+    data.write_bytes(b"\x89HDF")
+    for path in (data, results_root / "recon" / "manifest.json"):
+        with pytest.raises(InvalidDataError, match="neither a result nor a synset"):
+            show(path)
+    with pytest.raises(InvalidDataError, match=r"is a folder\. Name a result or a synset in it"):
+        show(results_root / "recon")

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from obdbench.bench.record import Result
 from obdbench.bench.spec import TrialSpec
 from obdbench.distill.settings import DistillSettings
-from obdbench.report.captions import budget, head
+from obdbench.report.captions import budget, head, notes
 from obdbench.report.grouping import grids
 from obdbench.report.leaderboard import blocks, board
 from obdbench.report.published import published
 from obdbench.report.reader import Collection, Entry
 from obdbench.report.rows import Grid, Row, bare, dataset_order, natural
 from obdbench.report.table import Cell, Table, escape, markdown, number
+from obdbench.report.tables import gaps
 
 GOLDEN = import_module("make_golden")
 EXPECTED = sorted(path.name for path in GOLDEN.GOLDEN.glob("*.md"))
@@ -188,6 +189,9 @@ def test_natural_order():
     assert sorted(["residual", "mlp10", "mlp2"], key=natural) == ["mlp2", "mlp10", "residual"]
     assert bare("minari/mujoco/hopper/medium-v0") == "mujoco/hopper/medium"
     assert bare("recon/hopper-medium-replay-v2") == "hopper-medium-replay"
+    assert (
+        bare("file:../data/hopper-mine.npz") == bare("file:/a/b/hopper-mine.npz") == "hopper-mine"
+    )
     names = ["d4rl/walker2d-medium-v2", "d4rl/hopper-medium-v2", "d4rl/hopper-medium-replay-v2"]
     assert sorted(names, key=dataset_order)[0] == "d4rl/hopper-medium-replay-v2"
 
@@ -303,6 +307,34 @@ def test_order_of_files_does_not_matter(collection, random):
     random.shuffle(shuffled)
     again = replace(collection, entries=tuple(shuffled))
     assert blocks(board(again), "", "plots") == blocks(board(collection), "", "plots")
+
+
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [
+        (((0, 1.0), (9, 2.0)), "that of its last evaluation point."),
+        (((0, 1.0),), "that of its last evaluation point."),
+        (((0, 1.0), (5, 2.0), (9, 3.0)), "that of its last 2 evaluation points, averaged."),
+        (tuple((step, 1.0) for step in range(9)), "last 5 evaluation points, averaged."),
+    ],
+)
+def test_the_caption_counts_the_points_of_a_score(curve, said):
+    made = spec("pbc", "embedded/hopper-medium-v0", None, (0,))
+    found = replace(entry(made), curves={"default": {0: curve}})
+    (part,) = grids(Collection("s", (found,)))
+    assert said in notes(part)[0]
+
+
+def test_what_is_missing_is_named_as_its_row_is():
+    made = spec("mine", "embedded/hopper-medium-v0").model_copy(update={"code": "new"})
+    old = entry(made.model_copy(update={"code": "old"}))
+    collection = Collection("s", (old,), {made.key: made}, has_manifest=True)
+    (table,) = gaps(collection)
+    assert [cell.text for cell in table.rows[0]][:3] == [
+        "mine default (code=new)",
+        "embedded/hopper-medium-v0",
+        "missing",
+    ]
 
 
 def test_identity_is_json(recon):

@@ -12,7 +12,7 @@ from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.report.compare import compare, compare_all, objective_of, rows_named
 from obdbench.report.reader import Collection, Entry
 
-HOPPER, WALKER = "d4rl/hopper-medium-v2", "d4rl/walker2d-medium-v2"
+TWO = HOPPER, WALKER = "d4rl/hopper-medium-v2", "d4rl/walker2d-medium-v2"
 
 
 def entry(objective: str, scores: dict[int, float], dataset: str = HOPPER, **more: object) -> Entry:
@@ -58,6 +58,27 @@ def test_one_seed_decides_nothing():
     found = one(entry("mine", {0: 90.0}), entry("pbc", {0: 1.0}))
     assert found.decided == 0
     assert "a single common seed says nothing of chance" in found.verdict
+
+
+def test_level():
+    found = one(entry("mine", {0: 1.0}), entry("pbc", {0: 1.0}))
+    assert found.verdict.startswith("mine is level with pbc on 1 dataset, seed 0, but")
+
+
+def test_a_single_seed_is_laid_where_it_is():
+    five = dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0]))
+    mine, theirs = entry("mine", five), entry("pbc", five)
+    found = one(mine, theirs, entry("mine", {0: 2.0}, WALKER), entry("pbc", {0: 1.0}, WALKER))
+    assert found.decided == 0
+    assert found.verdict.startswith(
+        "mine lies 0.5 points above pbc on 2 datasets, 1 to 5 common seeds, but a single common "
+        "seed on walker2d-medium says nothing of chance: run at least three."
+    )
+    pairs = [(name, {seed: 2.0}, data) for name in ("mine", "pbc") for seed, data in enumerate(TWO)]
+    assert (
+        "on 2 datasets, 1 common seed each, but a single common seed on each says nothing"
+        in one(*(entry(*pair) for pair in pairs)).verdict
+    )
 
 
 def test_common_seeds_alone_count():
