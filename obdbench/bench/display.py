@@ -190,7 +190,8 @@ def label(spec: TrialSpec) -> str:
         dataset = dataset.replace(long, short)
     protocol = "" if spec.protocol == "default" else f" {spec.protocol}"
     pairs = f" {spec.settings.pairs}" if spec.protocol == "size" else ""
-    return f"{dataset} {spec.objective}{protocol}{pairs}"
+    held = ", ".join(f"{name}={value}" for name, value in sorted(spec.objective_params.items()))
+    return f"{dataset} {spec.objective}{f' ({held})' if held else ''}{protocol}{pairs}"
 
 
 def describe(line: Line) -> str:

@@ -110,6 +110,8 @@ def test_describe_and_label():
     display, _ = shown(False, [Event("start", SPECS[0].key, steps=3)], SPECS[:1])
     assert "preparing" in describe(display.running[SPECS[0].key])
     assert label(trial(0)) == "halfcheetah-m-e-v0 av-pbc"
+    held = trial(0).model_copy(update={"objective_params": {"beta": 0.5}})
+    assert label(held) == "halfcheetah-m-e-v0 av-pbc (beta=0.5)"
     assert [clock(s) for s in (5, 65, 3700)] == ["0:05", "1:05", "1:01:40"]
     assert shorten("a" * 90, 80) == "a" * 79 + "…"
 
