@@ -112,18 +112,20 @@ class Display:
             return
         self.finished[event.key] = event.kind
         self._done += work(spec)
-        parts = [f"{MARKS[event.kind]:<8} {label(spec)}"]
+        told = []
         if event.kind == "ok":
             if event.score is not None:
-                parts.append(f"score {event.score:.1f}")
+                told.append(f"score {event.score:.1f}")
                 if self.best is None or event.score > self.best[0]:
                     self.best = event.score, label(spec)
+            if line is not None:
+                told.append(f"in {clock(time.monotonic() - line.began)}")
         else:
             self.errors[event.key] = event.message
-            parts.append(event.message)
-        if line is not None and event.kind == "ok":
-            parts.append(f"in {clock(time.monotonic() - line.began)}")
-        self.print(" · ".join(parts), event.kind)
+            told.append(event.message)
+        mark, rest = f"{MARKS[event.kind]:<8} ", "".join(f" · {part}" for part in told)
+        room = max(30, min(WIDTH, self.console.width) - 1 - len(mark) - len(rest))
+        self.print(f"{mark}{shorten(label(spec), room)}{rest}", event.kind)
 
     def tick(self) -> None:
         """Redraw, or write a plain line now and then."""

@@ -195,13 +195,14 @@ class _Run:
                     self.tell(worker, Event(result.status, spec.key, message=result.error or ""))
             rest = self.store.missing(job.specs)
             if rest and code != TIMEOUT_EXIT:
-                key = worker.current or rest[0].key
+                current = [spec for spec in rest if spec.key == worker.current]
+                key = (current or rest)[0].key
                 again = self.tally.count(key)
                 cause = died(code)
                 if again:
                     self.tell(worker, Event("restart", key, message=cause))
                 else:
-                    self.give_up(worker, next((s for s in rest if s.key == key), rest[0]), cause)
+                    self.give_up(worker, next(s for s in rest if s.key == key), cause)
                     rest = self.store.missing(job.specs)
             if rest:
                 self.pending.appendleft(Job(job.name, tuple(rest)))

@@ -68,7 +68,7 @@ def search_with_asha(
 
 def percent(point: int, points: int) -> int:
     """How far along the ``point``-th of ``points`` evaluation points is."""
-    return math.ceil(100 * point / points)
+    return max(1, 100 * point // points)
 
 
 def ranked(

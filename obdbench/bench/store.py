@@ -170,11 +170,13 @@ class Store:
         """Keep other processes from working on a distillation, or refuse where one does."""
         from filelock import FileLock, Timeout
 
-        folder = self.work / distill_key
-        with storage(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        folder, held = self.work / distill_key, None
         try:
-            held = FileLock(folder / LOCK, timeout=-1 if wait else 0).acquire()
+            while held is None:
+                with storage(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # where another run has just tidied up
+                    held = FileLock(folder / LOCK, timeout=-1 if wait else 0).acquire()
         except Timeout as error:
             raise InvalidSettingError(
                 f"Another process is at work on trials in {self.folder}.",
@@ -208,7 +210,7 @@ class Store:
             stray.unlink(missing_ok=True)
         kept = [path for path in self.work.glob("*/*") if path.name[0] != "."]
         if all(path.name == LOCK for path in kept):
-            with suppress(InvalidSettingError), ExitStack() as locks:
+            with suppress(InvalidSettingError, StorageError, OSError), ExitStack() as locks:
                 for path in kept:
                     locks.enter_context(self.lock(path.parent.name, wait=False))
                 shutil.rmtree(self.work, ignore_errors=True)

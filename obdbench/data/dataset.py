@@ -127,7 +127,8 @@ class Dataset:
     def _pieces(self) -> tuple[Array, Array]:
         """The return of all that ends in a terminal or a time-out, and whether it is complete."""
         terminals = np.asarray(self.terminals, dtype=bool)
-        cut = np.zeros_like(terminals) if self.timeouts is None else ~terminals & self.timeouts
+        timeouts = np.zeros_like(terminals) if self.timeouts is None else self.timeouts
+        cut = ~terminals & np.asarray(timeouts, dtype=bool)
         last = np.flatnonzero(terminals | cut)
         totals = np.cumsum(np.asarray(self.rewards, dtype=np.float64))
         lengths, cut = np.diff(last, prepend=-1), cut[last]

@@ -131,8 +131,8 @@ class Synset:
         """Write raw observations and actions as HDF5 (D4RL's layout), NPZ or a Minari dataset.
 
         Every pair becomes an episode of one step that its terminal ends, for what a time-out cuts
-        off has no next observation and readers leave it out; rewards are zero, since a synset has
-        none.
+        off has no next observation and readers leave it out (D4RL's leaves out the last row all the
+        same); rewards are zero, since a synset has none.
         Actions are written as they were distilled, mostly beyond -1 and 1: they are targets of
         cloning, not what an environment takes. A Minari dataset gets an action space that holds
         them. A reader that wants actions within bounds, as ``file:`` datasets do, refuses them;

@@ -56,6 +56,17 @@ def test_lines_keep_within_80_columns(terminal):
     )
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_name_leaves_its_score_in_sight(terminal):
+    spec = trial(0, "cross-architecture").model_copy(
+        update={"objective_params": {"sample_teacher": True, "weight_normalization": "mean-one"}}
+    )
+    _, text = shown(terminal, list(news([spec])), [spec])
+    done = next(line for line in text.splitlines() if "done  " in line)
+    assert "score 45.6" in done
+    assert len(done[done.index("done  ") :].split("\x1b")[0].rstrip()) <= 80
+
+
 def test_after_the_last_step_a_trial_is_scored():
     line = Line(SPECS[0], 0.0, step=299, steps=300, rate=2.0)
     assert "ETA" in describe(line)

@@ -6,15 +6,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bench_toys import SETTINGS, TOY, alone, contents
 
 from obdbench.bench.code import code_of
-from obdbench.bench.job import fit
+from obdbench.bench.job import MAX_DEATHS, Job, Setup, fit
+from obdbench.bench.local import Worker, _Run
 from obdbench.bench.runner import Options, collect, execute, plan, run
 from obdbench.bench.suite import Suite
+from obdbench.bench.trial import unfinished
 from obdbench.errors import InvalidSettingError, ObdError
 
 
@@ -165,6 +169,34 @@ def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
     assert "ZeroDivisionError" in summary.ended
     assert sorted(summary.status.values()) == ["failed", "missing"]
     assert summary.exit_code == 1
+
+
+def test_a_death_between_two_trials_counts_against_the_next(tmp_path, toy_suite):
+    """The one it had come to is done; the next has all its tries left."""
+    specs = toy_suite("student", "raises").specs()
+    setup = Setup(root=str(tmp_path), suite="toy")
+    store, job = setup.store(), Job("both", tuple(specs))
+    store.prepare()
+    heard = []
+    audience = SimpleNamespace(handle=heard.append, tick=lambda: None)
+    run = _Run(deque(), setup, audience, fail_fast=False)
+    run.hire = lambda: None
+
+    def dies():
+        process = SimpleNamespace(returncode=-9, kill=lambda: None, wait=lambda: None)
+        worker = Worker(process, SimpleNamespace(close=lambda: None), job, specs[0].key)
+        run.crew.append(worker)
+        run.lost(worker)
+
+    for _ in range(MAX_DEATHS - 1):
+        dies()
+    store.save(unfinished(specs[0], "toy", "failed", "why"))
+    dies()
+    assert [(e.kind, e.key) for e in heard if e.kind == "restart"] == [
+        *[("restart", specs[0].key)] * (MAX_DEATHS - 1),
+        ("restart", specs[1].key),
+    ]
+    assert store.missing(specs) == [specs[1]]
 
 
 @pytest.mark.slow  # a signal in mid-run races with whatever shares the cores

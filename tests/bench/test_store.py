@@ -1,6 +1,9 @@
 """The store: what is done, what is missing, and disks that refuse."""
 
 import multiprocessing
+import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,26 @@ def test_work_that_another_process_holds_is_not_forgotten(store, spec):
     store.forget([one, other])
     assert store.missing([one, other]) == [one, other]
     assert not Distillation(store, other).snapshot.exists()
+
+
+def test_who_waits_for_a_lock_survives_that_its_folder_is_tidied_away(store, spec):
+    """A run that ends removes the working folder, perhaps between two looks of one that waits."""
+    one = Distillation(store, spec())
+    got = threading.Event()
+
+    def wait():
+        with one.lock():
+            got.set()
+
+    with one.lock():
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.2)
+        assert not got.is_set()
+        shutil.rmtree(store.work)
+        time.sleep(0.2)
+    waiting.join(10)
+    assert got.is_set()
 
 
 def test_a_damaged_manifest_is_set_aside(store, spec, caplog):

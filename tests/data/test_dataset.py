@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from toys import make_toy_dataset
 
 
@@ -22,6 +23,15 @@ def test_what_broke_off_is_no_complete_episode() -> None:
     assert (len(dataset.episode_returns()), dataset.broken_off()) == (3, 3)
     timeouts[449] = False
     assert (len(dataset.episode_returns()), dataset.broken_off()) == (5, 0)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+def test_time_outs_may_be_numbers(dtype: type) -> None:
+    plain = make_toy_dataset(100)
+    ends = np.arange(100) % 50 == 49
+    dataset = replace(plain, terminals=np.zeros(100, dtype), timeouts=ends.astype(dtype))
+    assert np.allclose(dataset.episode_returns(), plain.rewards.reshape(2, 50).sum(1), atol=1e-4)
+    assert dataset.broken_off() == 0
 
 
 def test_steps_after_the_last_end_belong_to_no_episode() -> None:
