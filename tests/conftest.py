@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -48,3 +50,23 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OBDBENCH_MIRROR", str(folder))
     monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
     return folder
+
+
+@pytest.fixture
+def call(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., tuple[object, str, str]]]:
+    """The command line in this process: exit code, output, complaints."""
+    from obdbench import cli
+
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)

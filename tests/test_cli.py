@@ -35,20 +35,10 @@ evaluate_at = [0.0, 0.5, 1.0]
 
 
 @pytest.fixture
-def call(capsys, tmp_path, monkeypatch):
-    """The command line in this process: exit code, output, complaints."""
-    monkeypatch.chdir(tmp_path)
+def call(call, tmp_path):
+    """The command line, where there is a suite of toys."""
     (tmp_path / "toy.toml").write_text(SUITE)
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            cli.main(list(arguments))
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return call
 
 
 RUN = ("run", "toy.toml", "--plugin", TOY, "--workers", "1")

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from study import DOCS, ROOT, against
 
 from obdbench.distill.settings import settings_from
+from obdbench.errors import exit_code
 from obdbench.report.reader import Collection, Entry, read_results
 from obdbench.report.stats import mean_std
 from obdbench.report.table import number
@@ -90,4 +91,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from obdbench.bench.events import FINAL, Event
 from obdbench.bench.job import work
-from obdbench.bench.spec import TrialSpec
+from obdbench.bench.spec import TrialSpec, details
 
 WIDTH = 80
 PLAIN_SECONDS = 15.0
@@ -192,8 +192,7 @@ def label(spec: TrialSpec) -> str:
         dataset = dataset.replace(long, short)
     protocol = "" if spec.protocol == "default" else f" {spec.protocol}"
     pairs = f" {spec.settings.pairs}" if spec.protocol == "size" else ""
-    held = ", ".join(f"{name}={value}" for name, value in sorted(spec.objective_params.items()))
-    return f"{dataset} {spec.objective}{f' ({held})' if held else ''}{protocol}{pairs}"
+    return f"{dataset} {spec.objective}{details(spec.objective_params)}{protocol}{pairs}"
 
 
 def describe(line: Line) -> str:

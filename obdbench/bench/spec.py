@@ -76,7 +76,7 @@ class TrialSpec(BaseModel):
     def label(self) -> str:
         """Short human-readable name; :func:`labels` tells apart what it does not."""
         size = f" {self.settings.pairs}" if self.protocol == "size" else ""
-        held = _details(self.objective_params)
+        held = details(self.objective_params)
         return f"{self.dataset} {self.objective}{held} {self.protocol}{size}"
 
     def facts(self) -> dict[str, Any]:
@@ -100,11 +100,12 @@ def labels(specs: Sequence[TrialSpec]) -> list[str]:
             same = [other for other in others if name in other and other[name] == value]
             if len(same) < len(others):
                 others, told[name] = same, value
-        found.append(f"{spec.label()}{_details(told)}")
+        found.append(f"{spec.label()}{details(told)}")
     return found
 
 
-def _details(params: Mapping[str, Any]) -> str:
+def details(params: Mapping[str, Any]) -> str:
+    """Names and values in brackets, nothing where there are none."""
     texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in params.items()}
     shown = ", ".join(f"{name}={texts[name]}" for name in sorted(texts))
     return f" ({shown})" if shown else ""

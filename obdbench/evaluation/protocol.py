@@ -362,18 +362,11 @@ def evaluate(
         raise InvalidDataError(
             f"The synset's card holds settings that cannot be used: {reason}", "Distil it again."
         ) from error
-    scored = chosen.score([synset], settings, [_seed_of(synset) if seed is None else seed])
+    if seed is None:
+        seed = students.card_number(synset, "seed", "Give evaluate() a seed.")
+    scored = chosen.score([synset], settings, [seed])
     return Evaluation(
         chosen.name,
         {s.arm: s.normalized_return for s in scored},
         {s.arm: s.returns for s in scored},
     )
-
-
-def _seed_of(synset: Synset) -> int:
-    seed = synset.card.get("seed", 0)
-    if type(seed) is not int or seed < 0:
-        raise InvalidDataError(
-            f"The synset's card holds the seed {seed!r}.", "Give evaluate() a seed."
-        )
-    return seed

@@ -55,12 +55,15 @@ def train(
 
 def step_of(synset: Synset) -> int:
     """The outer step a synset is of, which its students are drawn for; 0 if its card names none."""
-    step = synset.card.get("step", 0)
-    if type(step) is not int or step < 0:
-        raise InvalidDataError(
-            f"The synset's card holds the step {step!r}.", "It is a whole number from 0."
-        )
-    return step
+    return card_number(synset, "step", "It is a whole number from 0.")
+
+
+def card_number(synset: Synset, name: str, advice: str) -> int:
+    """A whole number from 0 on a synset's card, 0 if it has none of that name."""
+    number = synset.card.get(name, 0)
+    if type(number) is not int or number < 0:
+        raise InvalidDataError(f"The synset's card holds the {name} {number!r}.", advice)
+    return number
 
 
 def _stacked(arrays: Sequence[Array], policies: int) -> Tensor:

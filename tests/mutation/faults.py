@@ -216,7 +216,9 @@ STUDENTS = [
     ("(seed, step_of(synset), number)", "(0, step_of(synset), number)"),
     ("(seed, step_of(synset), number)", "(seed, 0, number)"),
     ("(seed, step_of(synset), number)", "(seed, step_of(synset), 0)"),
-    ("type(step) is not int or step < 0", "step < 0"),
+    ("type(number) is not int or number < 0", "number < 0"),
+    ("type(number) is not int or number < 0", "type(number) is not int"),
+    ("synset.card.get(name, 0)", "synset.card.get(name)"),
     ("[seeded(seed, INITIAL, step, number)", "[seeded(seed, INITIAL, step)"),
     (".repeat_interleave(policies, 0)", ".repeat(policies, 1, 1)"),
     ('if settings.noise == "none":', "if True:"),
@@ -296,11 +298,9 @@ PROTOCOL = [
     ("type(value) is not int or not 1", "not 1"),
     ("        if key not in _parameters(found):", "        if False:"),
     ("DistillSettings(**stored) if isinstance(stored, Mapping)", "DistillSettings() if stored"),
-    ("[_seed_of(synset) if seed is None else seed]", "[seed or _seed_of(synset)]"),
-    ("[_seed_of(synset) if seed is None else seed]", "[seed or 0]"),
+    ("if seed is None:", "if not seed:"),
+    ("    if seed is None:", "    seed = seed or 0\n    if seed is None:"),
     ("np.mean(list(self.scores.values()))", "np.max(list(self.scores.values()))"),
-    ("type(seed) is not int or seed < 0", "seed < 0"),
-    ("type(seed) is not int or seed < 0", "type(seed) is not int"),
 ]
 
 DISTILL_TESTS = (
