@@ -57,24 +57,24 @@ leaderboard: $(STAMP)  ## remake every leaderboard from the committed results
 benchmark: $(STAMP)  ## measure speed on an otherwise idle machine
 	OMP_NUM_THREADS= $(BIN)/python -m pytest tests/benchmarks -m benchmark -p no:xdist \
 		--benchmark-json=.benchmarks/latest.json $(ARGS)
-	$(BIN)/python tests/benchmarks/table.py .benchmarks/latest.json
+	$(BIN)/python tools/benchmark_table.py .benchmarks/latest.json
 
 reliability: $(STAMP)  ## try faults and bad inputs, write docs/reliability.md (most of an hour)
 	$(if $(ARGS),,rm -f docs/reliability/results.json)
 	-$(BIN)/python -m pytest -p no:xdist -m reliability --reliability docs/reliability/results.json $(ARGS)
-	$(BIN)/python tests/reliability/page.py
+	$(BIN)/python tools/reliability_page.py
 
 coverage: $(STAMP)  ## line coverage of the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
 
 mutation: $(STAMP)  ## plant small faults, one at a time; the tests must catch every one
-	$(BIN)/python tests/mutation/check.py $(ARGS)
+	$(BIN)/python tools/mutation.py $(ARGS)
 
 test-wheel: $(STAMP)  ## build the wheel and use it in an empty environment (needs the package index)
 	$(BIN)/python -m pytest -p no:xdist tests/packaging -m "not benchmark" $(ARGS)
 
 audit: $(STAMP)  ## list dependencies and licences; look the pins up in an advisory database
-	$(BIN)/python tests/packaging/dependencies.py
+	$(BIN)/python tools/dependencies.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/python -m pip_audit -r constraints.txt --no-deps --disable-pip
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from baselines.rows import OUT, line, write_row
-from obdbench.bench.record import Result
-from obdbench.data.dataset import Dataset, load_dataset
-from obdbench.envs.physics import RULES
+from obdbench.datasets.dataset import Dataset, load_dataset
 from obdbench.errors import InvalidDataError, exit_code
+from obdbench.results.record import Result
+from obdbench.tasks.simulator import RULES
 
 
 def behavior(dataset: Dataset, out: Path) -> Result:

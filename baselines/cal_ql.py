@@ -51,11 +51,11 @@ from baselines.offline import Batch, Replay, collected
 from baselines.publish import layers, publish, teacher_row
 from baselines.rows import OUT, deterministic_returns, line
 from baselines.squashed import Noise, sample
-from obdbench.data.dataset import Dataset
-from obdbench.data.embedded import FILES, short_name
-from obdbench.envs.scores import normalized_return
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.embedded import FILES, short_name
 from obdbench.errors import exit_code
 from obdbench.policies.networks import MLP4, Params, linear, orthogonal, seeded
+from obdbench.tasks.task import normalized_return
 from obdbench.teachers.teacher import Teacher
 
 CRITICS = 2

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.collect.recipe import load_collection
-from obdbench.data.dataset import Array, Dataset, load_dataset
+from obdbench.collection.recipe import load_collection
+from obdbench.datasets.dataset import Array, Dataset, load_dataset
 from obdbench.errors import InvalidDataError
 
 UNITS = 10.0

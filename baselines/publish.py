@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from baselines.rows import EPISODES, deterministic_returns, write_row
-from obdbench.bench.record import Result
-from obdbench.data.dataset import Array, Dataset, load_dataset
-from obdbench.envs.scores import normalized_return
+from obdbench.datasets.dataset import Array, Dataset, load_dataset
 from obdbench.policies.networks import Params
+from obdbench.results.record import Result
+from obdbench.tasks.task import normalized_return
 from obdbench.teachers.teacher import Layers, Teacher, load, load_teacher
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from obdbench.bench.provenance import environment
-from obdbench.bench.record import Point, Result, Source, Timing
-from obdbench.bench.spec import TrialSpec
-from obdbench.bench.store import Store
-from obdbench.data.dataset import Array, Dataset
-from obdbench.distill.settings import DistillSettings
-from obdbench.envs.rollout import run_episodes
-from obdbench.envs.scores import Task, normalized_return
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError
+from obdbench.experiments.spec import TrialSpec
+from obdbench.results.provenance import environment
+from obdbench.results.record import Point, Result, Source, Timing
+from obdbench.results.store import Store
+from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.task import Task, normalized_return
 from obdbench.teachers.teacher import Teacher
 
 EPISODES = 100

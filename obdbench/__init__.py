@@ -16,27 +16,27 @@ from obdbench.registry import (
 from obdbench.version import __version__
 
 if TYPE_CHECKING:
-    from obdbench.bench.api import run
-    from obdbench.data.dataset import Dataset, load_dataset
-    from obdbench.distill.api import distill
-    from obdbench.distill.synset import Synset
+    from obdbench.datasets.dataset import Dataset, load_dataset
+    from obdbench.distillation.api import distill
+    from obdbench.distillation.synset import Synset
     from obdbench.evaluation.protocol import Evaluation, evaluate
+    from obdbench.execution.api import run
     from obdbench.objectives.objective import Objective
-    from obdbench.report.api import leaderboard
+    from obdbench.reporting.api import leaderboard
     from obdbench.teachers.teacher import Teacher, load_teacher
 
 _LAZY = {
-    "Dataset": "obdbench.data.dataset",
+    "Dataset": "obdbench.datasets.dataset",
     "Evaluation": "obdbench.evaluation.protocol",
     "Objective": "obdbench.objectives.objective",
-    "Synset": "obdbench.distill.synset",
+    "Synset": "obdbench.distillation.synset",
     "Teacher": "obdbench.teachers.teacher",
-    "distill": "obdbench.distill.api",
+    "distill": "obdbench.distillation.api",
     "evaluate": "obdbench.evaluation.protocol",
-    "leaderboard": "obdbench.report.api",
-    "load_dataset": "obdbench.data.dataset",
+    "leaderboard": "obdbench.reporting.api",
+    "load_dataset": "obdbench.datasets.dataset",
     "load_teacher": "obdbench.teachers.teacher",
-    "run": "obdbench.bench.api",
+    "run": "obdbench.execution.api",
 }
 
 __all__ = [

@@ -1,6 +1,6 @@
 """``python -m obdbench``."""
 
-from obdbench.cli import main
+from obdbench.cli.main import main
 
 if __name__ == "__main__":
     main()

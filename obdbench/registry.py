@@ -246,23 +246,23 @@ D4RL_NAMES = tuple(
 for _name in D4RL_NAMES:
     datasets.register(
         f"embedded/{_name}-v0",
-        "obdbench.data.embedded:load",
+        "obdbench.datasets.embedded:load",
         summary="collected by this project, shipped with the package",
     )
 for _name in D4RL_NAMES:
     datasets.register(
         f"recon/{_name}-v2",
-        "obdbench.collect.reconstruct:load",
+        "obdbench.collection.reconstruct:load",
         summary="stand-in for D4RL, regenerated from the published teachers",
     )
 for _name in D4RL_NAMES:
     datasets.register(
-        f"d4rl/{_name}-v2", "obdbench.data.d4rl:load", summary="genuine D4RL file, downloaded"
+        f"d4rl/{_name}-v2", "obdbench.datasets.d4rl:load", summary="genuine D4RL file, downloaded"
     )
 for _name in ("hopper", "halfcheetah", "walker2d"):
     for _level in ("simple", "medium", "expert"):
         datasets.register(
             f"minari/mujoco/{_name}/{_level}-v0",
-            "obdbench.data.minari:load",
+            "obdbench.datasets.minari:load",
             summary="Minari dataset, through its library",
         )

@@ -11,12 +11,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
-from toys import make_toy_dataset, make_toy_teacher
+from support.toys import make_toy_dataset, make_toy_teacher
 
-from obdbench.data.dataset import Dataset
+from obdbench.datasets.dataset import Dataset
 from obdbench.teachers.teacher import Teacher
 
-pytest_plugins = ["recording"]
+pytest_plugins = ["support.recording", "support.trial_fixtures"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def call(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., tuple[object, str, str]]]:
     """The command line in this process: exit code, output, complaints."""
-    from obdbench import cli
+    from obdbench.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
     handler = signal.getsignal(signal.SIGTERM)

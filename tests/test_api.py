@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from support.paths import ROOT
 
 import obdbench
-from obdbench import cli, registry
-from obdbench.distill.api import distill
+from obdbench import registry
+from obdbench.cli import main as cli
+from obdbench.distillation.api import distill
 from obdbench.registry import Registry
 
-ROOT = Path(__file__).parents[1]
 REGISTER = (
     "(name: 'str', target: 'T | str | None' = None, *, aliases: 'tuple[str, ...]' = (), "
     "summary: 'str' = '', origin: 'str | None' = None) -> 'Any'"
@@ -150,7 +151,7 @@ def test_members(name: str) -> None:
 
 def test_distill_is_a_package_that_can_be_called(toy_dataset: obdbench.Dataset) -> None:
     """``import obdbench.distill`` anywhere may not take the function away."""
-    import obdbench.distill.loop
+    import obdbench.distillation.loop
 
     synset = obdbench.distill(
         toy_dataset, objective="dbc", preset="tiny", steps=1, pairs=2, progress=False
@@ -190,7 +191,7 @@ def test_entry_point_groups() -> None:
 def test_the_program_is_an_entry_point() -> None:
     """Where the distribution is installed, in an environment or as a checkout."""
     scripts = entry_points(group="console_scripts", name="obdbench")
-    assert {script.value for script in scripts} == {"obdbench.cli:main"}
+    assert {script.value for script in scripts} == {"obdbench.cli.main:main"}
 
 
 @pytest.mark.slow

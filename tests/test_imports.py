@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-from obdbench.cli import LISTS
+from obdbench.cli.main import LISTS
 
-ROOT = Path(__file__).parents[1]
 ROOMS = (
     *("cli", "report", "bench", "evaluation", "distill", "objectives"),
     *("collect", "teachers", "data", "envs", "policies"),
@@ -73,12 +73,12 @@ def test_every_module_has_its_room() -> None:
 def test_the_reader_of_imports_sees_them_all() -> None:
     code = (
         "import os\nfrom obdbench.bench import runner\nfrom obdbench.errors import ObdError\n"
-        "def f():\n    import ray.tune\n    import_module('obdbench.report.stats')\n"
-        "    g('obdbench.data.d4rl:load')\n"
+        "def f():\n    import ray.tune\n    import_module('obdbench.reporting.statistics')\n"
+        "    g('obdbench.datasets.d4rl:load')\n"
     )
     assert list(_imports(ast.parse(code))) == [
-        *(("os", 1), ("obdbench.bench.runner", 2), ("obdbench.errors", 3), ("ray.tune", 5)),
-        *(("obdbench.report.stats", 6), ("obdbench.data.d4rl", 7)),
+        *(("os", 1), ("obdbench.execution.run", 2), ("obdbench.errors", 3), ("ray.tune", 5)),
+        *(("obdbench.reporting.statistics", 6), ("obdbench.datasets.d4rl", 7)),
     ]
 
 
@@ -102,7 +102,7 @@ def test_imports_point_downward(module: str) -> None:
 def test_each_room_knows_only_what_it_may(module: str) -> None:
     used = {target for target, _ in imports(module)}
     packages = {target.partition(".")[0] for target in used}
-    if module != "obdbench.bench.ray_tune":
+    if module != "obdbench.execution.executors.ray_tune":
         assert "ray" not in packages
     if room(module) == "report":  # reads results, runs nothing
         running = {"runner", "local", "ray_tune", "ray_search"}
@@ -117,7 +117,7 @@ def test_each_room_knows_only_what_it_may(module: str) -> None:
 
 def test_listing_imports_neither_torch_nor_ray() -> None:
     code = (
-        "import sys\nfrom obdbench.cli import main\n"
+        "import sys\nfrom obdbench.cli.main import main\n"
         f"for what in {LISTS!r}:\n"
         "    try:\n        main(['list', what])\n"
         "    except SystemExit as ended:\n        assert ended.code == 0\n"

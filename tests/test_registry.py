@@ -168,7 +168,7 @@ def test_an_installed_objective_may_be_decorated(tmp_path: Path) -> None:
     shutil.copy(example, tmp_path / "mypkg" / "objective.py")
     code = (
         "from obdbench.registry import objectives\n"
-        "from obdbench.bench.plugins import Plugin\n"
+        "from obdbench.plugins import Plugin\n"
         "assert 'my-objective' in objectives.names()\n"
         "one = objectives.get('my-objective')\n"
         "assert objectives.get('my-objective') is one\n"

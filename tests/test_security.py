@@ -19,20 +19,19 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from support.paths import ROOT
 
-from obdbench.bench import presets
-from obdbench.bench.record import Result, read_json
-from obdbench.bench.suite import load_suite
-from obdbench.collect import reconstruct
-from obdbench.data import embedded
-from obdbench.data import file as own_files
-from obdbench.distill.synset import Synset
+from obdbench.collection import reconstruct
+from obdbench.datasets import embedded
+from obdbench.datasets import file as own_files
+from obdbench.distillation.synset import Synset
 from obdbench.errors import ObdError
+from obdbench.experiments import presets
+from obdbench.experiments.suite import load_suite
 from obdbench.objectives import density
-from obdbench.report.show import show
+from obdbench.reporting.show import show
+from obdbench.results.record import Result, read_json
 from obdbench.teachers import checkpoint, teacher
-
-ROOT = Path(__file__).parents[1]
 
 GUARD = """
 import os, socket
@@ -224,10 +223,10 @@ CALLS = {
     *("pickle.load", "pickle.loads", "marshal.loads", "np.load", "torch.load", "joblib.load"),
 }
 ALLOWED = {  # where each is safe, and why
-    ("obdbench.bench.plugins", "exec"): "plugins are code, and are named by the user",
-    ("obdbench.bench.plugins", "compile"): "the same",
-    ("obdbench.data.packing", "np.load"): "allow_pickle=False, below",
-    ("obdbench.collect.recipe", "np.load"): "the same",
+    ("obdbench.plugins", "exec"): "plugins are code, and are named by the user",
+    ("obdbench.plugins", "compile"): "the same",
+    ("obdbench.datasets.packing", "np.load"): "allow_pickle=False, below",
+    ("obdbench.collection.recipe", "np.load"): "the same",
     ("obdbench.teachers.checkpoint", "torch.load"): "weights_only=True, below",
 }
 

@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from study import DOCS, ROOT, against
 
-from obdbench.distill.settings import settings_from
+from obdbench.distillation.settings import settings_from
 from obdbench.errors import exit_code
-from obdbench.report.reader import Collection, Entry, read_results
-from obdbench.report.stats import mean_std
-from obdbench.report.table import number
+from obdbench.reporting.reader import Collection, Entry, read_results
+from obdbench.reporting.statistics import mean_std
+from obdbench.reporting.table import number
 
 PAGE = DOCS / "findings.md"
 RESULTS = ROOT / "leaderboards" / "results" / "recon"

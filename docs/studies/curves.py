@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
-from obdbench.bench.record import Result
 from obdbench.errors import exit_code
-from obdbench.report.plots import RC, SCORE, STYLES, WIDTH
+from obdbench.reporting.plots import RC, SCORE, STYLES, WIDTH
+from obdbench.results.record import Result
 
 sys.path.insert(0, str(Path(__file__).parent))
 

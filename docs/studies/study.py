@@ -33,16 +33,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from obdbench.bench import presets
-from obdbench.bench.record import Result
-from obdbench.bench.runner import Options, execute, plan
-from obdbench.bench.score import headline
-from obdbench.bench.store import Store
-from obdbench.bench.suite import Named, Suite
 from obdbench.errors import exit_code, unknown_name
-from obdbench.report.rows import bare
-from obdbench.report.stats import Interval, mean_std, paired_difference
-from obdbench.report.table import number
+from obdbench.execution.run import Options, execute, plan
+from obdbench.experiments import presets
+from obdbench.experiments.suite import Named, Suite
+from obdbench.reporting.model import bare
+from obdbench.reporting.statistics import Interval, mean_std, paired_difference
+from obdbench.reporting.table import number
+from obdbench.results.headline import headline
+from obdbench.results.record import Result
+from obdbench.results.store import Store
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent

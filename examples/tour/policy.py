@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from obdbench.envs.rollout import run_episodes
-from obdbench.envs.scores import Task, normalized_return
+from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.task import Task, normalized_return
 
 
 class Policy(nn.Module):

@@ -17,9 +17,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from obdbench.distill.settings import DistillSettings, complaint
-from obdbench.distill.synset import Synset
-from obdbench.envs.scores import normalized_return
+from obdbench.distillation.settings import DistillSettings, complaint
+from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
 from obdbench.evaluation import students
 from obdbench.objectives.objective import check_flag, check_range
@@ -28,6 +27,7 @@ from obdbench.policies.networks import architecture_named
 from obdbench.policies.optimizers import optimizer_named
 from obdbench.registry import architectures as known
 from obdbench.registry import construct, protocols
+from obdbench.tasks.task import normalized_return
 
 STEPS, LR = 100, 0.1
 PUBLISHED_STEPS = 500

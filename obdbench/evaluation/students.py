@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.data.dataset import Array, Standardizer
-from obdbench.distill.settings import DistillSettings
-from obdbench.distill.synset import Synset
-from obdbench.envs.rollout import run_episodes
-from obdbench.envs.scores import Task
+from obdbench.datasets.dataset import Array, Standardizer
+from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
 from obdbench.policies.cloning import Cloning, clone
 from obdbench.policies.networks import Architecture, Params, seeded
+from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.task import Task
 
 INITIAL, NOISE, EPISODES = 101, 102, 103
 

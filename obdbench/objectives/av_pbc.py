@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from obdbench.data.dataset import Array, Dataset
+from obdbench.datasets.dataset import Array, Dataset
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import (
     Batch,

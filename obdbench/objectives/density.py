@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from obdbench.data.dataset import Array, Dataset
-from obdbench.fetch import cache_root
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.download import cache_root
 from obdbench.objectives.objective import tensor
 from obdbench.policies.networks import seeded
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.data.dataset import Dataset
+from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.registry import construct, objectives
 from obdbench.teachers.teacher import Teacher

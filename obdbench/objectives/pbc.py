@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.data.dataset import Array, Dataset
+from obdbench.datasets.dataset import Array, Dataset
 from obdbench.objectives.objective import (
     Batch,
     Columns,

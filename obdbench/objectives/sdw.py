@@ -28,7 +28,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from obdbench.data.dataset import Dataset
+from obdbench.datasets.dataset import Dataset
 from obdbench.objectives.av_pbc import AvPBC
 from obdbench.objectives.density import log_density
 from obdbench.objectives.objective import (

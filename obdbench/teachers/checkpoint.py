@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from obdbench.data.dataset import Standardizer
-from obdbench.data.references import moments_of
+from obdbench.datasets.dataset import Standardizer
+from obdbench.datasets.download import fetch
+from obdbench.datasets.references import moments_of
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
-from obdbench.fetch import fetch
 from obdbench.teachers.teacher import Layers, Teacher
 
 MAX_BYTES = 32 * 1024 * 1024

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.data.dataset import Array, Standardizer
+from obdbench.datasets.dataset import Array, Standardizer
 from obdbench.errors import InvalidDataError, ObdError
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
@@ -252,7 +252,7 @@ def load_teacher(dataset_id: str) -> Teacher:
     """
     source, _, name = dataset_id.partition("/")
     if source == "embedded":
-        from obdbench.data.embedded import teacher_path
+        from obdbench.datasets.embedded import teacher_path
 
         return load(teacher_path(dataset_id))
     if source in ("d4rl", "recon"):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from obdbench.data.dataset import Array
-from obdbench.envs.rollout import run_episodes
-from obdbench.envs.scores import Task, normalized_return, task_named
+from obdbench.datasets.dataset import Array
+from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.task import Task, normalized_return, task_named
 from obdbench.teachers.checkpoint import load_published, published
 from obdbench.teachers.teacher import Teacher
 

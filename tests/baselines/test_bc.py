@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toys import make_toy_dataset
+from support.toys import make_toy_dataset
 
 from baselines import bc, behavior, rows
 from baselines.bc import Cloning, Settings
-from obdbench.bench.record import Result, read_json
-from obdbench.data.dataset import Dataset
-from obdbench.envs.scores import TASKS, normalized_return
+from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.results.record import Result, read_json
+from obdbench.tasks.task import TASKS, normalized_return
 
 HOPPER = TASKS["hopper"]
 TINY = Settings(steps=6, batch=16, bfloat16=False)

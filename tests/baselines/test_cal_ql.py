@@ -17,10 +17,10 @@ from baselines import cal_ql
 from baselines.cal_ql import Learner, Noise, Settings
 from baselines.offline import Replay, returns_to_go
 from baselines.publish import publish
-from obdbench.data.dataset import Dataset
-from obdbench.envs.scores import TASKS
+from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError
 from obdbench.policies.networks import MLP4
+from obdbench.tasks.task import TASKS
 from obdbench.teachers.teacher import load
 
 HOPPER = TASKS["hopper"]

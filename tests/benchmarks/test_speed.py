@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from eager import outer_step
-from setting import Setting, Step, all_cores
+from support.benchmark_setting import Setting, Step, all_cores
+from support.eager import outer_step
 
-from obdbench.distill.kernel import KernelLimit
+from obdbench.distillation.infinite_width.kernel import KernelLimit
 
 pytestmark = pytest.mark.benchmark
 PAPER = Setting()
@@ -267,8 +267,8 @@ def test_window(benchmark: Any, window: int) -> None:
 def test_start_to_first_step(benchmark: Any) -> None:
     """A fresh process: import, buffers, one outer step at the paper's setting."""
     code = (
-        "import sys; sys.path.insert(0, 'tests/benchmarks');"
-        "from setting import Setting, Step, all_cores; all_cores(); Step(Setting())()"
+        "import sys; sys.path.insert(0, 'tests');"
+        "from support.benchmark_setting import Setting, Step, all_cores; all_cores(); Step(Setting())()"
     )
     measure(
         benchmark,
@@ -283,8 +283,8 @@ def test_start_to_first_step(benchmark: Any) -> None:
 def test_peak_memory(benchmark: Any, seeds: int, steps: int) -> None:
     """Resident memory of a process that takes two outer steps."""
     code = (
-        "import sys; sys.path.insert(0, 'tests/benchmarks');"
-        "from setting import Setting, Step, all_cores; all_cores();"
+        "import sys; sys.path.insert(0, 'tests');"
+        "from support.benchmark_setting import Setting, Step, all_cores; all_cores();"
         f"step = Step(Setting(seeds={seeds}, steps={steps})); step(); step();"
         "peak = [line for line in open('/proc/self/status') if line.startswith('VmHWM')];"
         "print(int(peak[0].split()[1]) / 2**20)"  # ru_maxrss would count the parent's memory too
@@ -305,11 +305,11 @@ def _rollout(policies: int, episodes: int) -> tuple[int, float, float]:
     import gymnasium
     import numpy as np
 
-    from obdbench.data.dataset import load_dataset
-    from obdbench.distill.settings import settings_from
-    from obdbench.distill.synset import Synset
-    from obdbench.envs.rollout import run_episodes
+    from obdbench.datasets.dataset import load_dataset
+    from obdbench.distillation.settings import settings_from
+    from obdbench.distillation.synset import Synset
     from obdbench.evaluation.students import Actor, episode_seeds, train
+    from obdbench.tasks.rollout import run_episodes
 
     dataset = load_dataset("embedded/hopper-medium-replay-v0")
     best = np.argsort(-dataset.observations[:, 5])[:2560:10]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import truncation
-from table import table
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
+from tools import truncation
+from tools.benchmark_table import table
 
 
 @pytest.mark.parametrize(

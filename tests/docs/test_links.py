@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from doc_blocks import ROOT
+from support.doc_blocks import ROOT
 
 PAGES = sorted(
     path

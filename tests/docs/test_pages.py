@@ -9,11 +9,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from doc_blocks import ROOT, blocks
+from support.doc_blocks import ROOT, blocks
 
 EXTENDING = blocks("docs/extending.md")
 AFTERWARDS = """
-from obdbench.bench.validate import validate
+from obdbench.validation.objective_contract import validate
 from obdbench.evaluation.protocol import make_protocol
 from obdbench.policies.networks import architecture_named
 
@@ -43,8 +43,8 @@ def test_what_extending_registers_works(tmp_path: Path) -> None:
 def test_settings_files_of_extending_are_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from obdbench.bench import presets
-    from obdbench.bench.suite import load_suite
+    from obdbench.experiments import presets
+    from obdbench.experiments.suite import load_suite
 
     entry_points, preset, suite = (b.code for b in EXTENDING if b.language == "toml")
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
@@ -79,9 +79,10 @@ def test_order_of_rooms_is_that_of_the_packages() -> None:
 
 
 def test_bounds_of_security_are_those_of_the_code() -> None:
-    from obdbench.bench import presets, record
-    from obdbench.data import arrays
-    from obdbench.distill import synset
+    from obdbench.datasets import arrays
+    from obdbench.distillation import synset
+    from obdbench.experiments import presets
+    from obdbench.results import record
     from obdbench.teachers import checkpoint
 
     mebi = 1024 * 1024

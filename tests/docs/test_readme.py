@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from doc_blocks import ROOT, RUNNABLE, Block, blocks
+from support.doc_blocks import ROOT, RUNNABLE, Block, blocks
 
 README = [block for block in blocks("README.md") if block.language in RUNNABLE]
 CLONE = ("Makefile", "constraints.txt", "pyproject.toml", "examples", "leaderboards")
@@ -81,7 +81,7 @@ def test_own_objective_takes_fifteen_lines() -> None:
 
 
 def test_leaderboard_markers_can_be_filled() -> None:
-    from obdbench.report.leaderboard import fill
+    from obdbench.reporting.leaderboard import fill
 
     text = (ROOT / "README.md").read_text()
     filled = fill(text, {"embedded/main": "a table"}, "README.md")
@@ -89,7 +89,7 @@ def test_leaderboard_markers_can_be_filled() -> None:
 
 
 def test_figures_quoted_from_the_papers_are_theirs() -> None:
-    from obdbench.report.published import published
+    from obdbench.reporting.published import published
 
     table = next(t for t in published() if t.name == "table 1")
     text = " ".join((ROOT / "README.md").read_text().split())

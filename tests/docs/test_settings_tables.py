@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from settings_tables import PAGES, ROOT, due, rewrite, tables
+from support.settings_tables import PAGES, ROOT, due, rewrite, tables
 
-from obdbench.distill.settings import DistillSettings
+from obdbench.distillation.settings import DistillSettings
 from obdbench.registry import objectives, protocols
 
 TABLES = [(page, *table) for page in PAGES for table in tables(page)]
@@ -22,12 +22,12 @@ def test_table_agrees_with_the_code(
 ) -> None:
     wanted = due(kind, name)
     assert [row["setting"].strip("`") for row in rows] == list(wanted), (
-        "python tests/docs/settings_tables.py"
+        "python tests/support/settings_tables.py"
     )
     for row in rows:
         columns = wanted[row["setting"].strip("`")]
         assert {column: row[column] for column in columns} == columns, (
-            "python tests/docs/settings_tables.py"
+            "python tests/support/settings_tables.py"
         )
         assert row["meaning"]
 
@@ -50,7 +50,7 @@ def test_every_setting_of_the_loops_is_described() -> None:
 
 
 def test_rewriting_mends_a_stale_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import settings_tables
+    from support import settings_tables
 
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "objectives.md"

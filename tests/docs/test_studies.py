@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from doc_blocks import ROOT
+from support.doc_blocks import ROOT
 
 from obdbench.errors import UnknownNameError
 

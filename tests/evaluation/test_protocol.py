@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from obdbench.bench.spec import TrialSpec
-from obdbench.data.dataset import Dataset
-from obdbench.distill.settings import DistillSettings, settings_from
-from obdbench.distill.synset import Synset
-from obdbench.envs.scores import TASKS, normalized_return
+from obdbench.datasets.dataset import Dataset
+from obdbench.distillation.settings import DistillSettings, settings_from
+from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.evaluation import students
 from obdbench.evaluation.protocol import Arm, Protocol, evaluate, make_protocol
+from obdbench.experiments.spec import TrialSpec
 from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
+from obdbench.tasks.task import TASKS, normalized_return
 
 TINY = settings_from("tiny", {"inner_steps": 5})
 
@@ -198,7 +198,7 @@ def test_the_actor_is_each_policy_on_its_own_slots(toy_dataset: Dataset) -> None
 
 
 def test_standardization_of_each_seed_is_its_own(toy_dataset: Dataset) -> None:
-    from obdbench.data.dataset import Standardizer
+    from obdbench.datasets.dataset import Standardizer
 
     other = Standardizer(toy_dataset.standardizer.mean + 1, toy_dataset.standardizer.std * 2)
     architecture = architecture_named("mlp2")

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from obdbench.data.dataset import Array, Dataset, Standardizer
-from obdbench.distill.settings import settings_from
-from obdbench.distill.synset import Synset
-from obdbench.envs.rollout import run_episodes
+from obdbench.datasets.dataset import Array, Dataset, Standardizer
+from obdbench.distillation.settings import settings_from
+from obdbench.distillation.synset import Synset
 from obdbench.evaluation import students
 from obdbench.policies.cloning import Cloning, clone
 from obdbench.policies.networks import Params, architecture_named, seeded
 from obdbench.policies.optimizers import optimizer_named
+from obdbench.tasks.rollout import run_episodes
 
 MLP2 = architecture_named("mlp2")
 PLACES = [(3, 0), (5, 0), (3, 9)]  # seed and outer step

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from obdbench.data.dataset import Dataset
-from obdbench.distill.settings import DistillSettings
+from obdbench.datasets.dataset import Dataset
+from obdbench.distillation.settings import DistillSettings
 
 PACKAGE = Path(__file__).parents[2] / "examples" / "own_package"
 Script = Callable[..., subprocess.CompletedProcess[str]]
@@ -79,7 +79,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
 
 
 def test_returns_to_go_end_with_their_episode(module: Callable[[str], Any]) -> None:
-    from obdbench.envs.scores import TASKS
+    from obdbench.tasks.task import TASKS
 
     task = TASKS["hopper"]
     dataset = Dataset(
@@ -109,7 +109,7 @@ def test_the_better_half_is_better(module: Callable[[str], Any]) -> None:
 def test_disturbance_of_a_seed_ignores_its_neighbours(
     module: Callable[[str], Any], toy_dataset: Dataset
 ) -> None:
-    from obdbench.distill.loop import distill_points
+    from obdbench.distillation.loop import distill_points
     from obdbench.objectives.objective import make_objective
 
     settings = DistillSettings(pairs=8, inner_steps=3, steps=0, architecture="mlp2")

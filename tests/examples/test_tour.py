@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from obdbench.distill.synset import Synset
+from obdbench.distillation.synset import Synset
 
 TOUR = Path(__file__).parents[2] / "examples" / "tour"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzzing import Tried
-from recording import Tally
+from support.fuzzing import Tried
+from support.recording import Tally
 
 
 @pytest.fixture

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from damage import JUNK, as_json
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from recording import Tally
-from test_records import FIXTURES, SUITE
+from support.damage import JUNK, as_json
+from support.fuzzing import examples
+from support.paths import TOY_PLUGIN as TOY
+from support.recording import Tally
+from support.suite_files import FIXTURES, SUITE
 
-from obdbench import cli
+from obdbench.cli import main as cli
 from obdbench.errors import ObdError
 
 Program = Callable[[list[str]], tuple[int, str]]
-TOY = str(Path(__file__).parents[1] / "bench" / "toy_plugin.py")
 ANYTHING = [
     *("", " ", "\0", "a\0b", "\n", "-", "--", "-1", "0", "1e400", "nan", "-inf", "9" * 5000),
     *(
@@ -241,12 +241,12 @@ def program(
         raise ObdError("This is where the work would begin.", "It does not in this test.")
 
     monkeypatch.setattr("os.fsync", lambda _: None)  # the disk is not what is tried
-    monkeypatch.setattr("obdbench.bench.runner._hand_out", lambda *_: None)
-    monkeypatch.setattr("obdbench.bench.ray_search.search_with_asha", stop)
-    monkeypatch.setattr("obdbench.bench.estimate.speed", lambda threads: 1e10)
-    monkeypatch.setattr("obdbench.collect.recipe.build", stop)
-    monkeypatch.setattr("obdbench.collect.reconstruct.build", stop)
-    monkeypatch.setattr("obdbench.report.leaderboard.draw", lambda *_: [])
+    monkeypatch.setattr("obdbench.execution.run._hand_out", lambda *_: None)
+    monkeypatch.setattr("obdbench.tuning.asha.search_with_asha", stop)
+    monkeypatch.setattr("obdbench.execution.estimate.speed", lambda threads: 1e10)
+    monkeypatch.setattr("obdbench.collection.recipe.build", stop)
+    monkeypatch.setattr("obdbench.collection.reconstruct.build", stop)
+    monkeypatch.setattr("obdbench.reporting.leaderboard.draw", lambda *_: [])
     monkeypatch.setattr("obdbench.teachers.verify.scores", lambda *_: np.zeros(1))
     handler = signal.getsignal(signal.SIGTERM)
 

@@ -11,18 +11,18 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from damage import altered, altered_arrays, as_json, damaged
-from fuzzing import Tried, examples, reader
 from hypothesis import given
 from hypothesis import strategies as st
+from support.damage import altered, altered_arrays, as_json, damaged
+from support.fuzzing import Tried, examples, reader
 
-from obdbench.cli_data import _agreement
-from obdbench.collect import reconstruct
-from obdbench.data import d4rl, embedded
-from obdbench.data import file as own_files
-from obdbench.data.dataset import Dataset
-from obdbench.data.packing import pack
-from obdbench.envs.scores import TASKS
+from obdbench.cli.data import _agreement
+from obdbench.collection import reconstruct
+from obdbench.datasets import d4rl, embedded
+from obdbench.datasets import file as own_files
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.packing import pack
+from obdbench.tasks.task import TASKS
 
 N = 40
 NAME = "hopper-medium-v0"

@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import JUNK, altered, as_json, damaged
-from fuzzing import Tried, examples, reader
 from hypothesis import given
 from hypothesis import strategies as st
+from support.damage import JUNK, altered, as_json, damaged
+from support.fuzzing import Tried, examples, reader
+from support.suite_files import FIXTURES, SUITE
 
-from obdbench import fetch
-from obdbench.bench import presets
-from obdbench.bench.distillation import Distillation, DistillRecord, PartialScores
-from obdbench.bench.estimate import episodes
-from obdbench.bench.record import Result, Source, read_json
-from obdbench.bench.spec import TrialSpec
-from obdbench.bench.store import Store
-from obdbench.bench.suite import load_suite
-from obdbench.bench.trial import unfinished
-from obdbench.report import leaderboard
-from obdbench.report.publish import publish
-from obdbench.report.reader import read_results
-from obdbench.report.show import show
+from obdbench.datasets import download as fetch
+from obdbench.execution.estimate import episodes
+from obdbench.execution.trial import unfinished
+from obdbench.experiments import presets
+from obdbench.experiments.spec import TrialSpec
+from obdbench.experiments.suite import load_suite
+from obdbench.reporting import leaderboard
+from obdbench.reporting.publish import publish
+from obdbench.reporting.reader import read_results
+from obdbench.reporting.show import show
+from obdbench.results.record import Result, Source, read_json
+from obdbench.results.store import Store
+from obdbench.results.synset_store import Distillation, DistillRecord, PartialScores
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "results" / "quick"
 HOW = "hypothesis: damaged bytes, junk in valid JSON"
 TOML_HOW = "hypothesis: damaged bytes, arbitrary text"
 
@@ -126,50 +126,6 @@ def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
     check()
 
 
-SUITE = b"""
-summary = "one line"
-preset = "fast"
-datasets = ["embedded/hopper-medium-replay-v0", "file:mine.npz#hopper"]
-seeds = "0-2"
-[settings]
-steps = 5
-inner_lr = 0.05
-clip = 2.0
-evaluate_at = [0.0, 1.0]
-[[objectives]]
-name = "random"
-[[objectives]]
-name = "sdw"
-[objectives.params]
-base = "pbc"
-tau = 0.2
-floor_quantile = 0.02
-density_normalization = "none"
-weight_normalization = "none"
-beta = 0.02
-sample_teacher = true
-[[protocols]]
-name = "ensemble"
-params = { policies = 5, lr = 0.2 }
-[[protocols]]
-name = "cross-architecture"
-[protocols.params]
-architectures = ["mlp2"]
-published = true
-steps = 30
-points = 2
-lr = 0.1
-[[protocols]]
-name = "cross-optimizer"
-[protocols.params]
-rates = { adam = 0.001 }
-setting = "own"
-episodes = 2
-[[protocols]]
-name = "size"
-[protocols.params]
-sizes = [4, 8]
-"""
 PRESET = b"""
 base = "fast"
 summary = "one line"

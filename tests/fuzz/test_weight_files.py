@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from damage import JUNK, WORDS, altered, altered_arrays, as_json, damaged
-from fuzzing import Tried, examples, reader
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
-from toys import make_toy_dataset, make_toy_teacher
+from support.damage import JUNK, WORDS, altered, altered_arrays, as_json, damaged
+from support.fuzzing import Tried, examples, reader
+from support.toys import make_toy_dataset, make_toy_teacher
 
-from obdbench.data.dataset import Standardizer
-from obdbench.distill import loop, snapshot
-from obdbench.distill.settings import DistillSettings
-from obdbench.distill.synset import Synset
+from obdbench.datasets.dataset import Standardizer
+from obdbench.distillation import loop, snapshot
+from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.synset import Synset
 from obdbench.objectives import density
-from obdbench.report.show import show
+from obdbench.reporting.show import show
 from obdbench.teachers import checkpoint, teacher
 
 DATASET = make_toy_dataset(40)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import make_toy_dataset
+from support.toys import make_toy_dataset
 
 from obdbench.objectives import density
 from obdbench.objectives.density import FlowSettings, gaussian_log_density
@@ -60,7 +60,7 @@ def test_same_fit_twice_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("task", ["hopper", "walker2d", "halfcheetah"])
 @pytest.mark.parametrize("level", ["medium-replay", "medium", "medium-expert"])
 def test_flow_beats_the_gaussian_on_every_embedded_dataset(task: str, level: str) -> None:
-    from obdbench.data.dataset import load_dataset
+    from obdbench.datasets.dataset import load_dataset
 
     states = load_dataset(f"embedded/{task}-{level}-v0").states
     rows = np.random.default_rng(0).permutation(len(states))

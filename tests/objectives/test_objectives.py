@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from obdbench.data.dataset import Dataset
+from obdbench.datasets.dataset import Dataset
 from obdbench.errors import ObdError
 from obdbench.objectives.density import gaussian_log_density
 from obdbench.objectives.objective import Batch, Columns, Objective, make_objective

@@ -10,11 +10,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 from obdbench.registry import D4RL_NAMES
 from obdbench.version import __version__
 
-ROOT = Path(__file__).parents[2]
 NO_INDEX = (
     "No matching distribution",
     "Could not find a version",
@@ -62,16 +62,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(members: set[str]) -> None
     "name",
     [
         "obdbench/py.typed",
-        "obdbench/report/published.json",
-        "obdbench/report/assets/page.css",
+        "obdbench/reporting/published.json",
+        "obdbench/reporting/assets/page.css",
         "obdbench/teachers/published.json",
-        "obdbench/data/references.json",
+        "obdbench/datasets/references.json",
         *(
-            f"obdbench/bench/suites/{s}.toml"
+            f"obdbench/experiments/suites/{s}.toml"
             for s in ("smoke", "quick", "embedded", "recon", "d4rl")
         ),
         *(
-            f"obdbench/data/files/{name}-v0.{kind}"
+            f"obdbench/datasets/files/{name}-v0.{kind}"
             for name in D4RL_NAMES
             for kind in ("npz", "json")
         ),
@@ -87,7 +87,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
         metadata = archive.read(f"{info}/METADATA").decode()
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
         assert f"{info}/licenses/LICENSE" in archive.namelist()
-    assert "obdbench = obdbench.cli:main" in entry_points
+    assert "obdbench = obdbench.cli.main:main" in entry_points
     for line in ("Requires-Python: >=3.11", "License-Expression: MIT", "Provides-Extra: ray"):
         assert line in metadata
     assert "Requires-Dist: torch>=2.6" in metadata
@@ -142,7 +142,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     sizes = call("python", "-c", code.replace("NAMES", repr(D4RL_NAMES))).split()
     assert len(sizes) == 9
     assert min(map(int, sizes)) >= 50_000
-    code = "from obdbench.report.published import published; print(len(published()))"
+    code = "from obdbench.reporting.published import published; print(len(published()))"
     assert int(call("python", "-c", code)) > 0
     kept = {path.name for path in home.rglob("*") if path.is_file()}
     assert not kept, "it writes into the home folder unasked"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from obdbench.data.references import moments_of
-from obdbench.envs.scores import TASKS, task_named
+from obdbench.datasets.references import moments_of
 from obdbench.errors import FetchError, UnknownNameError
 from obdbench.registry import D4RL_NAMES
+from obdbench.tasks.task import TASKS, task_named
 from obdbench.teachers import verify
 from obdbench.teachers.checkpoint import load_published, locate, published, read
 from obdbench.teachers.teacher import load, load_teacher

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from obdbench.data.dataset import Dataset
+from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.teachers import teacher as teachers
 from obdbench.teachers.teacher import Teacher, load, load_teacher

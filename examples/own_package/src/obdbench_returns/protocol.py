@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from obdbench import Synset
-from obdbench.envs.rollout import run_episodes
 from obdbench.evaluation import students
 from obdbench.evaluation.protocol import Protocol
 from obdbench.policies.cloning import Cloning
+from obdbench.tasks.rollout import run_episodes
 
 DISTURBANCE = 201  # a stream of random numbers that nothing else in the suite draws from
 

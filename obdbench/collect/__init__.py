@@ -1,1 +1,0 @@
-"""Collection of offline data: the embedded datasets and the stand-ins for D4RL."""

@@ -1,1 +1,0 @@
-"""Offline data: the dataset type and the places it is read from."""

@@ -1,0 +1,1 @@
+"""Offline datasets: formats, sources and downloads."""

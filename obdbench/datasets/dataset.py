@@ -1,0 +1,201 @@
+"""Offline transitions with an identity.
+
+A :class:`Dataset` holds raw observations; :meth:`Dataset.states` gives them standardized as in the
+OBD paper (Lei et al., 2024, arXiv 2410.22728) and the offline-RL code bases it builds on:
+``(s - mean) / (std + 1e-3)`` with the moments of that dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from obdbench.errors import InvalidDataError
+from obdbench.registry import datasets
+from obdbench.tasks.task import Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+STD_OFFSET = 1e-3
+ACTION_TOLERANCE = 1e-3  # actions that touch a bound may be rounded beyond it
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """The affine map from raw observations to the states that networks see."""
+
+    mean: Array
+    std: Array
+
+    @classmethod
+    def fit(cls, observations: Array) -> Standardizer:
+        """Moments over the rows, accumulated in float64."""
+        mean = observations.mean(axis=0, dtype=np.float64)
+        std = observations.std(axis=0, dtype=np.float64)
+        return cls(mean.astype(np.float32), std.astype(np.float32))
+
+    @property
+    def scale(self) -> Array:
+        """The divisor, ``std + 1e-3``."""
+        return np.asarray(self.std + np.float32(STD_OFFSET))
+
+    def apply(self, observations: Array) -> Array:
+        """Raw observations to standardized states."""
+        return np.asarray((observations - self.mean) / self.scale, dtype=np.float32)
+
+    def invert(self, states: Array) -> Array:
+        """Standardized states to raw observations."""
+        return np.asarray(states * self.scale + self.mean, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Offline transitions of one task.
+
+    ``observations`` are raw. ``next_observations``, ``timeouts`` and the card are optional: the
+    objectives need states and actions only, while offline RL needs them all.
+    """
+
+    id: str
+    task: Task
+    observations: Array
+    actions: Array
+    rewards: Array
+    terminals: Array
+    next_observations: Array | None = None
+    timeouts: Array | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    @property
+    def observation_size(self) -> int:
+        """Length of an observation."""
+        return int(self.observations.shape[1])
+
+    @property
+    def action_size(self) -> int:
+        """Length of an action."""
+        return int(self.actions.shape[1])
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over shapes, types and bytes of the transitions: the dataset's identity."""
+        digest = hashlib.sha256()
+        for name in ("observations", "actions", "rewards", "terminals"):
+            array = np.ascontiguousarray(getattr(self, name))
+            digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+    @cached_property
+    def standardizer(self) -> Standardizer:
+        """Moments of this dataset's observations."""
+        return Standardizer.fit(self.observations)
+
+    @cached_property
+    def states(self) -> Array:
+        """Standardized observations."""
+        return self.standardizer.apply(self.observations)
+
+    @cached_property
+    def is_stand_in(self) -> bool:
+        """Whether tables must say that this is not the genuine dataset."""
+        return self.id.startswith("recon/")
+
+    def episode_returns(self) -> Array:
+        """Undiscounted returns of the complete episodes, in order.
+
+        Complete is what the task ended, and of what was cut off the longest, for that is the time
+        limit (or a step less, in D4RL's form); what was cut off sooner broke off.
+        """
+        returns, complete = self._pieces()
+        return returns[complete]
+
+    def broken_off(self) -> int:
+        """How many pieces of episodes there are besides the complete ones."""
+        return int((~self._pieces()[1]).sum())
+
+    def _pieces(self) -> tuple[Array, Array]:
+        """The return of all that ends in a terminal or a time-out, and whether it is complete."""
+        terminals = np.asarray(self.terminals, dtype=bool)
+        timeouts = np.zeros_like(terminals) if self.timeouts is None else self.timeouts
+        cut = ~terminals & np.asarray(timeouts, dtype=bool)
+        last = np.flatnonzero(terminals | cut)
+        totals = np.cumsum(np.asarray(self.rewards, dtype=np.float64))
+        lengths, cut = np.diff(last, prepend=-1), cut[last]
+        limit = lengths[cut].max(initial=0)
+        return np.diff(totals[last], prepend=0.0), ~cut | (lengths >= limit - 1)
+
+
+def validate(dataset: Dataset) -> None:
+    """Refuse wrong shapes, another task's too, values not finite, and actions out of bounds."""
+    n, task = len(dataset.observations), dataset.task
+    where = f"Dataset {dataset.id!r}"
+    if n == 0:
+        raise InvalidDataError(f"{where} is empty.", "It needs at least one transition.")
+    expected = {
+        "observations": (n, task.observation_size),
+        "actions": (n, task.action_size),
+        "rewards": (n,),
+        "terminals": (n,),
+        "next_observations": (n, task.observation_size),
+        "timeouts": (n,),
+    }
+    for name, shape in expected.items():
+        array = getattr(dataset, name)
+        if array is None:
+            continue
+        if array.shape != shape:
+            raise InvalidDataError(
+                f"{where} has {name} of shape {array.shape}; {task.env_id} needs {shape}.",
+                "Check that the file belongs to this task.",
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int((~np.isfinite(array)).sum())
+            raise InvalidDataError(
+                f"{where} holds {bad} values in {name} that are not finite.",
+                "Fetch or rebuild the file.",
+            )
+    furthest = float(max(dataset.actions.max(), -dataset.actions.min()))
+    if furthest > 1 + ACTION_TOLERANCE:
+        raise InvalidDataError(
+            f"{where} holds actions of up to ±{furthest:.4g}; {task.env_id} takes -1 to 1.",
+            "Scale them, or clip them as the simulator does.",
+        )
+
+
+def load_dataset(dataset_id: str) -> Dataset:
+    """Load a dataset by identifier, such as ``embedded/hopper-medium-replay-v0``.
+
+    ``file:PATH.hdf5`` and ``file:PATH.npz`` read a file of one's own; ``minari/<id>`` reads any
+    MuJoCo dataset that Minari knows, and ``d4rl/<name>-v2`` any gym-mujoco name of D4RL.
+    """
+    from importlib import import_module
+
+    if dataset_id.startswith("file:"):
+        return cast_dataset(import_module("obdbench.datasets.file").load(dataset_id), dataset_id)
+    source = dataset_id.partition("/")[0]
+    if dataset_id not in datasets and source in ("minari", "d4rl"):
+        module = import_module(f"obdbench.datasets.{source}")
+        return cast_dataset(module.load(dataset_id), dataset_id)
+    loader = datasets.get(dataset_id)
+    return cast_dataset(loader(datasets.canonical(dataset_id)), dataset_id)
+
+
+def cast_dataset(loaded: Any, dataset_id: str) -> Dataset:
+    """Insist that a loader, possibly a plugin's, returned a :class:`Dataset`."""
+    if not isinstance(loaded, Dataset):
+        raise InvalidDataError(
+            f"The loader of {dataset_id!r} returned {type(loaded).__name__}, not a Dataset.",
+            "A dataset loader takes the identifier and returns obdbench.Dataset.",
+        )
+    return loaded

@@ -1,0 +1,60 @@
+"""Files of one's own: ``file:PATH.hdf5`` and ``file:PATH.npz`` in D4RL's layout.
+
+The arrays are ``observations``, ``actions``, ``rewards``, ``terminals`` and, optionally,
+``timeouts`` and ``next_observations``. With next observations every row is a transition; without
+them the rows are read as D4RL's ``qlearning_dataset`` reads them. Actions lie within -1 and 1;
+columns with one number a row may have the shape (N, 1). The task is the one that the
+file's name begins with, or is named behind a ``#``: ``file:my-data.npz#hopper``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from obdbench.datasets.arrays import one_a_row, read_arrays, required
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.transitions import as_float32, qlearning_columns
+from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.tasks.task import TASKS, Task
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("timeouts", "next_observations")
+
+
+def load(dataset_id: str) -> Dataset:
+    """Read ``file:PATH`` or ``file:PATH#TASK``."""
+    path, task = parse(dataset_id)
+    columns = read_arrays(path, (*REQUIRED, *OPTIONAL), task)
+    required(path, columns, REQUIRED)
+    columns = one_a_row(path, columns)
+    if "next_observations" in columns:
+        arrays = {name: _typed(name, column) for name, column in columns.items()}
+    else:
+        arrays = qlearning_columns(columns, task.episode_limit)
+    return Dataset(id=dataset_id, task=task, card={"file": path.name}, **arrays)
+
+
+def parse(dataset_id: str) -> tuple[Path, Task]:
+    """The path and the task that an identifier means."""
+    text, _, named = dataset_id.removeprefix("file:").partition("#")
+    if not text:
+        raise InvalidSettingError(f"{dataset_id!r} names no file.", "Write file:PATH.hdf5.")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise InvalidSettingError(f"{text!r} is no path: {error}.", "Write it in full.") from error
+    if named:
+        if named not in TASKS:
+            raise unknown_name("task", named, TASKS)
+        return path, TASKS[named]
+    for task in TASKS.values():
+        if path.name.lower().startswith(task.name):
+            return path, task
+    raise InvalidSettingError(
+        f"The name of {path.name} does not begin with a task.",
+        f"Name it behind a '#': {dataset_id}#hopper. Known: {', '.join(TASKS)}.",
+    )
+
+
+def _typed(name: str, column: Array) -> Array:
+    return column.astype(bool) if name in ("terminals", "timeouts") else as_float32(column)

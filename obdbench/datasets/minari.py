@@ -1,0 +1,78 @@
+"""MuJoCo datasets of Minari, through its own library (extra ``minari``).
+
+Minari recorded them in the ``v5`` environments; policies are scored in the ``v4`` ones all the
+same, and the card says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.download import is_offline
+from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, MissingExtraError
+from obdbench.tasks.task import task_named
+
+
+def load(dataset_id: str) -> Dataset:
+    """``minari/mujoco/hopper/medium-v0`` and its like, downloaded by Minari if need be."""
+    name = dataset_id.removeprefix("minari/")
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] != "mujoco":
+        raise InvalidSettingError(
+            f"{dataset_id!r} is no MuJoCo dataset of Minari.",
+            "Write it as minari/mujoco/<task>/<level>-v<n>.",
+        )
+    task = task_named(parts[1])
+    stored = _stored(name)
+    columns: dict[str, list[Array]] = {}
+    for episode in stored.iterate_episodes():
+        for column, values in _columns(name, episode).items():
+            columns.setdefault(column, []).append(values)
+    if not columns:
+        raise InvalidDataError(f"{dataset_id} holds no episodes.", "Fetch it again.")
+    arrays = {column: np.concatenate(parts) for column, parts in columns.items()}
+    card = {
+        "source": f"Minari, {name}",
+        "environment": str(getattr(stored.env_spec, "id", "unknown")),
+        "episodes": int(stored.total_episodes),
+    }
+    return Dataset(id=f"minari/{name}", task=task, card=card, **arrays)
+
+
+def _stored(name: str) -> Any:
+    try:
+        import minari
+    except ImportError as error:
+        raise MissingExtraError("Reading Minari's datasets", "minari") from error
+    try:
+        return minari.load_dataset(name, download=not is_offline())
+    except Exception as error:  # the library raises whatever its storage and network raise
+        first = str(error).strip().partition("\n")[0][:200]
+        raise FetchError(
+            f"Minari cannot give {name}: {type(error).__name__}: {first}.",
+            "Check the name with `minari list remote` and the network, or set MINARI_DATASETS_PATH "
+            "to a folder that has it.",
+        ) from error
+
+
+def _columns(name: str, episode: Any) -> dict[str, Array]:
+    observations = np.asarray(episode.observations)
+    if observations.ndim != 2 or len(observations) != len(episode.rewards) + 1:
+        raise InvalidDataError(
+            f"Episode {episode.id} of Minari's {name} has observations of shape "
+            f"{observations.shape} for {len(episode.rewards)} rewards.",
+            "Fetch it again.",
+        )
+    timeouts = np.asarray(episode.truncations, dtype=bool).copy()
+    timeouts[-1:] |= not episode.terminations[-1]
+    return {
+        "observations": observations[:-1].astype(np.float32),
+        "next_observations": observations[1:].astype(np.float32),
+        "actions": np.asarray(episode.actions, dtype=np.float32),
+        "rewards": np.asarray(episode.rewards, dtype=np.float32),
+        "terminals": np.asarray(episode.terminations, dtype=bool),
+        "timeouts": timeouts,
+    }

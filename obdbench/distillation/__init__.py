@@ -1,0 +1,1 @@
+"""Offline behavior distillation: the outer loop and its gradient methods."""

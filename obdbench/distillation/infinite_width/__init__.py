@@ -1,0 +1,1 @@
+"""Meta-gradients in the limit of infinitely wide students."""

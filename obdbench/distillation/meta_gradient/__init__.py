@@ -1,0 +1,1 @@
+"""Exact meta-gradients through the inner training loop."""

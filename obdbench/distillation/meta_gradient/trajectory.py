@@ -1,0 +1,92 @@
+r"""The inner loop as its derivative needs it: the states before its last T steps, last first.
+
+A state is a student's parameters with its optimizer's moments. Where all T fit into the memory they
+are kept. Otherwise the loop is cut into segments of K steps, the state before each segment is kept,
+and a segment is run again when the way back comes to it: the same states, one more forward pass.
+While the way back goes through the last segment,
+
+.. math:: K + \lceil T / K \rceil - 1
+
+states are held, at the least about :math:`2\sqrt T`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from obdbench.distillation.memory_limits import too_small
+from obdbench.policies.cloning import Cloning
+from obdbench.policies.networks import Architecture, Params, count, seeded
+from obdbench.policies.optimizers import State
+
+Held = tuple[Params, State]
+
+
+@dataclass
+class Trajectory:
+    """Steps ``first`` to ``end`` of a loop, in segments of ``length``; ``advance`` takes one."""
+
+    advance: Callable[[int, Held], Held]
+    first: int
+    end: int
+    length: int
+    _starts: list[Held] = field(default_factory=list, init=False)
+    _segment: list[Held] = field(default_factory=list, init=False)
+
+    def forth(self, state: Held) -> Held:
+        """The state after the last step."""
+        last = self.first + (self.end - self.first - 1) // self.length * self.length
+        for step in range(self.end):
+            if step >= self.first and (step - self.first) % self.length == 0:
+                self._starts.append(state)
+            if step >= last:
+                self._segment.append(state)
+            state = self.advance(step, state)
+        return state
+
+    def back(self) -> Iterator[tuple[int, Held]]:
+        """Every step from the last to ``first`` with the state before it, which is let go."""
+        while self._starts:
+            state = self._starts.pop()
+            begin = self.first + len(self._starts) * self.length
+            if not self._segment:
+                self._segment.append(state)
+                for step in range(begin, begin + self.length - 1):
+                    self._segment.append(self.advance(step, self._segment[-1]))
+            while self._segment:
+                yield begin + len(self._segment) - 1, self._segment.pop()
+
+
+def segment_length(steps: int, one: int, memory: int) -> int:
+    """The longest segment of ``steps`` steps within the memory; ``one`` is the bytes of a state."""
+    fit = memory // one
+    for length in range(min(steps, fit), 0, -1):
+        if length + math.ceil(steps / length) - 1 <= fit:
+            return length
+    least = min(length + math.ceil(steps / length) - 1 for length in range(1, steps + 1))
+    raise too_small(
+        memory,
+        least * one,
+        f"the inner loop of {steps} steps",
+        "use fewer seeds, draws or inner steps",
+    )
+
+
+def bytes_of(held: Held) -> int:
+    """What one state takes."""
+    params, state = held
+    groups = (params, *state.moments.values())
+    return sum(t.numel() * t.element_size() for group in groups for t in group.values())
+
+
+def size_of(how: Cloning, stack: int, observation_size: int, action_size: int, element: int) -> int:
+    """:func:`bytes_of` a stack's states before there are any."""
+    student = how.architecture
+    if isinstance(student, Architecture):
+        layers = student.shapes(observation_size, action_size)
+        numbers = sum(rows * (columns + 1) for rows, columns in layers)
+    else:
+        numbers = count(student.init([seeded(0)], observation_size, action_size))
+    return element * stack * numbers * (1 + len(how.optimizer.moments))

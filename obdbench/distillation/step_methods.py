@@ -1,0 +1,70 @@
+"""The two ways of taking an outer step that settings ask for, and the memory each takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from obdbench.distillation.infinite_width.kernel import KernelLimit
+from obdbench.distillation.meta_gradient.solver import Solver
+from obdbench.distillation.settings import DistillSettings
+from obdbench.policies.cloning import Cloning
+from obdbench.policies.networks import MLP4, Architecture, architecture_named, narrowed
+from obdbench.policies.optimizers import optimizer_named
+
+
+@dataclass
+class Ways:
+    """Exact steps by ``solver``; by ``limit`` those at infinite width, of a student like ``wide``.
+
+    Both within ``memory`` bytes, which a step of either kind may use in turn.
+    """
+
+    settings: DistillSettings
+    memory: int
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        scored = architecture_named(settings.architecture)
+        how = Cloning(
+            narrowed(scored, settings.width),
+            optimizer_named(settings.inner_optimizer),
+            settings.inner_lr,
+            settings.inner_steps,
+        )
+        self.solver = Solver(how, memory=self.memory)
+        self.wide = scored if isinstance(scored, Architecture) else MLP4
+        self.limit = KernelLimit(self.wide.depth, how.lr, how.steps, self.memory)
+
+    def needs(
+        self,
+        seeds: int,
+        observation_size: int,
+        action_size: int,
+        *,
+        step: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> int:
+        """Bytes of the larger kind of step from ``step`` on; too small a memory is refused."""
+        settings, found = self.settings, [0]
+        last = settings.evaluation_steps[-1]
+        if step < min(settings.kernel_steps, last):
+            cpu = torch.device(device).type == "cpu"
+            sizes = (settings.pairs, settings.kernel_batch, action_size)
+            found.append(self.limit.needs(seeds, *sizes, dtype=dtype, on_cpu=cpu))
+        if max(step, settings.kernel_steps) < last:
+            window = None if settings.solver == "full" else settings.window
+            found.append(
+                self.solver.needs(
+                    seeds * settings.draws,
+                    settings.pairs,
+                    observation_size,
+                    action_size,
+                    sampled=settings.noise != "none",
+                    window=window,
+                    dtype=dtype,
+                )
+            )
+        return max(found)

@@ -1,1 +1,0 @@
-"""Simulated environments: their identities, reference returns and rollouts."""

@@ -1,0 +1,1 @@
+"""What a run consists of: suites, presets and trial specifications."""

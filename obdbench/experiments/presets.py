@@ -1,0 +1,164 @@
+"""Named settings of one's own, beside the built-in presets.
+
+A preset file is ``<folder>/<name>.toml``; the folder is ``presets`` in the working directory, or
+``$OBDBENCH_PRESETS``::
+
+    base = "fast"                 # a built-in preset
+    summary = "one line"
+    [settings]                    # overrides of the base
+    outer_lr = 0.02
+    [objectives.av-pbc]           # parameters that the preset gives an objective
+    beta = 0.05
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from obdbench.distillation.settings import (
+    PRESETS,
+    SUMMARIES,
+    DistillSettings,
+    complaint,
+    settings_from,
+)
+from obdbench.errors import InvalidSettingError, ObdError, unknown_name
+
+MAX_TOML = 1024 * 1024
+
+
+class Preset(BaseModel):
+    """Settings with a name: overrides of a built-in preset, and objectives' parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    base: str = "fast"
+    summary: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    objectives: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    def resolve(self, overrides: dict[str, Any]) -> DistillSettings:
+        """The settings it stands for, with overrides."""
+        return settings_from(self.base, {**self.settings, **overrides})
+
+
+def folder() -> Path:
+    """Where preset files lie."""
+    return Path(os.environ.get("OBDBENCH_PRESETS", "presets"))
+
+
+def names() -> list[str]:
+    """Built-in presets first, then one's own."""
+    own = sorted(path.stem for path in folder().glob("*.toml")) if folder().is_dir() else []
+    return [*PRESETS, *(name for name in own if name not in PRESETS)]
+
+
+def load(name: str) -> Preset:
+    """A preset by name."""
+    if name in PRESETS:
+        return Preset(name=name, base=name, summary=SUMMARIES[name])
+    if name not in names():
+        raise unknown_name("preset", name, names())
+    path = folder() / f"{name}.toml"
+    content = read_toml(path)
+    refuse_unknown_keys(path, content, [key for key in Preset.model_fields if key != "name"])
+    try:
+        preset = Preset(name=name, **content)
+    except ValidationError as error:
+        raise InvalidSettingError(f"{path}: {complaint(error)}", "Mend the preset.") from error
+    preset.resolve({})
+    return preset
+
+
+def save(preset: Preset) -> Path:
+    """Write a preset file, atomically."""
+    from obdbench.results.record import write_text
+
+    check_name(preset.name)
+    path = folder() / f"{preset.name}.toml"
+    lines = [f"base = {toml_value(preset.base)}", f"summary = {toml_value(preset.summary)}"]
+    tables = {"settings": preset.settings, "provenance": preset.provenance}
+    tables |= {
+        f"objectives.{toml_value(name)}": params for name, params in preset.objectives.items()
+    }
+    for table, values in tables.items():
+        if values:
+            lines += ["", f"[{table}]"]
+            lines += [f"{key} = {toml_value(value)}" for key, value in values.items()]
+    write_text("\n".join(lines) + "\n", path)
+    return path
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no file name, or a built-in preset's."""
+    if name in PRESETS or not name.replace("-", "").replace("_", "").isalnum():
+        raise InvalidSettingError(
+            f"{name!r} cannot name a preset.",
+            "Use letters, digits, '-' and '_', and no built-in preset's name.",
+        )
+
+
+def check_new(name: str) -> None:
+    """Refuse a name that no new preset can take, a preset file's that is there among them."""
+    check_name(name)
+    path = folder() / f"{name}.toml"
+    if path.exists():
+        raise InvalidSettingError(
+            f"There is a preset {path} already.", "Give another --name, or remove that file."
+        )
+
+
+def toml_value(value: Any) -> str:
+    """A scalar or a flat list as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        unsafe = (c in '"\\\x7f' or ord(c) < 32 for c in value)
+        escaped = (f"\\u{ord(c):04x}" if u else c for c, u in zip(value, unsafe, strict=True))
+        return f'"{"".join(escaped)}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
+    raise InvalidSettingError(f"A preset cannot hold {value!r}.", "Use numbers and strings.")
+
+
+def scalar(text: str) -> Any:
+    """A TOML value, ``none``, or the text itself."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file; every complaint is one line."""
+    try:
+        if path.stat().st_size > MAX_TOML:
+            raise InvalidSettingError(
+                f"{path} is too large for a settings file.", "Check the path."
+            )
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ObdError:
+        raise
+    except FileNotFoundError as error:
+        raise InvalidSettingError(f"There is no file {path}.", "Check the path.") from error
+    except (OSError, ValueError, RecursionError) as error:  # both decoders raise ValueErrors
+        raise InvalidSettingError(f"{path} cannot be read: {error}.", "Mend the file.") from error
+
+
+def refuse_unknown_keys(path: Path, content: dict[str, Any], known: list[str]) -> None:
+    """Answer a misspelt key with the nearest right ones."""
+    for key in content:
+        if key not in known:
+            error = unknown_name("key", key, known)
+            raise InvalidSettingError(f"{path}: {error.cause}", error.remedy)

@@ -1,0 +1,1 @@
+"""Tables, plots and pages computed from result files."""

@@ -1,0 +1,1 @@
+"""Result records and the folders that hold them."""

@@ -1,0 +1,160 @@
+"""The result record: what one trial left on disk. Leaderboards are a pure function of these.
+
+Schema 1. Every key has one comment here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from obdbench.distillation.settings import complaint
+from obdbench.errors import InvalidDataError, ObdError
+from obdbench.experiments.spec import TrialSpec
+
+M = TypeVar("M", bound=BaseModel)
+SCHEMA = 1
+MAX_BYTES = 16 * 1024 * 1024
+Count = Annotated[int, Field(ge=0, le=10**18)]  # an endless number could not even be printed
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Point(_Part):
+    """One seed's score at one evaluation point under one arm of the protocol."""
+
+    seed: Count  # the trial's seed
+    step: Count  # outer step the synset was taken at
+    arm: str  # what the protocol varied: an architecture, an optimizer, "default", "ensemble"
+    returns: list[list[float]]  # raw episode returns, one list a policy
+    normalized_return: float  # D4RL-normalized mean over all of them, 0 to 100
+
+
+class Timing(_Part):
+    """Wall times in seconds. The only part that may differ between equal runs."""
+
+    started: str = ""  # ISO 8601, UTC
+    distill: float = 0.0  # whole distillation, all seeds; 0 where synsets were reused
+    step: float = 0.0  # median outer step, all seeds of the trial in one program
+    prepare: float = 0.0  # objective's preparation
+    evaluate: float = 0.0  # all scoring of this trial
+    curve: list[tuple[Count, float]] = Field(default_factory=list)  # (step, seconds of distilling)
+
+
+class Environment(_Part):
+    """Where it was measured."""
+
+    env_id: str  # gymnasium identifier
+    device: str  # "cpu" or the GPU's name
+    threads: Count  # torch threads of the trial
+    versions: dict[str, str]  # packages that decide numbers
+    git_commit: str | None = None  # of the source tree, where it is one
+
+
+class Source(_Part):
+    """A dataset or a teacher, by identity."""
+
+    id: str
+    checksum: str  # SHA-256 of the content
+    size: Count | None = None  # transitions, for datasets
+
+
+class Result(_Part):
+    """One trial's record."""
+
+    schema_version: Literal[1] = 1
+    key: str  # hash of the resolved spec
+    suite: str  # the suite it was run for
+    spec: TrialSpec  # the whole spec
+    status: Literal["ok", "failed", "timeout"]
+    error: str | None = None  # one line, where status is not ok
+    points: list[Point] = Field(default_factory=list)
+    losses: dict[str, list[tuple[Count, float]]] = Field(
+        default_factory=dict
+    )  # per seed: curve of H
+    timing: Timing = Field(default_factory=Timing)
+    environment: Environment | None = None
+    dataset: Source | None = None
+    teacher: Source | None = None
+
+
+class Manifest(_Part):
+    """Every trial a suite run expects, so that a missing one is known."""
+
+    schema_version: Literal[1] = 1
+    suite: str
+    trials: dict[str, TrialSpec]  # by key
+
+
+def write_json(model: BaseModel, path: Path) -> None:
+    """Write a record atomically."""
+    write_text(json.dumps(model.model_dump(mode="json"), separators=(",", ":")) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write text atomically."""
+    write_bytes(text.encode(), path)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write atomically: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_bytes(path: Path) -> bytes:
+    """A record's content: from a regular file alone, and never more than a record may hold."""
+    if not path.is_file():
+        raise InvalidDataError(f"{path} is no regular file.", "Remove it.")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InvalidDataError(f"{path} is larger than any record of this project.", "Remove it.")
+    return content
+
+
+def read_json(model: type[M], path: Path) -> M:
+    """Read and validate; a corrupt, foreign or older file is one clear error."""
+    try:
+        raw = read_bytes(path).decode("utf-8")
+        content = json.loads(raw)
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != SCHEMA:
+            raise InvalidDataError(
+                f"{path} has schema version {version!r:.80}; this version reads {SCHEMA}.",
+                "Run the trial again.",
+            )
+        record = model.model_validate_json(raw)
+        if isinstance(record, Result) and record.key != record.spec.key:
+            raise InvalidDataError(
+                f"{path} names the trial {record.key} but its spec is that of {record.spec.key}.",
+                "Run the trial again.",
+            )
+    except ObdError:
+        raise
+    except ValidationError as error:
+        raise InvalidDataError(
+            f"{path} is no valid record: {complaint(error)}", "Run the trial again."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:  # an endless number is a ValueError
+        raise InvalidDataError(
+            f"{path} cannot be read: {error}.", "Run the trial again."
+        ) from error
+    return record

@@ -1,0 +1,1 @@
+"""Tasks: environments, reference returns, simulation and rollouts."""

@@ -1,0 +1,143 @@
+r"""Many copies of one locomotion task, stepped together and bit-equal to gymnasium's ``v4`` ones.
+
+Gymnasium spends as long in Python as MuJoCo does in C. Here the simulator is called on one
+``MjData`` a slot, and the rewards and ends of all slots are computed at once:
+
+.. math::
+
+    r = \frac{x' - x}{\Delta t} + h - c\,\lVert a \rVert^2
+
+with alive bonus :math:`h` and control cost :math:`c` of the task (documentation of Gymnasium,
+``Hopper-v4``, ``Walker2d-v4`` and ``HalfCheetah-v4``). Starting states come from gymnasium itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from obdbench.errors import unknown_name
+from obdbench.tasks.task import Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a task adds to the simulator: reward weights and the bounds within which it is alive."""
+
+    control_cost: float
+    alive_bonus: float = 0.0
+    velocity_clip: float = np.inf
+    height: tuple[float, float] = (-np.inf, np.inf)
+    angle: tuple[float, float] = (-np.inf, np.inf)
+    state: tuple[float, float] = (-np.inf, np.inf)
+
+    @property
+    def endless(self) -> bool:
+        """Whether nothing but the time limit ends an episode."""
+        return all(np.isinf((*self.height, *self.angle, *self.state)))
+
+
+RULES = {
+    "Hopper-v4": Rules(1e-3, 1.0, 10.0, (0.7, np.inf), (-0.2, 0.2), (-100.0, 100.0)),
+    "Walker2d-v4": Rules(1e-3, 1.0, 10.0, (0.8, 2.0), (-1.0, 1.0)),
+    "HalfCheetah-v4": Rules(0.1),
+}
+
+
+class Physics:
+    """Slots of one task. State lives in ``qpos`` and ``qvel``, one row a slot."""
+
+    def __init__(self, task: Task) -> None:
+        if task.env_id not in RULES:
+            raise unknown_name("simulated environment", task.env_id, RULES)
+        self.rules = RULES[task.env_id]
+        self.env = make(task)
+        self.model = self.env.model
+        self.substeps = int(self.env.frame_skip)
+        self.seconds = float(self.env.dt)
+        self.slots: list[Any] = []
+        self.views: list[tuple[Array, Array, Array]] = []
+        self.qpos = np.empty((0, self.model.nq))
+        self.qvel = np.empty((0, self.model.nv))
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Put slot ``i`` where ``gymnasium.make(...).reset(seed=seeds[i])`` starts."""
+        import mujoco
+
+        while len(self.slots) < len(seeds):
+            data = mujoco.MjData(self.model)
+            self.slots.append(data)
+            self.views.append((data.ctrl, data.qpos, data.qvel))
+        self.qpos = np.empty((len(seeds), self.model.nq))
+        self.qvel = np.empty((len(seeds), self.model.nv))
+        for slot, seed in enumerate(seeds):
+            self.env.reset(seed=int(seed))
+            mujoco.mj_copyData(self.slots[slot], self.model, self.env.data)
+            self.qpos[slot], self.qvel[slot] = self.env.data.qpos, self.env.data.qvel
+        return self.observations(np.arange(len(seeds)))
+
+    def observations(self, slots: Array) -> Array:
+        """Joint positions without the way travelled, and velocities."""
+        clip = self.rules.velocity_clip
+        velocity = np.clip(self.qvel[slots], -clip, clip)
+        return np.concatenate([self.qpos[slots, 1:], velocity], axis=1)
+
+    def step(self, slots: Array, actions: Array) -> tuple[Array, Array, Array]:
+        """Advance the given slots: their next observations, rewards and terminations."""
+        before = self.qpos[slots, 0]
+        self._simulate(slots, actions)
+        rules, qpos = self.rules, self.qpos[slots]
+        rewards = (qpos[:, 0] - before) / self.seconds + rules.alive_bonus
+        rewards = rewards - np.float32(rules.control_cost) * np.square(actions).sum(axis=1)
+        return self.observations(slots), rewards, ~self._alive(qpos, self.qvel[slots])
+
+    def _simulate(self, slots: Array, actions: Array) -> None:
+        from mujoco import mj_step
+
+        for slot, action in zip(slots.tolist(), actions, strict=True):
+            control, qpos, qvel = self.views[slot]
+            control[:] = action
+            mj_step(self.model, self.slots[slot], nstep=self.substeps)
+            self.qpos[slot], self.qvel[slot] = qpos, qvel
+
+    def _alive(self, qpos: Array, qvel: Array) -> Array:
+        rules = self.rules
+        state = np.concatenate([qpos[:, 2:], qvel], axis=1)
+        inside = ((state > rules.state[0]) & (state < rules.state[1])).all(axis=1)
+        height, angle = qpos[:, 1], qpos[:, 2]
+        return np.asarray(
+            inside
+            & (height > rules.height[0])
+            & (height < rules.height[1])
+            & (angle > rules.angle[0])
+            & (angle < rules.angle[1])
+        )
+
+
+def make(task: Task) -> Any:
+    """Gymnasium's environment of a task, without its wrappers.
+
+    Gymnasium's advice to use ``v5`` is silenced. MuJoCo's warnings go to the log; left alone, it
+    writes a file into the working directory.
+    """
+    import gymnasium
+    import mujoco
+
+    mujoco.set_mju_user_warning(logging.getLogger(__name__).info)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
+        return gymnasium.make(task.env_id).unwrapped
+
+
+@cache
+def physics(task: Task) -> Physics:
+    """The process's slots of a task; creating environments is slow, so they are kept."""
+    return Physics(task)

@@ -1,0 +1,92 @@
+"""``obdbench data`` from the outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from obdbench.cli.data import app
+from obdbench.errors import InvalidSettingError, UnknownNameError
+from obdbench.teachers import verify
+
+
+def call(*arguments: str):
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_list_names_all_and_their_state(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    lines = call("list").stdout.splitlines()
+    assert len(lines) >= 36
+    assert all("not built" in line for line in lines if line.startswith("recon/"))
+    (tmp_path / "hopper_medium-v2.hdf5").touch()
+    (line,) = call("list", "d4rl/hopper-medium-v2").stdout.splitlines()
+    assert "  fetched  " in line
+
+
+def test_list_says_where_nothing_matches():
+    told = call("list", "nope*")
+    assert (told.exit_code, told.stdout) == (0, "")
+    assert told.stderr.startswith("Nothing matches 'nope*'.")
+
+
+def test_list_imports_nothing_heavy():
+    script = (
+        "import sys; from typer.testing import CliRunner; from obdbench.cli.data import app; "
+        "assert CliRunner().invoke(app, ['list']).exit_code == 0; "
+        "sys.exit(bool({'torch', 'ray', 'pandas', 'mujoco'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_what_cannot_be_done_is_said():
+    with pytest.raises(InvalidSettingError, match="not fetched from anywhere"):
+        call("fetch", "embedded/hopper-medium-v0")
+    with pytest.raises(InvalidSettingError, match="cannot be built"):
+        call("build", "d4rl/hopper-medium-v2")
+    with pytest.raises(UnknownNameError):
+        call("build", "recon/hoper-*")
+    with pytest.raises(UnknownNameError, match="recon/hopper-medium-v2"):
+        call("build", "recon/hopper-medum-v2")
+
+
+@pytest.mark.mirror
+def test_fetch_names_the_teachers_of_a_stand_in(mirror):
+    lines = call("fetch", "recon/walker2d-medium-v2").stdout.splitlines()
+    assert len(lines) == 3
+    assert all("Cal-QL-walker2d" in line for line in lines)
+
+
+def test_verify_compares_and_judges(monkeypatch):
+    good = [verify.Comparison("a", 50.0, 51.0), verify.Comparison("b", 40.0, 36.0)]
+    monkeypatch.setattr(verify, "compare", lambda episodes: iter(good))
+    result = call("verify")
+    assert result.exit_code == 0
+    assert "-1.0" in result.stdout
+    assert "+4.0" in result.stdout
+    bad = [*good, verify.Comparison("c", 90.0, 60.0)]
+    monkeypatch.setattr(verify, "compare", lambda episodes: iter(bad))
+    result = call("verify")
+    assert result.exit_code == 1
+    assert "c differs by more than 15 points." in result.output
+    assert "The mean differs by more than 5 points." in result.output
+
+
+def test_verify_loads_a_file_of_ones_own(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "hopper.npz",
+        observations=rng.normal(size=(50, 11)),
+        actions=rng.uniform(-1, 1, size=(50, 3)),
+        rewards=rng.normal(size=50),
+        terminals=np.zeros(50, bool),
+    )
+    assert "49 transitions" in call("verify", f"file:{tmp_path}/hopper.npz").stdout

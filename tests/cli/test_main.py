@@ -1,0 +1,374 @@
+"""The command line: quick, with exit codes that mean something and errors of one line."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import typer
+from support.paths import ROOT
+from support.paths import TOY_PLUGIN as TOY
+
+from obdbench import registry
+from obdbench.cli import main as cli
+from obdbench.cli import run as cli_bench
+from obdbench.cli.options import assignments
+from obdbench.errors import InvalidSettingError
+
+SUITE = """
+datasets = ["toy/hopper-toy-v0"]
+objectives = ["random", "student"]
+protocols = ["toy"]
+seeds = [0, 1]
+[settings]
+pairs = 4
+inner_steps = 2
+steps = 4
+batch = 8
+architecture = "mlp2"
+evaluate_at = [0.0, 0.5, 1.0]
+"""
+
+
+@pytest.fixture
+def call(call, tmp_path):
+    """The command line, where there is a suite of toys."""
+    (tmp_path / "toy.toml").write_text(SUITE)
+    return call
+
+
+RUN = ("run", "toy.toml", "--plugin", TOY, "--workers", "1")
+
+
+def interpreter(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "objectives"], ["run", "--help"]])
+def test_help_and_listings_import_nothing_heavy(arguments):
+    code = (
+        "import sys\nfrom obdbench.cli.main import main\n"
+        f"try:\n    main({arguments!r})\n"
+        "except SystemExit as ended:\n"
+        "    heavy = {'torch', 'ray', 'pandas', 'numpy', 'mujoco'} & set(sys.modules)\n"
+        "    print('HEAVY', sorted(heavy), ended.code)\n"
+    )
+    assert interpreter("-c", code).stdout.splitlines()[-1] == "HEAVY [] 0"
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "objectives"]])
+def test_help_and_listings_take_less_than_half_a_second(arguments):
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        assert interpreter("-m", "obdbench", *arguments).returncode == 0
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("objectives", "av-pbc"),
+        ("datasets", "embedded/hopper-medium-replay-v0"),
+        ("protocols", "cross-architecture"),
+        ("architectures", "residual"),
+        ("suites", "smoke"),
+        ("presets", "paper"),
+        ("settings", "pairs"),
+    ],
+)
+def test_list(call, what, expected):
+    code, out, err = call("list", what)
+    assert (code, err) == (0, "")
+    assert expected in [line.split()[0] for line in out.splitlines()]
+    assert all(len(line.split(maxsplit=1)) == 2 for line in out.splitlines()), "says nothing"
+    assert "None" not in out
+
+
+@pytest.mark.reliability(
+    "input",
+    "Wrong calls of the command line",
+    how="by hand: misspelt names, values out of bounds, contradictions",
+    outcome="one line, exit code 2, nothing written",
+)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "objectivs"], "Did you mean objectives?"),
+        (["rnu"], "Did you mean 'run'?"),
+        (["run"], "Missing"),
+        (["run", "qiuck"], "Did you mean quick?"),
+        (["run", "quick", "--objectiv", "pbc"], "--objective"),
+        (["run", "quick", "--objective", "pcb"], "Did you mean"),
+        (["run", "quick", "--dataset", "embedded/hoper-medium-v0"], "Did you mean"),
+        (["run", "quick", "--protocol", "defalt"], "Did you mean default?"),
+        (["run", "quick", "--executor", "rey"], "Did you mean ray?"),
+        (["run", "quick", "--address", "auto"], "--executor ray"),
+        (["run", "quick", "--seeds", "4-1"], "smaller seed first"),
+        (["run", "quick", "--set", "pairs"], "key=value"),
+        (["run", "quick", "--set", "pairs=0"], "greater than or equal to 1"),
+        (["run", "quick", "--set", "pairs=0"], "`obdbench list settings`"),
+        (["run", "quick", "--set", "evaluate_at=0.5"], "evaluate_at=[0, 0.5, 1]"),
+        (["run", "quick", "--set", "evaluate_at=0,1"], "evaluate_at=[0, 0.5, 1]"),
+        (["run", "quick", "--set", "piars=3"], "Did you mean pairs?"),
+        (["run", "quick", "--preset", "papre"], "Did you mean paper?"),
+        (["run", "quick", "--workers", "0"], "--workers"),
+        (["run", "quick", "--timeout", "-1"], "--timeout"),
+        (["run", "quick", "--resume", "--fresh"], "contradict"),
+        (["run", "quick", "--retry-failed", "--fresh"], "contradict"),
+        (["run", "quick", "--device", "cuda:99"], "--device cpu"),
+        (["run", "nowhere.toml"], "no suite file"),
+        (["run", "quick", "--plugin", "nowhere.py"], "cannot be read"),
+        (["compare", "pbc"], "two objectives"),
+        (["compare", "av_pbc", "av-pbc", "avpbc"], "two objectives"),
+        (["leaderboard", "--check", "--html"], "--check writes nothing"),
+        (["leaderboard", "--check", "--publish", "results/toy"], "--check writes nothing"),
+        (["leaderboard", "--publish", "."], "holds no results to publish"),
+        (["validate", "nowhere.py"], "cannot be read"),
+        (["show", "nowhere.json"], "There is no file"),
+        (["tune", "pbc"], "Nothing is to be searched"),
+        (["tune", "pbc", "--param", "outer_lr=3:1"], "is no range"),
+        (["tune", "pbc", "--param", "outer_rl=1:3"], "Did you mean outer_lr"),
+        (["tune", "random", "--param", "outer_lr=1:3"], "no tuning"),
+        (["tune", "pbc", "--param", "outer_lr=1:3", "--criterion", "online"], "offline"),
+        (["tune", "pbc", "--param", "outer_lr=1:3", "--name", "paper"], "cannot name a preset"),
+    ],
+)
+def test_wrong_calls_are_one_line_and_exit_with_2(call, tmp_path, arguments, said):
+    code, out, err = call(*arguments)
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert err.startswith("obdbench: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.toml"]  # nothing half-written
+
+
+def test_more_pairs_than_data_and_unwritable_output_leave_nothing(call, tmp_path):
+    code, _, err = call(*RUN, "--set", "pairs=301", "--out", "new/results")
+    assert code == 2
+    assert "holds 300 transitions, fewer than 301 pairs" in err
+    (tmp_path / "file").write_text("")
+    code, _, err = call(*RUN, "--out", "file")
+    assert code == 2
+    assert "Cannot write" in err
+    assert len(err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new", "toy.toml"]
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_dry_run_tells_trials_apart(call, tmp_path):
+    objectives = '["student", { name = "student", params = { pause = 0.5 } }]'
+    (tmp_path / "two.toml").write_text(SUITE.replace('["random", "student"]', objectives))
+    code, out, _ = call("run", "two.toml", "--plugin", TOY, "--dry-run")
+    assert code == 0
+    first, second = (line.split("  to run   ")[1] for line in out.splitlines()[:2])
+    assert first == "toy/hopper-toy-v0 student toy (2 seeds)"
+    assert second == "toy/hopper-toy-v0 student (pause=0.5) toy (2 seeds)"
+
+
+def test_several_failures_have_a_traceback_each(tmp_path):
+    for key in ("a", "b"):
+        (tmp_path / f"{key}.log").write_text("Traceback")
+    store = SimpleNamespace(
+        folder=tmp_path, log=lambda key: tmp_path / f"{key}.log", result=lambda key: None
+    )
+    summary = SimpleNamespace(errors={"a": "x", "b": "y", "c": "no log"}, store=store)
+    said = cli_bench.where_to_look(summary)
+    assert said == f"Tracebacks: {tmp_path / 'KEY.log'} for each KEY above."
+
+
+def test_run_resume_show_and_dry_run(call, tmp_path):
+    code, out, _ = call(*RUN, "--dry-run")
+    assert code == 0
+    assert "2 trials, 2 to run. About" in out
+    assert not (tmp_path / "results").exists()
+    code, out, err = call(*RUN, "--objective", "random")
+    assert (code, out) == (0, f"1 ok in {tmp_path / 'results' / 'toy'}\n"), err
+    code, _, err = call(*RUN)
+    assert code == 2
+    assert "1 of these 2 trials already" in err
+    assert "--resume" in err
+    code, out, err = call(*RUN, "--resume")
+    assert (code, out) == (0, f"2 ok in {tmp_path / 'results' / 'toy'}\n"), err
+    assert "1 trials are done already" in err
+    code, out, err = call(*RUN, "--resume")
+    assert (code, err) == (0, "")
+    code, out, _ = call(*RUN, "--resume", "--dry-run")
+    assert out.count("done") == 2
+    assert "Nothing to do." in out
+    keys = set(json.loads((tmp_path / "results/toy/manifest.json").read_text())["trials"])
+    assert {path.stem for path in (tmp_path / "results/toy").glob("*.json")} == keys | {"manifest"}
+    code, out, err = call("show", f"results/toy/{min(keys)}.json")
+    assert code == 0, err
+    assert "toy/hopper-toy-v0" in out
+    (synset, *_) = sorted((tmp_path / "results/toy/synsets").rglob("*.safetensors"))
+    code, out, _ = call("show", str(synset))
+    assert code == 0
+    assert "states" in out
+    code, out, err = call("compare", "student", "random", "--suite", "toy.toml", "--plugin", TOY)
+    assert code == 0, err
+    assert "student" in out
+    assert not (tmp_path / "results/compare").exists()  # both were there
+
+
+COMPARE = ("--suite", "toy.toml", "--plugin", TOY, "--workers", "1")
+
+
+def test_comparisons_take_aliases_and_rows_by_their_full_name(call, tmp_path, monkeypatch):
+    variants = ", ".join(f'{{ name = "student", params = {{ pause = {n} }} }}' for n in (0, 0.001))
+    (tmp_path / "toy.toml").write_text(SUITE.replace('"student"', variants))
+    monkeypatch.setitem(registry.objectives._aliases, "the_pupil", "student")
+    code, _, err = call("compare", "the_pupil", "random", *COMPARE)
+    assert code == 2
+    said = "student stands for several rows: student (pause=0), student (pause=0.001)."
+    assert said in err.splitlines()[-1]
+    code, out, err = call("compare", "the_pupil (pause=0)", "random", *COMPARE)
+    assert code == 0, err
+    assert "**student (pause=0) against random**" in out
+    code, out, err = call("compare", "student (pause=0)", "student (pause=0.001)", *COMPARE)
+    assert code == 0, err
+    assert "**student (pause=0) against student (pause=0.001)**" in out
+
+
+def test_comparisons_try_again_what_did_not_end_well(call):
+    code, out, err = call("compare", "student", "random", *COMPARE, "--timeout", "0.001")
+    assert code == 1
+    assert "2 timeout" in out
+    assert "--resume" not in err  # which it does not take
+    code, out, err = call("compare", "student", "random", *COMPARE)
+    assert code == 0, err
+    assert "**student against random**" in out
+
+
+def test_the_remaking_command_works_beside_the_results(call, tmp_path):
+    assert call(*RUN)[0] == 0
+    assert call("leaderboard", "--out", "results", "--to", "pages")[0] == 0
+    page = (tmp_path / "pages" / "toy.md").read_text()
+    told = page.split("remake: `", 1)[1].split("`", 1)[0].replace("PLUGIN", TOY)
+    for _ in range(2):  # it goes on where it was, which here is the end
+        for each in told.split(" && "):
+            code, _, err = call(*shlex.split(each)[1:])
+            assert code == 0, err
+    made = {path.name for path in (tmp_path / "remade" / "toy").glob("*.json")}
+    assert made == {path.name for path in (tmp_path / "results" / "toy").glob("*.json")}
+    assert (tmp_path / "remade" / "toy.md").is_file()
+
+
+STEERING = "\x1b]0;title\x07 \x9b2J boo"
+
+
+def test_errors_do_not_steer_the_terminal(capsys, tmp_path):
+    store = SimpleNamespace(folder=tmp_path, log=lambda key: tmp_path / f"{key}.log")
+    summary = SimpleNamespace(
+        status={"key": "failed"}, errors={"key": STEERING}, store=store, ended="", exit_code=1
+    )
+    with pytest.raises(typer.Exit):
+        cli_bench.finish(summary, "obdbench run toy.toml")
+    cli._complain(STEERING + "\udcff")
+    said = capsys.readouterr().err
+    assert said.startswith("failed key:  ]0;title   2J boo\n")
+    assert said.endswith("obdbench:  ]0;title   2J boo\\udcff\n")
+
+
+def test_a_verdict_does_not_steer_the_terminal(capsys):
+    report = SimpleNamespace(compare=lambda *results, latex: f"{STEERING}\n\nnext")
+    cli_bench.show_comparison(report, [], ["a", "b"], latex=False)
+    assert capsys.readouterr().out == " ]0;title   2J boo\n\nnext\n"
+
+
+def test_a_failed_trial_exits_with_1_and_is_named(call, tmp_path):
+    code, out, err = call(*RUN, "--objective", "raises", "--objective", "random")
+    assert code == 1
+    assert "1 ok, 1 failed" in out
+    assert "ZeroDivisionError: the reason of it" in err
+    (log,) = (tmp_path / "results" / "toy").glob("*.log")
+    assert f"Traceback: {log}. `obdbench validate` checks an objective of your own" in err
+    assert "toy_plugin.py" in log.read_text()
+    assert "To try these again: obdbench run" in err
+    assert "--retry-failed" in err
+    assert "Traceback (most recent" not in err
+
+
+def test_interrupts_exit_with_130_and_say_how_to_go_on(tmp_path):
+    (tmp_path / "toy.toml").write_text(SUITE)
+    arguments = [*RUN, "--objective", "sleeps", "--out", str(tmp_path / "results")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "obdbench", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("results/toy/synsets/*/0")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)  # as a scheduler does; Ctrl-C takes the same way
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: obdbench run toy.toml" in err
+    assert "--resume" in err
+    assert "Traceback" not in err
+
+
+def test_validate(call, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from obdbench.objectives.dbc import DBC\n\n\n"
+        "class Mine(DBC):\n    name = 'cli-mine'\n    uses_teacher = False\n"
+    )
+    code, out, err = call("validate", "mine.py")
+    assert (code, err) == (0, "")
+    assert out.startswith("cli-mine: sound")
+    (tmp_path / "bad.py").write_text(
+        "from obdbench.objectives.dbc import DBC\n\n\n"
+        "class Bad(DBC):\n    name = 'cli-bad'\n    uses_teacher = False\n\n"
+        "    def loss(self, actions, batch):\n        return actions.mean()\n"
+    )
+    code, out, _ = call("validate", "bad.py")
+    assert code == 1
+    assert "cli-bad: NOT SOUND" in out
+    assert "bad.py:8" in out
+
+
+def test_debug_shows_the_traceback(call):
+    from obdbench.errors import UnknownNameError
+
+    with pytest.raises(UnknownNameError):
+        cli.main(["run", "qiuck", "--debug"])
+
+
+def test_version(call):
+    from obdbench.version import __version__
+
+    assert call("--version") == (0, f"obdbench {__version__}\n", "")
+
+
+def test_assignments():
+    texts = ["a=1", "b=0.5", "c=true", "d=cosine", "e=[0.0, 1.0]", "f=none", "g='x y'", "h="]
+    assert assignments(texts) == {
+        "a": 1,
+        "b": 0.5,
+        "c": True,
+        "d": "cosine",
+        "e": [0.0, 1.0],
+        "f": None,
+        "g": "x y",
+        "h": "",
+    }
+    with pytest.raises(InvalidSettingError):
+        assignments(["=3"])

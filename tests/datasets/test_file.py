@@ -1,0 +1,189 @@
+"""``file:`` identifiers and what they read."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from obdbench.datasets.arrays import Claims
+from obdbench.datasets.dataset import load_dataset
+from obdbench.datasets.file import parse
+from obdbench.errors import InvalidDataError, InvalidSettingError, UnknownNameError
+from obdbench.tasks.task import TASKS
+
+N = 300
+
+
+def columns(rng) -> dict:
+    return {
+        "observations": rng.normal(size=(N, 17)),
+        "actions": rng.uniform(-1, 1, size=(N, 6)),
+        "rewards": rng.normal(size=N),
+        "terminals": np.zeros(N, dtype=np.uint8),
+        "timeouts": np.arange(N) % 100 == 99,
+    }
+
+
+def test_hdf5_and_npz_give_the_same_dataset(tmp_path):
+    arrays = columns(np.random.default_rng(0))
+    np.savez(tmp_path / "walker2d-mine.npz", **arrays)
+    with h5py.File(tmp_path / "walker2d-mine.hdf5", "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+    one = load_dataset(f"file:{tmp_path}/walker2d-mine.npz")
+    two = load_dataset(f"file:{tmp_path}/walker2d-mine.hdf5")
+    assert one.checksum == two.checksum
+    assert one.task.name == "walker2d"
+    assert len(one) == N - 3
+    assert one.observations.dtype == np.float32
+    assert one.terminals.dtype == bool
+
+
+def test_with_next_observations_every_row_counts(tmp_path):
+    arrays = columns(np.random.default_rng(1))
+    arrays["observations"] = arrays["observations"].astype(np.float32)
+    arrays["next_observations"] = arrays["observations"] + 1
+    np.savez(tmp_path / "data.npz", **arrays)
+    dataset = load_dataset(f"file:{tmp_path}/data.npz#halfcheetah")
+    assert len(dataset) == N
+    assert dataset.task.name == "halfcheetah"
+    assert dataset.observations.flags.writeable
+    np.testing.assert_allclose(dataset.next_observations, dataset.observations + 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rewards", "terminals", "timeouts"])
+@pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
+def test_a_column_of_one_number_a_row_may_be_a_table_of_one_column(tmp_path, name, full):
+    arrays = columns(np.random.default_rng(3))
+    arrays["terminals"][49::50] = 1
+    if full:
+        arrays["next_observations"] = arrays["observations"]
+    np.savez(tmp_path / "walker2d-flat.npz", **arrays)
+    np.savez(tmp_path / "walker2d-table.npz", **{**arrays, name: arrays[name][:, None]})
+    flat, table = (load_dataset(f"file:{tmp_path}/walker2d-{k}.npz") for k in ("flat", "table"))
+    assert flat.checksum == table.checksum
+    np.testing.assert_array_equal(flat.timeouts, table.timeouts)
+
+
+def test_a_table_of_terminals_takes_no_more_memory_than_a_column(tmp_path):
+    rows = 20_000  # a square of them would be 400 MB
+    rng = np.random.default_rng(4)
+    np.savez(
+        tmp_path / "hopper-big.npz",
+        observations=rng.normal(size=(rows, 11)),
+        actions=rng.uniform(-1, 1, (rows, 3)),
+        rewards=np.zeros(rows),
+        terminals=np.zeros((rows, 1)),
+    )
+    tracemalloc.start()
+    try:
+        assert len(load_dataset(f"file:{tmp_path}/hopper-big.npz")) == rows - 20
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def write_bytes(path, rows: int, width: int = 11) -> str:
+    """A small file that claims many rows of numbers of one byte."""
+    shapes = {"observations": (rows, width), "actions": (rows, 3), "rewards": (rows,)}
+    with h5py.File(path, "w") as file:
+        for name, shape in {**shapes, "terminals": (rows,)}.items():
+            chunks = (min(rows, 10_000), *shape[1:])
+            file.create_dataset(name, shape=shape, dtype="u1", chunks=chunks)
+    assert path.stat().st_size < 10_000
+    return f"file:{path}"
+
+
+def peak_of_refusing(dataset_id: str, complaint: str) -> int:
+    """Bytes allocated at most while a file is refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidDataError, match=complaint):
+            load_dataset(dataset_id)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_numbers_of_one_byte_are_counted_as_they_grow(tmp_path, monkeypatch):
+    monkeypatch.setattr("obdbench.datasets.arrays.MAX_BYTES", 20_000_000)
+    few = (11 * 2 + 3 + 1 + 1) * 4  # bytes a row: next observations are made of the observations
+    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 20_000_000 // few)
+    assert len(load_dataset(dataset_id)) > 180_000
+    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 20_000_000 // few + 1)
+    assert peak_of_refusing(dataset_id, "claims .* bytes of terminals") < 10_000_000
+    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 1_500_000)
+    assert peak_of_refusing(dataset_id, "claims 132,000,000 bytes of observations") < 1_000_000
+
+
+def test_another_tasks_table_is_refused_before_it_is_read(tmp_path):
+    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 1_000_000, width=17)
+    complaint = r"observations of shape \(1000000, 17\); Hopper-v4 needs 11 numbers a row"
+    assert peak_of_refusing(dataset_id, complaint) < 1_000_000
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
+def test_two_million_rows_of_any_task_are_within_the_bound(full):
+    held = ["observations", "actions", "rewards", "terminals", "timeouts"]
+    held += ["next_observations"] if full else []
+    for task in TASKS.values():
+        widths = dict.fromkeys(held[:1] + held[5:], task.observation_size)
+        widths["actions"] = task.action_size
+        claims = Claims(Path("x.hdf5"), held, task)
+        for name in held:
+            shape = (2_000_000, widths[name]) if name in widths else (2_000_000,)
+            claims.take(name, shape, np.dtype(np.float32))
+        assert claims.room > 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"timeouts": np.zeros((N, 2), bool)}, r"holds timeouts of shape \(300, 2\)"),
+        ({"terminals": np.zeros((1, N))}, "different lengths"),
+        ({"terminals": np.full(N, np.nan)}, "300 values in terminals that are not finite"),
+        ({"rewards": np.zeros((N, 2))}, r"holds rewards of shape \(300, 2\)"),
+        ({"actions": np.full((N, 6), 50.0)}, r"actions of up to ±50; Walker2d-v4 takes -1 to 1"),
+        ({"actions": np.full((N, 6), -1.01)}, r"actions of up to ±1.01"),
+    ],
+)
+@pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
+def test_what_would_be_misread_is_one_line(tmp_path, change, complaint, full):
+    arrays = {**columns(np.random.default_rng(5)), **change}
+    if full:
+        arrays["next_observations"] = arrays["observations"]
+    np.savez(tmp_path / "walker2d-x.npz", **arrays)
+    with pytest.raises(InvalidDataError, match=complaint) as caught:
+        load_dataset(f"file:{tmp_path}/walker2d-x.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_actions_may_be_rounded_beyond_their_bounds(tmp_path):
+    arrays = columns(np.random.default_rng(6))
+    arrays["actions"][0] = 1.0005
+    np.savez(tmp_path / "walker2d-x.npz", **arrays)
+    assert load_dataset(f"file:{tmp_path}/walker2d-x.npz").actions.max() == np.float32(1.0005)
+
+
+def test_column_order_is_kept_for_fortran_arrays(tmp_path):
+    arrays = columns(np.random.default_rng(2))
+    np.savez(tmp_path / "walker2d-c.npz", **arrays)
+    arrays["observations"] = np.asfortranarray(arrays["observations"])
+    np.savez(tmp_path / "walker2d-f.npz", **arrays)
+    both = [load_dataset(f"file:{tmp_path}/walker2d-{order}.npz") for order in "cf"]
+    assert both[0].checksum == both[1].checksum
+
+
+def test_the_task_must_be_known():
+    assert parse("file:/a/hopper_x.npz")[1].name == "hopper"
+    assert parse("file:/a/hopper_x.npz#walker2d")[1].name == "walker2d"
+    with pytest.raises(InvalidSettingError, match="does not begin with a task"):
+        parse("file:/a/data.npz")
+    with pytest.raises(UnknownNameError, match="walker2d"):
+        parse("file:/a/data.npz#walker")
+    with pytest.raises(InvalidSettingError, match="names no file"):
+        parse("file:")

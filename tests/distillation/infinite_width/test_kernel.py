@@ -1,0 +1,239 @@
+"""The limit of infinite width: its kernel, its derivative, and how real students stand to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.toys import make_toy_dataset, make_toy_teacher
+
+from obdbench.distillation.infinite_width.kernel import Kernel, KernelLimit
+from obdbench.distillation.loop import distill_points
+from obdbench.distillation.outer_optimizer import Outer, learning_rate
+from obdbench.distillation.settings import DistillSettings, settings_from
+from obdbench.errors import ObdError
+from obdbench.experiments.spec import TrialSpec
+from obdbench.objectives.objective import make_objective
+from obdbench.policies.cloning import Cloning, clone
+from obdbench.policies.networks import Architecture, narrowed, seeded
+from obdbench.policies.optimizers import optimizer_named
+
+DOUBLE = torch.float64
+
+
+def inputs(
+    pairs: int = 7, states: int = 70, stack: int = 2
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(stack, pairs, 11, generator=generator, dtype=DOUBLE)
+    a = torch.rand(stack, pairs, 3, generator=generator, dtype=DOUBLE) * 1.8 - 0.9
+    s = torch.randn(stack, states, 11, generator=generator, dtype=DOUBLE)
+    target = torch.rand(stack, states, 3, generator=generator, dtype=DOUBLE) * 2 - 1
+    return x, a, s, target
+
+
+@pytest.mark.parametrize("depth", [2, 4, 6])
+def test_the_kernel_is_that_of_wide_networks(depth: int) -> None:
+    """Inner products of gradients of a network of width 1024, averaged over draws."""
+    x, _, s, _ = inputs(pairs=3, states=4, stack=1)
+    architecture = Architecture("wide", depth, width=1024)
+    found = torch.zeros(4, 3, dtype=DOUBLE)
+    draws = 6
+    for seed in range(draws):
+        params = architecture.init([seeded(seed, 1)], 11, 3, dtype=DOUBLE)
+        gradients = []
+        for point in [*s[0], *x[0]]:
+            leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+            mean, _ = architecture.apply(leaves, point[None])
+            parts = torch.autograd.grad(mean[0, 0, 0], list(leaves.values()))
+            gradients.append(torch.cat([part.flatten() for part in parts]))
+        rows = torch.stack(gradients)
+        found += rows[:4] @ rows[4:].T / draws
+    expected = Kernel.between(s[0], x[0], depth).value
+    assert (found - expected).norm() / expected.norm() < 0.05
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_the_derivative_is_exact(depth: int) -> None:
+    """Central differences along random directions, in both halves of the synset."""
+    x, a, s, target = inputs()
+    limit = KernelLimit(depth, lr=0.3, steps=12)
+    gradient = limit(x, a, s, lambda actions: (actions - target).square().mean((-2, -1)))
+    generator = torch.Generator().manual_seed(9)
+    for values, found in ((x, gradient.states), (a, gradient.actions)):
+        for _ in range(4):
+            direction = torch.randn(values.shape, generator=generator, dtype=DOUBLE)
+            sides = []
+            for sign in (1.0, -1.0):
+                values.add_(direction, alpha=sign * 1e-6)
+                actions = limit.act(x, a, s)
+                sides.append((actions - target).square().mean((-2, -1)).sum())
+                values.sub_(direction, alpha=sign * 1e-6)
+            slope = (sides[0] - sides[1]) / 2e-6
+            assert torch.isclose((found * direction).sum(), slope, rtol=1e-6, atol=1e-10)
+
+
+def test_the_derivative_is_exact_from_a_drawn_start() -> None:
+    """Against autograd through the written-out recursion, and against the way from zero."""
+    x, a, s, target = inputs()
+    student = Architecture("narrow", 4, width=32)
+    params = student.init([seeded(i, 5) for i in range(2)], 11, 3, dtype=DOUBLE)
+    limit = KernelLimit(4, lr=0.3, steps=12)
+
+    def first(states: torch.Tensor) -> torch.Tensor:
+        return student.apply(params, states)[0]
+
+    def value(pairs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        losses = []
+        for i in range(2):
+            theta = Kernel.between(pairs[i], pairs[i], 4).value
+            reach = Kernel.between(s[i], pairs[i], 4).value
+            f, total = first(pairs)[i], 0
+            for _ in range(12):
+                y = torch.tanh(f)
+                slope = 2 / a[i].numel() * (y - actions[i]) * (1 - y * y)
+                f, total = f - 0.3 * theta @ slope, total + slope
+            learned = torch.tanh(first(s)[i] - 0.3 * reach @ total)
+            losses.append((learned - target[i]).square().mean())
+        return torch.stack(losses)
+
+    def objective(actions: torch.Tensor) -> torch.Tensor:
+        return (actions - target).square().mean((-2, -1))
+
+    gradient = limit(x, a, s, objective, first)
+    assert torch.allclose(gradient.loss, value(x, a), rtol=1e-12)
+    assert not torch.allclose(gradient.loss, limit(x, a, s, objective).loss, rtol=1e-3)
+    generator = torch.Generator().manual_seed(9)
+    for at, found in ((0, gradient.states), (1, gradient.actions)):
+        direction = torch.randn(found.shape, generator=generator, dtype=DOUBLE)
+        sides = []
+        for sign in (1.0, -1.0):
+            moved = [x, a]
+            moved[at] = moved[at] + sign * 1e-6 * direction
+            sides.append(value(moved[0], moved[1]).sum())
+        slope = (sides[0] - sides[1]) / 2e-6
+        assert torch.isclose((found * direction).sum(), slope, rtol=1e-6, atol=1e-10)
+
+
+def test_equal_and_opposite_inputs_have_a_finite_derivative() -> None:
+    x, a, s, target = inputs()
+    x[0, 1], x[0, 2], s[0, 0] = x[0, 0], -x[0, 0], x[0, 0]
+    x[1, 0] = 0.0
+    gradient = KernelLimit(4, 0.1, 20)(x, a, s, lambda y: (y - target).square().mean((-2, -1)))
+    assert torch.isfinite(gradient.states).all()
+    assert torch.isfinite(gradient.actions).all()
+
+
+def test_wide_students_learn_what_the_limit_says() -> None:
+    """The mean action of many wide students nears the limit's; narrow ones are further off."""
+    x, a, s, _ = inputs(pairs=24, states=40, stack=1)
+    expected = KernelLimit(3, lr=0.1, steps=40).act(x, a, s)[0]
+    distance = {}
+    for width in (16, 512):
+        architecture = Architecture("wide", 3, width=width)
+        how = Cloning(architecture, optimizer_named("sgd"), 0.1, 40)
+        draws = 12
+        params = architecture.init([seeded(i, 2) for i in range(draws)], 11, 3, dtype=DOUBLE)
+        learned = clone(how, params, x.expand(draws, -1, -1), a.expand(draws, -1, -1))
+        mean = architecture.act(learned, s[0]).mean(0)
+        distance[width] = float((mean - expected).square().mean().sqrt())
+    assert distance[512] < 0.06
+    assert distance[512] < 0.7 * distance[16]
+
+
+def test_a_distillation_goes_from_the_limit_to_real_students_and_resumes(tmp_path: Path) -> None:
+    dataset = make_toy_dataset()
+    teacher = make_toy_teacher(dataset)
+    settings = settings_from(
+        "tiny",
+        {
+            "pairs": 8,
+            "inner_steps": 4,
+            "steps": 7,
+            "kernel_share": 0.6,
+            "kernel_batch": 40,
+            "kernel_start": "drawn",
+            "width": 12,
+            "evaluate_at": (0, 1),
+        },
+    )
+
+    def points(snapshot: Path | None = None, stop: int | None = None) -> list[np.ndarray]:
+        def watch(now: object) -> None:
+            if stop is not None and now.step >= stop:  # type: ignore[attr-defined]
+                raise KeyboardInterrupt
+
+        found = list(
+            distill_points(
+                dataset,
+                teacher,
+                make_objective("av-pbc"),
+                settings,
+                [0, 1],
+                snapshot=snapshot,
+                snapshot_seconds=0.0,
+                progress=watch,
+                progress_seconds=0.0,
+            )
+        )
+        return [synset.states for synset in found[-1].synsets]
+
+    whole = points()
+    for stop in (2, 5):
+        snapshot = tmp_path / f"{stop}"
+        with pytest.raises(KeyboardInterrupt):
+            points(snapshot, stop)
+        for one, two in zip(whole, points(snapshot), strict=True):
+            assert np.array_equal(one, two)
+
+
+def test_each_phase_has_a_schedule_and_moments_of_its_own() -> None:
+    settings = DistillSettings(steps=30, kernel_share=2 / 3, kernel_lr=0.5, outer_lr=0.1)
+    rates = [learning_rate(settings, step) for step in range(30)]
+    assert rates[0] == 0.5
+    assert rates[20] == 0.1
+    assert rates[19] < 0.01
+    assert rates[29] < 0.01
+    outer, value = Outer(settings), torch.zeros(1, 2, 3)
+    for step in range(21):
+        before = value.clone()
+        outer.update(step, [value], [torch.full_like(value, 10.0 if step < 20 else -1.0)])
+    assert torch.allclose(value - before, torch.full_like(value, 0.1), atol=1e-5)
+
+
+def test_other_optimizers_have_no_limit_here() -> None:
+    with pytest.raises(ObdError, match="kernel_share"):
+        settings_from("tiny", {"kernel_share": 0.5, "inner_optimizer": "adam"})
+
+
+def test_narrow_students_are_another_distillation() -> None:
+    """``width`` reaches the exact steps, and only plain MLPs can be narrowed."""
+    dataset = make_toy_dataset()
+    teacher = make_toy_teacher(dataset)
+
+    def states(**settings: object) -> np.ndarray:
+        chosen = settings_from("tiny", {"pairs": 8, "inner_steps": 4, "steps": 2, **settings})
+        points = distill_points(dataset, teacher, make_objective("pbc"), chosen, [0])
+        return list(points)[-1].synsets[0].states
+
+    assert np.array_equal(states(), states(width=256))
+    assert not np.array_equal(states(), states(width=16))
+    with pytest.raises(ObdError, match="width"):
+        narrowed(object(), 16)  # type: ignore[arg-type]
+
+
+def test_results_from_before_the_limit_keep_their_names() -> None:
+    """Settings without effect are no part of a trial's key."""
+    spec = TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc")
+    other = spec.model_copy(update={"settings": DistillSettings(kernel_lr=0.5)})
+    used = spec.model_copy(update={"settings": DistillSettings(kernel_share=0.5)})
+    started = DistillSettings(kernel_share=0.5, kernel_start="drawn")
+    narrow = DistillSettings(width=128)
+    assert spec.key == other.key == "8d7aba430c72e031"
+    keys = [
+        spec.model_copy(update={"settings": settings}).key
+        for settings in (spec.settings, used.settings, started, narrow)
+    ]
+    assert len(set(keys)) == 4

@@ -1,0 +1,342 @@
+"""The outer loop: seeds, resume, evaluation points, presets, bad input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.toys import make_toy_dataset, make_toy_teacher
+
+from obdbench.datasets.dataset import Dataset
+from obdbench.distillation.initialization import initial_stack
+from obdbench.distillation.loop import PointOfSynsets, Progress, distill_points
+from obdbench.distillation.outer_optimizer import Outer, learning_rate
+from obdbench.distillation.settings import PRESETS, DistillSettings, settings_from
+from obdbench.errors import ObdError
+from obdbench.objectives.objective import make_objective
+from obdbench.teachers.teacher import Teacher
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"noise": "exact"},
+    {"noise": "published"},
+    {"draws": 2},
+    {"inner_optimizer": "adam", "inner_lr": 0.001, "architecture": "mlp2"},
+    {"architecture": "residual"},
+    {"solver": "truncated", "window": 3},
+    {"solver": "random-truncated", "window": 3},
+    {"outer_optimizer": "sgd", "schedule": "constant", "clip": 2.0},
+    {"init": "kmeans++"},
+    {"init": "top-q"},
+]
+
+
+def tiny(**overrides: Any) -> DistillSettings:
+    base = {"pairs": 8, "inner_steps": 4, "steps": 6, "batch": 32, "evaluate_at": (0, 0.5, 1)}
+    return settings_from("tiny", {**base, **overrides})
+
+
+def points(
+    dataset: Dataset, teacher: Teacher, settings: DistillSettings, seeds: list[int], **more: Any
+) -> list[PointOfSynsets]:
+    return list(distill_points(dataset, teacher, make_objective("pbc"), settings, seeds, **more))
+
+
+def same(one: PointOfSynsets, two: PointOfSynsets) -> bool:
+    return one.step == two.step and all(
+        np.array_equal(a.states, b.states) and np.array_equal(a.actions, b.actions)
+        for a, b in zip(one.synsets, two.synsets, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"objective": "dbc"}, "differs in objective"),
+        ({"objective": "av-pbc", "beta": 0.5}, "differs in objective"),
+        ({"steps": 4}, "differs in settings"),
+        ({"outer_lr": 0.1}, "differs in settings"),
+        ({"seed": 1}, "differs in seeds"),
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_from_no_others_snapshot(
+    more: dict[str, Any], words: str, toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
+) -> None:
+    file = tmp_path / "snapshot.safetensors"
+
+    def made(seed: int = 0, objective: str = "pbc", beta: float = 0.0, **settings: Any) -> None:
+        chosen = make_objective(objective, {"beta": beta} if beta else {})
+        run = distill_points(
+            toy_dataset, toy_teacher, chosen, tiny(**settings), [seed], snapshot=file
+        )
+        list(run)
+
+    made()
+    made(evaluate_at=(0.0, 1.0))
+    with pytest.raises(ObdError, match=words):
+        made(**more)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS, ids=str)
+def test_repeats_and_resumes_bit_for_bit(
+    overrides: dict[str, Any], toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
+) -> None:
+    settings = tiny(**overrides)
+    whole = points(toy_dataset, toy_teacher, settings, [0, 1])
+    assert [point.step for point in whole] == [0, 3, 6]
+    snapshot = tmp_path / "snapshot.safetensors"
+    broken = distill_points(
+        toy_dataset,
+        toy_teacher,
+        make_objective("pbc"),
+        settings,
+        [0, 1],
+        snapshot=snapshot,
+        snapshot_seconds=0.0,
+        progress=lambda now: _interrupt_at(now, 5),
+        progress_seconds=0.0,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        list(broken)
+    resumed = points(toy_dataset, toy_teacher, settings, [0, 1], snapshot=snapshot)
+    assert len(resumed) == len(whole)
+    for one, two in zip(whole, resumed, strict=True):
+        assert same(one, two)
+        assert one.losses == two.losses
+    again = points(toy_dataset, toy_teacher, settings, [0, 1], snapshot=snapshot)
+    assert all(same(one, two) for one, two in zip(whole, again, strict=True))
+
+
+def _interrupt_at(now: Progress, step: int) -> None:
+    if now.step == step:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("overrides", VARIANTS[:6], ids=str)
+def test_a_batch_of_seeds_equals_single_runs(
+    overrides: dict[str, Any], toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    settings = tiny(**overrides)
+    together = points(toy_dataset, toy_teacher, settings, [4, 2, 9], dtype=torch.float64)
+    alone = points(toy_dataset, toy_teacher, settings, [2], dtype=torch.float64)
+    for one, two in zip(together, alone, strict=True):
+        assert np.allclose(one.synsets[1].states, two.synsets[0].states, atol=1e-6)
+        assert np.allclose(one.synsets[1].actions, two.synsets[0].actions, atol=1e-6)
+    assert not np.allclose(together[0].synsets[0].states, together[0].synsets[1].states)
+
+
+@pytest.mark.parametrize("objective", ["dbc", "pbc", "av-pbc"])
+def test_distilling_lowers_the_objective(
+    objective: str, toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    settings = tiny(pairs=16, inner_steps=10, steps=25, batch=256, outer_lr=0.1, evaluate_at=(1,))
+    run = distill_points(
+        toy_dataset, toy_teacher, make_objective(objective), settings, [0], dtype=torch.float64
+    )
+    curve = [loss for _, loss in list(run)[-1].losses[0]]
+    assert np.mean(curve[-5:]) < 0.93 * np.mean(curve[:3])
+
+
+def test_random_selection_keeps_real_pairs(toy_dataset: Dataset) -> None:
+    (point,) = list(
+        distill_points(toy_dataset, None, make_objective("random"), tiny(steps=100), [0])
+    )
+    assert point.step == 0
+    rows = {tuple(row) for row in toy_dataset.states}
+    assert all(tuple(row) in rows for row in point.synsets[0].states)
+
+
+@pytest.mark.parametrize("how", ["real", "kmeans++", "top-q"])
+def test_initial_pairs_are_distinct_real_pairs(
+    how: str, toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    rngs = [np.random.default_rng(0)]
+    ((states, actions),) = initial_stack(how, toy_dataset, toy_teacher, 50, rngs)
+    known = {
+        tuple(s): tuple(a) for s, a in zip(toy_dataset.states, toy_dataset.actions, strict=True)
+    }
+    assert len({tuple(s) for s in states}) == 50
+    assert all(known[tuple(s)] == tuple(a) for s, a in zip(states, actions, strict=True))
+
+
+def test_kmeans_covers_better_and_top_q_values_higher(
+    toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    def chosen(how: str) -> tuple[np.ndarray, np.ndarray]:
+        rngs = [np.random.default_rng(1)]
+        return initial_stack(how, toy_dataset, toy_teacher, 20, rngs)[0]
+
+    def spread(states: np.ndarray) -> float:
+        return float(
+            np.linalg.norm(toy_dataset.states[:, None] - states[None], axis=-1).min(1).mean()
+        )
+
+    assert spread(chosen("kmeans++")[0]) < spread(chosen("real")[0])
+
+    def value(pair: tuple[np.ndarray, np.ndarray]) -> float:
+        raw = toy_dataset.standardizer.invert(pair[0])
+        return float(toy_teacher.value(raw, pair[1]).mean())
+
+    assert value(chosen("top-q")) > value(chosen("real"))
+
+
+@pytest.mark.parametrize("how", ["real", "kmeans++", "top-q"])
+def test_initial_pairs_of_a_seed_are_its_own(
+    how: str, toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    def pairs(*seeds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        return initial_stack(how, toy_dataset, toy_teacher, 20, rngs)
+
+    together = pairs(0, 1, 2)
+    assert np.array_equal(together[1][0], pairs(1)[0][0])
+    assert not np.array_equal(together[0][0], together[1][0])
+
+
+def test_the_teacher_values_the_data_once_for_all_seeds(
+    toy_dataset: Dataset, toy_teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    value = Teacher.value
+
+    def counted(self: Teacher, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        asked.append(len(observations))
+        return value(self, observations, actions)
+
+    monkeypatch.setattr(Teacher, "value", counted)
+    rngs = [np.random.default_rng(seed) for seed in range(3)]
+    initial_stack("top-q", toy_dataset, toy_teacher, 20, rngs)
+    assert asked == [len(toy_dataset)]
+
+
+def test_outer_optimizers_agree_with_torch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(1, 4, 3, generator=generator, dtype=torch.float64)
+    references = {
+        "adam": lambda p: torch.optim.Adam([p], lr=0.01),
+        "sgd": lambda p: torch.optim.SGD([p], lr=0.01, momentum=0.9),
+    }
+    for name, build in references.items():
+        settings = tiny(outer_optimizer=name, outer_lr=0.01, schedule="constant")
+        reference, ours = start.clone().requires_grad_(), start.clone()
+        torch_optimizer, outer = build(reference), Outer(settings)
+        for step in range(12):
+            torch_optimizer.zero_grad()
+            reference.pow(4).sum().backward()
+            torch_optimizer.step()
+            outer.update(step, [ours], [4 * ours**3])
+        assert torch.allclose(ours, reference.detach(), rtol=1e-9)
+
+
+def test_clip_is_on_each_seeds_joint_norm() -> None:
+    outer = Outer(tiny(outer_optimizer="sgd", outer_lr=1.0, schedule="constant", clip=2.0))
+    x, a = torch.zeros(2, 1, 1), torch.zeros(2, 1, 1)
+    gx, ga = torch.tensor([[[3.0]], [[0.3]]]), torch.tensor([[[4.0]], [[0.4]]])
+    outer.update(0, [x, a], [gx, ga])
+    assert torch.allclose(x.flatten(), torch.tensor([-1.2, -0.3]))
+    assert torch.allclose(a.flatten(), torch.tensor([-1.6, -0.4]))
+
+
+def test_cosine_schedule_ends_at_zero() -> None:
+    settings = tiny(steps=100, outer_lr=0.2, schedule="cosine")
+    rates = [learning_rate(settings, step) for step in (0, 50, 100)]
+    assert rates == pytest.approx([0.2, 0.1, 0.0])
+
+
+def test_presets_are_valid_and_paper_is_as_published() -> None:
+    for name in PRESETS:
+        assert settings_from(name).pairs > 0
+    paper = settings_from("paper")
+    assert (paper.pairs, paper.inner_steps, paper.inner_lr, paper.batch) == (256, 100, 0.1, 2560)
+    assert (paper.outer_optimizer, paper.outer_lr, paper.momentum) == ("sgd", 0.1, 0.9)
+    assert (paper.clip, paper.noise, paper.schedule) == (2.0, "published", "constant")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"pairs": 0}, "pairs"),
+        ({"stepps": 3}, "steps"),
+        ({"inner_lr": -1}, "inner_lr"),
+        ({"solver": "truncated"}, "window"),
+        ({"solver": "truncated", "window": 1000}, "window"),
+        ({"window": 3}, "without effect on the solver 'full'"),
+        ({"evaluate_at": ()}, "evaluate_at"),
+        ({"init": "best"}, "init"),
+    ],
+)
+def test_impossible_settings_are_one_clear_line(overrides: dict[str, Any], words: str) -> None:
+    with pytest.raises(ObdError, match=words) as caught:
+        settings_from("fast", overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_pairs_than_data(toy_dataset: Dataset) -> None:
+    with pytest.raises(ObdError, match="more than the 600"):
+        points(toy_dataset, None, tiny(pairs=601), [0])  # type: ignore[arg-type]
+
+
+def test_a_damaged_snapshot_is_one_clear_error(
+    toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "s.safetensors"
+    snapshot.write_bytes(b"not a snapshot")
+    with pytest.raises(ObdError, match="snapshot"):
+        points(toy_dataset, toy_teacher, tiny(), [0], snapshot=snapshot)
+    snapshot.unlink()
+    points(toy_dataset, toy_teacher, tiny(), [0], snapshot=snapshot)
+    with pytest.raises(ObdError, match="differs in settings"):
+        points(toy_dataset, toy_teacher, tiny(pairs=9), [0], snapshot=snapshot)
+
+
+def test_a_point_that_the_snapshot_has_passed_is_one_clear_error(
+    toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
+) -> None:
+    import obdbench
+
+    def distil(*evaluate_at: float) -> obdbench.Synset:
+        return obdbench.distill(
+            toy_dataset,
+            toy_teacher,
+            "pbc",
+            preset="tiny",
+            snapshot=str(tmp_path / "snapshot"),
+            progress=False,
+            evaluate_at=evaluate_at,
+        )
+
+    assert distil(0.0, 1.0).card["step"] == 4
+    for passed in ((0.0, 0.5), (0.5,), (0.5, 1.0)):
+        with pytest.raises(ObdError, match=r"stands at step 4 and holds no synset of step 2"):
+            distil(*passed)
+    assert distil(0.0).card["step"] == 0
+    assert distil(1.0).card["step"] == 4
+
+
+def test_a_column_of_the_wrong_length_is_named(toy_dataset: Dataset) -> None:
+    objective = make_objective("dbc")
+    objective.prepare = lambda *_: {"weight": torch.ones(3)}  # type: ignore[method-assign]
+    with pytest.raises(ObdError, match="'weight' has 3 rows"):
+        list(distill_points(toy_dataset, None, objective, tiny(), [0]))
+
+
+def test_public_distill(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    import obdbench
+
+    synset = obdbench.distill(toy_dataset, toy_teacher, "pbc", preset="tiny", progress=False)
+    assert len(synset) == 16
+    assert synset.card["objective"] == "pbc"
+
+
+@pytest.mark.parametrize("task", ["walker2d", "hopper"])
+def test_a_teacher_of_another_task_is_refused(task: str) -> None:
+    """By its name where the sizes are the same, as for walker2d and halfcheetah."""
+    teacher = replace(make_toy_teacher(make_toy_dataset(60, task)), id=f"embedded/{task}-medium-v0")
+    dataset = make_toy_dataset(60, "halfcheetah")
+    with pytest.raises(ObdError, match=rf"{task}-medium-v0.* is none of halfcheetah \(17 and 6\)"):
+        points(dataset, teacher, tiny(), [0])

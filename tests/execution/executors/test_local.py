@@ -1,0 +1,306 @@
+"""The local executor: real worker processes, and what happens when they misbehave."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.toy_suite import SETTINGS, TOY, alone, contents
+
+from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.execution.executors.local import Worker, _Run
+from obdbench.execution.job import MAX_DEATHS, Job, Setup, fit
+from obdbench.execution.run import Options, collect, execute, plan, run
+from obdbench.execution.trial import unfinished
+from obdbench.experiments.fingerprint import code_of
+from obdbench.experiments.suite import Suite
+
+
+def children() -> list[str]:
+    """Worker processes of this very process."""
+    listing = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True, check=True)
+    return [
+        line
+        for line in listing.stdout.splitlines()
+        if line.split()[0] == str(os.getpid())
+        and "obdbench.execution.executors.local_worker" in line
+    ]
+
+
+@pytest.fixture(scope="module")
+def outcome(plugin, tmp_path_factory):
+    """One run of everything that can go wrong, by two workers."""
+    folder = tmp_path_factory.mktemp("local")
+    mark = folder / "died-once"
+    suite = Suite(
+        name="toy",
+        datasets=("toy/hopper-toy-v0",),
+        objectives=[
+            "random",
+            "student",
+            "raises",
+            "dies",
+            {"name": "dies", "params": {"once": str(mark)}},
+        ],
+        protocols=["toy"],
+        seeds=(0, 1),
+        settings=SETTINGS,
+    )
+    options = Options(out=folder / "results", workers=2, timeout=90.0, grace=1.0, plugins=(TOY,))
+    prepared = plan(suite, options)
+    return prepared, execute(prepared), mark
+
+
+def by_objective(outcome, objective, **params):
+    prepared, summary, _ = outcome
+    found = [
+        spec
+        for spec in prepared.specs
+        if spec.objective == objective and spec.objective_params == params
+    ]
+    return [(summary.status[spec.key], summary.errors.get(spec.key, "")) for spec in found]
+
+
+def test_good_trials_are_done_beside_bad_ones(outcome):
+    _, summary, mark = outcome
+    assert by_objective(outcome, "random") == [("ok", "")]
+    assert by_objective(outcome, "student") == [("ok", "")]
+    assert mark.exists()
+    assert by_objective(outcome, "dies", once=str(mark)) == [("ok", "")]
+    assert summary.exit_code == 1
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Trials that raise, and whose process is killed every time",
+    how="a division by zero, and SIGKILL of itself, among good trials; local",
+    outcome="a failed row each with its reason; the others are done",
+)
+def test_bad_trials_are_rows_with_their_reason(outcome):
+    for status, error in by_objective(outcome, "raises"):
+        assert (status, error) == ("failed", "ZeroDivisionError: the reason of it")
+    for status, error in by_objective(outcome, "dies"):
+        assert status == "failed"
+        assert "died 3 times" in error
+        assert "memory" in error
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Trials that hang beyond their time",
+    how="an endless sleep in the loss with a timeout of 2 s; local",
+    outcome="a timeout row each; the rest goes on",
+)
+def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_suite):
+    options = Options(out=tmp_path, workers=1, timeout=2.0, grace=1.0, plugins=(TOY,))
+    suite = toy_suite("sleeps", protocols=("toy", {"name": "toy", "params": {"shift": 1.0}}))
+    summary = run(suite, options)
+    assert list(summary.status.values()) == ["timeout"] * 2
+    assert all("longer than 2 s and did not answer" in e for e in summary.errors.values())
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Worker killed within a trial",
+    how="SIGKILL of itself in the first loss; local",
+    outcome="it is started again; the result equals an undisturbed one, bit for bit",
+)
+def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
+    """The trial whose worker was killed equals one that was left alone."""
+    prepared, _, mark = outcome
+    assert mark.exists(), "the worker was not killed; going on would kill this process"
+    disturbed = contents(prepared.store.folder)
+    suite = toy_suite({"name": "dies", "params": {"once": str(mark)}})
+    undisturbed = alone(suite, tmp_path)
+    assert len(undisturbed) > 10
+    for name, content in undisturbed.items():
+        if name != "manifest.json":
+            assert disturbed[name] == content
+
+
+def test_no_process_and_no_foreign_file_is_left(outcome):
+    prepared, _, _ = outcome
+    assert children() == []
+    names = {path.name for path in prepared.store.folder.iterdir()}
+    assert not any(name.startswith(".") and name != ".work" for name in names)
+
+
+def test_resume_runs_exactly_what_is_missing(outcome, monkeypatch):
+    prepared, summary, _ = outcome
+    with pytest.raises(InvalidSettingError, match="--resume"):
+        execute(plan(prepared.suite, prepared.options))
+    from dataclasses import replace
+
+    resumed = replace(prepared.options, existing="resume")
+    assert plan(prepared.suite, resumed).todo == []
+    again = plan(prepared.suite, replace(resumed, retry_failed=True)).todo
+    assert {summary.status[spec.key] for spec in again} == {"failed"}
+    everything = plan(prepared.suite, replace(resumed, existing="fresh")).todo
+    assert everything == prepared.specs
+    assert execute(plan(prepared.suite, resumed)).status == summary.status
+
+
+def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
+    prepared, _, _ = outcome
+    other = toy_suite("student", "random", name="other")
+    options = Options(out=prepared.options.out, existing="resume", plugins=(TOY,))
+    results, summary = collect(other, options)
+    assert summary is None
+    assert {result.suite for result in results} == {"toy"}
+    assert not (prepared.options.out / "other").exists()
+
+
+@pytest.mark.reliability(
+    "fault",
+    "--fail-fast",
+    how="a trial that raises; local",
+    outcome="the run ends at it and says why; the rest is missing, for --resume",
+)
+def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
+    options = Options(out=tmp_path, workers=1, fail_fast=True, plugins=(TOY,))
+    suite = toy_suite("raises", "student", protocols=("toy",))
+    summary = run(suite, options)
+    assert "first failure" in summary.ended
+    assert "ZeroDivisionError" in summary.ended
+    assert sorted(summary.status.values()) == ["failed", "missing"]
+    assert summary.exit_code == 1
+
+
+def test_a_death_between_two_trials_counts_against_the_next(tmp_path, toy_suite):
+    """The one it had come to is done; the next has all its tries left."""
+    specs = toy_suite("student", "raises").specs()
+    setup = Setup(root=str(tmp_path), suite="toy")
+    store, job = setup.store(), Job("both", tuple(specs))
+    store.prepare()
+    heard = []
+    audience = SimpleNamespace(handle=heard.append, tick=lambda: None)
+    run = _Run(deque(), setup, audience, fail_fast=False)
+    run.hire = lambda: None
+
+    def dies():
+        process = SimpleNamespace(returncode=-9, kill=lambda: None, wait=lambda: None)
+        worker = Worker(process, SimpleNamespace(close=lambda: None), job, specs[0].key)
+        run.crew.append(worker)
+        run.lost(worker)
+
+    for _ in range(MAX_DEATHS - 1):
+        dies()
+    store.save(unfinished(specs[0], "toy", "failed", "why"))
+    dies()
+    assert [(e.kind, e.key) for e in heard if e.kind == "restart"] == [
+        *[("restart", specs[0].key)] * (MAX_DEATHS - 1),
+        ("restart", specs[1].key),
+    ]
+    assert store.missing(specs) == [specs[1]]
+
+
+@pytest.mark.slow  # a signal in mid-run races with whatever shares the cores
+def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
+    slow = {"name": "student", "params": {"pause": 0.2}}
+    options = Options(
+        out=tmp_path, workers=1, snapshot_seconds=0.001, existing="resume", plugins=(TOY,)
+    )
+    suite = toy_suite(slow, steps=25)
+    threading.Timer(0.1, _when_snapshot, (tmp_path,)).start()
+    summary = run(suite, options)
+    assert summary.ended == "interrupted"
+    assert set(summary.status.values()) == {"missing"}
+    assert list(tmp_path.glob("toy/.work/*/snapshot"))
+    assert children() == []
+    resumed = run(suite, options)
+    assert set(resumed.status.values()) == {"ok"}
+    assert contents(resumed.store.folder) == alone(suite, tmp_path / "whole")
+    assert not (resumed.store.work).exists()
+
+
+def _when_snapshot(folder):
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("toy/.work/*/snapshot")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Worker without the plugin",
+    how="two workers that do not know the objective; local",
+    outcome="one line that names it, exit code 2; nothing counts as failed, --resume runs it all",
+)
+def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
+    """One line; nothing is recorded as failed, so that --resume runs it."""
+    suite = toy_suite("student", {"name": "student", "params": {"pause": 1e-9}})
+    complaint = r"A worker on .* no objective named 'student'.*--plugin \(in Python: plugins=\)"
+    with pytest.raises(ObdError, match=complaint) as said:
+        run(suite, Options(out=tmp_path, workers=2))
+    assert "\n" not in str(said.value)
+    assert children() == []
+    assert list(tmp_path.glob("toy/*.json")) == [tmp_path / "toy" / "manifest.json"]
+    assert set(run(suite, Options(out=tmp_path, existing="resume", plugins=(TOY,))).status) == {
+        spec.key for spec in suite.specs()
+    }
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Worker with another source of the objective",
+    how="a source hash that is not the driver's",
+    outcome="one line, before anything is run under a wrong key",
+)
+def test_a_worker_with_another_source_of_the_objective_says_so(spec):
+    """Its results would stand under the wrong key."""
+    one = spec()
+    code = code_of(one.objective, one.protocol, one.settings.architecture, one.dataset)
+    fit([one.model_copy(update={"code": code})])
+    with pytest.raises(ObdError, match=r"own code in .*student.* is not the driver's"):
+        fit([one.model_copy(update={"code": "0" * 16})])
+
+
+def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):
+    suite = toy_suite({"name": "student", "params": {"pause": 0.1}}, steps=8)
+    options = Options(out=tmp_path, workers=1, existing="resume", plugins=(TOY,))
+
+    def spoil():
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("toy/synsets/*/0")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (folder,) = tmp_path.glob("toy/synsets/*")
+        folder.rename(tmp_path / "gone")
+        folder.write_text("in the way")
+
+    thread = threading.Thread(target=spoil)
+    thread.start()
+    with pytest.raises(ObdError, match="Cannot write") as caught:
+        run(suite, options)
+    thread.join()
+    assert "\n" not in str(caught.value)
+    assert children() == []
+
+
+def test_a_script_without_a_main_guard_may_run_a_suite(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import obdbench\n"
+        f"results = obdbench.run({str(tmp_path / 's.toml')!r}, out={str(tmp_path / 'r')!r},"
+        f" plugins=[{TOY!r}], workers=1)\n"
+        "print(len(results), {result.status for result in results})\n"
+    )
+    (tmp_path / "s.toml").write_text(
+        'datasets = ["toy/hopper-toy-v0"]\nobjectives = ["random"]\nprotocols = ["toy"]\n'
+        "[settings]\npairs = 4\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        timeout=120,
+    )
+    assert done.stdout.strip() == "1 {'ok'}", done.stderr

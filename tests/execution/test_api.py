@@ -1,0 +1,103 @@
+"""``obdbench.run``: own code by name, and runs that end early."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from support.processes import descendants, environment, gone
+from support.toy_suite import SETTINGS, TOY
+
+import obdbench
+from obdbench.errors import ObdError
+
+SUITE = "\n".join(
+    [
+        'datasets = ["toy/hopper-toy-v0"]',
+        'objectives = ["random"]',
+        'protocols = ["toy"]',
+        "seeds = [0]",
+        "[settings]",
+        *(f"{name} = {json.dumps(value)}" for name, value in SETTINGS.items()),
+    ]
+)
+MINE = """
+from obdbench import Objective
+
+class {name}(Objective):
+    name = "{name}"
+    uses_teacher = False
+
+    def loss(self, actions, batch):
+        return (actions - batch.actions).square().mean((-2, -1))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.toml").write_text(SUITE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_objectives_of_a_plugin_are_known_by_name(folder, single):
+    name = f"mine{single}"
+    (folder / "mine.py").write_text(MINE.format(name=name))
+    if single:
+        (result,) = obdbench.run(
+            "toy.toml",
+            objectives=name,
+            protocols="default",
+            plugins="mine.py",
+            workers=1,
+            datasets="embedded/hopper-medium-replay-v0",
+            settings={"steps": 0},
+        )
+    else:
+        (result,) = obdbench.run("toy.toml", objectives=[name], plugins=["mine.py", TOY], workers=1)
+    assert (result.status, result.spec.objective) == ("ok", name)
+
+
+def test_a_run_that_stops_at_the_first_failure_raises(folder):
+    options = {"plugins": (TOY,), "workers": 1, "objectives": ["raises"]}
+    with pytest.raises(ObdError, match=r"stopped at the first failure.*the reason of it") as caught:
+        obdbench.run("toy.toml", fail_fast=True, **options)
+    assert "\n" not in str(caught.value)
+    (result,) = obdbench.run("toy.toml", **options)
+    assert result.status == "failed"
+
+
+SCRIPT = """
+import signal, obdbench
+signal.signal(signal.SIGINT, signal.default_int_handler)
+results = obdbench.run("toy.toml", plugins=PLUGIN, workers=1, settings={"steps": 400})
+print("it went on with", len(results))
+"""
+
+
+def test_ctrl_c_ends_the_script_that_called(folder):
+    toml = SUITE.replace('"random"', '{ name = "student", params = { pause = 0.2 } }')
+    (folder / "toy.toml").write_text(toml.replace("[1.0]", "[0.0, 1.0]"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.replace("PLUGIN", repr(TOY))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("results/toy/synsets/*/0")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    below = [child for child, _ in descendants(process.pid)]
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert out == ""
+    assert err.splitlines()[-1] == "KeyboardInterrupt"
+    assert process.returncode in (130, -signal.SIGINT)
+    assert gone(below) == set()

@@ -1,0 +1,159 @@
+"""Disks that are full or read-only, from the start or in mid-run: one clear line, nothing lost."""
+
+import threading
+import time
+
+import pytest
+from support.disks import disk, fill, immutable, remount, whole
+from support.processes import call, everyone, gone, short_folder
+from support.toy_suite import TOY, contents
+
+EXECUTORS = pytest.mark.parametrize("executor", ["local", "ray"])
+SUITE = """
+datasets = ["toy/hopper-toy-v0"]
+objectives = [{objectives}]
+protocols = ["toy"]
+seeds = [0, 1]
+[settings]
+pairs = 4
+inner_steps = 2
+steps = 8
+batch = 8
+architecture = "mlp2"
+evaluate_at = [0.0, 0.5, 1.0]
+"""
+TRIALS = 8
+
+
+@pytest.fixture
+def toy(tmp_path, plugin):
+    """``toy(executor, out, *options)`` runs eight toy trials: exit code, output, complaints."""
+    names = [f'{{ name = "student", params = {{ pause = {0.1 + n * 1e-6} }} }}' for n in range(8)]
+    (tmp_path / "toy.toml").write_text(SUITE.format(objectives=", ".join(names)))
+
+    def run(executor, out, *options, temporary=None):
+        if executor == "ray":
+            pytest.importorskip("ray")
+        arguments = ["toy.toml", "--plugin", TOY, "--executor", executor, "--out", str(out)]
+        return call("run", *arguments, *options, cwd=tmp_path, temporary=temporary)
+
+    return run
+
+
+def one_line(said, *parts):
+    """The complaint is the last line, and says these things."""
+    code, out, err = said
+    assert code == 2, err
+    assert "Traceback" not in out + err
+    complaints = [line for line in err.splitlines() if line.startswith("obdbench: ")]
+    assert len(complaints) == 1, err
+    assert err.splitlines()[-1] == complaints[0]
+    for part in parts:
+        assert part in complaints[0]
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Read-only results folder",
+    how="a tmpfs mounted read-only, with either executor",
+    outcome="one line before any work, exit code 2",
+)
+@EXECUTORS
+def test_a_read_only_folder_is_one_line(tmp_path, toy, executor):
+    with disk(tmp_path / "disk") as folder:
+        assert remount(folder, "ro")
+        one_line(toy(executor, folder / "out"), "Read-only file system", "--out")
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Full disk, from the start",
+    how="a tmpfs without a free byte, with either executor",
+    outcome="one line before any work, exit code 2",
+)
+@EXECUTORS
+def test_a_full_disk_is_one_line(tmp_path, toy, executor):
+    with disk(tmp_path / "disk") as folder:
+        fill(folder, 0)
+        one_line(toy(executor, folder / "out"), "No space left", "--out")
+        assert [path.name for path in folder.iterdir()] == ["ballast"]
+
+
+@pytest.mark.slow
+@pytest.mark.reliability(
+    "fault",
+    "Disk that fills up in mid-run",
+    how="a tmpfs with room for some of eight trials, with either executor",
+    outcome="one line, exit code 2, every result there is whole; with room again `--resume` ends "
+    "with the results of an undisturbed run, bit for bit",
+)
+@EXECUTORS
+def test_a_disk_that_fills_up_loses_nothing(tmp_path, toy, executor):
+    assert toy("local", tmp_path / "whole")[0] == 0
+    with disk(tmp_path / "disk") as folder:
+        ballast = fill(folder, 288)
+        one_line(toy(executor, folder / "out"), "No space left", "--resume")
+        assert 0 < whole(folder / "out" / "toy") < TRIALS
+        ballast.unlink()
+        code, _, err = toy(executor, folder / "out", "--resume")
+        assert code == 0, err
+        assert contents(folder / "out" / "toy") == contents(tmp_path / "whole" / "toy")
+
+
+@pytest.mark.slow
+@pytest.mark.reliability(
+    "fault",
+    "Results folder that becomes unwritable in mid-run",
+    how="`chattr +i` of the folder after the first result, with either executor",
+    outcome="one line, exit code 2; writable again, `--resume` ends with the results of an "
+    "undisturbed run, bit for bit",
+)
+@EXECUTORS
+def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor):
+    assert toy("local", tmp_path / "whole")[0] == 0
+    folder = tmp_path / "out" / "toy"
+    folder.mkdir(parents=True)
+    if not immutable(folder, True):
+        pytest.skip("needs a file system that knows chattr +i, and the right to use it")
+    immutable(folder, False)
+    over = threading.Event()
+
+    def spoil():
+        while not over.is_set() and not list(folder.glob("*[0-9a-f].json")):
+            time.sleep(0.01)
+        immutable(folder, True)
+
+    thread = threading.Thread(target=spoil)
+    thread.start()
+    try:
+        said = toy(executor, folder.parent)
+    finally:
+        over.set()
+        thread.join()
+        immutable(folder, False)
+    one_line(said, "Operation not permitted", "--resume")
+    assert 0 < whole(folder) < TRIALS
+    code, _, err = toy(executor, folder.parent, "--resume")
+    assert code == 0, err
+    assert contents(folder) == contents(tmp_path / "whole" / "toy")
+
+
+@pytest.mark.slow
+@pytest.mark.reliability(
+    "fault",
+    "Full temporary folder, Ray",
+    how="a tmpfs without a free byte as TMPDIR, where Ray keeps its files",
+    outcome="one line, or the run is done without Ray's logs; no process lives on",
+)
+def test_a_full_temporary_folder_is_one_line_or_no_matter(tmp_path, toy, tally):
+    with tally, short_folder() as folder, disk(folder, 64):
+        fill(folder, 0)
+        said = toy("ray", tmp_path / "out", temporary=folder)
+        if said[0] == 0:
+            tally.outcome = "the run is done without Ray's logs; no process lives on"
+            assert whole(tmp_path / "out" / "toy") == TRIALS
+        else:
+            tally.outcome = "one line, exit code 2; no process lives on"
+            one_line(said, "TMPDIR")
+        assert gone(child for child, line in everyone() if str(folder) in line) == set()

@@ -1,0 +1,84 @@
+"""Ctrl-C and SIGTERM, as a terminal and a scheduler send them to the whole group."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from support.processes import descendants, environment, gone, short_folder
+from support.toy_suite import TOY, contents
+
+pytestmark = pytest.mark.slow
+SUITE = """
+datasets = ["toy/hopper-toy-v0"]
+objectives = [{ name = "student", params = { pause = 0.5 } }, "random"]
+protocols = ["toy"]
+seeds = [0, 1]
+[settings]
+pairs = 4
+inner_steps = 2
+steps = 40
+batch = 8
+architecture = "mlp2"
+evaluate_at = [0.0, 0.5, 1.0]
+"""
+
+
+def heed():
+    """Take SIGINT, even where these tests run in the background of a shell that ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Ctrl-C, and SIGTERM of a scheduler",
+    how="the signal to the whole process group once a result is there, with either executor",
+    outcome="exit code 130, one line that says how to go on, no process and no temporary file "
+    "left; `--resume` ends with the results of an undisturbed run, bit for bit",
+)
+@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_cleanly_and_goes_on(tmp_path, executor, sign):
+    if executor == "ray":
+        pytest.importorskip("ray")
+    (tmp_path / "toy.toml").write_text(SUITE)
+
+    def start(out, *options):
+        command = [sys.executable, "-m", "obdbench", "run", "toy.toml", "--plugin", TOY]
+        return subprocess.Popen(
+            [*command, "--executor", executor, "--out", str(out), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=environment(temporary),
+            start_new_session=True,
+            preexec_fn=heed,
+        )
+
+    with short_folder() as temporary:
+        whole = start(tmp_path / "whole")
+        assert whole.communicate(timeout=600)[0].startswith("2 ok")
+        process = start(tmp_path / "out")
+        folder = tmp_path / "out" / "toy"
+        deadline = time.monotonic() + 300
+        while not list(folder.glob("synsets/*/0")) or not list(folder.glob("*[0-9a-f].json")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        below = [child for child, _ in descendants(process.pid)]
+        os.killpg(process.pid, sign)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 130, err
+        assert out == f"1 ok, 1 missing in {folder}\n"
+        assert err.splitlines()[-1] == "Interrupted; go on with: obdbench run toy.toml … --resume"
+        assert "Traceback" not in err
+        assert gone(below) == set()
+        assert list(temporary.iterdir()) == []
+        assert (folder / ".work").is_dir()
+        again = start(tmp_path / "out", "--resume")
+        assert again.communicate(timeout=600)[0].startswith("2 ok")
+        assert contents(folder) == contents(tmp_path / "whole" / "toy")
+        assert not (folder / ".work").exists()

@@ -1,0 +1,193 @@
+"""One trial: equal specs give equal results, whatever happened on the way."""
+
+import json
+
+import pytest
+from support.toy_suite import bare, contents
+
+from obdbench.execution.trial import run_trial
+from obdbench.results.record import Result
+from obdbench.results.store import Store
+from obdbench.results.synset_store import Distillation
+
+
+def fresh(tmp_path, name):
+    store = Store(tmp_path / name, "toy")
+    store.prepare()
+    return store
+
+
+def test_the_same_spec_twice_gives_the_same_files(tmp_path, spec):
+    one = spec()
+    stores = [fresh(tmp_path, name) for name in ("a", "b")]
+    results = [run_trial(one, store) for store in stores]
+    assert results[0].status == "ok", results[0].error
+    assert contents(stores[0].folder) == contents(stores[1].folder)
+    assert [(p.step, p.seed) for p in results[0].points] == [
+        (step, seed) for step in (0, 2, 4) for seed in (0, 1)
+    ]
+    assert set(results[0].losses) == {"0", "1"}
+    assert results[0].dataset is not None
+    assert results[0].dataset.size == 300
+    assert results[0].environment is not None
+    assert results[0].environment.env_id == "Hopper-v4"
+    assert results[0].key == one.key
+
+
+def test_protocols_share_one_distillation(store, spec, tmp_path, monkeypatch):
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("TOY_TRACE", str(trace))
+    first = run_trial(spec(), store)
+    losses = trace.read_text()
+    assert losses
+    other = spec().model_copy(update={"protocol_params": {"shift": 5.0}})
+    assert other.distill_key == spec().distill_key
+    second = run_trial(other, store)
+    assert trace.read_text() == losses  # nothing was distilled again
+    assert second.timing.distill == 0 < first.timing.distill
+    assert [p.returns[0][0] + 5000.0 for p in first.points] == pytest.approx(
+        [p.returns[0][0] for p in second.points]
+    )
+    assert second.losses == first.losses
+
+
+def test_removed_synsets_are_distilled_again(store, spec):
+    run_trial(spec(), store)
+    before = contents(store.folder)
+    folder = Distillation(store, spec())
+    folder.path(2, 0).parent.rename(store.folder / "gone")
+    store.path(spec().key).unlink()
+    assert folder.record() is None
+    run_trial(spec(), store)
+    (store.folder / "gone").rename(store.root / "gone")
+    assert contents(store.folder) == before
+
+
+def test_a_lost_synset_of_one_seed_is_distilled_again(store, spec):
+    run_trial(spec(), store)
+    before = contents(store.folder)
+    folder = Distillation(store, spec())
+    folder.path(2, 1).unlink()
+    store.path(spec().key).unlink()
+    assert (folder.record(), folder.steps()) == (None, [0, 4])
+    assert run_trial(spec(), store).status == "ok"
+    assert contents(store.folder) == before
+
+
+class KilledError(BaseException):
+    """Stands for a kill: no handler of the product may see it."""
+
+
+@pytest.mark.parametrize("stop", range(1, 7))
+def test_going_on_after_a_kill_at_any_event_gives_the_same_files(tmp_path, spec, stop):
+    whole, broken = fresh(tmp_path, "whole"), fresh(tmp_path, "broken")
+    run_trial(spec(), whole)
+    seen = []
+
+    def interrupt(event):
+        seen.append(event.kind)
+        if len(seen) == stop:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run_trial(spec(), broken, progress=interrupt, snapshot_seconds=0.0)
+    assert broken.path(spec().key).exists() == (seen[-1] == "ok")
+    run_trial(spec(), broken)
+    assert contents(broken.folder) == contents(whole.folder)
+
+
+@pytest.mark.parametrize("stop", range(1, 5))
+def test_a_kill_within_any_step_costs_that_step_only(tmp_path, spec, stop, monkeypatch):
+    whole, broken = fresh(tmp_path, "whole"), fresh(tmp_path, "broken")
+    run_trial(spec(), whole)
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("TOY_TRACE", str(trace))
+    monkeypatch.setenv("TOY_KILL_AT", str(stop))
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(spec(), broken, snapshot_seconds=0.0)
+    run_trial(spec(), broken)
+    assert len(trace.read_text().splitlines()) == 4 + 1
+    assert contents(broken.folder) == contents(whole.folder)
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Trials that raise, run out of memory or diverge",
+    how="an exception, MemoryError, torch beyond RLIMIT_AS, a loss that is not a number",
+    outcome="a failed row with its reason, one line",
+)
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        ("raises", "ZeroDivisionError: the reason of it"),
+        ("memory", "out of memory"),
+        ("hoards", "out of memory: "),
+        ("diverges", "not finite"),
+    ],
+)
+def test_a_failure_is_a_row_with_its_reason(store, spec, objective, said):
+    one = spec(objective)
+    result = run_trial(one, store)
+    assert result.status == "failed"
+    assert said in (result.error or "")
+    assert "\n" not in (result.error or "")
+    assert store.result(one.key) == result
+    assert "Traceback" in store.log(one.key).read_text()
+
+
+def test_impossible_size_and_unknown_objective_are_rows(store, spec):
+    assert "fewer than the 301 pairs" in (run_trial(spec(pairs=301), store).error or "")
+    lost = spec().model_copy(update={"objective": "not-installed"})
+    assert "no objective named" in (run_trial(lost, store).error or "")
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Trial that takes too long",
+    how="a slow loss with a timeout of 0.4 s",
+    outcome="a timeout row; the snapshot is kept",
+)
+def test_timeout_keeps_what_was_done(store, spec):
+    one = spec(params={"pause": 0.15}, steps=40)
+    result = run_trial(one, store, timeout=0.4, snapshot_seconds=0.0)
+    assert result.status == "timeout"
+    assert "0.4 s" in (result.error or "")
+    assert Distillation(store, one).snapshot.is_file()
+
+
+def test_random_selection_takes_no_steps(store, spec):
+    result = run_trial(spec("random"), store)
+    assert {point.step for point in result.points} == {0}
+    assert result.losses == {"0": [], "1": []}
+    assert Distillation(store, spec("random")).record().steps == [0]
+
+
+def test_threads_and_determinism_are_put_back(store, spec):
+    import torch
+
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    assert run_trial(spec(), store, threads=2).environment.threads == 2
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_the_code_of_an_own_objective_is_part_of_its_key(spec, plugin):
+    from obdbench.experiments.fingerprint import code_of
+    from obdbench.plugins import Plugin
+
+    assert code_of("pbc") is None
+    here = code_of("student")
+    assert here is not None
+    edited = Plugin(plugin.reference, (plugin.source or "") + "\n# edited\n")
+    try:
+        edited.load()
+        assert code_of("student") != here
+    finally:
+        plugin.load()
+    assert spec().model_copy(update={"code": here}).key != spec().key
+
+
+def test_results_validate_on_read(store, spec):
+    result = run_trial(spec(), store)
+    again = Result.model_validate(json.loads(store.path(result.key).read_text()))
+    assert again == result
+    assert bare(store.path(result.key))["schema_version"] == 1

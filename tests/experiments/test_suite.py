@@ -1,0 +1,205 @@
+"""Suites and presets: what they mean, and how they refuse."""
+
+import pytest
+
+from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
+from obdbench.evaluation.protocol import make_protocol
+from obdbench.experiments import presets
+from obdbench.experiments.presets import Preset
+from obdbench.experiments.spec import labels
+from obdbench.experiments.suite import Suite, load_suite, parse_seeds, suite_holding, suite_names
+
+SHIPPED = [
+    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "paper"),
+]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_suites_resolve(name):
+    specs = load_suite(name).specs()
+    assert len({spec.key for spec in specs}) == len(specs)
+    expected = {
+        "smoke": 2,
+        "quick": 5,
+        "embedded": 45,
+        "recon": 45,
+        "recon-protocols": 9 * 4 * 3,
+        "recon-size": 3 * 2 * 5,
+        "d4rl": 45,
+        "paper": 9 * 5 * 10,
+    }
+    sizes = make_protocol("size").sizes
+    others = len(load_suite(name).protocols) - 1
+    expected["paper"] = 45 * (others + len(sizes))  # size has a distillation for each of its own
+    assert len(specs) == expected[name]
+    if name == "paper":
+        assert {spec.preset for spec in specs} == {"paper"}
+        assert {spec.settings.noise for spec in specs} == {"published"}
+        assert {spec.settings.pairs for spec in specs} == {256, *sizes}
+
+
+def test_the_suite_that_remakes_a_table_is_found():
+    assert suite_holding("recon", "default") == "recon"
+    assert suite_holding("recon", "ensemble") == "recon-protocols"
+    assert suite_holding("recon", "size") == "recon-size"
+    assert suite_holding("mine", "size") == "mine"
+
+
+def test_suite_names_start_with_the_small_ones():
+    assert suite_names()[:2] == ["smoke", "quick"]
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+MINE = """
+datasets = ["embedded/hopper-medium-v0"]
+objectives = ["av_pbc", { name = "sdw", params = { tau = 0.2 } }]
+protocols = [{ name = "size", params = { sizes = [8, 16] } }, "ensemble"]
+seeds = "0-1,7"
+[settings]
+steps = 10
+"""
+
+
+def test_own_suite(tmp_path):
+    suite = load_suite(write(tmp_path, MINE))
+    specs = suite.specs()
+    assert suite.name == "mine"
+    assert {spec.objective for spec in specs} == {"av-pbc", "sdw"}  # the alias is resolved
+    assert {spec.seeds for spec in specs} == {(0, 1, 7)}
+    assert [s.settings.pairs for s in specs if s.protocol == "size"] == [8, 16, 8, 16]
+    # size asks for distillations of its own, ensemble shares the default one
+    assert len({spec.distill_key for spec in specs}) == 6
+    assert all(spec.settings.steps == 10 for spec in specs)
+
+
+def test_select_narrows_keeps_params_and_replaces(tmp_path):
+    suite = load_suite(write(tmp_path, MINE)).select(
+        objectives=["sdw", "pbc"], seeds=[3], preset="tiny", settings={"batch": 9}
+    )
+    specs = [spec for spec in suite.specs() if spec.protocol == "ensemble"]
+    assert [(s.objective, s.objective_params) for s in specs] == [
+        ("sdw", {"tau": 0.2}),
+        ("pbc", {}),
+    ]
+    assert specs[0].seeds == (3,)
+    assert (specs[0].settings.batch, specs[0].settings.steps, specs[0].settings.pairs) == (
+        9,
+        10,
+        16,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("objectives =", "objectivs ="), "Did you mean objectives"),
+        (("av_pbc", "av-pcb"), "Did you mean av-pbc"),
+        (("hopper-medium-v0", "hoper-medium-v0"), "Did you mean embedded/hopper-medium-v0"),
+        (('"ensemble"', '"ensembel"'), "Did you mean ensemble"),
+        (("tau", "tua"), "Did you mean tau"),
+        (("steps = 10", "steps = -1"), "steps"),
+        (("steps = 10", "stepz = 1"), "Did you mean steps"),
+        (('"0-1,7"', '"4-1"'), "smaller seed first"),
+        (('"0-1,7"', "[1, 1]"), "distinct"),
+        (("[settings]", "[settings"), "cannot be read"),
+        (('["embedded/hopper-medium-v0"]', "[]"), "no trial"),
+    ],
+)
+def test_mistakes_are_one_clear_line(tmp_path, change, said):
+    text = MINE.replace(*change)
+    assert text != MINE
+    with pytest.raises(ObdError) as caught:
+        load_suite(write(tmp_path, text)).specs()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_suite_and_missing_file():
+    with pytest.raises(UnknownNameError, match="Did you mean quick"):
+        load_suite("qiuck")
+    with pytest.raises(InvalidSettingError, match="no suite file"):
+        load_suite("nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("0-2", (0, 1, 2)), ("4", (4,)), ("0,2,5-6", (0, 2, 5, 6)), ("1,1", (1,))]
+)
+def test_seeds(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-", "-1", "0-99999999999", "5-2"])
+def test_bad_seeds(text):
+    with pytest.raises(InvalidSettingError):
+        parse_seeds(text)
+
+
+def test_preset_file_round_trips_and_reaches_suites(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path / "presets"))
+    preset = Preset(
+        name="mine",
+        base="tiny",
+        summary='a "quoted" line',
+        settings={"outer_lr": 0.02, "schedule": "constant"},
+        objectives={"av-pbc": {"beta": 0.5}},
+        provenance={"criterion": "offline", "trials": 3},
+    )
+    presets.save(preset)
+    assert presets.load("mine") == preset
+    assert presets.names()[-1] == "mine"
+    suite = Suite(
+        name="s",
+        preset="mine",
+        datasets=("embedded/hopper-medium-v0",),
+        objectives=["pbc", "av-pbc", {"name": "av-pbc", "params": {"beta": 0.1}}],
+    )
+    specs = suite.specs()
+    assert [spec.objective_params for spec in specs] == [{}, {"beta": 0.5}, {"beta": 0.1}]
+    assert specs[0].settings.outer_lr == 0.02
+    assert specs[0].settings.pairs == 16
+
+
+def test_a_saved_preset_can_be_read_whatever_it_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    text = "".join(map(chr, range(0x100)))
+    preset = Preset(name="mine", summary=text, objectives={'a"b': {"c": text}})
+    presets.save(preset)
+    assert presets.load("mine") == preset
+
+
+def test_bad_presets(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    with pytest.raises(UnknownNameError, match="Did you mean fast"):
+        presets.load("fasst")
+    with pytest.raises(InvalidSettingError, match="cannot name a preset"):
+        presets.save(Preset(name="../up"))
+    with pytest.raises(InvalidSettingError, match="cannot name a preset"):
+        presets.save(Preset(name="paper"))
+    (tmp_path / "odd.toml").write_text("[settings]\nouter_lrr = 1\n")
+    with pytest.raises(UnknownNameError, match="Did you mean outer_lr"):
+        presets.load("odd")
+
+
+def test_labels_tell_every_trial_apart(tmp_path):
+    text = (
+        'datasets = ["embedded/hopper-medium-v0"]\n'
+        'objectives = ["sdw", { name = "sdw", params = { base = "pbc" } }]\n'
+        'protocols = ["default", { name = "size", params = { sizes = [8, 16] } },\n'
+        '  { name = "ensemble", params = { policies = 5 } },\n'
+        '  { name = "ensemble", params = { policies = 7, steps = 50 } }]\n'
+    )
+    specs = load_suite(write(tmp_path, text)).specs()
+    named = [name.removeprefix("embedded/hopper-medium-v0 ") for name in labels(specs)]
+    assert len(set(named)) == len(specs) == 10
+    assert {"sdw default", "sdw (base=pbc) default", "sdw size 8", "sdw size 16"} <= set(named)
+    assert "sdw ensemble (policies=5)" in named
+    twins = [specs[0], specs[0].model_copy(update={"preset": "own", "code": "abc"})]
+    assert labels(twins) == [f"{labels(specs)[0]} (preset={p})" for p in ("fast", "own")]
+    steps = specs[0].settings.model_copy(update={"steps": 7})
+    twins[1] = specs[0].model_copy(update={"settings": steps})
+    assert labels(twins)[1].endswith("sdw default (steps=7)")

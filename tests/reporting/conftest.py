@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.paths import FIXTURES
+
+from obdbench.reporting.reader import Collection, read_results
+
+
+@pytest.fixture(scope="session")
+def results_root() -> Path:
+    return FIXTURES / "results"
+
+
+@pytest.fixture(scope="session")
+def recon(results_root: Path) -> Collection:
+    return read_results(results_root / "recon", strict=True)
+
+
+@pytest.fixture(scope="session")
+def quick(results_root: Path) -> Collection:
+    return read_results(results_root / "quick", strict=True)

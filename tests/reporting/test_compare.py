@@ -1,0 +1,153 @@
+"""Comparisons: right numbers, and words that say no more than the numbers do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.result_entries import HOPPER, TWO, WALKER, entry
+
+from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.reporting.compare import compare, compare_all, objective_of, rows_named
+from obdbench.reporting.reader import Collection, Entry
+from obdbench.results.record import Result
+
+
+def one(*entries: Entry, names: tuple[str, ...] = ("mine", "pbc")):
+    (comparison,) = compare_all(Collection("s", entries), names)
+    return comparison
+
+
+def test_better():
+    found = one(
+        entry("mine", {0: 30.0, 1: 31.0, 2: 32.0}), entry("pbc", {0: 20.0, 1: 21.5, 2: 21.5})
+    )
+    assert found.decided == 1
+    assert found.difference.estimate == pytest.approx(10.0)
+    assert found.chance.estimate == 1.0
+    assert found.verdict.startswith("mine is better than pbc by 10.0 points (95% interval")
+    assert "seeds 0–2" in found.verdict
+    assert "100 of 100 draws" in found.verdict
+
+
+def test_worse_is_the_mirror():
+    mine = entry("mine", {0: 30.0, 1: 31.0, 2: 32.0})
+    theirs = entry("pbc", {0: 20.0, 1: 21.5, 2: 21.5})
+    there, back = one(mine, theirs), one(mine, theirs, names=("pbc", "mine"))
+    assert back.decided == -1
+    assert back.difference.low == pytest.approx(-there.difference.high)
+    assert "worse" in back.verdict
+
+
+def test_undecided():
+    found = one(entry("mine", {0: 30.0, 1: 10.0}), entry("pbc", {0: 20.0, 1: 19.0}))
+    assert found.decided == 0
+    assert found.verdict.startswith("No difference between mine and pbc can be told")
+
+
+def test_one_seed_decides_nothing():
+    found = one(entry("mine", {0: 90.0}), entry("pbc", {0: 1.0}))
+    assert found.decided == 0
+    assert "a single common seed says nothing of chance" in found.verdict
+
+
+def test_level():
+    found = one(entry("mine", {0: 1.0}), entry("pbc", {0: 1.0}))
+    assert found.verdict.startswith("mine is level with pbc on 1 dataset, seed 0, but")
+
+
+def test_a_single_seed_is_laid_where_it_is():
+    five = dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0]))
+    mine, theirs = entry("mine", five), entry("pbc", five)
+    found = one(mine, theirs, entry("mine", {0: 2.0}, WALKER), entry("pbc", {0: 1.0}, WALKER))
+    assert found.decided == 0
+    assert found.verdict.startswith(
+        "mine lies 0.5 points above pbc on 2 datasets, 1 to 5 common seeds, but a single common "
+        "seed on walker2d-medium says nothing of chance: run at least three."
+    )
+    pairs = [(name, {seed: 2.0}, data) for name in ("mine", "pbc") for seed, data in enumerate(TWO)]
+    assert (
+        "on 2 datasets, 1 common seed each, but a single common seed on each says nothing"
+        in one(*(entry(*pair) for pair in pairs)).verdict
+    )
+
+
+def test_common_seeds_alone_count():
+    found = one(entry("mine", {0: 1.0, 1: 2.0, 5: 99.0}), entry("pbc", {0: 1.0, 1: 2.0, 2: 50.0}))
+    assert found.seeds == {HOPPER: (0, 1)}
+    assert found.difference.estimate == 0.0
+
+
+def test_datasets_without_common_seeds_drop_out():
+    entries = [
+        entry("mine", {0: 1.0, 1: 2.0}),
+        entry("pbc", {0: 1.0, 1: 2.5}),
+        entry("mine", {0: 1.0}, WALKER),
+        entry("pbc", {1: 1.0}, WALKER),
+    ]
+    assert list(one(*entries).seeds) == [HOPPER]
+
+
+def test_nothing_in_common_is_an_error():
+    entries = (entry("mine", {0: 1.0}), entry("pbc", {1: 1.0}))
+    with pytest.raises(InvalidDataError, match="seed in common"):
+        compare_all(Collection("s", entries), ["mine", "pbc"])
+
+
+def test_ambiguous_rows_must_be_named():
+    entries = (
+        entry("mine", {0: 1.0, 1: 2.0}, objective_params={"beta": 1}),
+        entry("mine", {0: 3.0, 1: 4.0}, objective_params={"beta": 2}),
+        entry("pbc", {0: 1.0, 1: 2.0}),
+    )
+    with pytest.raises(InvalidDataError, match=r"mine \(beta=1\), mine \(beta=2\)"):
+        one(*entries)
+    found = one(*entries, names=("mine (beta=2)", "pbc"))
+    assert found.difference.estimate == pytest.approx(2.0)
+
+
+def test_aliases_stand_for_their_objective():
+    entries = (
+        entry("av-pbc", {0: 1.0, 1: 2.0}, objective_params={"beta": 1}),
+        entry("av-pbc", {0: 3.0, 1: 4.0}, objective_params={"beta": 2}),
+        entry("random", {0: 1.0, 1: 2.0}),
+    )
+    found = one(*entries, names=("avpbc (beta=2)", "random"))
+    assert (found.ours, found.theirs) == ("av-pbc (beta=2)", "random")
+    assert rows_named(["av_pbc", "random", "avpbc"]) == ["av-pbc", "random"]
+    assert rows_named([" av_pbc (beta=1)", "unknown (x=1)"]) == ["av-pbc (beta=1)", "unknown (x=1)"]
+    assert objective_of("av-pbc (beta=1)") == "av-pbc"
+    with pytest.raises(InvalidSettingError, match="two objectives"):
+        compare_all(Collection("s", entries), ["av_pbc", "avpbc"])
+
+
+def test_markdown_stands_by_itself(recon):
+    text = compare(recon, ["sdw", "random", "av-pbc"])
+    assert text.count("**sdw against") == 2
+    assert "Stand-ins, not D4RL" in text
+    assert "\\begin{tabular}" not in text
+
+
+def test_latex_is_balanced_and_escaped():
+    entries = (
+        entry("my_objective#1", {0: 1.0, 1: 2.0}),
+        entry("pbc", {0: -1.0, 1: 2.5}),
+        entry("my_objective#1", {0: 1.0, 1: 2.0}, WALKER),
+        entry("pbc", {0: -1.0, 1: 2.5}, WALKER),
+    )
+    text = compare(Collection("s", entries), ["my_objective#1", "pbc"], latex=True)
+    latex = text[text.index("\\begin{tabular}") :]
+    assert r"my\_objective\#1" in latex
+    assert not re.search(r"(?<!\\)[#_%]", latex)
+    body = [line for line in latex.splitlines() if line.endswith("\\\\")]
+    assert {line.count(" & ") for line in body} == {4}
+    assert latex.count("\\midrule") == 2
+    assert latex.rstrip().endswith("\\end{tabular}")
+
+
+def test_results_in_memory(results_root):
+    from obdbench.results.record import read_json
+
+    paths = [p for p in (results_root / "quick").glob("*.json") if p.name != "manifest.json"]
+    records = [read_json(Result, path) for path in paths]
+    assert "sdw is better than dbc" in compare(records, ["sdw", "dbc"])

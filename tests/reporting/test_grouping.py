@@ -1,0 +1,48 @@
+"""Which trials make one row."""
+
+from __future__ import annotations
+
+from obdbench.distillation.settings import DistillSettings
+from obdbench.experiments.spec import TrialSpec
+from obdbench.reporting.grouping import grids
+from obdbench.reporting.reader import Collection, Entry
+from obdbench.results.record import Result
+
+
+def entry(dataset: str, code: str | None, score: float = 10.0) -> Entry:
+    spec = TrialSpec(
+        dataset=dataset,
+        objective="dbc",
+        protocol="default",
+        settings=DistillSettings(),
+        seeds=(0, 1),
+        code=code,
+    )
+    record = Result(key=spec.key, suite="lab", spec=spec, status="ok")
+    curves = {"default": {seed: ((10, score + seed),) for seed in spec.seeds}}
+    return Entry(f"{spec.key}.json", record, curves)
+
+
+def rows(*entries: Entry) -> list[tuple[str, int, bool]]:
+    (grid,) = grids(Collection("lab", entries))
+    return [(row.label, len(row.cells), row.average is not None) for row in grid.rows]
+
+
+def test_loaders_in_several_files_make_one_row() -> None:
+    apart = entry("lab/a", "dataset=47e5"), entry("lab/b", "dataset=cc74")
+    assert rows(*apart) == [("dbc", 2, True)]
+    mixed = entry("lab/a", "objective=12 dataset=47e5"), entry("lab/b", "12")
+    assert [(cells, whole) for _, cells, whole in rows(*mixed)] == [(2, True)]
+
+
+def test_an_edited_loader_parts_two_rows() -> None:
+    found = rows(
+        entry("lab/a", "dataset=47e5"),
+        entry("lab/a", "dataset=0000", 20.0),
+        entry("lab/b", "dataset=cc74"),
+    )
+    assert len(found) == 3
+
+
+def test_another_objectives_code_is_another_row() -> None:
+    assert len(rows(entry("lab/a", "12"), entry("lab/b", "34"))) == 2

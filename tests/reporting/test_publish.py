@@ -1,0 +1,93 @@
+"""Publishing: compact copies say what the originals say."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from obdbench.errors import InvalidDataError
+from obdbench.reporting.leaderboard import blocks, board
+from obdbench.reporting.publish import publish
+from obdbench.reporting.reader import read_results
+from obdbench.results.record import Result, read_json, write_json
+
+
+def tables(folder):
+    return blocks(board(read_results(folder, strict=True)), "", "plots")
+
+
+@pytest.fixture
+def raw(results_root, tmp_path):
+    """A run's folder with long numbers, loss curves, logs and synsets."""
+    folder = tmp_path / "raw" / "recon"
+    shutil.copytree(results_root / "recon", folder)
+    for path in folder.glob("*.json"):
+        if path.name == "manifest.json":
+            continue
+        record = read_json(Result, path)
+        points = [
+            point.model_copy(
+                update={
+                    "normalized_return": point.normalized_return + 1e-7,
+                    "returns": [[value + 1e-3 / 7 for value in row] for row in point.returns],
+                }
+            )
+            for point in record.points
+        ]
+        losses = {"0": [(step, 1.0 / 3.0) for step in range(500)]}
+        write_json(record.model_copy(update={"points": points, "losses": losses}), path)
+    (folder / "abc.log").write_text("traceback")
+    (folder / "synsets").mkdir()
+    return folder
+
+
+def size(folder):
+    return sum(path.stat().st_size for path in folder.glob("*"))
+
+
+def test_the_tables_are_the_same_and_the_files_small(raw, tmp_path):
+    target = publish(raw, tmp_path / "board")
+    assert target == tmp_path / "board" / "results" / "recon"
+    assert tables(target) == tables(raw)
+    assert size(target) < 0.5 * size(raw)
+    assert all(path.suffix == ".json" for path in target.iterdir())
+
+
+def test_publishing_again_changes_nothing(raw, tmp_path):
+    target = publish(raw, tmp_path / "board")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    publish(raw, tmp_path / "board")
+    publish(target, tmp_path / "board")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+def test_two_halves_make_a_whole(raw, tmp_path):
+    paths = sorted(path for path in raw.glob("*.json") if path.name != "manifest.json")
+    for name, half in (("a", paths[::2]), ("b", paths[1::2])):
+        folder = tmp_path / name / "recon"
+        folder.mkdir(parents=True)
+        for path in [*half, raw / "manifest.json"]:
+            shutil.copy(path, folder)
+        publish(folder, tmp_path / "board")
+    assert tables(tmp_path / "board" / "results" / "recon") == tables(raw)
+
+
+def test_bad_files_are_not_published(raw, tmp_path):
+    (raw / "zz.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"zz\.json"):
+        target = publish(raw, tmp_path / "board")
+    assert not (target / "zz.json").exists()
+    with pytest.raises(InvalidDataError, match=r"zz\.json"):
+        publish(raw, tmp_path / "board", strict=True)
+
+
+def test_nothing_is_not_published(raw, tmp_path):
+    (raw.parent / "alone").mkdir()
+    shutil.copy(raw / "manifest.json", raw.parent / "alone")
+    for folder in (raw.parent, raw.parent / "alone"):
+        with pytest.raises(InvalidDataError, match="holds no results to publish"):
+            publish(folder, tmp_path / "board")
+    with pytest.raises(InvalidDataError, match=r"RESULTS/SUITE, such as .*raw/alone"):
+        publish(raw.parent, tmp_path / "board")
+    assert not (tmp_path / "board").exists()

@@ -1,0 +1,91 @@
+"""What `show` prints of results and synsets, sound and otherwise."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from obdbench.errors import InvalidDataError
+from obdbench.reporting.show import show
+
+
+def test_a_result(results_root):
+    results = (p for p in (results_root / "recon").glob("*.json") if p.name != "manifest.json")
+    text = show(max(results, key=lambda path: path.stat().st_size))
+    for word in ("objective", "av-pbc", "cross-architecture", "mlp2:", "residual:", "3/3 seeds"):
+        assert word in text
+    assert "Hopper-v4" in text or "Walker2d-v4" in text or "HalfCheetah-v4" in text
+
+
+def test_a_failure(recon, results_root):
+    failed = next(entry for entry in recon.entries if entry.record.status == "failed")
+    assert "failed: out of memory" in show(results_root / "recon" / failed.file)
+
+
+@pytest.fixture
+def synset(tmp_path: Path) -> Path:
+    path = tmp_path / "one.safetensors"
+    arrays = {"states": np.zeros((256, 11), np.float32), "actions": np.zeros((256, 3), np.float32)}
+    save_file(arrays, path)
+    return path
+
+
+def test_a_synset(synset):
+    synset.with_suffix(".json").write_text(json.dumps({"objective": "pbc", "seed": 1}))
+    text = show(synset)
+    assert "256 × 11 F32" in text
+    assert "pbc" in text
+    assert show(synset.with_suffix(".json")) == text
+
+
+def test_a_synset_without_its_card(synset):
+    assert "256 × 3 F32" in show(synset)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 8,
+        struct.pack("<Q", 2**60) + b"{}",
+        struct.pack("<Q", 4) + b"[1]]",
+        struct.pack("<Q", 9) + b'{"a": {}}',
+        struct.pack("<Q", 200_000) + b"[" * 200_000,
+    ],
+)
+def test_broken_synsets(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InvalidDataError, match=r"x\.safetensors"):
+        show(path)
+
+
+def test_a_broken_card(synset):
+    synset.with_suffix(".json").write_text("{")
+    with pytest.raises(InvalidDataError, match=r"one\.json"):
+        show(synset)
+
+
+def test_control_characters_do_not_reach_the_terminal(synset):
+    synset.with_suffix(".json").write_text(json.dumps({"objective": "\x1b[2Jpbc"}))
+    assert "\x1b" not in show(synset)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(InvalidDataError, match="no file"):
+        show(tmp_path / "nothing.json")
+
+
+def test_what_is_neither_is_told_what_is_taken(synset, results_root):
+    data = synset.with_suffix(".hdf5")  # its neighbour of that name is not what was asked for
+    data.write_bytes(b"\x89HDF")
+    for path in (data, results_root / "recon" / "manifest.json"):
+        with pytest.raises(InvalidDataError, match="neither a result nor a synset"):
+            show(path)
+    with pytest.raises(InvalidDataError, match=r"is a folder\. Name a result or a synset in it"):
+        show(results_root / "recon")

@@ -1,0 +1,76 @@
+"""Tables from ten thousand result files in ten seconds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from obdbench.experiments.spec import TrialSpec
+from obdbench.registry import D4RL_NAMES
+from obdbench.reporting import leaderboard
+from obdbench.reporting.reader import read_results
+from obdbench.tasks.task import task_named
+
+FILES, SECONDS = 10_000, 10.0
+
+
+def write_many(folder: Path) -> None:
+    """Trials of the usual size: 3 seeds, 9 points, 10 policies of 3 episodes (20 kB a file)."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    variants = product(range(FILES // (9 * 5) + 1), D4RL_NAMES, range(5))
+    for (variant, name, objective), _ in zip(variants, range(FILES), strict=False):
+        dataset = f"recon/{name}-v2"
+        spec = TrialSpec(
+            dataset=dataset, objective=f"objective-{objective}", objective_params={"v": variant}
+        )
+        task = task_named(dataset)
+        returns = rng.uniform(0.0, task.expert_return, size=(27, 10, 3))
+        scale = task.expert_return - task.random_return
+        scores = 100.0 * (returns.mean(axis=(1, 2)) - task.random_return) / scale
+        points = [
+            {
+                "seed": i // 9,
+                "step": 30 * (i % 9),
+                "arm": "default",
+                "returns": returns[i].tolist(),
+                "normalized_return": float(scores[i]),
+            }
+            for i in range(27)
+        ]
+        record = {
+            "schema_version": 1,
+            "key": spec.key,
+            "suite": "many",
+            "spec": spec.model_dump(mode="json"),
+            "status": "ok",
+            "points": points,
+            "environment": {
+                "env_id": task.env_id,
+                "device": "cpu",
+                "threads": 1,
+                "versions": {"torch": "2.13.0"},
+            },
+        }
+        (folder / f"{spec.key}.json").write_text(json.dumps(record, separators=(",", ":")))
+
+
+@pytest.mark.slow
+def test_ten_thousand_files(tmp_path):
+    write_many(tmp_path / "results" / "many")
+    start = time.process_time()
+    collection = read_results(tmp_path / "results" / "many", strict=True)
+    read = time.process_time() - start
+    made = leaderboard.board(collection)
+    texts = leaderboard.blocks(made, "results/many/", "plots")
+    total = time.process_time() - start
+    sys.stderr.write(f"\n{len(collection)} files: read {read:.1f} s, with tables {total:.1f} s\n")
+    assert len(collection) == FILES
+    assert texts["main"].count("\n") > FILES / 9
+    assert total <= SECONDS

@@ -1,0 +1,348 @@
+"""Tables: golden files, what is absent where something is missing, and independence of rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib import import_module
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from obdbench.distillation.settings import DistillSettings
+from obdbench.experiments.spec import TrialSpec
+from obdbench.reporting.captions import budget, head, notes
+from obdbench.reporting.grouping import grids
+from obdbench.reporting.leaderboard import blocks, board
+from obdbench.reporting.model import Grid, Row, bare, dataset_order, natural
+from obdbench.reporting.published import published
+from obdbench.reporting.reader import Collection, Entry
+from obdbench.reporting.table import Cell, Table, escape, markdown, number
+from obdbench.reporting.tables import gaps
+from obdbench.results.record import Result
+
+GOLDEN = import_module("fixtures.make_golden")
+EXPECTED = sorted(path.name for path in GOLDEN.GOLDEN.glob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return GOLDEN.texts()
+
+
+def test_every_golden_table_is_made_and_every_table_is_golden(texts):
+    assert sorted(texts) == EXPECTED
+    for block in ("main", "published", "best", "comparisons", "size", "cost", "gaps"):
+        assert f"recon-{block}.md" in EXPECTED
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_golden(texts, name):
+    assert texts[name] == (GOLDEN.GOLDEN / name).read_text(encoding="utf-8")
+
+
+def the_grid(collection: Collection, protocol: str = "default") -> Grid:
+    return next(part for part in grids(collection) if part.protocol == protocol)
+
+
+def row_of(part: Grid, objective: str) -> Row:
+    return next(row for row in part.rows if row.objective == objective)
+
+
+def test_incomplete_rows_have_neither_average_nor_rank(recon, texts):
+    part = the_grid(recon)
+    failed, lost = row_of(part, "dbc"), row_of(part, "pbc")
+    for row, found in ((failed, 6), (lost, 8)):
+        assert (row.found, row.total) == (found, 9)
+        assert row.average is row.iqm is part.rank(row) is None
+    line = next(line for line in texts["recon-main.md"].splitlines() if "| dbc |" in line)
+    assert "[failed](" in line
+    assert line.endswith("| – | – | – | 6/9 |")
+
+
+def test_whole_data_rows_have_no_rank(recon):
+    part = the_grid(recon)
+    assert row_of(part, "cal-ql-whole").average > row_of(part, "sdw").average
+    assert part.rank(row_of(part, "cal-ql-whole")) is None
+    assert part.rank(row_of(part, "sdw")) == 1
+
+
+def test_stand_ins_are_marked_in_every_table(recon, quick):
+    for table in all_tables(recon):
+        assert table.source != "recon" or "Stand-ins" in table.caution
+        datasets = [c for c in table.columns if "\n" in c and "medium" in c]
+        assert all(column.endswith("†") for column in datasets)
+    assert not any(table.caution for table in all_tables(quick))
+
+
+def all_tables(collection: Collection) -> list[Table]:
+    return [table for tables in board(collection).tables.values() for table in tables]
+
+
+def test_every_table_of_scores_says_how_it_was_measured(recon):
+    for table in all_tables(recon):
+        if table.name in ("gaps", "provenance"):
+            continue
+        text = markdown(table)
+        for word in ("data recon", "protocol ", "seeds 0–2", "environment ", "versions ", "torch"):
+            assert word in text
+        assert "newest result 2026-01-" in text
+        assert "remake:" not in text  # their protocols' parameters are no suite's
+
+
+def test_a_size_is_a_row(recon):
+    part = the_grid(recon, "size")
+    assert [row.arm for row in part.rows] == ["16", "64", "256"]
+    assert len({row.identity for row in part.rows}) == 1
+
+
+def test_variants_are_told_apart(quick):
+    labels = [row.label for row in the_grid(quick).rows]
+    assert "av-pbc" in labels
+    assert "av-pbc (weight_normalization=mean-one)" in labels
+
+
+def test_two_budgets_of_one_objective_are_two_rows():
+    short, long = DistillSettings(steps=10), DistillSettings(steps=20)
+    entries = [entry(spec("pbc", "embedded/hopper-medium-v0", s)) for s in (short, long)]
+    rows = the_grid(Collection("s", tuple(entries))).rows
+    assert [row.label for row in rows] == ["pbc (steps=10)", "pbc (steps=20)"]
+
+
+def test_budgets_may_differ_between_datasets_of_one_row():
+    entries = [
+        entry(spec("pbc", "d4rl/hopper-medium-v2", DistillSettings(steps=20))),
+        entry(spec("pbc", "d4rl/walker2d-medium-v2", DistillSettings(steps=50))),
+    ]
+    (row,) = the_grid(Collection("s", tuple(entries))).rows
+    assert row.complete
+    assert row.steps == (20, 50)
+
+
+def test_more_seeds_of_the_same_trial_join_its_row():
+    first = entry(spec("pbc", "d4rl/hopper-medium-v2", seeds=(0, 1)), base=10.0)
+    more = entry(spec("pbc", "d4rl/hopper-medium-v2", seeds=(1, 2, 3)), base=50.0)
+    (row,) = the_grid(Collection("s", (first, more))).rows
+    (cell,) = row.cells.values()
+    assert cell.expected == {0, 1, 2, 3}
+    assert cell.scores == (19.0, 101.0, 103.0, 105.0)
+    assert len(cell.files) == 2
+
+
+def test_pairs_that_are_not_distilled_have_no_budget():
+    drawn, made = (entry(spec(name, "d4rl/hopper-medium-v2")) for name in ("random", "pbc"))
+    at_start = {"default": dict.fromkeys((0, 1, 2), ((0, 5.0),))}
+    part = the_grid(Collection("s", (replace(drawn, curves=at_start), made)))
+    assert budget(row_of(part, "random")) == "–"
+    assert budget(row_of(part, "pbc")).startswith("fast, ")
+    assert head(part)[2] == f"budget {budget(row_of(part, 'pbc'))}"
+
+
+def test_results_beyond_the_manifest_do_not_unrank_others():
+    planned = [spec(name, "d4rl/hopper-medium-v2") for name in ("pbc", "dbc")]
+    stray = entry(spec("sdw", "d4rl/walker2d-medium-v2"))
+    collection = Collection(
+        "s", (*map(entry, planned), stray), {made.key: made for made in planned}, has_manifest=True
+    )
+    part = the_grid(collection)
+    assert row_of(part, "pbc").complete
+    assert not row_of(part, "sdw").complete
+    assert len(part.datasets) == 2
+
+
+def test_published_tables():
+    tables = {paper.name: paper for paper in published()}
+    assert len(tables["table 1"].datasets) == 9
+    assert tables["table 1"].average("offrl-whole") == pytest.approx(76.26, abs=0.01)
+    assert tables["table 1"].printed_average["offrl-whole"] == 70.1
+    assert "disagrees" in tables["table 1"].note
+    assert tables["table 5"].rows["256"]["walker2d-medium-replay"] == 55.0
+    for paper in tables.values():
+        for name, printed in paper.printed_average.items():
+            if name != "offrl-whole":
+                assert paper.average(name) == pytest.approx(printed, abs=0.051)
+
+
+def test_the_disagreeing_average_is_noted(texts):
+    assert "76.3; printed 70.1" in texts["recon-published.md"]
+
+
+def test_text_from_files_is_inert():
+    hostile = "<script>|`x`|[a](b)\n*b*"
+    table = Table("t", hostile, "s", ("a",), ((Cell(hostile, None, ("a b.json",)),),))
+    text = markdown(table, "p/")
+    assert "<script>" not in text
+    assert "p/a%20b.json" in text
+    assert escape("a|b") == "a\\|b"
+    assert text.splitlines()[-1].count(" |") == 1
+
+
+def test_numbers():
+    assert [number(v) for v in (-0.04, -1.25, None, 3.0)] == ["0.0", "−1.2", "–", "3.0"]
+    assert number(2.0, sign=True) == "+2.0"
+    assert number(-0.01, sign=True) == "0.0"
+
+
+def test_natural_order():
+    assert sorted(["128", "16", "64"], key=natural) == ["16", "64", "128"]
+    assert sorted(["residual", "mlp10", "mlp2"], key=natural) == ["mlp2", "mlp10", "residual"]
+    assert bare("minari/mujoco/hopper/medium-v0") == "mujoco/hopper/medium"
+    assert bare("recon/hopper-medium-replay-v2") == "hopper-medium-replay"
+    assert (
+        bare("file:../data/hopper-mine.npz") == bare("file:/a/b/hopper-mine.npz") == "hopper-mine"
+    )
+    names = ["d4rl/walker2d-medium-v2", "d4rl/hopper-medium-v2", "d4rl/hopper-medium-replay-v2"]
+    assert sorted(names, key=dataset_order)[0] == "d4rl/hopper-medium-replay-v2"
+
+
+def spec(
+    objective: str,
+    dataset: str,
+    chosen: DistillSettings | None = None,
+    seeds: tuple[int, ...] = (0, 1),
+    protocol: str = "default",
+) -> TrialSpec:
+    return TrialSpec(
+        objective=objective,
+        dataset=dataset,
+        settings=chosen or DistillSettings(),
+        seeds=seeds,
+        protocol=protocol,
+    )
+
+
+def entry(made: TrialSpec, base: float = 20.0, keep: tuple[int, ...] | None = None) -> Entry:
+    seeds = made.seeds if keep is None else keep
+    curves = {"default": {s: ((0, 1.0), (9, 2 * (base + s) - 1.0)) for s in seeds}}
+    record = Result(key=made.key, suite="s", spec=made, status="ok")
+    return Entry(f"{made.key}.json", record, curves)
+
+
+SPECS = st.builds(
+    spec,
+    st.sampled_from(["random", "dbc", "pbc", "mine", "bc-whole"]),
+    st.sampled_from(["d4rl/hopper-medium-v2", "d4rl/walker2d-medium-v2", "embedded/hopper-x-v0"]),
+    st.sampled_from([DistillSettings(steps=n, pairs=p) for n in (10, 20) for p in (16, 32)]),
+    st.sampled_from([(0,), (0, 1), (0, 1, 2), (1, 2)]),
+    st.sampled_from(["default", "size", "ensemble"]),
+)
+
+
+@st.composite
+def collections(draw: st.DrawFn) -> Collection:
+    """Random results of a random manifest, some without some of their seeds."""
+    specs = draw(st.lists(SPECS, min_size=2, max_size=12, unique_by=lambda made: made.key))
+    present = draw(st.lists(st.sampled_from(specs), min_size=1, unique_by=lambda made: made.key))
+    entries = []
+    for made in present:
+        keep = draw(st.lists(st.sampled_from(made.seeds), unique=True))
+        base = draw(st.integers(0, 90))
+        entries.append(entry(made, float(base), tuple(sorted(keep))))
+    return Collection("s", tuple(entries), {made.key: made for made in specs}, has_manifest=True)
+
+
+def figures(collection: Collection) -> dict[tuple[str, ...], object]:
+    """Every number of every row, and its name."""
+    return {
+        (part.source, part.protocol, row.identity, row.arm): (
+            row.label,
+            row.found,
+            row.total,
+            row.average,
+            row.iqm,
+            {name: (cell.scores, cell.best, cell.files) for name, cell in row.cells.items()},
+        )
+        for part in grids(collection)
+        for row in part.rows
+    }
+
+
+def ranking(collection: Collection) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    return {
+        (part.source, part.protocol): [
+            (row.identity, row.arm) for row in part.ranked() if part.rank(row) is not None
+        ]
+        for part in grids(collection)
+    }
+
+
+def rows_with(collection: Collection, file: str) -> set[tuple[str, ...]]:
+    return {
+        (part.source, part.protocol, row.identity, row.arm)
+        for part in grids(collection)
+        for row in part.rows
+        if any(held.file == file for held in row.entries)
+    }
+
+
+def assert_independent(collection: Collection, file: str) -> None:
+    touched = rows_with(collection, file)
+    before, after = figures(collection), figures(collection.without(file))
+    for name, numbers in before.items():
+        if name not in touched:
+            assert after[name] == numbers
+    left = ranking(collection.without(file))
+    for place, order in ranking(collection).items():
+        untouched = [row for row in order if (*place, *row) not in touched]
+        assert [row for row in left[place] if (*place, *row) not in touched] == untouched
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(collections(), st.data())
+def test_dropping_a_result_changes_no_other_row(collection, data):
+    dropped = data.draw(st.sampled_from(collection.entries))
+    assert_independent(collection, dropped.file)
+
+
+def test_dropping_each_committed_result_changes_no_other_row(quick):
+    for held in quick.entries:
+        assert_independent(quick, held.file)
+
+
+@settings(max_examples=20, deadline=None)
+@given(collections(), st.randoms())
+def test_order_of_files_does_not_matter(collection, random):
+    shuffled = list(collection.entries)
+    random.shuffle(shuffled)
+    again = replace(collection, entries=tuple(shuffled))
+    assert blocks(board(again), "", "plots") == blocks(board(collection), "", "plots")
+
+
+@pytest.mark.parametrize(
+    ("curve", "said"),
+    [
+        (((0, 1.0), (9, 2.0)), "that of its last evaluation point."),
+        (((0, 1.0),), "that of its last evaluation point."),
+        (((0, 1.0), (5, 2.0), (9, 3.0)), "that of its last 2 evaluation points, averaged."),
+        (tuple((step, 1.0) for step in range(9)), "last 5 evaluation points, averaged."),
+    ],
+)
+def test_the_caption_counts_the_points_of_a_score(curve, said):
+    made = spec("pbc", "embedded/hopper-medium-v0", None, (0,))
+    found = replace(entry(made), curves={"default": {0: curve}})
+    (part,) = grids(Collection("s", (found,)))
+    assert said in notes(part)[0]
+
+
+def test_what_is_missing_is_named_as_its_row_is():
+    made = spec("mine", "embedded/hopper-medium-v0").model_copy(update={"code": "new"})
+    old = entry(made.model_copy(update={"code": "old"}))
+    collection = Collection("s", (old,), {made.key: made}, has_manifest=True)
+    (table,) = gaps(collection)
+    assert [cell.text for cell in table.rows[0]][:3] == [
+        "mine default (code=new)",
+        "embedded/hopper-medium-v0",
+        "missing",
+    ]
+
+
+def test_identity_is_json(recon):
+    assert json.loads(the_grid(recon).rows[0].identity)["objective"] == "random"
+
+
+def test_an_ensemble_has_as_many_members_as_its_protocol_says() -> None:
+    from obdbench.evaluation.protocol import make_protocol
+    from obdbench.reporting.captions import MEMBERS
+
+    assert make_protocol("ensemble").policies == MEMBERS

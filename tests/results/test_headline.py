@@ -1,0 +1,16 @@
+"""The score that a run tells is the score of its tables."""
+
+from obdbench.results.headline import mean_headline
+from obdbench.results.record import Point, Result
+
+
+def test_the_score_of_a_trial_is_that_of_the_tables(spec):
+    points = [
+        Point(seed=seed, step=step, arm=arm, returns=[[0.0]], normalized_return=seed + step / 10)
+        for seed in (0, 1)
+        for arm in ("mlp2", "mlp3")
+        for step in (0, 40, 10, 20, 30, 50, 60)
+    ]
+    result = Result(key=spec().key, suite="toy", spec=spec(), status="ok", points=points)
+    assert mean_headline(result) == 0.5 + 4.0
+    assert mean_headline(result.model_copy(update={"points": []})) is None

@@ -1,0 +1,185 @@
+"""The store: what is done, what is missing, and disks that refuse."""
+
+import multiprocessing
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from obdbench.errors import InvalidSettingError
+from obdbench.execution.trial import unfinished
+from obdbench.results.record import Result, write_json
+from obdbench.results.store import StorageError, Store, refused
+from obdbench.results.synset_store import Distillation
+
+
+def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
+    first, second = spec(), spec("raises")
+    store.expect([first])
+    store.expect([second, first])
+    assert set(store.manifest().trials) == {first.key, second.key}
+    assert store.missing([first, second]) == [first, second]
+    store.save(unfinished(first, "toy", "failed", "why"), "Traceback …")
+    assert store.status([first, second]) == {first.key: "failed", second.key: "missing"}
+    assert store.missing([first, second]) == [second]
+    assert store.missing([first, second], retry=True) == [first, second]
+    assert store.log(first.key).read_text() == "Traceback …"
+    store.forget([first])
+    assert store.missing([first]) == [first]
+    assert not store.log(first.key).exists()
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Result file cut short",
+    how="the last 20 bytes removed",
+    outcome="it counts as missing, so that --resume runs it",
+)
+def test_a_damaged_result_counts_as_missing(store, spec):
+    one = spec()
+    store.save(unfinished(one, "toy", "failed", "why"))
+    path = store.path(one.key)
+    path.write_text(path.read_text()[:-20])
+    assert store.missing([one]) == [one]
+
+
+def test_what_another_run_has_finished_since_the_plan_is_kept(store, spec):
+    done, failed, damaged = spec(), spec("raises"), spec(steps=5)
+    store.save(unfinished(done, "toy", "failed", "why").model_copy(update={"status": "ok"}))
+    for one in (failed, damaged):
+        store.save(unfinished(one, "toy", "failed", "why"))
+    store.path(damaged.key).write_text("{")
+    store.clear([done, failed, damaged])
+    assert [store.path(one.key).exists() for one in (done, failed, damaged)] == [True, False, False]
+
+
+def test_work_that_another_process_holds_is_not_forgotten(store, spec):
+    one, other = spec(), spec(steps=5)
+    for each in (one, other):
+        store.save(unfinished(each, "toy", "failed", "why"))
+        Distillation(store, each).work.mkdir(parents=True)
+        Distillation(store, each).snapshot.write_text("half way")
+    with Distillation(store, other).lock():
+        with pytest.raises(InvalidSettingError, match="at work"):
+            store.forget([one, other])
+        store.tidy()
+        assert Distillation(store, other).snapshot.exists()
+    assert store.missing([one, other]) == []
+    store.forget([one, other])
+    assert store.missing([one, other]) == [one, other]
+    assert not Distillation(store, other).snapshot.exists()
+
+
+def test_who_waits_for_a_lock_survives_that_its_folder_is_tidied_away(store, spec):
+    """A run that ends removes the working folder, perhaps between two looks of one that waits."""
+    one = Distillation(store, spec())
+    got = threading.Event()
+
+    def wait():
+        with one.lock():
+            got.set()
+
+    with one.lock():
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.2)
+        assert not got.is_set()
+        shutil.rmtree(store.work)
+        time.sleep(0.2)
+    waiting.join(10)
+    assert got.is_set()
+
+
+def test_a_damaged_manifest_is_set_aside(store, spec, caplog):
+    one, other = spec(), spec("raises")
+    path = store.folder / "manifest.json"
+    for number, expected in ((1, one), (2, other)):
+        store.expect([expected])
+        damaged = path.read_text()[:-20]
+        path.write_text(damaged)
+        caplog.clear()
+        assert set(store.expect([other]).trials) == {other.key}
+        assert (store.folder / f"manifest.{number}.broken").read_text() == damaged
+        (record,) = caplog.records
+        assert f"manifest.{number}.broken" in record.message
+        assert "\n" not in record.message
+    store.expect([one])
+    assert set(store.manifest().trials) == {one.key, other.key}
+    assert len(list(store.folder.glob("*.broken"))) == 2
+
+
+def test_a_result_under_a_foreign_key_is_refused(store, spec):
+    one, other = spec(), spec("raises")
+    result = unfinished(one, "toy", "failed", "why")
+    write_json(Result(**{**result.model_dump(), "key": other.key}), store.path(other.key))
+    assert store.result(other.key) is None
+
+
+def _expect_many(root, specs):
+    store = Store(root, "toy")
+    for spec in specs:
+        store.expect([spec])
+
+
+@pytest.mark.reliability(
+    "fault",
+    "Two runs in one results folder",
+    how="two processes add 40 trials to one manifest",
+    outcome="every trial is in it",
+)
+def test_two_processes_lose_nothing_of_the_manifest(store, spec):
+    specs = [spec(steps=n) for n in range(1, 41)]
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=_expect_many, args=(store.root, specs[i::2])) for i in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert set(store.manifest().trials) == {spec.key for spec in specs}
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\0b"])
+def test_suite_names_stay_inside_the_folder(tmp_path, name):
+    with pytest.raises(InvalidSettingError):
+        Store(tmp_path, name)
+
+
+def test_unwritable_folder_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"Cannot write .*--out") as caught:
+        Store(tmp_path / "file", "toy").prepare()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_recognized_through_other_errors(tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        _write_to_full_disk()
+    assert refused(caught.value, tmp_path) is not None
+    assert refused(FileNotFoundError(2, "no such file"), tmp_path) is None
+    foreign = PermissionError(13, "denied", "/somewhere/else")
+    assert refused(foreign, tmp_path) is None
+    assert refused(PermissionError(13, "denied", str(tmp_path / "x")), tmp_path) is not None
+
+
+def _write_to_full_disk():
+    try:
+        with open("/dev/full", "w") as file:
+            file.write("x")
+    except OSError as full:
+        raise RuntimeError("wrapped") from full
+
+
+def test_retract_leaves_nothing_but_keeps_work(tmp_path):
+    store = Store(tmp_path / "new", "toy")
+    store.prepare()
+    store.retract()
+    assert not (tmp_path / "new").exists()
+    store.prepare()
+    (store.work / "something").write_text("")
+    store.retract()
+    assert store.work.is_dir()

@@ -1,0 +1,89 @@
+"""The settings that are timed, and how."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from obdbench.distillation.meta_gradient.derivative import OnStates
+from obdbench.distillation.meta_gradient.solver import MetaGradient, Solver
+from obdbench.policies.cloning import Cloning
+from obdbench.policies.networks import Architecture, architecture_named, seeded
+from obdbench.policies.optimizers import optimizer_named
+from obdbench.tasks.task import TASKS
+
+SHAPES = {name: (TASKS[name].observation_size, TASKS[name].action_size) for name in TASKS}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One outer step's sizes; the default is the paper's."""
+
+    task: str = "hopper"
+    seeds: int = 1
+    pairs: int = 256
+    steps: int = 100
+    states: int = 2560
+    width: int = 256
+
+    @property
+    def architecture(self) -> Architecture:
+        """The paper's student, at this width."""
+        return replace(architecture_named("mlp4"), width=self.width)
+
+    def but(self, **changes: int | str) -> Setting:
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @property
+    def gigaflop(self) -> float:
+        """Nine products a layer and inner step, as if none could be left out."""
+        observation, action = SHAPES[self.task]
+        layers = self.architecture.shapes(observation, action)
+        weights = sum(rows * columns for rows, columns in layers)
+        return 9 * 2 * self.pairs * weights * self.steps * self.seeds / 1e9
+
+
+class Step:
+    """One outer step, ready to be called again and again."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        fast: bool = True,
+        window: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        observation, action = SHAPES[setting.task]
+        generator = torch.Generator().manual_seed(0)
+        stack = (setting.seeds, setting.pairs)
+        x = torch.randn(*stack, observation, generator=generator)
+        a = torch.rand(*stack, action, generator=generator) * 1.8 - 0.9
+        states = torch.randn(setting.seeds, setting.states, observation, generator=generator)
+        target = torch.rand(setting.seeds, setting.states, action, generator=generator)
+        self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
+        self.how = Cloning(setting.architecture, optimizer_named("sgd"), 0.1, setting.steps)
+        self.solver = Solver(self.how, fast=fast)
+        self.window = window
+        self.generators = [seeded(seed, 1) for seed in range(setting.seeds)]
+        self.sizes = (observation, action)
+
+    def loss(self, actions: Tensor) -> Tensor:
+        return (actions - self.target).square().mean((-1, -2))
+
+    def __call__(self) -> MetaGradient:
+        params = self.how.architecture.init(self.generators, *self.sizes, dtype=self.x.dtype)
+        outer = OnStates(self.how.architecture.act, self.states, self.loss)
+        return self.solver(params, self.x, self.a, outer, window=self.window)
+
+
+def all_cores() -> int:
+    """Use every core this process may run on."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    torch.set_num_threads(cores)
+    return cores

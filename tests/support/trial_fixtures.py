@@ -1,0 +1,54 @@
+"""Toy trials: no environment, no teacher, milliseconds each."""
+
+import pytest
+from support.toy_suite import SETTINGS, TOY
+
+from obdbench.distillation.settings import DistillSettings
+from obdbench.experiments.spec import TrialSpec
+from obdbench.experiments.suite import Suite
+from obdbench.plugins import Plugin
+from obdbench.results.store import Store
+
+
+@pytest.fixture(scope="session")
+def plugin() -> Plugin:
+    loaded = Plugin.read(TOY)
+    loaded.load()
+    return loaded
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    made = Store(tmp_path / "results", "toy")
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def spec(plugin):
+    def make(objective="student", protocol="toy", seeds=(0, 1), params=None, **settings):
+        return TrialSpec(
+            dataset="toy/hopper-toy-v0",
+            objective=objective,
+            objective_params=params or {},
+            protocol=protocol,
+            settings=DistillSettings(**{**SETTINGS, **settings}),
+            seeds=seeds,
+        )
+
+    return make
+
+
+@pytest.fixture
+def toy_suite(plugin):
+    def make(*objectives, name="toy", protocols=("toy",), **settings):
+        return Suite(
+            name=name,
+            datasets=("toy/hopper-toy-v0",),
+            objectives=list(objectives),
+            protocols=list(protocols),
+            seeds=(0, 1),
+            settings={**SETTINGS, **settings},
+        )
+
+    return make

@@ -1,0 +1,168 @@
+"""Lockstep episodes against gymnasium's own API, bit for bit."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import pytest
+
+from obdbench.errors import InvalidDataError, UnknownNameError
+from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.simulator import Physics, physics
+from obdbench.tasks.task import TASKS, Task
+
+STEPS = 120
+
+
+def linear_policy(task: Task, seed: int = 0):
+    """A feedback that walks a little before it falls."""
+    rng = np.random.default_rng(seed)
+    gain = rng.normal(size=(task.observation_size, task.action_size)) * 0.3
+
+    def act(observations, slots):
+        return np.tanh(np.asarray(observations) @ gain).astype(np.float32)
+
+    return act
+
+
+@dataclass
+class Alone:
+    """One episode through ``gymnasium.make`` and its wrappers."""
+
+    rewards: list
+    observations: list
+    terminated: bool
+    truncated: bool
+
+    @classmethod
+    def run(cls, task: Task, act, seed: int, steps: int) -> Alone:
+        env = gymnasium.make(task.env_id)
+        observation, _ = env.reset(seed=seed)
+        rewards, observations, terminated, truncated = [], [observation], False, False
+        while not (terminated or truncated) and len(rewards) < steps:
+            action = act(observation[None], np.array([0]))[0]
+            observation, reward, terminated, truncated, _ = env.step(action)
+            rewards.append(reward)
+            observations.append(observation)
+        env.close()
+        return cls(rewards, observations, terminated, truncated)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_equal_to_gymnasium_bit_for_bit(task):
+    act, seeds = linear_policy(task), list(range(40, 49))
+    together = run_episodes(act, task, seeds, record=True, max_steps=STEPS)
+    for i, seed in enumerate(seeds):
+        alone = Alone.run(task, act, seed, STEPS)
+        assert together.lengths[i] == len(alone.rewards)
+        assert together.returns[i] == sum(alone.rewards)
+        np.testing.assert_array_equal(
+            together.rewards[i], np.asarray(alone.rewards, dtype=np.float32)
+        )
+        path = np.asarray(alone.observations, dtype=np.float32)
+        np.testing.assert_array_equal(together.observations[i], path[:-1])
+        np.testing.assert_array_equal(together.next_observations[i], path[1:])
+        assert together.terminals[i][-1] == alone.terminated
+        assert not together.terminals[i][:-1].any()
+    if task.name != "halfcheetah":
+        assert together.lengths.min() < STEPS, "no episode ended: the test compares no ending"
+
+
+def test_time_limit_is_the_tasks_own():
+    task = TASKS["halfcheetah"]
+    still = run_episodes(lambda o, s: np.zeros((len(o), 6), np.float32), task, [3], record=True)
+    assert still.lengths.tolist() == [1000]
+    assert not still.terminals[0].any()
+    alone = Alone.run(task, lambda o, s: np.zeros((1, 6), np.float32), 3, 2000)
+    assert alone.truncated
+    assert still.returns[0] == sum(alone.rewards)
+
+
+def test_finished_slots_are_compacted_away():
+    task, calls = TASKS["hopper"], []
+
+    def act(observations, slots):
+        calls.append(slots.copy())
+        return np.sin(slots[:, None] + np.arange(3)).astype(np.float32)
+
+    episodes = run_episodes(act, task, [5, 6, 7, 8, 9, 10])
+    for step, slots in enumerate(calls):
+        np.testing.assert_array_equal(slots, np.flatnonzero(episodes.lengths > step))
+    assert len(set(episodes.lengths.tolist())) > 1
+    assert len(calls) == episodes.lengths.max()
+
+
+def test_no_state_leaks_between_runs():
+    task = TASKS["walker2d"]
+    act = linear_policy(task, 1)
+    first = run_episodes(act, task, [1, 2, 3], max_steps=60)
+    run_episodes(linear_policy(task, 2), task, [9] * 7, max_steps=33)
+    again = run_episodes(act, task, [3, 1], max_steps=60)
+    np.testing.assert_array_equal(again.returns, first.returns[[2, 0]])
+
+
+def test_wrong_actions_are_refused():
+    task = TASKS["hopper"]
+    with pytest.raises(InvalidDataError, match="shape"):
+        run_episodes(lambda o, s: np.zeros((len(o), 6)), task, [0])
+    with pytest.raises(InvalidDataError, match="finite"):
+        run_episodes(lambda o, s: np.full((len(o), 3), np.nan), task, [0])
+
+
+def test_no_seeds_no_episodes():
+    none = run_episodes(linear_policy(TASKS["hopper"]), TASKS["hopper"], [], record=True)
+    assert none.returns.shape == none.lengths.shape == (0,)
+    assert none.observations == []
+
+
+def test_unknown_environment_is_named():
+    with pytest.raises(UnknownNameError, match="Hopper-v4"):
+        physics(Task("hop", "Hopper-v5", 0.0, 1.0, 11, 3))
+
+
+def test_making_is_silent_and_leaves_no_file(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        world = Physics(TASKS["walker2d"])
+    world.reset([0])
+    world.slots[0].qvel[:] = 1e12
+    world.step(np.array([0]), np.zeros((1, 6), np.float32))
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.benchmark
+def test_hundred_hopper_episodes_keep_up_with_the_bare_environment():
+    """At least 80% of the bare environment's rate, with ten policies of the default size."""
+    task = TASKS["hopper"]
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=(10, a, b)) * 0.1 for a, b in ((11, 256), (256, 256), (256, 3))]
+
+    def act(observations, slots):
+        actions = np.empty((len(slots), 3), np.float32)
+        for policy in range(10):
+            mine = slots // 10 == policy
+            hidden = observations[mine]
+            for layer in weights:
+                hidden = np.tanh(hidden @ layer[policy])
+            actions[mine] = hidden
+        return actions
+
+    run_episodes(act, task, range(100), max_steps=5)
+    started = time.perf_counter()
+    lengths = run_episodes(act, task, range(100)).lengths
+    rate = lengths.sum() / (time.perf_counter() - started)
+
+    env = gymnasium.make(task.env_id).unwrapped
+    env.reset(seed=0)
+    steps, started = 4000, time.perf_counter()
+    for action in rng.uniform(-1, 1, (steps, 3)).astype(np.float32):
+        if env.step(action)[2]:
+            env.reset()
+    bare = steps / (time.perf_counter() - started)
+    assert rate >= 0.8 * bare, f"{rate:.0f} steps/s against {bare:.0f}"

@@ -1,0 +1,298 @@
+"""Tuning: the search space, the offline criterion, and the preset that comes out."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.experiments import presets
+from obdbench.experiments.suite import Suite
+from obdbench.tuning import api as tune
+
+SETTINGS = {
+    "pairs": 16,
+    "inner_steps": 8,
+    "steps": 6,
+    "batch": 64,
+    "architecture": "mlp2",
+    "evaluate_at": [0.0, 0.5, 1.0],
+}
+
+
+def search(**changes):
+    content = {
+        "objective": "dbc",
+        "datasets": ("toy/hopper-toy-v0",),
+        "space": tune.parse_space(["outer_lr=0.001:0.1", "schedule=cosine,constant"]),
+        "trials": 6,
+        "preset": "tiny",
+        "settings": SETTINGS,
+    }
+    return tune.Search(**{**content, **changes})
+
+
+def test_space_is_parsed():
+    interval, names = tune.parse_space(["outer_lr=0.001:0.1", "schedule=cosine,constant"])
+    assert (interval.low, interval.high, interval.values) == (0.001, 0.1, ())
+    assert names.values == ("cosine", "constant")
+    for bad in ("outer_lr", "outer_lr=", "outer_lr=2:1", "outer_lr=a:b", "=1:2"):
+        with pytest.raises(InvalidSettingError, match="is no range"):
+            tune.parse_space([bad])
+
+
+def test_draws_are_log_uniform_within_bounds():
+    rng = np.random.default_rng(0)
+    (interval,) = tune.parse_space(["outer_lr=0.001:0.1"])
+    values = np.array([interval.draw(rng) for _ in range(2000)])
+    assert values.min() >= 0.001
+    assert values.max() <= 0.1
+    assert abs(np.log10(values).mean() + 2.0) < 0.05  # the middle of the decades
+    (linear,) = tune.parse_space(["x=-1:1"])
+    assert abs(np.mean([linear.draw(rng) for _ in range(2000)])) < 0.06
+
+
+def test_candidates_are_distinct_repeatable_and_start_with_the_base(plugin):
+    first = tune.candidates(search())
+    assert first == tune.candidates(search())
+    assert first != tune.candidates(search(search_seed=1))
+    assert first[0] == {}
+    assert len(first) == len({str(one) for one in first}) == 6
+    few = tune.candidates(search(space=tune.parse_space(["schedule=cosine,constant"])))
+    assert few == [{}, {"schedule": "constant"}, {"schedule": "cosine"}] or few[1:] == [
+        {"schedule": "cosine"},
+        {"schedule": "constant"},
+    ]
+    with pytest.raises(ObdError, match="Did you mean outer_lr"):
+        tune.candidates(search(space=tune.parse_space(["outer_rl=1:2"])))
+    with pytest.raises(InvalidSettingError, match="outer_lr"):
+        tune.candidates(search(space=tune.parse_space(["outer_lr=1000:2000"])))
+
+
+def test_parameters_of_the_objective_and_settings_are_told_apart():
+    one = tune.Candidate.of(search(objective="av-pbc"), {"beta": 0.5, "outer_lr": 0.2})
+    assert one.params == {"beta": 0.5}
+    assert one.settings.outer_lr == 0.2
+    assert one.settings.steps == 6
+
+
+def test_held_out_states_are_not_distilled_from(plugin):
+    from obdbench.datasets.dataset import load_dataset
+
+    whole = load_dataset("toy/hopper-toy-v0")
+    kept, held = tune.split(whole)
+    assert (len(kept), len(held)) == (270, 30)
+    rows = {row.tobytes() for row in kept.observations}
+    assert not any(row.tobytes() in rows for row in held.observations)
+    again = tune.split(whole)
+    assert again[1].checksum == held.checksum
+
+
+def test_the_offline_criterion_falls_while_distilling_and_repeats(plugin):
+    measured = list(tune.measure(search(), {"outer_lr": 0.05}))
+    assert [one.step for one in measured] == [0, 3, 6]
+    assert measured[-1].criterion < measured[0].criterion
+    assert list(tune.measure(search(), {"outer_lr": 0.05})) == measured
+    assert all(math.isfinite(one.criterion) for one in measured)
+
+
+def test_the_reference_is_the_objective_with_default_parameters(plugin):
+    """A parameter that only scales the loss must not win by scaling the criterion."""
+    from obdbench.objectives.objective import Objective
+    from obdbench.registry import objectives
+
+    class Scaled(Objective):
+        name = "scaled"
+        uses_teacher = False
+
+        def __init__(self, *, scale: float = 1.0):
+            self.scale = scale
+
+        def loss(self, actions, batch):
+            return self.scale * (actions - batch.actions).square().mean(dim=(-2, -1))
+
+    objectives.register("scaled", Scaled)
+    try:
+        values = [
+            next(tune.measure(search(objective="scaled"), {"scale": scale})).criterion
+            for scale in (1.0, 1e-6)
+        ]
+    finally:
+        objectives.unregister("scaled")
+    assert values[0] == values[1]
+
+
+@pytest.mark.slow
+def test_tune_saves_a_preset_that_suites_can_use(plugin, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    from support.toy_suite import TOY
+
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    outcome = tune.tune(search(), name="mine", plugins=(TOY,), workers=2)
+    assert len(outcome.tried) == 6
+    assert outcome.tried[0].criterion == min(
+        one.criterion for one in outcome.tried if one.step == outcome.tried[0].step
+    )
+    preset = presets.load("mine")
+    assert preset == outcome.preset
+    assert preset.provenance["criterion"] == "offline"
+    assert "offline" in preset.summary
+    suite = Suite(
+        name="s", preset="mine", datasets=("toy/hopper-toy-v0",), objectives=["dbc"], seeds=(0,)
+    )
+    (spec,) = suite.specs()
+    for name, value in outcome.tried[0].params.items():
+        assert getattr(spec.settings, name) == value
+    assert "mine" in outcome.text()
+
+
+def test_what_a_preset_cannot_hold_is_said_before_the_work(plugin):
+    with pytest.raises(InvalidSettingError, match="preset cannot hold None"):
+        tune.tune(search(settings={**SETTINGS, "clip": None}), name="mine")
+
+
+def test_a_preset_that_is_there_is_not_overwritten(plugin, tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    (tmp_path / "mine.toml").write_text('base = "tiny"')
+    with pytest.raises(InvalidSettingError, match=r"mine\.toml already\. Give another --name"):
+        tune.tune(search(), name="mine")
+    assert (tmp_path / "mine.toml").read_text() == 'base = "tiny"'
+
+
+def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
+    """Where they run there may be no folder of presets."""
+    ray_search = pytest.importorskip("obdbench.tuning.asha")
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "own.toml").write_text(
+        'base = "tiny"\n[settings]\nouter_lr = 0.07\n[objectives.av-pbc]\nbeta = 0.3\n'
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def elsewhere(given, drawn, plugins, **options):
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path / "elsewhere")
+            candidate = tune.Candidate.of(pickle.loads(pickle.dumps(given)), {})
+        assert (candidate.settings.outer_lr, candidate.params) == (0.07, {"beta": 0.3})
+        return [tune.Tried({}, 1.0, 6)]
+
+    monkeypatch.setattr(ray_search, "search_with_asha", elsewhere)
+    outcome = tune.tune(search(preset="own", objective="av-pbc"), name="mine", workers=1)
+    assert outcome.preset.settings["outer_lr"] == 0.07
+    assert presets.load("mine").objectives == {"av-pbc": {"beta": 0.3}}
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [
+        ({"device": "cuda"}, 8),
+        ({"device": "cuda", "workers": 3}, 3),
+        ({"device": "cuda", "address": "auto"}, None),
+        ({"address": "auto", "workers": 5}, 5),
+    ],
+)
+def test_as_many_candidates_at_once_as_a_run_has_trials(plugin, monkeypatch, options, workers):
+    """Two a GPU, and the whole of a cluster."""
+    ray_search = pytest.importorskip("obdbench.tuning.asha")
+    from obdbench.execution import run as runner
+
+    seen = {}
+    monkeypatch.setattr(runner, "check_device", lambda device: None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setattr(
+        ray_search, "search_with_asha", lambda *_, **given: seen.update(given) or []
+    )
+    with pytest.raises(ObdError, match="No candidate"):
+        tune.tune(search(), name="mine", **options)
+    assert seen["workers"] == workers
+
+
+def test_candidates_count_by_the_share_of_their_own_points():
+    """Few points are no reason to come last, many none to come first."""
+    pytest.importorskip("ray")
+    from obdbench.tuning.asha import percent, ranked
+
+    assert [percent(point, 7) for point in (1, 2, 7)] == [14, 28, 100]
+    assert percent(3, 3) == 100
+    reports = [
+        {"criterion": 0.9, "percent": 100, "step": 420, "candidate": 0},
+        {"criterion": 0.1, "percent": 29, "step": 210, "candidate": 1},
+        {"criterion": 0.5, "percent": 100, "step": 20, "candidate": 2},
+        {"criterion": float("inf"), "percent": 100, "step": 20, "candidate": 3},
+        {"criterion": 0.0, "percent": 100, "step": 20, "candidate": 4, "failed": "why"},
+        None,
+    ]
+    drawn = [{"steps": number} for number in range(5)]
+    assert [one.params["steps"] for one in ranked(reports, drawn)] == [2, 0, 1, 3]
+
+
+def test_a_device_that_is_not_there_is_one_line(plugin):
+    pytest.importorskip("ray")
+    with pytest.raises(ObdError, match="cannot be used"):
+        tune.tune(search(), name="mine", device="cuda:99")
+
+
+SUITE = """
+preset = "mine"
+datasets = ["toy/hopper-toy-v0"]
+objectives = ["dbc"]
+protocols = ["toy"]
+seeds = [0]
+"""
+
+
+@pytest.mark.slow
+def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
+    """ASHA stops poor candidates early, nothing is left, and a suite names the outcome."""
+    pytest.importorskip("ray")
+    from support.processes import call, everyone, short_folder
+    from support.toy_suite import TOY, write_hopper
+
+    (tmp_path / "suite.toml").write_text(SUITE)
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "own.toml").write_text('base = "tiny"')
+    write_hopper(tmp_path / "hopper-mine.npz")
+    sets = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    # the last candidates hardly move: ASHA sees it at the second point and stops them
+    values = "outer_lr=0.05,0.03,0.02,0.01,0.0000001,0.0000002,0.0000003,0.0000004"
+    with short_folder() as temporary:
+        code, out, err = call(
+            *("tune", "dbc", "--dataset", "toy/hopper-toy-v0", "--plugin", TOY, "--param", values),
+            *("--dataset", "file:hopper-mine.npz"),  # relative, as the folder of presets is
+            *("--trials", "9", "--name", "mine", "--preset", "own", "--workers", "2", *sets),
+            cwd=tmp_path,
+            temporary=temporary,
+        )
+        assert code == 0, err
+        assert list(temporary.iterdir()) == []
+        assert [line for _, line in everyone() if str(temporary) in line] == []
+    lines = out.splitlines()
+    assert lines[0] == "Best of 9 by the criterion 'offline', smallest first:"
+    assert "outer_lr=0.05" in lines[1]
+    assert lines[-1] == "Saved as presets/mine.toml; use it with --preset mine."
+    assert sum("step 6" in line for line in lines) < 9, "ASHA stopped nobody"
+    assert len([line for line in err.splitlines() if line.startswith("tune: ")]) == 9
+    assert "Traceback" not in err
+    code, out, err = call("run", "suite.toml", "--plugin", TOY, cwd=tmp_path)
+    assert code == 0, err
+    (path,) = tmp_path.glob("results/suite/*[0-9a-f].json")
+    assert '"outer_lr":0.05' in path.read_text()
+
+
+@pytest.mark.slow
+def test_a_search_of_which_nothing_comes_says_why(tmp_path):
+    pytest.importorskip("ray")
+    from support.processes import call
+    from support.toy_suite import TOY
+
+    code, _, err = call(
+        *("tune", "raises", "--dataset", "toy/hopper-toy-v0", "--plugin", TOY, "--trials", "2"),
+        *("--param", "outer_lr=0.1,0.2", "--preset", "tiny", "--workers", "2"),
+        cwd=tmp_path,
+    )
+    assert code == 2
+    assert "tune: 2/2 failed (ZeroDivisionError: the reason of it), none yet" in err
+    assert err.splitlines()[-1].startswith("obdbench: No candidate reached")
+    assert "Traceback" not in err
+    assert not (tmp_path / "presets").exists()

@@ -1,0 +1,129 @@
+"""The contract check: sound objectives pass, and every kind of fault is found and named."""
+
+import pytest
+
+from obdbench.errors import InvalidSettingError, UnknownNameError
+from obdbench.validation.objective_contract import validate
+
+HEAD = """
+import numpy as np
+import torch
+from obdbench.objectives.objective import Objective, tensor
+
+class Mine(Objective):
+    name = "validated"
+    uses_teacher = False
+    def __init__(self, *, power: float = 2.0):
+        self.power = power
+    def prepare(self, dataset, teacher, rng):
+        return {"weight": tensor(1 + rng.random(len(dataset)))}
+    def loss(self, actions, batch):
+        error = (actions - batch.actions).abs() ** self.power
+        return (batch.weight * error.mean(-1)).mean(-1)
+"""
+
+
+@pytest.fixture
+def check(tmp_path):
+    from obdbench.registry import objectives
+
+    def run(old="", new=""):
+        assert old in HEAD
+        path = tmp_path / "mine.py"
+        path.write_text(HEAD.replace(old, new) if old else HEAD)
+        (report,) = validate(str(path))
+        return report, path
+
+    yield run
+    if "validated" in objectives:
+        objectives.unregister("validated")
+
+
+def test_sound(check):
+    report, _ = check()
+    assert report.passed, report.text()
+    assert "sound" in report.text()
+    assert len(report.checks) == 11
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "clause", "detail"),
+    [
+        (".mean(-1)).mean(-1)", ".mean(-1)).mean()", "finite", "shape"),
+        ("actions - batch", "actions.detach() - batch", "gradient", "does not depend"),
+        ("error = (actions", "error = (actions * 0", "gradient", "zero"),
+        ("return (batch", "error = error / error.sum()\n        return (batch", "batch", "alone"),
+        ("error = (", "error = (torch.randn(1) + ", "deterministic", "noise_columns"),
+        ("error = (", "error = (torch.randn(1) * 0 + ", "leaves", "global random state"),
+        ("rng.random(", "np.random.random(", "prepare is", "differs"),
+        ("error = (", "actions.data.mul_(0.5)\n        error = (", "leaves", "in place"),
+        ("self.power = power", "self.power = object()", "JSON", "not serializable"),
+        ("self.power = power", "self.power = power + 1", "JSON", "made from its own settings"),
+        ("rng.random(len(dataset))", "rng.random(3)", "prepare gives", "rows"),
+        (
+            "rng.random(len(dataset))",
+            "np.full(len(dataset), np.nan)",
+            "prepare gives",
+            "not finite",
+        ),
+        ("tensor(1 +", "(1 +", "prepare gives", "tensors"),
+        (
+            "return (batch",
+            "import time; time.sleep(0.3)\n        return (batch",
+            "time",
+            "ms a step",
+        ),
+        ("batch.weight", "batch.wieght", "finite", "no column 'wieght'"),
+        ("* error.mean(-1)).mean(-1)", "* error.mean(-1)).mean(-1).item()", "finite", "Scalar"),
+        ("return (batch", "return float('nan') * (batch", "finite", "nan"),
+        ("self.power = power", "raise KeyError('x')", "can be made", "KeyError"),
+    ],
+)
+def test_every_fault_is_found_and_located(check, old, new, clause, detail):
+    report, path = check(old, new)
+    assert not report.passed
+    found = [c for c in report.checks if not c.passed and clause in c.clause and detail in c.detail]
+    assert found, report.text()
+    assert found[0].where.startswith(f"{path}:")
+    assert "\n" not in found[0].detail
+
+
+def test_without_a_teacher_there_is_none(check):
+    value = "teacher.value(dataset.observations, dataset.actions)"
+    report, path = check("rng.random(len(dataset))", value)
+    (found,) = [c for c in report.checks if "without a teacher" in c.clause]
+    assert not found.passed
+    assert "NoneType" in found.detail
+    assert found.where.startswith(f"{path}:")
+
+
+def test_registered_ones_and_parameters():
+    (report,) = validate("pbc")
+    assert report.passed, report.text()
+    (report,) = validate("random")
+    assert report.passed, report.text()
+    (report,) = validate("av-pbc", {"beta": 0.5})
+    assert report.passed, report.text()
+    (report,) = validate("av-pbc", {"bta": 0.5})
+    assert "Did you mean beta" in report.text()
+
+
+def test_what_is_no_plugin(tmp_path, monkeypatch):
+    empty = tmp_path / "empty.py"
+    empty.write_text("x = 1\n")
+    with pytest.raises(InvalidSettingError, match="no objective"):
+        validate(str(empty))
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nowhere\n")
+    with pytest.raises(InvalidSettingError, match=r"cannot be loaded.*nowhere"):
+        validate(str(broken))
+    with pytest.raises(InvalidSettingError, match="cannot be read"):
+        validate(str(tmp_path / "missing.py"))
+    with pytest.raises(UnknownNameError, match=r"no objective or module .*Known: av-pbc"):
+        validate("no_such_module_anywhere")
+    with pytest.raises(UnknownNameError, match=r"Did you mean .*pbc"):
+        validate("pcb")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "obd_lacks_one.py").write_text("import nowhere\n")
+    with pytest.raises(InvalidSettingError, match=r"cannot be loaded.*nowhere"):
+        validate("obd_lacks_one")
