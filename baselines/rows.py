@@ -16,7 +16,7 @@ from obdbench.errors import InvalidSettingError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.provenance import environment
 from obdbench.results.record import Point, Result, Source, Timing
-from obdbench.results.store import Store
+from obdbench.results.store import ResultStore
 from obdbench.tasks.rollout import run_episodes
 from obdbench.tasks.task import Task, normalized_return
 from obdbench.teachers.teacher import Teacher
@@ -86,7 +86,7 @@ def write_row(
         teacher=None if teacher is None else Source(id=teacher.id, checksum=teacher.checksum),
     )
     out.mkdir(parents=True, exist_ok=True)
-    Store(out.parent, out.name).save(result)
+    ResultStore(out.parent, out.name).save(result)
     return result
 
 

@@ -46,7 +46,7 @@ class MissingExtraError(ObdError):
         )
 
 
-def inert(text: str) -> str:
+def strip_control_characters(text: str) -> str:
     """One line without control characters: what others wrote must not steer the terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
 
@@ -64,6 +64,6 @@ def exit_code(main: Callable[[], object]) -> int:
     try:
         code = main()
     except ObdError as error:
-        sys.stderr.write(f"{inert(str(error))}\n")
+        sys.stderr.write(f"{strip_control_characters(str(error))}\n")
         return 2
     return code if isinstance(code, int) else 0

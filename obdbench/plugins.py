@@ -103,7 +103,7 @@ class Plugin:
         return module
 
 
-def load_all(plugins: list[Plugin]) -> list[str]:
+def load_plugins(plugins: list[Plugin]) -> list[str]:
     """Load several; returns the objectives they brought."""
     return [name for plugin in plugins for name in plugin.load()]
 

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 
 from obdbench.datasets.dataset import load_dataset
-from obdbench.distillation.batches import Feed
+from obdbench.distillation.batches import BatchSampler
 from obdbench.distillation.loop import _truncation, distill_points
 from obdbench.distillation.meta_gradient.derivative import OnStates
 from obdbench.distillation.meta_gradient.solver import MetaGradient, Solver
-from obdbench.distillation.settings import settings_from
+from obdbench.distillation.settings import resolve_settings
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import MLP4, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.optimizers import get_optimizer
 from obdbench.teachers.teacher import load_teacher
 
 DATASET, OBJECTIVE = "embedded/hopper-medium-replay-v0", "av-pbc"
@@ -46,10 +46,12 @@ def measure() -> dict[str, Any]:
     dataset, teacher = load_dataset(DATASET), load_teacher(DATASET)
     objective = make_objective(OBJECTIVE)
     exact = {"kernel_share": 0.0, "smoothing": 0.0, "schedule": "constant"}
-    settings = settings_from("fast", {**exact, "steps": OUTER_STEPS, "evaluate_at": (0.0, 1.0)})
-    how = Cloning(MLP4, optimizer_named("sgd"), settings.inner_lr, settings.inner_steps)
+    settings = resolve_settings("fast", {**exact, "steps": OUTER_STEPS, "evaluate_at": (0.0, 1.0)})
+    how = Cloning(MLP4, get_optimizer("sgd"), settings.inner_lr, settings.inner_steps)
     points = distill_points(dataset, teacher, objective, settings, [0])
-    feed = Feed.of(dataset, objective.prepare(dataset, teacher, np.random.default_rng(0)), "cpu")
+    feed = BatchSampler.of(
+        dataset, objective.prepare(dataset, teacher, np.random.default_rng(0)), "cpu"
+    )
     solvers = {key: Solver(how) for key in SOLVERS}
     found: dict[str, Any] = {"inner_steps": settings.inner_steps, "policies": POLICIES, "rows": []}
     for point in points:

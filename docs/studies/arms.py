@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from study import DOCS, ROOT, against
 
-from obdbench.distillation.settings import settings_from
+from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import exit_code
 from obdbench.reporting.reader import Collection, Entry, read_results
 from obdbench.reporting.statistics import mean_std
@@ -46,7 +46,7 @@ def held(results: Collection, protocol: str, objective: str) -> list[Entry]:
         for entry in results.entries
         if entry.spec.protocol == protocol
         and entry.spec.objective == objective
-        and entry.spec.settings == settings_from("fast")
+        and entry.spec.settings == resolve_settings("fast")
         and not entry.spec.objective_params
     ]
 

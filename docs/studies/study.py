@@ -34,7 +34,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from obdbench.errors import exit_code, unknown_name
-from obdbench.execution.run import Options, execute, plan
+from obdbench.execution.run import ExecutionConfig, execute, plan
 from obdbench.experiments import presets
 from obdbench.experiments.suite import Named, Suite
 from obdbench.reporting.model import bare
@@ -42,7 +42,7 @@ from obdbench.reporting.statistics import Interval, mean_std, paired_difference
 from obdbench.reporting.table import number
 from obdbench.results.headline import headline
 from obdbench.results.record import Result
-from obdbench.results.store import Store
+from obdbench.results.store import ResultStore
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent
@@ -102,7 +102,7 @@ class Study(BaseModel):
     def held(self, variant: Variant) -> dict[str, list[Result]]:
         """The results of one variant by dataset, where every seed has its own."""
         folder = self.path(variant)
-        store = Store(folder.parent, folder.name)
+        store = ResultStore(folder.parent, folder.name)
         held: dict[str, list[Result]] = {dataset: [] for dataset in self.datasets}
         suites = self.suites(variant)
         for suite in suites:
@@ -130,7 +130,9 @@ def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
     for variant in study.variants:
         if not only or variant.name in only:
             for suite in study.suites(variant):
-                options = Options(study.path(variant).parent, workers=workers, existing="resume")
+                options = ExecutionConfig(
+                    study.path(variant).parent, workers=workers, existing="resume"
+                )
                 summary = execute(plan(suite, options))
                 done &= summary.exit_code == 0 and not summary.ended
     return done

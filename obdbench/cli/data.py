@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from obdbench.errors import InvalidSettingError, inert, unknown_name
+from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.registry import datasets
 
 app = typer.Typer(help="Datasets and teachers.", no_args_is_help=True)
@@ -27,7 +27,10 @@ def list_datasets(
     """List datasets and whether they are at hand."""
     names = [name for name in datasets.names() if fnmatchcase(name, pattern)]
     if not names:
-        typer.echo(f"Nothing matches {inert(pattern)!r}. `obdbench data list` lists all.", err=True)
+        typer.echo(
+            f"Nothing matches {strip_control_characters(pattern)!r}. `obdbench data list` lists all.",
+            err=True,
+        )
     width = max((len(name) for name in names), default=0)
     for name in names:
         typer.echo(f"{name:<{width}}  {_state(name):<12}  {datasets.entry(name).summary}".rstrip())

@@ -21,7 +21,7 @@ import typer.core
 from obdbench.cli import run as cli_bench
 from obdbench.cli.data import app as data_app
 from obdbench.cli.options import Plugins
-from obdbench.errors import InvalidSettingError, ObdError, inert, unknown_name
+from obdbench.errors import InvalidSettingError, ObdError, strip_control_characters, unknown_name
 from obdbench.version import __version__
 
 WRONG_CALL, INTERRUPTED = 2, 130
@@ -91,9 +91,9 @@ def list_names(
     if what not in LISTS:
         raise unknown_name("list", what, LISTS)
     if plugin:
-        from obdbench.plugins import Plugin, load_all
+        from obdbench.plugins import Plugin, load_plugins
 
-        load_all([Plugin.read(reference) for reference in plugin])
+        load_plugins([Plugin.read(reference) for reference in plugin])
     rows = list(_rows(what))
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:
@@ -159,7 +159,7 @@ def leaderboard(
     if check:
         problems = report.check(out, to, also=also)
         for problem in problems:
-            typer.echo(inert(problem), err=True)
+            typer.echo(strip_control_characters(problem), err=True)
         if problems:
             raise typer.Exit(1)
         typer.echo(f"{to} follows from {out}.")
@@ -247,7 +247,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _complain(message: str) -> None:
     line = f"obdbench: {' '.join(message.split())}"
-    sys.stderr.write(inert(line.encode("utf-8", "backslashreplace").decode()) + "\n")
+    sys.stderr.write(
+        strip_control_characters(line.encode("utf-8", "backslashreplace").decode()) + "\n"
+    )
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -27,7 +27,7 @@ from obdbench.cli.options import (
     assignments,
     seeds_of,
 )
-from obdbench.errors import InvalidSettingError, inert
+from obdbench.errors import InvalidSettingError, strip_control_characters
 
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, Summary
@@ -87,7 +87,7 @@ def run(
         raise InvalidSettingError(
             "--retry-failed and --fresh contradict each other.", "--fresh runs failed trials too."
         )
-    options = runner.Options(
+    options = runner.ExecutionConfig(
         out=out,
         executor=executor,
         address=address,
@@ -119,9 +119,9 @@ def run(
 
 def with_plugins(references: tuple[str, ...]) -> list[str]:
     """Load plugins now, so that their names may be used in the rest of the call."""
-    from obdbench.plugins import Plugin, load_all
+    from obdbench.plugins import Plugin, load_plugins
 
-    return load_all([Plugin.read(reference) for reference in references])
+    return load_plugins([Plugin.read(reference) for reference in references])
 
 
 def preview(plan: Plan) -> None:
@@ -136,7 +136,7 @@ def preview(plan: Plan) -> None:
         state = states.get(plan.status[spec.key], plan.status[spec.key])
         state = "to run" if spec.key in todo else state
         amount = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
-        typer.echo(inert(f"{spec.key}  {state:<8} {label} ({amount})"))
+        typer.echo(strip_control_characters(f"{spec.key}  {state:<8} {label} ({amount})"))
     typer.echo(f"{len(plan.specs)} trials, {len(todo)} to run. {total}")
 
 
@@ -147,12 +147,12 @@ def finish(summary: Summary, command: str, *, resume: bool = True) -> None:
     """
     counts = Counter(summary.status.values())
     for key, error in summary.errors.items():
-        typer.echo(inert(f"{summary.status[key]} {key}: {error}"), err=True)
+        typer.echo(strip_control_characters(f"{summary.status[key]} {key}: {error}"), err=True)
     order = ("ok", "failed", "timeout", "missing")
     said = ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
     typer.echo(f"{said} in {summary.store.folder}")
     if told := where_to_look(summary):
-        typer.echo(inert(told), err=True)
+        typer.echo(strip_control_characters(told), err=True)
     go_on = f"go on with: {command} …{' --resume' if resume else ''}"
     if summary.ended == "interrupted":
         typer.echo(f"Interrupted; {go_on}", err=True)
@@ -214,7 +214,7 @@ def compare(
     from obdbench.experiments.suite import load_suite
     from obdbench.reporting import compare as report
 
-    options = runner.Options(
+    options = runner.ExecutionConfig(
         out=out,
         executor=executor,
         address=address,
@@ -246,7 +246,7 @@ def compare(
 def show_comparison(report: Any, results: Any, objectives: list[str], latex: bool) -> None:
     """Print the verdict."""
     lines = report.compare(results, objectives, latex=latex).split("\n")
-    typer.echo("\n".join(map(inert, lines)))
+    typer.echo("\n".join(map(strip_control_characters, lines)))
 
 
 def tune(

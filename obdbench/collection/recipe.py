@@ -28,7 +28,7 @@ from obdbench.datasets.embedded import SOURCE, short_name
 from obdbench.datasets.packing import episode_ends, pack, unpack
 from obdbench.errors import InvalidDataError
 from obdbench.tasks.rollout import Episodes, run_episodes
-from obdbench.tasks.task import Task, normalized_return, task_named
+from obdbench.tasks.task import Task, get_task, normalized_return
 from obdbench.teachers.teacher import Teacher
 
 RUNS = Path("build/collect")
@@ -120,7 +120,7 @@ def build(
     the run's folder, under ``full/``.
     """
     name = short_name(dataset_id)
-    task = task_named(name)
+    task = get_task(name)
     folder = run_folder or RUNS / task.name
     if not (folder / "replay.npz").exists():
         from obdbench.collection.sac import SacSettings, train
@@ -316,7 +316,7 @@ def load_collection(path: Path) -> Dataset:
     with np.load(path, allow_pickle=False) as file:
         dataset_id, card = str(file["id"]), json.loads(str(file["card"]))
         arrays = {field: file[field] for field in FIELDS}
-    return Dataset(id=dataset_id, task=task_named(dataset_id), card=card, **arrays)
+    return Dataset(id=dataset_id, task=get_task(dataset_id), card=card, **arrays)
 
 
 def _versions(*packages: str) -> dict[str, str]:

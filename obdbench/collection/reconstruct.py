@@ -27,7 +27,7 @@ from obdbench.datasets.references import moments_of
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
 from obdbench.policies.threads import one_thread
 from obdbench.registry import D4RL_NAMES
-from obdbench.tasks.task import Task, task_named
+from obdbench.tasks.task import Task, get_task
 
 RECIPE = 6
 SIZE = 100_000
@@ -69,7 +69,7 @@ def _name(dataset_id: str) -> str:
 
 def build(name: str, *, size: int = SIZE, pool: int = POOL) -> Dataset:
     """Simulate and select; the same on every call on the same machine and versions."""
-    task, wanted = task_named(name), moments_of(name)
+    task, wanted = get_task(name), moments_of(name)
     simulated = Pool(name, task, wanted, seed=RECIPE)
     with one_thread():
         simulated.fill(pool, size)
@@ -148,7 +148,7 @@ def _is_number(value: object) -> bool:
 
 def _dataset(name: str, arrays: Mapping[str, Any], card: Mapping[str, Any]) -> Dataset:
     """The episodes are counted anew: earlier versions took broken-off ones for complete."""
-    made = Dataset(id=f"recon/{name}", task=task_named(name), **arrays)
+    made = Dataset(id=f"recon/{name}", task=get_task(name), **arrays)
     kept = {key: value for key, value in card.items() if key != "normalized_return_mean"}
     counted = {"episodes": len(made.episode_returns()), "broken_off": made.broken_off()}
     return replace(made, card=kept | counted)

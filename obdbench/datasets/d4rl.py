@@ -19,7 +19,7 @@ from obdbench.datasets.download import cached, fetch
 from obdbench.datasets.references import moments_of, references, size_of
 from obdbench.datasets.transitions import qlearning_columns
 from obdbench.errors import FetchError, unknown_name
-from obdbench.tasks.task import TASKS, task_named
+from obdbench.tasks.task import TASKS, get_task
 
 LEVELS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 NAMES = tuple(f"{task}-{level}-v2" for task in TASKS for level in LEVELS)
@@ -37,7 +37,7 @@ def load(dataset_id: str, *, progress: bool = True) -> Dataset:
     """``d4rl/<name>-v2`` as ``qlearning_dataset`` gives it; mismatches are warned of and carded."""
     name = dataset_id.removeprefix("d4rl/")
     path = locate(name, progress=progress)
-    task = task_named(name)
+    task = get_task(name)
     columns = read_arrays(path, COLUMNS, task)
     required(path, columns, COLUMNS[:4])
     arrays = qlearning_columns(one_a_row(path, columns), task.episode_limit)

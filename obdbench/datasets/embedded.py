@@ -16,7 +16,7 @@ from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.packing import unpack
 from obdbench.errors import InvalidDataError, unknown_name
 from obdbench.registry import D4RL_NAMES
-from obdbench.tasks.task import task_named
+from obdbench.tasks.task import get_task
 
 FILES = Path(__file__).parent / "files"
 NAMES = tuple(f"{name}-v0" for name in D4RL_NAMES)
@@ -28,7 +28,7 @@ def load(dataset_id: str, folder: Path = FILES) -> Dataset:
     name = short_name(dataset_id)
     card = _card(folder / f"{name}.json")
     blob = _verified(folder / f"{name}.npz", card)
-    return unpack(blob, f"{SOURCE}{name}", task_named(name), card)
+    return unpack(blob, f"{SOURCE}{name}", get_task(name), card)
 
 
 def teacher_path(dataset_id: str, folder: Path = FILES) -> Path:

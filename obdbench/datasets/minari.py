@@ -13,7 +13,7 @@ import numpy as np
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import is_offline
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, MissingExtraError
-from obdbench.tasks.task import task_named
+from obdbench.tasks.task import get_task
 
 
 def load(dataset_id: str) -> Dataset:
@@ -25,7 +25,7 @@ def load(dataset_id: str) -> Dataset:
             f"{dataset_id!r} is no MuJoCo dataset of Minari.",
             "Write it as minari/mujoco/<task>/<level>-v<n>.",
         )
-    task = task_named(parts[1])
+    task = get_task(parts[1])
     stored = _stored(name)
     columns: dict[str, list[Array]] = {}
     for episode in stored.iterate_episodes():

@@ -7,7 +7,7 @@ from typing import Any
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import Progress, distill_points
-from obdbench.distillation.settings import settings_from
+from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.teachers.teacher import Teacher
@@ -32,7 +32,7 @@ def distill(
     """
     from tqdm import tqdm
 
-    settings = settings_from(preset, overrides)
+    settings = resolve_settings(preset, overrides)
     chosen = make_objective(objective) if isinstance(objective, str) else objective
     synset: Synset | None = None
     with tqdm(total=settings.steps, unit="step", disable=not progress or not chosen.distils) as bar:

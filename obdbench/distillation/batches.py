@@ -14,7 +14,7 @@ from obdbench.policies.transfer import onto
 
 
 @dataclass
-class Feed:
+class BatchSampler:
     """Everything an objective needs of every state, resident on the device."""
 
     columns: Columns
@@ -29,7 +29,7 @@ class Feed:
         columns: Columns,
         device: str,
         noise_columns: tuple[str, ...] = (),
-    ) -> Feed:
+    ) -> BatchSampler:
         """The dataset's own columns and those of the objective."""
         joined = {"states": tensor(dataset.states), "actions": tensor(dataset.actions), **columns}
         for name, column in joined.items():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.batches import Feed, repeated
+from obdbench.distillation.batches import BatchSampler, repeated
 from obdbench.distillation.initialization import initial_stack
 from obdbench.distillation.matmul_precision import products
 from obdbench.distillation.meta_gradient.derivative import OnStates
@@ -29,13 +29,13 @@ from obdbench.distillation.outer_optimizer import Outer
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.snapshot import BATCHES, NOISE, POLICIES, Run, identity_of, restore, save
 from obdbench.distillation.state_sources import smoothed
-from obdbench.distillation.step_methods import Ways
+from obdbench.distillation.step_methods import StepMethods
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import Objective
-from obdbench.policies.networks import architecture_named, narrowed, seeded
+from obdbench.policies.networks import get_architecture, narrowed, seeded
 from obdbench.policies.transfer import onto
-from obdbench.tasks.task import task_named
+from obdbench.tasks.task import get_task
 from obdbench.teachers.teacher import Teacher
 
 CURVE_POINTS = 200
@@ -52,7 +52,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class PointOfSynsets:
+class EvaluationPoint:
     """The synsets of all seeds at one outer step."""
 
     step: int
@@ -76,7 +76,7 @@ def distill_points(
     device: str = "cpu",
     memory: int = 2 * 1024**3,
     dtype: torch.dtype = torch.float32,
-) -> Iterator[PointOfSynsets]:
+) -> Iterator[EvaluationPoint]:
     """Distil all seeds and yield their synsets at every evaluation step.
 
     Points that a snapshot already holds are yielded again first, without being computed.
@@ -89,7 +89,7 @@ def distill_points(
         run.points[0] = (run.x.cpu(), run.a.cpu(), 0.0)
         yield _point(run, 0, dataset, objective, settings, seeds)
         return
-    narrowed(architecture_named(settings.architecture), settings.width)
+    narrowed(get_architecture(settings.architecture), settings.width)
     if snapshot is not None and snapshot.exists():
         restore(run, snapshot)
     wanted = settings.evaluation_steps
@@ -163,7 +163,7 @@ def check_teacher(teacher: Teacher, dataset: Dataset) -> None:
     sizes = teacher.observation_size, teacher.action_size
     wanted = dataset.observation_size, dataset.action_size
     try:
-        task = task_named(teacher.id)
+        task = get_task(teacher.id)
     except ObdError:
         task = dataset.task  # a name of one's own
     if sizes != wanted or task != dataset.task:
@@ -185,7 +185,7 @@ def _stepper(
     dtype: torch.dtype,
 ) -> Callable[[], Tensor]:
     """One outer step as a closure over the prepared data and the solver's buffers."""
-    ways = Ways(settings, memory)
+    ways = StepMethods(settings, memory)
     ways.needs(
         len(run.x),
         dataset.observation_size,
@@ -201,7 +201,7 @@ def _stepper(
         name: column.to(dtype) if column.is_floating_point() else column
         for name, column in objective.prepare(seen, teacher, rng).items()
     }
-    feed = Feed.of(seen, columns, device, tuple(objective.noise_columns))
+    feed = BatchSampler.of(seen, columns, device, tuple(objective.noise_columns))
     draws = settings.draws
     stack = [g for g in run.generators[POLICIES] for _ in range(draws)]
     noisy = [g for g in run.generators[NOISE] for _ in range(draws)]
@@ -287,7 +287,7 @@ def _point(
     objective: Objective,
     settings: DistillSettings,
     seeds: Sequence[int],
-) -> PointOfSynsets:
+) -> EvaluationPoint:
     x, a, seconds = run.points[step]
     card = {
         "dataset": dataset.id,
@@ -309,4 +309,4 @@ def _point(
     ]
     losses = [[entry for entry in curve if entry[0] < step] for curve in run.losses]
     median = statistics.median(run.durations) if run.durations else 0.0
-    return PointOfSynsets(step, synsets, losses, seconds, median)
+    return EvaluationPoint(step, synsets, losses, seconds, median)

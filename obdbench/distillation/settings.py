@@ -126,7 +126,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def settings_from(preset: str = "fast", overrides: dict[str, Any] | None = None) -> DistillSettings:
+def resolve_settings(
+    preset: str = "fast", overrides: dict[str, Any] | None = None
+) -> DistillSettings:
     """A preset with overrides, validated; every complaint is one line."""
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
@@ -137,9 +139,9 @@ def settings_from(preset: str = "fast", overrides: dict[str, Any] | None = None)
     try:
         return DistillSettings(**values)
     except ValidationError as error:
-        about_points = "evaluate_at" in complaint(error)
+        about_points = "evaluate_at" in format_validation_error(error)
         raise InvalidSettingError(
-            complaint(error),
+            format_validation_error(error),
             "Write a list, as in evaluate_at=[0, 0.5, 1]."
             if about_points
             else "`obdbench list settings` says what there is; docs/concepts.md explains it.",
@@ -156,7 +158,7 @@ def described() -> Iterator[tuple[str, str]]:
         yield name, f"{field.description} ({held})"
 
 
-def complaint(error: ValidationError) -> str:
+def format_validation_error(error: ValidationError) -> str:
     """The first of pydantic's complaints, in one line."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])

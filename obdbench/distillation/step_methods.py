@@ -10,12 +10,12 @@ from obdbench.distillation.infinite_width.kernel import KernelLimit
 from obdbench.distillation.meta_gradient.solver import Solver
 from obdbench.distillation.settings import DistillSettings
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import MLP4, Architecture, architecture_named, narrowed
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.networks import MLP4, Architecture, get_architecture, narrowed
+from obdbench.policies.optimizers import get_optimizer
 
 
 @dataclass
-class Ways:
+class StepMethods:
     """Exact steps by ``solver``; by ``limit`` those at infinite width, of a student like ``wide``.
 
     Both within ``memory`` bytes, which a step of either kind may use in turn.
@@ -26,10 +26,10 @@ class Ways:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        scored = architecture_named(settings.architecture)
+        scored = get_architecture(settings.architecture)
         how = Cloning(
             narrowed(scored, settings.width),
-            optimizer_named(settings.inner_optimizer),
+            get_optimizer(settings.inner_optimizer),
             settings.inner_lr,
             settings.inner_steps,
         )

@@ -20,7 +20,7 @@ import numpy as np
 
 from obdbench.datasets.dataset import Array, Standardizer
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
-from obdbench.tasks.task import Task, task_named
+from obdbench.tasks.task import Task, get_task
 
 FORMAT = "obdbench-synset-1"
 MAX_BYTES = 256 * 1024 * 1024
@@ -114,7 +114,7 @@ class Synset:
                 states=arrays["states"],
                 actions=arrays["actions"],
                 standardizer=Standardizer(arrays["state_mean"], arrays["state_std"]),
-                task=task_named(task),
+                task=get_task(task),
                 card=card if isinstance(card, dict) else {},
             )
         except ObdError:

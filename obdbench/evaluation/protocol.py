@@ -17,14 +17,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from obdbench.distillation.settings import DistillSettings, complaint
+from obdbench.distillation.settings import DistillSettings, format_validation_error
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
 from obdbench.evaluation import students
 from obdbench.objectives.objective import check_flag, check_range
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import architecture_named
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.networks import get_architecture
+from obdbench.policies.optimizers import get_optimizer
 from obdbench.registry import architectures as known
 from obdbench.registry import construct, protocols
 from obdbench.tasks.task import normalized_return
@@ -98,7 +98,7 @@ class Protocol:
     def cloning(self, settings: DistillSettings) -> Cloning:
         """The distilling architecture, trained as this protocol says."""
         return Cloning(
-            architecture_named(settings.architecture), optimizer_named("sgd"), self.lr, self.steps
+            get_architecture(settings.architecture), get_optimizer("sgd"), self.lr, self.steps
         )
 
     def score(
@@ -177,9 +177,9 @@ class CrossArchitecture(Protocol):
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """One arm an architecture."""
-        sgd = optimizer_named("sgd")
+        sgd = get_optimizer("sgd")
         return [
-            Arm(name, Cloning(architecture_named(name), sgd, self.lr, self.steps))
+            Arm(name, Cloning(get_architecture(name), sgd, self.lr, self.steps))
             for name in self.architectures
         ]
 
@@ -216,19 +216,19 @@ class CrossOptimizer(Protocol):
         self.setting = setting
         rates = dict(rates) if rates else {"adam": 1e-3, "adamw": 1e-3, "sgdm": 1e-2}
         for optimizer, rate in rates.items():
-            check_range(f"the rate of {optimizer_named(optimizer).name}", rate, TINY, 100.0)
+            check_range(f"the rate of {get_optimizer(optimizer).name}", rate, TINY, 100.0)
         self.rates = rates
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """One arm an optimizer."""
-        architecture = architecture_named(settings.architecture)
+        architecture = get_architecture(settings.architecture)
         own = self.setting == "own"
         return [
             Arm(
                 name,
                 Cloning(
                     architecture,
-                    optimizer_named("sgd" if self.setting == "as-run" else name),
+                    get_optimizer("sgd" if self.setting == "as-run" else name),
                     rate if own else self.lr,
                     self.steps,
                 ),
@@ -290,7 +290,7 @@ class Size(Default):
         try:
             return [DistillSettings(**{**own, "pairs": size}) for size in self.sizes]
         except ValidationError as error:
-            raise InvalidSettingError(complaint(error), "Mend the sizes.") from error
+            raise InvalidSettingError(format_validation_error(error), "Mend the sizes.") from error
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """The default student, named by the size of its synset."""
@@ -358,7 +358,9 @@ def evaluate(
     try:
         settings = DistillSettings(**stored) if isinstance(stored, Mapping) else DistillSettings()
     except (ValidationError, TypeError) as error:
-        reason = complaint(error) if isinstance(error, ValidationError) else f"{error}."
+        reason = (
+            format_validation_error(error) if isinstance(error, ValidationError) else f"{error}."
+        )
         raise InvalidDataError(
             f"The synset's card holds settings that cannot be used: {reason}", "Distil it again."
         ) from error

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from obdbench.errors import ObdError
-from obdbench.execution.run import Options, execute, plan
+from obdbench.execution.run import ExecutionConfig, execute, plan
 from obdbench.experiments.suite import load_suite
-from obdbench.plugins import Plugin, load_all
+from obdbench.plugins import Plugin, load_plugins
 from obdbench.results.record import Result
 
 
@@ -28,7 +28,7 @@ def run(
 
     ``suite`` is a name or the path of a TOML file; the keyword arguments narrow its grid or
     override its settings. ``options`` are the fields of
-    :class:`~obdbench.execution.run.Options`: ``out``, ``executor``, ``workers``, ``device``,
+    :class:`~obdbench.execution.run.ExecutionConfig`: ``out``, ``executor``, ``workers``, ``device``,
     ``timeout``, ``plugins`` and so on. One name may stand for a list of one.
 
     What is done is kept when Ctrl-C or ``fail_fast`` ends the run early, which is raised.
@@ -36,7 +36,7 @@ def run(
     options = {"existing": "resume", **options}
     options["out"] = Path(options.get("out", "results"))
     options["plugins"] = _several(options.get("plugins", ()))
-    load_all([Plugin.read(reference) for reference in options["plugins"]])
+    load_plugins([Plugin.read(reference) for reference in options["plugins"]])
     grid = load_suite(suite).select(
         objectives=_several(objectives),
         datasets=_several(datasets),
@@ -45,7 +45,7 @@ def run(
         preset=preset,
         settings=settings,
     )
-    prepared = plan(grid, Options(**options))
+    prepared = plan(grid, ExecutionConfig(**options))
     summary = execute(prepared)
     if summary.ended == "interrupted":
         raise KeyboardInterrupt

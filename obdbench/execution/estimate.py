@@ -22,8 +22,8 @@ from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.run import Plan
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import Result
-from obdbench.results.store import Store, stores
-from obdbench.tasks.task import TASKS, Task, task_named
+from obdbench.results.store import ResultStore, stores
+from obdbench.tasks.task import TASKS, Task, get_task
 
 EFFICIENCY = 0.5
 EPISODE_SECONDS = 0.15
@@ -92,7 +92,7 @@ def step_times(plan: Plan) -> dict[tuple[str, ...], float]:
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def results(store: Store, limit: int = 2000) -> Iterable[Result]:
+def results(store: ResultStore, limit: int = 2000) -> Iterable[Result]:
     """Finished trials of all suites beside this one, at most so many."""
     held = [(one, path) for one in stores(store.root) for path in sorted(one.folder.glob("*.json"))]
     for one, path in held[:limit]:
@@ -107,7 +107,7 @@ def task_of(spec: TrialSpec) -> Task:
     parts = spec.dataset.removeprefix("minari/").split("/")
     for part in reversed(parts):
         try:
-            return task_named(part)
+            return get_task(part)
         except ObdError:
             continue
     return TASKS["walker2d"]
@@ -144,12 +144,12 @@ def episodes(spec: TrialSpec) -> int:
 
 def peak(spec: TrialSpec, memory: float = 2.0) -> float:
     """Bytes of one worker: the interpreter, and what a step keeps within its bound in GiB."""
-    from obdbench.distillation.step_methods import Ways
+    from obdbench.distillation.step_methods import StepMethods
 
     if spec.objective == "random":
         return PROCESS_BYTES
     bound, task = round(memory * 2**30), task_of(spec)
-    ways = Ways(spec.settings, bound)
+    ways = StepMethods(spec.settings, bound)
     try:
         kept = ways.needs(len(spec.seeds), task.observation_size, task.action_size)
     except InvalidSettingError:  # the trial will say so

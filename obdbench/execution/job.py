@@ -18,12 +18,12 @@ from pathlib import Path
 
 from obdbench.errors import ObdError
 from obdbench.execution.events import Emit
-from obdbench.experiments.fingerprint import code_of
+from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import canonical_dataset
-from obdbench.plugins import Plugin, load_all
+from obdbench.plugins import Plugin, load_plugins
 from obdbench.registry import architectures, objectives, protocols
-from obdbench.results.store import StorageError, Store
+from obdbench.results.store import ResultStore, StorageError
 
 TIMEOUT_EXIT = 75
 MAX_DEATHS = 3
@@ -44,9 +44,9 @@ class Setup:
     plugins: tuple[Plugin, ...] = ()
     path: tuple[str, ...] = ()  # the driver's sys.path
 
-    def store(self) -> Store:
+    def store(self) -> ResultStore:
         """The store of the run."""
-        return Store(Path(self.root), self.suite)
+        return ResultStore(Path(self.root), self.suite)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def ready(setup: Setup) -> None:
     sys.path.extend(entry for entry in setup.path if entry not in sys.path)
     for module in ("obdbench.distillation.loop", "obdbench.evaluation.protocol"):
         import_module(module)
-    load_all(list(setup.plugins))
+    load_plugins(list(setup.plugins))
 
 
 def fit(specs: Iterable[TrialSpec]) -> None:
@@ -113,7 +113,9 @@ def fit(specs: Iterable[TrialSpec]) -> None:
         protocols.get(spec.protocol)
         canonical_dataset(spec.dataset)
         architectures.get(spec.settings.architecture)
-        held = code_of(spec.objective, spec.protocol, spec.settings.architecture, spec.dataset)
+        held = code_fingerprint(
+            spec.objective, spec.protocol, spec.settings.architecture, spec.dataset
+        )
         if held != spec.code:
             raise ObdError(
                 f"Its own code in {spec.label()!r} is not the driver's.",

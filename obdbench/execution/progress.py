@@ -40,7 +40,7 @@ class Line:
     score: float | None = None
 
 
-class Display:
+class ProgressDisplay:
     """Feed it events; use it as a context manager around a run."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Display:
         """Whether lines are redrawn in place."""
         return self.console.is_terminal and not self.console.is_dumb_terminal
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> ProgressDisplay:
         self.began = self._drawn = time.monotonic()
         if self.live:
             self._live = Live(

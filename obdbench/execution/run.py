@@ -20,14 +20,14 @@ from obdbench.errors import (
 )
 from obdbench.execution.executors.ray_utils import refuse_index
 from obdbench.execution.job import Setup, group
-from obdbench.execution.progress import Display
+from obdbench.execution.progress import ProgressDisplay
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite
-from obdbench.plugins import Plugin, load_all
+from obdbench.plugins import Plugin, load_plugins
 from obdbench.registry import objectives
 from obdbench.results.data_identity import changeable, check_sources
 from obdbench.results.record import Result
-from obdbench.results.store import Store, stores
+from obdbench.results.store import ResultStore, stores
 
 logger = logging.getLogger(__name__)
 EXECUTORS = ("local", "ray")
@@ -35,7 +35,7 @@ Existing = Literal["refuse", "resume", "fresh"]
 
 
 @dataclass(frozen=True)
-class Options:
+class ExecutionConfig:
     """How to run, as opposed to what."""
 
     out: Path = Path("results")
@@ -89,9 +89,9 @@ class Plan:
     suite: Suite
     specs: list[TrialSpec]
     status: dict[str, str]
-    store: Store
+    store: ResultStore
     setup: Setup
-    options: Options
+    options: ExecutionConfig
 
     @property
     def todo(self) -> list[TrialSpec]:
@@ -108,7 +108,7 @@ class Plan:
 class Summary:
     """What became of a run's trials."""
 
-    store: Store
+    store: ResultStore
     status: dict[str, str]
     errors: dict[str, str] = field(default_factory=dict)
     ended: str = ""  # why it ended early, if it did
@@ -119,15 +119,15 @@ class Summary:
         return 0 if set(self.status.values()) <= {"ok"} else 1
 
 
-def plan(suite: Suite | str, options: Options) -> Plan:
+def plan(suite: Suite | str, options: ExecutionConfig) -> Plan:
     """Resolve a suite and look up what is done; nothing is written."""
     plugins = tuple(Plugin.read(reference) for reference in options.plugins)
-    load_all(list(plugins))
+    load_plugins(list(plugins))
     suite = load_suite(suite) if isinstance(suite, str) else suite
     specs = suite.specs()
     if options.address is None:  # a cluster's driver may have no GPU
         check_device(options.device)
-    store = Store(options.out.resolve(), suite.name)
+    store = ResultStore(options.out.resolve(), suite.name)
     setup = Setup(
         root=str(store.root),
         suite=suite.name,
@@ -173,7 +173,7 @@ def execute(plan: Plan) -> Summary:
     store.expect(plan.specs)
     ended = ""
     if todo:
-        with Display(plan.suite.name, todo) as display:
+        with ProgressDisplay(plan.suite.name, todo) as display:
             if len(todo) < len(plan.specs):
                 display.print(f"{len(plan.specs) - len(todo)} trials are done already")
             try:
@@ -190,7 +190,7 @@ def execute(plan: Plan) -> Summary:
     return Summary(store, status, errors, ended)
 
 
-def _hand_out(plan: Plan, todo: list[TrialSpec], audience: Display) -> None:
+def _hand_out(plan: Plan, todo: list[TrialSpec], audience: ProgressDisplay) -> None:
     options, jobs = plan.options, group(todo)
     if options.executor == "ray":
         from obdbench.execution.executors import ray_tune
@@ -209,12 +209,12 @@ def _hand_out(plan: Plan, todo: list[TrialSpec], audience: Display) -> None:
     local.execute(jobs, plan.setup, audience, workers=options.crew(), fail_fast=options.fail_fast)
 
 
-def run(suite: Suite | str, options: Options | None = None) -> Summary:
+def run(suite: Suite | str, options: ExecutionConfig | None = None) -> Summary:
     """Plan and execute."""
-    return execute(plan(suite, options or Options(existing="resume")))
+    return execute(plan(suite, options or ExecutionConfig(existing="resume")))
 
 
-def collect(suite: Suite, options: Options) -> tuple[list[Result], Summary | None]:
+def collect(suite: Suite, options: ExecutionConfig) -> tuple[list[Result], Summary | None]:
     """Results of a suite's trials from any suite's folder; runs what none of them holds.
 
     A result that counts is one that is ``ok``; what has to be run goes to the suite's own folder.
@@ -270,7 +270,7 @@ def preflight(specs: Sequence[TrialSpec]) -> None:
 
 def mention_kernel(specs: Sequence[TrialSpec]) -> None:
     """Say where steps at infinite width are those of another student than the exact ones."""
-    from obdbench.policies.networks import Architecture, architecture_named
+    from obdbench.policies.networks import Architecture, get_architecture
 
     shares = {
         spec.settings.architecture: spec.settings.kernel_share
@@ -278,7 +278,7 @@ def mention_kernel(specs: Sequence[TrialSpec]) -> None:
         if spec.settings.kernel_share and spec.objective != "random"
     }
     for name, share in shares.items():
-        student = architecture_named(name)
+        student = get_architecture(name)
         if type(student) is not Architecture or student.residual:
             logger.warning(
                 "%.0f%% of the steps are taken at infinite width, which is that of a plain ReLU "

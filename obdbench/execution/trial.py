@@ -22,8 +22,8 @@ from obdbench.experiments.spec import TrialSpec
 from obdbench.results.headline import mean_headline
 from obdbench.results.provenance import environment
 from obdbench.results.record import Point, Result, Source, Timing
-from obdbench.results.store import StorageError, Store, refused
-from obdbench.results.synset_store import Distillation, DistillRecord, PartialScores
+from obdbench.results.store import ResultStore, StorageError, refused
+from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
 
 if TYPE_CHECKING:
     from obdbench.evaluation.protocol import Protocol
@@ -41,7 +41,7 @@ class DivergedError(ObdError):
 
 def run_trial(
     spec: TrialSpec,
-    store: Store,
+    store: ResultStore,
     *,
     suite: str | None = None,
     progress: Emit | None = None,
@@ -64,7 +64,7 @@ def run_trial(
     emit(Event("start", spec.key, steps=spec.settings.steps))
     name, log = suite or store.suite, None
     try:
-        with _torch(threads), Distillation(store, spec).lock(), guard():
+        with _torch(threads), SynsetStore(store, spec).lock(), guard():
             held = store.result(spec.key) if reuse else None
             if held is not None and held.status == "ok":
                 emit(Event("ok", spec.key, score=mean_headline(held)))
@@ -81,7 +81,7 @@ def run_trial(
         result = unfinished(spec, name, status, reason(error), started)
     store.save(result, log)
     if result.status == "ok":
-        Distillation(store, spec).drop_scores()
+        SynsetStore(store, spec).drop_scores()
     emit(Event(result.status, spec.key, score=mean_headline(result), message=result.error or ""))
     return result
 
@@ -111,7 +111,7 @@ class _Run:
     def __init__(
         self,
         spec: TrialSpec,
-        store: Store,
+        store: ResultStore,
         emit: Emit,
         device: str,
         threads: int,
@@ -129,7 +129,7 @@ class _Run:
         self.timeout = timeout
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self.snapshot_seconds = snapshot_seconds
-        self.folder = Distillation(store, spec)
+        self.folder = SynsetStore(store, spec)
         self.protocol: Protocol = make_protocol(spec.protocol, spec.protocol_params)
         kept = self.folder.scores()
         self.points: dict[int, list[Point]] = dict(kept.points)
@@ -165,7 +165,7 @@ class _Run:
             teacher=record.teacher,
         )
 
-    def distil(self, again: bool = False) -> DistillRecord:
+    def distil(self, again: bool = False) -> DistillationRecord:
         """Distil from the last snapshot on, scoring on the way."""
         from obdbench.datasets.dataset import load_dataset
         from obdbench.distillation.loop import distill_points
@@ -218,7 +218,7 @@ class _Run:
                 )
             self.folder.restart()  # a snapshot whose synsets were removed
             return self.distil(again=True)
-        record = DistillRecord(
+        record = DistillationRecord(
             steps=sorted(self._expected(point.step)),
             losses={
                 str(seed): losses
@@ -252,7 +252,7 @@ class _Run:
             )
         )
 
-    def env_id(self, record: DistillRecord) -> str:
+    def env_id(self, record: DistillationRecord) -> str:
         return self.folder.load(record.steps[-1])[0].task.env_id
 
     def check_time(self) -> None:

@@ -17,7 +17,7 @@ PROJECT = "obdbench"
 OBJECTIVE, PROTOCOL, DATASET = "objective", "protocol", "dataset"
 
 
-def code_of(
+def code_fingerprint(
     objective: str,
     protocol: str | None = None,
     architecture: str | None = None,
@@ -46,12 +46,12 @@ def code_of(
 
 
 def distilling(code: str | None) -> str | None:
-    """The part of :func:`code_of` that decides what is distilled: all but the protocol's."""
+    """The part of :func:`code_fingerprint` that decides what is distilled: all but the protocol's."""
     return without(code, PROTOCOL)
 
 
 def without(code: str | None, kind: str) -> str | None:
-    """What :func:`code_of` says of all but one kind."""
+    """What :func:`code_fingerprint` says of all but one kind."""
     if code is None or "=" not in code:
         return code
     kept = [part for part in code.split() if not part.startswith(f"{kind}=")]

@@ -24,8 +24,7 @@ from obdbench.distillation.settings import (
     PRESETS,
     SUMMARIES,
     DistillSettings,
-    complaint,
-    settings_from,
+    resolve_settings,
 )
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
 
@@ -46,7 +45,7 @@ class Preset(BaseModel):
 
     def resolve(self, overrides: dict[str, Any]) -> DistillSettings:
         """The settings it stands for, with overrides."""
-        return settings_from(self.base, {**self.settings, **overrides})
+        return resolve_settings(self.base, {**self.settings, **overrides})
 
 
 def folder() -> Path:
@@ -72,7 +71,9 @@ def load(name: str) -> Preset:
     try:
         preset = Preset(name=name, **content)
     except ValidationError as error:
-        raise InvalidSettingError(f"{path}: {complaint(error)}", "Mend the preset.") from error
+        raise InvalidSettingError(
+            f"{path}: {format_validation_error(error)}", "Mend the preset."
+        ) from error
     preset.resolve({})
     return preset
 

@@ -20,10 +20,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from obdbench.distillation.settings import complaint
+from obdbench.distillation.settings import format_validation_error
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.experiments import presets
-from obdbench.experiments.fingerprint import code_of
+from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import datasets, objectives, protocols
 
@@ -118,7 +118,9 @@ class Suite(BaseModel):
                             preset=self.preset,
                             settings=variant,
                             seeds=self.seeds,
-                            code=code_of(name, protocol_name, variant.architecture, dataset_id),
+                            code=code_fingerprint(
+                                name, protocol_name, variant.architecture, dataset_id
+                            ),
                         )
                         specs[spec.key] = spec
         if not specs:
@@ -135,7 +137,9 @@ def _spec(**content: Any) -> TrialSpec:
     try:
         return TrialSpec(**content)
     except ValidationError as error:
-        raise InvalidSettingError(complaint(error), "Mend the suite or the call.") from error
+        raise InvalidSettingError(
+            format_validation_error(error), "Mend the suite or the call."
+        ) from error
 
 
 def _pick(held: Iterable[Named], wanted: Sequence[str], registry: Any) -> tuple[Named, ...]:
@@ -211,4 +215,6 @@ def load_suite(name: str) -> Suite:
     try:
         return Suite(**{"name": path.stem, **content})
     except ValidationError as error:
-        raise InvalidSettingError(f"{path}: {complaint(error)}", "Mend the suite.") from error
+        raise InvalidSettingError(
+            f"{path}: {format_validation_error(error)}", "Mend the suite."
+        ) from error

@@ -111,7 +111,7 @@ MLP6 = Architecture("mlp6", 6)
 RESIDUAL = Architecture("residual", 4, residual=True)
 
 
-def architecture_named(name: str) -> Architecture:
+def get_architecture(name: str) -> Architecture:
     """Look an architecture up; anything with ``init`` and ``act`` of this signature will do."""
     found = architectures.get(name)
     if not callable(getattr(found, "init", None)) or not callable(getattr(found, "act", None)):

@@ -113,7 +113,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-def optimizer_named(name: str) -> Optimizer:
+def get_optimizer(name: str) -> Optimizer:
     """Look an inner optimizer up."""
     if name not in OPTIMIZERS:
         raise unknown_name("inner optimizer", name, OPTIMIZERS)

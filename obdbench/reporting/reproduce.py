@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from obdbench.distillation.settings import PRESETS, settings_from
+from obdbench.distillation.settings import PRESETS, resolve_settings
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Named, Suite, load_suite, suite_holding, suite_names
 from obdbench.reporting.captions import distilled, seeds_of, span
@@ -23,8 +23,8 @@ COMPARE = "compare"  # its folder belongs to no suite
 SAFE = "-_./:=#,+@[] "
 OPTIONS = {"--objective", "--dataset", "--protocol", "--preset", "--set", "--plugin", "--seeds"}
 
-Options = tuple[str, ...]
-Call = tuple[tuple[int, ...], Options, frozenset[str]]  # seeds, options, datasets
+ExecutionConfig = tuple[str, ...]
+Call = tuple[tuple[int, ...], ExecutionConfig, frozenset[str]]  # seeds, options, datasets
 
 
 class _UnspokenError(Exception):
@@ -53,15 +53,15 @@ def command(grid: Grid, suite: str) -> str:
     return " && ".join([*runs, f"obdbench leaderboard --out {FOLDER} --to {FOLDER}"])
 
 
-def _narrowed(specs: Iterable[TrialSpec]) -> Iterable[Options]:
+def _narrowed(specs: Iterable[TrialSpec]) -> Iterable[ExecutionConfig]:
     """Of a suite of one's own, whose file alone knows the rest: the seeds."""
     for seeds, plugin in sorted({(tuple(sorted(spec.seeds)), _plugin(spec)) for spec in specs}):
         yield (*plugin, "--seeds", span(seeds, "-"))
 
 
-def _calls(suite: Suite, protocol: str, specs: Iterable[TrialSpec]) -> Iterable[Options]:
+def _calls(suite: Suite, protocol: str, specs: Iterable[TrialSpec]) -> Iterable[ExecutionConfig]:
     """Of a shipped suite: all by which the trials differ from what it holds."""
-    alike: dict[tuple[tuple[int, ...], Options], dict[str, set[str]]] = defaultdict(dict)
+    alike: dict[tuple[tuple[int, ...], ExecutionConfig], dict[str, set[str]]] = defaultdict(dict)
     for spec in specs:
         place = (tuple(sorted(spec.seeds)), _options(suite, spec))
         alike[place].setdefault(spec.objective, set()).add(spec.dataset)
@@ -82,13 +82,13 @@ def _calls(suite: Suite, protocol: str, specs: Iterable[TrialSpec]) -> Iterable[
         )
 
 
-def _options(suite: Suite, spec: TrialSpec) -> Options:
+def _options(suite: Suite, spec: TrialSpec) -> ExecutionConfig:
     """Preset, settings and plugin of a trial, where they are not the suite's."""
     options = [] if spec.preset == suite.preset else ["--preset", spec.preset]
     _insist(spec.protocol_params, _params(suite.protocols, spec.protocol))
     if spec.preset in PRESETS:  # what a preset of one's own holds, its file alone knows
         _insist(spec.objective_params, _params(suite.objectives, spec.objective))
-        usual = settings_from(spec.preset, suite.settings).model_dump(mode="json")
+        usual = resolve_settings(spec.preset, suite.settings).model_dump(mode="json")
         for name, value in spec.settings.model_dump(mode="json").items():
             varied = name == "pairs" and spec.protocol == "size"
             if value != usual[name] and not varied:
@@ -96,7 +96,7 @@ def _options(suite: Suite, spec: TrialSpec) -> Options:
     return (*options, *_plugin(spec))
 
 
-def _plugin(spec: TrialSpec) -> Options:
+def _plugin(spec: TrialSpec) -> ExecutionConfig:
     """A result knows own code by its hash, not where it lies."""
     return () if spec.code is None else ("--plugin", "PLUGIN")
 
@@ -110,7 +110,7 @@ def _insist(params: dict[str, Any], choices: list[dict[str, Any]]) -> None:
         raise _UnspokenError
 
 
-def _unless(option: str, names: Iterable[str], usual: Iterable[str]) -> Options:
+def _unless(option: str, names: Iterable[str], usual: Iterable[str]) -> ExecutionConfig:
     wanted = sorted(set(names))
     if wanted == sorted(set(usual)):
         return ()

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from obdbench.errors import InvalidDataError, inert
+from obdbench.errors import InvalidDataError
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.reader import MANIFEST, Entry, best, read_entry
 from obdbench.reporting.table import MISSING, number
@@ -107,7 +107,9 @@ def _arm(entry: Entry, arm: str) -> str:
         for line in lines
     ]
     wanted = len(entry.spec.seeds)
-    title = f"{inert(arm)}: {number(mean)}{over}, {len(lines) - 1}/{wanted} seeds"
+    title = (
+        f"{strip_control_characters(arm)}: {number(mean)}{over}, {len(lines) - 1}/{wanted} seeds"
+    )
     return "\n".join([title, *rows])
 
 
@@ -132,7 +134,10 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
 
 def _facts(facts: list[tuple[str, Any]]) -> str:
     width = max(len(name) for name, _ in facts)
-    return "\n".join(f"{inert(name):<{width}}  {inert(str(value))}" for name, value in facts)
+    return "\n".join(
+        f"{strip_control_characters(name):<{width}}  {strip_control_characters(str(value))}"
+        for name, value in facts
+    )
 
 
 def _source(source: Any, otherwise: str) -> str:

@@ -13,8 +13,8 @@ from obdbench.experiments.fingerprint import source_of
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import datasets
 from obdbench.results.record import Source
-from obdbench.results.store import Store
-from obdbench.results.synset_store import Distillation
+from obdbench.results.store import ResultStore
+from obdbench.results.synset_store import SynsetStore
 
 
 def may_change(dataset_id: str) -> bool:
@@ -43,11 +43,11 @@ def check_sources(held: Iterable[tuple[TrialSpec, Source | None]]) -> None:
 
 
 def changeable(
-    store: Store, specs: Iterable[TrialSpec]
+    store: ResultStore, specs: Iterable[TrialSpec]
 ) -> Iterator[tuple[TrialSpec, Source | None]]:
     """What results, and synsets that wait for one, were made from, where that may change."""
     for spec in specs:
         if may_change(spec.dataset):
-            result, record = store.result(spec.key), Distillation(store, spec).record()
+            result, record = store.result(spec.key), SynsetStore(store, spec).record()
             yield spec, result.dataset if result else None
             yield spec, record.dataset if record else None

@@ -13,7 +13,6 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from obdbench.distillation.settings import complaint
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.experiments.spec import TrialSpec
 
@@ -151,7 +150,7 @@ def read_json(model: type[M], path: Path) -> M:
         raise
     except ValidationError as error:
         raise InvalidDataError(
-            f"{path} is no valid record: {complaint(error)}", "Run the trial again."
+            f"{path} is no valid record: {format_validation_error(error)}", "Run the trial again."
         ) from error
     except (OSError, ValueError, RecursionError) as error:  # an endless number is a ValueError
         raise InvalidDataError(

@@ -59,7 +59,7 @@ def refused(error: BaseException | None, folder: Path) -> OSError | None:
     return None
 
 
-class Store:
+class ResultStore:
     """The results of one suite in one folder."""
 
     def __init__(self, root: Path | str, suite: str) -> None:
@@ -216,7 +216,7 @@ class Store:
                 shutil.rmtree(self.work, ignore_errors=True)
 
 
-def stores(root: Path) -> list[Store]:
+def stores(root: Path) -> list[ResultStore]:
     """The suites' folders below a results folder; hidden ones are somebody else's."""
     found = sorted(path for path in root.glob("*") if path.is_dir() and path.name[0] != ".")
-    return [Store(root, path.name) for path in found]
+    return [ResultStore(root, path.name) for path in found]

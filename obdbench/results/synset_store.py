@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import Point, Source, read_json, write_json
-from obdbench.results.store import Store, storage
+from obdbench.results.store import ResultStore, storage
 
 if TYPE_CHECKING:
     from obdbench.distillation.synset import Synset
@@ -29,7 +29,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DistillRecord(_Part):
+class DistillationRecord(_Part):
     """A finished distillation."""
 
     schema_version: Literal[1] = 1
@@ -51,10 +51,10 @@ class PartialScores(_Part):
     seconds: float = 0.0
 
 
-class Distillation:
+class SynsetStore:
     """The folder of one distillation in a store."""
 
-    def __init__(self, store: Store, spec: TrialSpec) -> None:
+    def __init__(self, store: ResultStore, spec: TrialSpec) -> None:
         self.store, self.seeds = store, spec.seeds
         self.folder = store.folder / "synsets" / spec.distill_key
         self.work = store.work / spec.distill_key
@@ -71,13 +71,13 @@ class Distillation:
         with self.store.lock(self.work.name):
             yield
 
-    def record(self) -> DistillRecord | None:
+    def record(self) -> DistillationRecord | None:
         """The record, if the distillation is finished and all its synsets are there."""
         path = self.folder / "distillation.json"
         if not path.is_file():
             return None
         try:
-            record = read_json(DistillRecord, path)
+            record = read_json(DistillationRecord, path)
         except InvalidDataError:
             return None
         return record if set(record.steps) <= set(self.steps()) else None
@@ -117,7 +117,7 @@ class Distillation:
 
         return [Synset.load(self.path(step, seed)) for seed in self.seeds]
 
-    def finish(self, record: DistillRecord) -> None:
+    def finish(self, record: DistillationRecord) -> None:
         """Mark it as finished; from now on no trial distils it again."""
         with storage(self.folder):
             write_json(record, self.folder / "distillation.json")

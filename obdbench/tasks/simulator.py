@@ -52,7 +52,7 @@ RULES = {
 }
 
 
-class Physics:
+class Simulator:
     """Slots of one task. State lives in ``qpos`` and ``qvel``, one row a slot."""
 
     def __init__(self, task: Task) -> None:
@@ -138,6 +138,6 @@ def make(task: Task) -> Any:
 
 
 @cache
-def physics(task: Task) -> Physics:
+def physics(task: Task) -> Simulator:
     """The process's slots of a task; creating environments is slow, so they are kept."""
-    return Physics(task)
+    return Simulator(task)

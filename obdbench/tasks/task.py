@@ -41,7 +41,7 @@ TASKS: dict[str, Task] = {
 }
 
 
-def task_named(name: str) -> Task:
+def get_task(name: str) -> Task:
     """The task of a name, or of the task part of a dataset name such as ``hopper-medium-v2``."""
     short = name.rsplit("/", 1)[-1].split("-", 1)[0].lower()
     if short not in TASKS:

@@ -14,7 +14,7 @@ import numpy as np
 
 from obdbench.datasets.dataset import Array
 from obdbench.tasks.rollout import run_episodes
-from obdbench.tasks.task import Task, normalized_return, task_named
+from obdbench.tasks.task import Task, get_task, normalized_return
 from obdbench.teachers.checkpoint import load_published, published
 from obdbench.teachers.teacher import Teacher
 
@@ -52,7 +52,7 @@ def scores(teacher: Teacher, task: Task, episodes: int = EPISODES, seed: int = 0
 def compare(episodes: int = EPISODES) -> Iterator[Comparison]:
     """All published teachers, one after the other."""
     for name, facts in published().items():
-        measured = scores(load_published(name), task_named(name), episodes).mean()
+        measured = scores(load_published(name), get_task(name), episodes).mean()
         yield Comparison(name, float(measured), float(facts["offrl"]))
 
 

@@ -28,7 +28,7 @@ from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError, unk
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
 from obdbench.experiments.suite import canonical_dataset
-from obdbench.plugins import Plugin, load_all
+from obdbench.plugins import Plugin, load_plugins
 from obdbench.registry import objectives
 
 if TYPE_CHECKING:
@@ -284,10 +284,10 @@ def tune(
     device: str = "cpu",
 ) -> Outcome:
     """Search, and save the best candidate as the preset ``name``."""
-    from obdbench.execution.run import Options, check_device
+    from obdbench.execution.run import ExecutionConfig, check_device
 
     presets.check_new(name)
-    load_all(loaded := [Plugin.read(reference) for reference in plugins])
+    load_plugins(loaded := [Plugin.read(reference) for reference in plugins])
     if search.criterion not in CRITERIA:
         raise unknown_name("criterion", search.criterion, CRITERIA)
     if not search.space:
@@ -304,7 +304,7 @@ def tune(
     for one in drawn:  # what a preset cannot hold is said before the work, not after it
         for value in Candidate.of(search, one).overrides.values():
             presets.toml_value(value)
-    options = Options(
+    options = ExecutionConfig(
         executor="ray", address=address, workers=workers, threads=threads, device=device
     )
     if address is None:

@@ -306,7 +306,7 @@ def _rollout(policies: int, episodes: int) -> tuple[int, float, float]:
     import numpy as np
 
     from obdbench.datasets.dataset import load_dataset
-    from obdbench.distillation.settings import settings_from
+    from obdbench.distillation.settings import resolve_settings
     from obdbench.distillation.synset import Synset
     from obdbench.evaluation.students import Actor, episode_seeds, train
     from obdbench.tasks.rollout import run_episodes
@@ -316,7 +316,7 @@ def _rollout(policies: int, episodes: int) -> tuple[int, float, float]:
     synset = Synset(
         dataset.states[best], dataset.actions[best], dataset.standardizer, dataset.task, {"step": 0}
     )
-    settings = settings_from("fast")
+    settings = resolve_settings("fast")
     how = Step(PAPER).how
     params = train(how, [synset], [0], policies, settings)
     actor = Actor(how.architecture, params, [synset.standardizer], episodes)

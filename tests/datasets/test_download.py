@@ -242,8 +242,8 @@ def test_part_of_another_version_is_not_continued(server):
         ("garbage", "could not be fetched"),
     ],
 )
-def test_bad_servers_end_in_one_error_and_an_empty_cache(server, behaviour, complaint):
-    with pytest.raises(FetchError, match=complaint) as caught:
+def test_bad_servers_end_in_one_error_and_an_empty_cache(server, behaviour, message):
+    with pytest.raises(FetchError, match=message) as caught:
         fetch(f"{server.url}/{behaviour}/a.bin", sha256=SUM, max_bytes=LIMIT)
     assert "\n" not in str(caught.value)
     assert leftovers() == []

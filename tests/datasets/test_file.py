@@ -98,11 +98,11 @@ def write_bytes(path, rows: int, width: int = 11) -> str:
     return f"file:{path}"
 
 
-def peak_of_refusing(dataset_id: str, complaint: str) -> int:
+def peak_of_refusing(dataset_id: str, message: str) -> int:
     """Bytes allocated at most while a file is refused."""
     tracemalloc.start()
     try:
-        with pytest.raises(InvalidDataError, match=complaint):
+        with pytest.raises(InvalidDataError, match=message):
             load_dataset(dataset_id)
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -122,8 +122,8 @@ def test_numbers_of_one_byte_are_counted_as_they_grow(tmp_path, monkeypatch):
 
 def test_another_tasks_table_is_refused_before_it_is_read(tmp_path):
     dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 1_000_000, width=17)
-    complaint = r"observations of shape \(1000000, 17\); Hopper-v4 needs 11 numbers a row"
-    assert peak_of_refusing(dataset_id, complaint) < 1_000_000
+    message = r"observations of shape \(1000000, 17\); Hopper-v4 needs 11 numbers a row"
+    assert peak_of_refusing(dataset_id, message) < 1_000_000
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
@@ -152,12 +152,12 @@ def test_two_million_rows_of_any_task_are_within_the_bound(full):
     ],
 )
 @pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
-def test_what_would_be_misread_is_one_line(tmp_path, change, complaint, full):
+def test_what_would_be_misread_is_one_line(tmp_path, change, message, full):
     arrays = {**columns(np.random.default_rng(5)), **change}
     if full:
         arrays["next_observations"] = arrays["observations"]
     np.savez(tmp_path / "walker2d-x.npz", **arrays)
-    with pytest.raises(InvalidDataError, match=complaint) as caught:
+    with pytest.raises(InvalidDataError, match=message) as caught:
         load_dataset(f"file:{tmp_path}/walker2d-x.npz")
     assert "\n" not in str(caught.value)
 

@@ -35,10 +35,10 @@ def read(path: Path):
 )
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_file_is_one_clear_error(case, tmp_path):
-    make, complaint = CASES[case]
+    make, message = CASES[case]
     path = make(tmp_path)
     before = sorted(p.name for p in tmp_path.iterdir())
-    with pytest.raises(InvalidDataError, match=complaint) as caught:
+    with pytest.raises(InvalidDataError, match=message) as caught:
         read(path)
     assert "\n" not in str(caught.value)
     assert EXECUTED == []

@@ -13,9 +13,9 @@ from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.initialization import initial_stack
-from obdbench.distillation.loop import PointOfSynsets, Progress, distill_points
+from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.outer_optimizer import Outer, learning_rate
-from obdbench.distillation.settings import PRESETS, DistillSettings, settings_from
+from obdbench.distillation.settings import PRESETS, DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import make_objective
 from obdbench.teachers.teacher import Teacher
@@ -37,16 +37,16 @@ VARIANTS: list[dict[str, Any]] = [
 
 def tiny(**overrides: Any) -> DistillSettings:
     base = {"pairs": 8, "inner_steps": 4, "steps": 6, "batch": 32, "evaluate_at": (0, 0.5, 1)}
-    return settings_from("tiny", {**base, **overrides})
+    return resolve_settings("tiny", {**base, **overrides})
 
 
 def points(
     dataset: Dataset, teacher: Teacher, settings: DistillSettings, seeds: list[int], **more: Any
-) -> list[PointOfSynsets]:
+) -> list[EvaluationPoint]:
     return list(distill_points(dataset, teacher, make_objective("pbc"), settings, seeds, **more))
 
 
-def same(one: PointOfSynsets, two: PointOfSynsets) -> bool:
+def same(one: EvaluationPoint, two: EvaluationPoint) -> bool:
     return one.step == two.step and all(
         np.array_equal(a.states, b.states) and np.array_equal(a.actions, b.actions)
         for a, b in zip(one.synsets, two.synsets, strict=True)
@@ -250,8 +250,8 @@ def test_cosine_schedule_ends_at_zero() -> None:
 
 def test_presets_are_valid_and_paper_is_as_published() -> None:
     for name in PRESETS:
-        assert settings_from(name).pairs > 0
-    paper = settings_from("paper")
+        assert resolve_settings(name).pairs > 0
+    paper = resolve_settings("paper")
     assert (paper.pairs, paper.inner_steps, paper.inner_lr, paper.batch) == (256, 100, 0.1, 2560)
     assert (paper.outer_optimizer, paper.outer_lr, paper.momentum) == ("sgd", 0.1, 0.9)
     assert (paper.clip, paper.noise, paper.schedule) == (2.0, "published", "constant")
@@ -272,7 +272,7 @@ def test_presets_are_valid_and_paper_is_as_published() -> None:
 )
 def test_impossible_settings_are_one_clear_line(overrides: dict[str, Any], words: str) -> None:
     with pytest.raises(ObdError, match=words) as caught:
-        settings_from("fast", overrides)
+        resolve_settings("fast", overrides)
     assert "\n" not in str(caught.value)
 
 

@@ -8,13 +8,13 @@ from support.toys import make_toy_dataset, make_toy_teacher
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.matmul_precision import PRECISIONS, products
 from obdbench.distillation.meta_gradient.solver import Solver
-from obdbench.distillation.settings import DistillSettings, settings_from
+from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import MLP4, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.optimizers import get_optimizer
 
 
 class Watched:
@@ -35,7 +35,7 @@ class Watched:
 def distil(precision):
     dataset = make_toy_dataset()
     objective = Watched()
-    settings = settings_from("tiny", {"pairs": 8, "steps": 2, "precision": precision})
+    settings = resolve_settings("tiny", {"pairs": 8, "steps": 2, "precision": precision})
     points = distill_points(dataset, make_toy_teacher(dataset), objective, settings, [0])
     return list(points)[-1].synsets[0].states, objective.seen
 
@@ -68,7 +68,7 @@ def test_it_is_part_of_a_trial_s_name_unless_it_is_float32():
 
 def test_other_precisions_are_refused():
     with pytest.raises(ObdError, match="precision"):
-        settings_from("tiny", {"precision": "float16"})
+        resolve_settings("tiny", {"precision": "float16"})
 
 
 @pytest.mark.gpu
@@ -82,7 +82,7 @@ def test_the_error_of_tf32_is_that_of_a_few_kinks():
     x, a = torch.randn(1, 256, 11, generator=generator), torch.rand(1, 256, 3, generator=generator)
     states = torch.randn(1, 512, 11, generator=generator)
     target = torch.rand(1, 512, 3, generator=generator)
-    how = Cloning(MLP4, optimizer_named("sgd"), 0.1, 100)
+    how = Cloning(MLP4, get_optimizer("sgd"), 0.1, 100)
 
     def gradient(precision, dtype):
         there = [t.to("cuda", dtype) for t in (x, a, states, target)]

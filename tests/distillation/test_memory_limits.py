@@ -11,18 +11,18 @@ import torch
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.infinite_width.kernel import KernelLimit
-from obdbench.distillation.loop import PointOfSynsets, distill_points
+from obdbench.distillation.loop import EvaluationPoint, distill_points
 from obdbench.distillation.meta_gradient.solver import Solver
 from obdbench.distillation.meta_gradient.trajectory import Trajectory, segment_length, size_of
-from obdbench.distillation.settings import DistillSettings, settings_from
-from obdbench.distillation.step_methods import Ways
+from obdbench.distillation.settings import DistillSettings, resolve_settings
+from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import ObdError
 from obdbench.execution import estimate
 from obdbench.experiments.spec import TrialSpec
 from obdbench.objectives.objective import Columns, make_objective
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import MLP4, RESIDUAL, Architecture, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.optimizers import get_optimizer
 from obdbench.teachers.teacher import Teacher
 
 MIB = 2**20
@@ -78,7 +78,7 @@ def test_the_longest_segment_that_fits_is_taken() -> None:
 def test_the_size_of_a_state_is_known_before_it_is_made(
     architecture: Architecture, optimizer: str
 ) -> None:
-    how = Cloning(architecture, optimizer_named(optimizer), 0.1, 10)
+    how = Cloning(architecture, get_optimizer(optimizer), 0.1, 10)
     params = architecture.init([seeded(s) for s in range(3)], 17, 6)
     held = [params, *how.optimizer.init(params).moments.values()]
     found = sum(value.numel() * 4 for group in held for value in group.values())
@@ -87,7 +87,7 @@ def test_the_size_of_a_state_is_known_before_it_is_made(
 
 def points(
     dataset: Dataset, teacher: Teacher, settings: DistillSettings, memory: int, **more: Any
-) -> list[PointOfSynsets]:
+) -> list[EvaluationPoint]:
     objective = make_objective("pbc")
     return list(
         distill_points(dataset, teacher, objective, settings, [0, 1], memory=memory, **more)
@@ -115,7 +115,7 @@ def test_too_little_memory_is_said_before_the_first_step(
         raise AssertionError("something was prepared")
 
     objective = make_objective("pbc")
-    settings = settings_from("tiny", overrides)
+    settings = resolve_settings("tiny", overrides)
     monkeypatch.setattr(objective, "prepare", never)
     run = distill_points(toy_dataset, toy_teacher, objective, settings, [0, 1], memory=4 * MIB)
     with pytest.raises(ObdError, match=words) as refused:
@@ -126,7 +126,7 @@ def test_too_little_memory_is_said_before_the_first_step(
 
 def test_what_the_refusal_asks_for_is_enough(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     for overrides in ({"inner_optimizer": "adam"}, {"kernel_share": 1.0}, {"solver": "full"}):
-        settings = settings_from("tiny", {"steps": 2, "pairs": 64, **overrides})
+        settings = resolve_settings("tiny", {"steps": 2, "pairs": 64, **overrides})
         with pytest.raises(ObdError, match="do not hold") as refused:
             points(toy_dataset, toy_teacher, settings, MIB // 2)
         least = float(str(refused.value).split("at least ")[1].split(" GiB")[0])
@@ -135,7 +135,7 @@ def test_what_the_refusal_asks_for_is_enough(toy_dataset: Dataset, toy_teacher: 
 
 def test_only_the_steps_that_are_taken_count(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     """Exact steps never come where the last evaluation point lies before them."""
-    settings = settings_from(
+    settings = resolve_settings(
         "tiny", {"kernel_share": 0.5, "inner_steps": 100, "evaluate_at": (0.5,)}
     )
     assert [point.step for point in points(toy_dataset, toy_teacher, settings, 4 * MIB)] == [2]
@@ -160,7 +160,7 @@ def test_every_policy_keeps_five_matrices_between_states_and_pairs() -> None:
 
 
 def spec(**overrides: Any) -> TrialSpec:
-    settings = settings_from("fast", overrides)
+    settings = resolve_settings("fast", overrides)
     return TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc", settings=settings)
 
 
@@ -186,7 +186,7 @@ def test_the_dry_run_knows_all_ways() -> None:
 
 
 def test_the_solver_says_what_it_takes() -> None:
-    ways = Ways(settings_from("fast", {"kernel_share": 0.0}), 2**31)
+    ways = StepMethods(resolve_settings("fast", {"kernel_share": 0.0}), 2**31)
     assert isinstance(ways.solver, Solver)
     slots = ways.needs(3, 11, 3) / ways.needs(1, 11, 3)
     assert slots == pytest.approx(3)

@@ -9,14 +9,14 @@ import pytest
 from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.distillation.loop import distill_points
-from obdbench.distillation.settings import settings_from
+from obdbench.distillation.settings import resolve_settings
 from obdbench.objectives.objective import make_objective
 
 
 def moved(objective: str, normalization: str, optimizer: str, kernel_share: float) -> np.ndarray:
     """How far a distillation moved the pairs."""
     dataset = make_toy_dataset()
-    settings = settings_from(
+    settings = resolve_settings(
         "tiny",
         {
             "pairs": 8,

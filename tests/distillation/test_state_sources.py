@@ -11,7 +11,7 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import distill_points
-from obdbench.distillation.settings import DistillSettings, settings_from
+from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.state_sources import smoothed
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Batch, Columns, make_objective
@@ -34,7 +34,7 @@ class Watched(PBC):
 
 
 def settings(**overrides: Any) -> DistillSettings:
-    return settings_from("tiny", {"pairs": 8, "inner_steps": 4, "steps": 3, **overrides})
+    return resolve_settings("tiny", {"pairs": 8, "inner_steps": 4, "steps": 3, **overrides})
 
 
 def test_noise_has_the_spread_that_is_asked_for(toy_dataset: Dataset) -> None:

@@ -20,7 +20,7 @@ from obdbench.policies.networks import architecture_named
 (report,) = validate("clipped-dbc", {"bound": 0.25})
 assert report.passed, report.text()
 assert make_protocol("patient").settings()["steps"] == 1000
-assert architecture_named("mlp4-narrow").width == 64
+assert get_architecture("mlp4-narrow").width == 64
 assert len(synset) == 16
 """
 

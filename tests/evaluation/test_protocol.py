@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.settings import DistillSettings, settings_from
+from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.evaluation import students
 from obdbench.evaluation.protocol import Arm, Protocol, evaluate, make_protocol
 from obdbench.experiments.spec import TrialSpec
-from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
+from obdbench.policies.networks import Architecture, Params, get_architecture, seeded
 from obdbench.tasks.task import TASKS, normalized_return
 
-TINY = settings_from("tiny", {"inner_steps": 5})
+TINY = resolve_settings("tiny", {"inner_steps": 5})
 
 
 def synset_at(dataset: Dataset, step: int = 0, first: int = 0) -> Synset:
@@ -95,12 +95,12 @@ def test_students_train_as_published_whatever_the_inner_loop() -> None:
 
 
 def test_steps_rate_and_architecture_are_those_asked_for() -> None:
-    settings = settings_from("tiny", {"architecture": "mlp2"})
+    settings = resolve_settings("tiny", {"architecture": "mlp2"})
     for name in ("default", "ensemble", "size", "convergence"):
         (arm,) = make_protocol(name, {"steps": 7, "lr": 0.3}).arms(settings)
         assert (arm.how.architecture.name, arm.how.steps, arm.how.lr) == ("mlp2", 7, 0.3)
     for arm in make_protocol("cross-architecture", {"steps": 7, "lr": 0.3}).arms(settings):
-        assert arm.how.architecture is architecture_named(arm.name)
+        assert arm.how.architecture is get_architecture(arm.name)
         assert (arm.how.steps, arm.how.lr) == (7, 0.3)
     for arm in make_protocol("cross-optimizer", {"steps": 7}).arms(settings):
         assert (arm.how.architecture.name, arm.how.steps) == ("mlp2", 7)
@@ -158,7 +158,7 @@ def test_a_size_is_checked_as_any_other_setting() -> None:
 
 def test_a_size_changes_nothing_but_the_pairs() -> None:
     """Equal to a copy with another size, which is what results that count are named by."""
-    settings = settings_from("fast", {"clip": 2, "window": 9, "solver": "truncated"})
+    settings = resolve_settings("fast", {"clip": 2, "window": 9, "solver": "truncated"})
     (found,) = make_protocol("size", {"sizes": [64]}).variants(settings)
     assert found == settings.model_copy(update={"pairs": 64})
     specs = [
@@ -179,7 +179,7 @@ def test_an_ensemble_of_equals_is_the_policy_itself(toy_dataset: Dataset) -> Non
 
 
 def test_the_actor_is_each_policy_on_its_own_slots(toy_dataset: Dataset) -> None:
-    architecture = architecture_named("mlp2")
+    architecture = get_architecture("mlp2")
     params = architecture.init([seeded(s) for s in range(4)], 11, 3)
     actor = students.Actor(architecture, params, [toy_dataset.standardizer], episodes=3)
     rng = np.random.default_rng(0)
@@ -201,7 +201,7 @@ def test_standardization_of_each_seed_is_its_own(toy_dataset: Dataset) -> None:
     from obdbench.datasets.dataset import Standardizer
 
     other = Standardizer(toy_dataset.standardizer.mean + 1, toy_dataset.standardizer.std * 2)
-    architecture = architecture_named("mlp2")
+    architecture = get_architecture("mlp2")
     params = architecture.init([seeded(0), seeded(1)], 11, 3)
     actor = students.Actor(architecture, params, [toy_dataset.standardizer, other], episodes=1)
     observations = np.random.default_rng(0).normal(size=(2, 11))
@@ -213,7 +213,7 @@ def test_standardization_of_each_seed_is_its_own(toy_dataset: Dataset) -> None:
 
 
 def test_noise_in_cloning_is_seeded(toy_dataset: Dataset) -> None:
-    noisy = settings_from("tiny", {"inner_steps": 5, "noise": "exact"})
+    noisy = resolve_settings("tiny", {"inner_steps": 5, "noise": "exact"})
     synset, protocol = synset_at(toy_dataset), few("default")
     first = protocol.score([synset], noisy, [0])
     assert first == protocol.score([synset], noisy, [0])
@@ -287,7 +287,7 @@ def test_parameters_may_have_any_name(toy_dataset: Dataset) -> None:
         def act(self, params: Params, states: torch.Tensor) -> torch.Tensor:
             return self.inner.act({k.removeprefix("layer "): v for k, v in params.items()}, states)
 
-    inner = architecture_named("mlp2")
+    inner = get_architecture("mlp2")
     params = inner.init([seeded(0), seeded(1)], 11, 3)
     renamed = {f"layer {name}": value for name, value in params.items()}
     one, other = (

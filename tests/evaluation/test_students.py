@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from obdbench.datasets.dataset import Array, Dataset, Standardizer
-from obdbench.distillation.settings import settings_from
+from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.synset import Synset
 from obdbench.evaluation import students
 from obdbench.policies.cloning import Cloning, clone
-from obdbench.policies.networks import Params, architecture_named, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.networks import Params, get_architecture, seeded
+from obdbench.policies.optimizers import get_optimizer
 from obdbench.tasks.rollout import run_episodes
 
-MLP2 = architecture_named("mlp2")
+MLP2 = get_architecture("mlp2")
 PLACES = [(3, 0), (5, 0), (3, 9)]  # seed and outer step
 
 
@@ -41,9 +41,9 @@ def drawn_with(
         return seen["learned"]
 
     monkeypatch.setattr(students, "clone", watched)
-    how = Cloning(MLP2, optimizer_named("sgd"), 0.1, 1)
+    how = Cloning(MLP2, get_optimizer("sgd"), 0.1, 1)
     seeds = [seed for seed, _ in PLACES]
-    settings = settings_from("tiny", {"noise": noise})
+    settings = resolve_settings("tiny", {"noise": noise})
     found = students.train(how, synsets_at(dataset), seeds, 2, settings)
     return seen["params"], seen["noise"], seen["learned"], found
 
@@ -77,8 +77,8 @@ def test_a_student_does_not_depend_on_how_many_there_are(
     monkeypatch: pytest.MonkeyPatch, toy_dataset: Dataset
 ) -> None:
     params, *_ = drawn_with(monkeypatch, toy_dataset, "none")
-    how = Cloning(MLP2, optimizer_named("sgd"), 1e-12, 1)
-    alone = students.train(how, synsets_at(toy_dataset)[1:2], [5], 1, settings_from("tiny"))
+    how = Cloning(MLP2, get_optimizer("sgd"), 1e-12, 1)
+    alone = students.train(how, synsets_at(toy_dataset)[1:2], [5], 1, resolve_settings("tiny"))
     assert torch.allclose(alone["w0"][0], params["w0"][2])
 
 
@@ -92,7 +92,7 @@ def test_seeds_of_other_standardizations_are_scored_by_their_own(toy_dataset: Da
     own = toy_dataset.standardizer
     synset = synsets_at(toy_dataset)[0]
     moved = replace(synset, standardizer=Standardizer(own.mean + 1, own.std * 2))
-    how = Cloning(MLP2, optimizer_named("sgd"), 0.1, 1)
+    how = Cloning(MLP2, get_optimizer("sgd"), 0.1, 1)
     params = MLP2.init([seeded(0), seeded(1)], 11, 3)
     together = students.score(how, params, [synset, moved], [0, 1], 1, 2)
     second = {name: value[1:] for name, value in params.items()}
@@ -104,7 +104,7 @@ def test_seeds_of_other_standardizations_are_scored_by_their_own(toy_dataset: Da
 
 def test_an_ensemble_acts_by_the_mean_of_its_own_members(toy_dataset: Dataset) -> None:
     synset = synsets_at(toy_dataset)[0]
-    how = Cloning(MLP2, optimizer_named("sgd"), 0.1, 1)
+    how = Cloning(MLP2, get_optimizer("sgd"), 0.1, 1)
     params = MLP2.init([seeded(number) for number in range(4)], 11, 3)
     found = students.score_ensemble(how, params, [synset, synset], [3, 5], 2, 3)
     assert found.shape == (2, 1, 3)

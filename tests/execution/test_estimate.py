@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from support.toy_suite import TOY
 
-from obdbench.distillation.settings import settings_from
+from obdbench.distillation.settings import resolve_settings
 from obdbench.execution import estimate as estimates
-from obdbench.execution.run import Options, plan
+from obdbench.execution.run import ExecutionConfig, plan
 from obdbench.execution.trial import run_trial
 from obdbench.experiments.spec import TrialSpec
 
@@ -17,7 +17,7 @@ def test_operations_of_a_published_step():
     spec = TrialSpec(
         dataset="d4rl/hopper-medium-v2",
         objective="pbc",
-        settings=settings_from("paper"),
+        settings=resolve_settings("paper"),
         seeds=(0,),
     )
     assert estimates.operations(spec) == pytest.approx(62e9, rel=0.06)
@@ -52,7 +52,7 @@ def test_names_tell_the_task():
 
 
 def test_earlier_results_tell_the_time(toy_suite, tmp_path):
-    options = Options(out=tmp_path, existing="resume", workers=1, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, existing="resume", workers=1, plugins=(TOY,))
     suite = toy_suite("student")
     prepared = plan(suite, options)
     guess = estimates.estimate(prepared)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from obdbench.execution.events import Event, Throttle
-from obdbench.execution.progress import Display, Line, clock, describe, label, shorten
+from obdbench.execution.progress import Line, ProgressDisplay, clock, describe, label, shorten
 from obdbench.experiments.spec import TrialSpec
 
 
@@ -24,7 +24,7 @@ def shown(terminal, events, specs, width=80, height=12):
     console = Console(
         file=out, force_terminal=terminal, width=width, height=height, color_system=None
     )
-    with Display("quick", specs, console) as display:
+    with ProgressDisplay("quick", specs, console) as display:
         for event in events:
             display.handle(event)
             display._drawn = -1e9  # every event is worth a drawing

@@ -7,12 +7,12 @@ from support.toy_suite import bare, contents
 
 from obdbench.execution.trial import run_trial
 from obdbench.results.record import Result
-from obdbench.results.store import Store
-from obdbench.results.synset_store import Distillation
+from obdbench.results.store import ResultStore
+from obdbench.results.synset_store import SynsetStore
 
 
 def fresh(tmp_path, name):
-    store = Store(tmp_path / name, "toy")
+    store = ResultStore(tmp_path / name, "toy")
     store.prepare()
     return store
 
@@ -54,7 +54,7 @@ def test_protocols_share_one_distillation(store, spec, tmp_path, monkeypatch):
 def test_removed_synsets_are_distilled_again(store, spec):
     run_trial(spec(), store)
     before = contents(store.folder)
-    folder = Distillation(store, spec())
+    folder = SynsetStore(store, spec())
     folder.path(2, 0).parent.rename(store.folder / "gone")
     store.path(spec().key).unlink()
     assert folder.record() is None
@@ -66,7 +66,7 @@ def test_removed_synsets_are_distilled_again(store, spec):
 def test_a_lost_synset_of_one_seed_is_distilled_again(store, spec):
     run_trial(spec(), store)
     before = contents(store.folder)
-    folder = Distillation(store, spec())
+    folder = SynsetStore(store, spec())
     folder.path(2, 1).unlink()
     store.path(spec().key).unlink()
     assert (folder.record(), folder.steps()) == (None, [0, 4])
@@ -152,14 +152,14 @@ def test_timeout_keeps_what_was_done(store, spec):
     result = run_trial(one, store, timeout=0.4, snapshot_seconds=0.0)
     assert result.status == "timeout"
     assert "0.4 s" in (result.error or "")
-    assert Distillation(store, one).snapshot.is_file()
+    assert SynsetStore(store, one).snapshot.is_file()
 
 
 def test_random_selection_takes_no_steps(store, spec):
     result = run_trial(spec("random"), store)
     assert {point.step for point in result.points} == {0}
     assert result.losses == {"0": [], "1": []}
-    assert Distillation(store, spec("random")).record().steps == [0]
+    assert SynsetStore(store, spec("random")).record().steps == [0]
 
 
 def test_threads_and_determinism_are_put_back(store, spec):
@@ -171,16 +171,16 @@ def test_threads_and_determinism_are_put_back(store, spec):
 
 
 def test_the_code_of_an_own_objective_is_part_of_its_key(spec, plugin):
-    from obdbench.experiments.fingerprint import code_of
+    from obdbench.experiments.fingerprint import code_fingerprint
     from obdbench.plugins import Plugin
 
-    assert code_of("pbc") is None
-    here = code_of("student")
+    assert code_fingerprint("pbc") is None
+    here = code_fingerprint("student")
     assert here is not None
     edited = Plugin(plugin.reference, (plugin.source or "") + "\n# edited\n")
     try:
         edited.load()
-        assert code_of("student") != here
+        assert code_fingerprint("student") != here
     finally:
         plugin.load()
     assert spec().model_copy(update={"code": here}).key != spec().key

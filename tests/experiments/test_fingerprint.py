@@ -2,7 +2,7 @@
 
 import pytest
 
-from obdbench.experiments.fingerprint import code_of, distilling, without
+from obdbench.experiments.fingerprint import code_fingerprint, distilling, without
 from obdbench.experiments.suite import Suite
 from obdbench.plugins import Plugin
 from obdbench.policies.networks import Architecture
@@ -55,7 +55,7 @@ def test_an_own_architecture_counts_by_its_values():
             "narrow", Architecture("narrow", depth=4, width=width), origin="somewhere"
         )
         try:
-            return code_of("pbc", "default", "narrow", "embedded/hopper-medium-v0")
+            return code_fingerprint("pbc", "default", "narrow", "embedded/hopper-medium-v0")
         finally:
             architectures.unregister("narrow")
 
@@ -64,8 +64,8 @@ def test_an_own_architecture_counts_by_its_values():
 
 
 def test_this_projects_own_code_leaves_keys_alone():
-    assert code_of("sdw", "ensemble", "residual", "recon/hopper-medium-v2") is None
-    assert code_of("pbc", "default", "mlp4", "file:mine.npz") is None
+    assert code_fingerprint("sdw", "ensemble", "residual", "recon/hopper-medium-v2") is None
+    assert code_fingerprint("pbc", "default", "mlp4", "file:mine.npz") is None
 
 
 def test_what_is_distilled_does_not_depend_on_the_protocols_code():

@@ -25,8 +25,8 @@ from obdbench.reporting.publish import publish
 from obdbench.reporting.reader import read_results
 from obdbench.reporting.show import show
 from obdbench.results.record import Result, Source, read_json
-from obdbench.results.store import Store
-from obdbench.results.synset_store import Distillation, DistillRecord, PartialScores
+from obdbench.results.store import ResultStore
+from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
 
 HOW = "hypothesis: damaged bytes, junk in valid JSON"
 TOML_HOW = "hypothesis: damaged bytes, arbitrary text"
@@ -61,7 +61,7 @@ def test_result(place: Path, tried: Tried) -> None:
         assert len(collection) + len(collection.problems) == 1
         shown = tried.reads(lambda: show(path))
         assert shown is None or shown.startswith("trial")
-        tried.reads(lambda: Store(place, "quick").result(RESULT["key"]))
+        tried.reads(lambda: ResultStore(place, "quick").result(RESULT["key"]))
         tried.reads(lambda: publish(folder, place / "out"))
 
     check()
@@ -71,7 +71,7 @@ def test_result(place: Path, tried: Tried) -> None:
 
 @reader("manifests", HOW)
 def test_manifest(place: Path, tried: Tried) -> None:
-    store = Store(place, "quick")
+    store = ResultStore(place, "quick")
     store.prepare()
     sound = json.loads((FIXTURES / "manifest.json").read_text())
     key, *others = sound["trials"]
@@ -95,9 +95,11 @@ def test_manifest(place: Path, tried: Tried) -> None:
 @reader("distillation.json and partial scores", HOW, "computed anew, or a record that can be used")
 def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
     spec = read_json(Result, FIXTURES / f"{NAMES[0]}.json").spec
-    work = Distillation(Store(place, "quick"), spec)
+    work = SynsetStore(ResultStore(place, "quick"), spec)
     source = Source(id="toy", checksum="0" * 64, size=9)
-    record = DistillRecord(steps=[0, 4], losses={"0": [(0, 1.0)]}, dataset=source, curve=[(4, 1.0)])
+    record = DistillationRecord(
+        steps=[0, 4], losses={"0": [(0, 1.0)]}, dataset=source, curve=[(4, 1.0)]
+    )
     scores = PartialScores(points={4: RESULT["points"][:1]}, seconds=2.0)
     for step in record.steps:
         (work.folder / str(step)).mkdir(parents=True)
@@ -120,7 +122,7 @@ def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
         content = data.draw(damaged(content) if bytewise else altered(held[path]).map(as_json))
         path.write_bytes(content)
         found = tried.reads(work.record)
-        assert found is None or isinstance(found, DistillRecord)
+        assert found is None or isinstance(found, DistillationRecord)
         assert isinstance(tried.reads(work.scores), PartialScores)
 
     check()

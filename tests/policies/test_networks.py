@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from obdbench.errors import ObdError
-from obdbench.policies.networks import Architecture, architecture_named, count, seeded
+from obdbench.policies.networks import Architecture, count, get_architecture, seeded
 
 NAMES = ["mlp2", "mlp3", "mlp4", "mlp5", "mlp6", "residual"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_and_depth(name: str) -> None:
-    architecture = architecture_named(name)
+    architecture = get_architecture(name)
     params = architecture.init([seeded(0), seeded(1)], 11, 3)
     assert len([key for key in params if key.startswith("w")]) == architecture.depth
     assert params["w0"].shape == (2, 256, 11)
@@ -26,7 +26,7 @@ def test_shapes_and_depth(name: str) -> None:
 
 
 def test_orthogonal_with_gain_and_zero_bias() -> None:
-    params = architecture_named("mlp4").init([seeded(3)], 17, 6)
+    params = get_architecture("mlp4").init([seeded(3)], 17, 6)
     for index in range(4):
         w = params[f"w{index}"][0].double()
         small = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
@@ -35,7 +35,7 @@ def test_orthogonal_with_gain_and_zero_bias() -> None:
 
 
 def test_a_policy_does_not_depend_on_its_neighbours() -> None:
-    architecture = architecture_named("mlp3")
+    architecture = get_architecture("mlp3")
     together = architecture.init([seeded(s) for s in (5, 6, 7)], 11, 3)
     alone = architecture.init([seeded(6)], 11, 3)
     for name, value in alone.items():
@@ -80,15 +80,15 @@ def test_seeded_streams_differ_and_repeat() -> None:
 
 
 def test_count_is_the_papers_network() -> None:
-    params = architecture_named("mlp4").init([seeded(0)], 11, 3)
+    params = get_architecture("mlp4").init([seeded(0)], 11, 3)
     assert count(params) == 11 * 256 + 256 + 2 * (256 * 256 + 256) + 256 * 6 + 6
 
 
 def test_unknown_architecture_names_the_nearest() -> None:
     with pytest.raises(ObdError, match="mlp4"):
-        architecture_named("mlp44")
+        get_architecture("mlp44")
 
 
 def test_gain_is_root_two() -> None:
-    w = architecture_named("mlp2").init([seeded(1)], 11, 3)["w0"][0]
+    w = get_architecture("mlp2").init([seeded(1)], 11, 3)["w0"][0]
     assert math.isclose(torch.linalg.matrix_norm(w, 2).item(), math.sqrt(2), rel_tol=1e-5)

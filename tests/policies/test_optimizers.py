@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from obdbench.errors import ObdError
-from obdbench.policies.optimizers import OPTIMIZERS, optimizer_named
+from obdbench.policies.optimizers import OPTIMIZERS, get_optimizer
 
 REFERENCES: dict[str, Any] = {
     "sgd": lambda p, lr: torch.optim.SGD(p, lr=lr),
@@ -25,7 +25,7 @@ def test_agrees_with_torch(name: str) -> None:
     target = torch.randn(2, 5, generator=generator, dtype=torch.float64)
     reference = start.clone().requires_grad_()
     torch_optimizer = REFERENCES[name]([reference], 0.01)
-    optimizer = optimizer_named(name)
+    optimizer = get_optimizer(name)
     params, state = {"p": start}, optimizer.init({"p": start})
     for _ in range(25):
         torch_optimizer.zero_grad()
@@ -37,7 +37,7 @@ def test_agrees_with_torch(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
 def test_derivative_is_finite_at_a_zero_gradient(name: str) -> None:
-    optimizer = optimizer_named(name)
+    optimizer = get_optimizer(name)
     params = {"p": torch.ones(1, 3, dtype=torch.float64)}
     gradient = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
     after, _ = optimizer.update(params, {"p": gradient}, optimizer.init(params), 0.1)
@@ -47,4 +47,4 @@ def test_derivative_is_finite_at_a_zero_gradient(name: str) -> None:
 
 def test_unknown_optimizer() -> None:
     with pytest.raises(ObdError, match="adam"):
-        optimizer_named("adm")
+        get_optimizer("adm")

@@ -57,9 +57,9 @@ def test_a_changed_number_is_found(home):
     page = home / "recon.md"
     text = page.read_text()
     page.write_text(text.replace("33.5", "43.5", 1))
-    (complaint,) = check(home)
-    assert "recon.md" in complaint
-    assert "main" in complaint
+    (message,) = check(home)
+    assert "recon.md" in message
+    assert "main" in message
 
 
 def test_a_changed_result_is_found(home):
@@ -71,14 +71,17 @@ def test_a_changed_result_is_found(home):
         score = normalized_return(TASKS["hopper"], point["returns"]).mean()
         point["normalized_return"] = float(score)
     path.write_text(json.dumps(content))
-    (complaint,) = check(home)
-    assert "quick.md" in complaint
+    (message,) = check(home)
+    assert "quick.md" in message
 
 
 def test_a_missing_page_and_a_lost_result_are_found(home):
     (home / "quick.md").unlink()
     next((home / "results" / "recon").glob("[0-9a-f]*.json")).unlink()
-    assert [complaint.split()[0] for complaint in check(home)] == ["quick.md", "recon.md"]
+    assert [message.split()[0] for message in check(home)] == [
+        "quick.md",
+        "recon.md",
+    ]
 
 
 def test_results_that_vanished_empty_their_page(home):
@@ -133,8 +136,8 @@ def test_a_page_may_drop_blocks(home):
 def test_a_page_without_its_main_block_does_not_pass(home):
     page = home / "quick.md"
     page.write_text(re.sub(r"<!-- .*? -->\n?", "", page.read_text()).replace(" ± ", "9 ± "))
-    (complaint,) = check(home)
-    assert "quick.md has lost the markers of its main table" in complaint
+    (message,) = check(home)
+    assert "quick.md has lost the markers of its main table" in message
     page.unlink()
     leaderboard.write(home / "results", home, plots=False)
     assert check(home) == []
@@ -150,8 +153,8 @@ def test_every_block_of_a_name_is_compared(home):
     text = page.read_text()
     block = text[text.index(begin("main")) : text.index(end("main")) + len(end("main"))]
     page.write_text(text.replace(block, f"{block.replace(' ± ', '9 ± ')}\n\n{block}"))
-    (complaint,) = check(home)
-    assert "quick.md does not follow from its results: main." in complaint
+    (message,) = check(home)
+    assert "quick.md does not follow from its results: main." in message
 
 
 @pytest.mark.parametrize("guide", [True, False])

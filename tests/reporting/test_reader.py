@@ -24,7 +24,7 @@ from obdbench.reporting.reader import (
 from obdbench.results.check_scores import task_of_dataset
 from obdbench.results.headline import headline
 from obdbench.results.record import Result, read_bytes, read_json
-from obdbench.results.store import Store
+from obdbench.results.store import ResultStore
 from obdbench.tasks.task import TASKS, normalized_return
 
 
@@ -171,7 +171,7 @@ def test_what_is_no_regular_file_is_named_and_never_read(folder, name, kind):
         (folder / name).symlink_to("/dev/zero" if kind == "device" else folder / "nothing")
     with pytest.warns(ResultWarning, match=f"{name} is no regular file"):
         assert len(read_results(folder)) == 6
-    assert Store(folder.parent, "quick").result("zz-bad") is None
+    assert ResultStore(folder.parent, "quick").result("zz-bad") is None
 
 
 def test_files_that_grow_beyond_their_size_are_not_read(folder, monkeypatch):

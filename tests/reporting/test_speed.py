@@ -15,7 +15,7 @@ from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import D4RL_NAMES
 from obdbench.reporting import leaderboard
 from obdbench.reporting.reader import read_results
-from obdbench.tasks.task import task_named
+from obdbench.tasks.task import get_task
 
 FILES, SECONDS = 10_000, 10.0
 
@@ -30,7 +30,7 @@ def write_many(folder: Path) -> None:
         spec = TrialSpec(
             dataset=dataset, objective=f"objective-{objective}", objective_params={"v": variant}
         )
-        task = task_named(dataset)
+        task = get_task(dataset)
         returns = rng.uniform(0.0, task.expert_return, size=(27, 10, 3))
         scale = task.expert_return - task.random_return
         scores = 100.0 * (returns.mean(axis=(1, 2)) - task.random_return) / scale

@@ -9,7 +9,7 @@ from support.toy_suite import SETTINGS, TOY
 
 from obdbench.errors import InvalidDataError
 from obdbench.execution.job import Setup, _expire
-from obdbench.execution.run import Options, collect, execute, plan
+from obdbench.execution.run import ExecutionConfig, collect, execute, plan
 from obdbench.execution.trial import run_trial
 from obdbench.experiments.suite import Suite
 from obdbench.results.store import stores
@@ -43,7 +43,7 @@ def mine(tmp_path, plugin):
 
 
 def options(tmp_path, **changes):
-    return Options(
+    return ExecutionConfig(
         **{"out": tmp_path / "out", "workers": 1, "existing": "resume", "plugins": (TOY,)} | changes
     )
 

@@ -11,8 +11,8 @@ import pytest
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.trial import unfinished
 from obdbench.results.record import Result, write_json
-from obdbench.results.store import StorageError, Store, refused
-from obdbench.results.synset_store import Distillation
+from obdbench.results.store import ResultStore, StorageError, refused
+from obdbench.results.synset_store import SynsetStore
 
 
 def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
@@ -59,22 +59,22 @@ def test_work_that_another_process_holds_is_not_forgotten(store, spec):
     one, other = spec(), spec(steps=5)
     for each in (one, other):
         store.save(unfinished(each, "toy", "failed", "why"))
-        Distillation(store, each).work.mkdir(parents=True)
-        Distillation(store, each).snapshot.write_text("half way")
-    with Distillation(store, other).lock():
+        SynsetStore(store, each).work.mkdir(parents=True)
+        SynsetStore(store, each).snapshot.write_text("half way")
+    with SynsetStore(store, other).lock():
         with pytest.raises(InvalidSettingError, match="at work"):
             store.forget([one, other])
         store.tidy()
-        assert Distillation(store, other).snapshot.exists()
+        assert SynsetStore(store, other).snapshot.exists()
     assert store.missing([one, other]) == []
     store.forget([one, other])
     assert store.missing([one, other]) == [one, other]
-    assert not Distillation(store, other).snapshot.exists()
+    assert not SynsetStore(store, other).snapshot.exists()
 
 
 def test_who_waits_for_a_lock_survives_that_its_folder_is_tidied_away(store, spec):
     """A run that ends removes the working folder, perhaps between two looks of one that waits."""
-    one = Distillation(store, spec())
+    one = SynsetStore(store, spec())
     got = threading.Event()
 
     def wait():
@@ -118,7 +118,7 @@ def test_a_result_under_a_foreign_key_is_refused(store, spec):
 
 
 def _expect_many(root, specs):
-    store = Store(root, "toy")
+    store = ResultStore(root, "toy")
     for spec in specs:
         store.expect([spec])
 
@@ -145,13 +145,13 @@ def test_two_processes_lose_nothing_of_the_manifest(store, spec):
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\0b"])
 def test_suite_names_stay_inside_the_folder(tmp_path, name):
     with pytest.raises(InvalidSettingError):
-        Store(tmp_path, name)
+        ResultStore(tmp_path, name)
 
 
 def test_unwritable_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"Cannot write .*--out") as caught:
-        Store(tmp_path / "file", "toy").prepare()
+        ResultStore(tmp_path / "file", "toy").prepare()
     assert "\n" not in str(caught.value)
 
 
@@ -175,7 +175,7 @@ def _write_to_full_disk():
 
 
 def test_retract_leaves_nothing_but_keeps_work(tmp_path):
-    store = Store(tmp_path / "new", "toy")
+    store = ResultStore(tmp_path / "new", "toy")
     store.prepare()
     store.retract()
     assert not (tmp_path / "new").exists()

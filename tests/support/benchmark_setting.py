@@ -11,8 +11,8 @@ from torch import Tensor
 from obdbench.distillation.meta_gradient.derivative import OnStates
 from obdbench.distillation.meta_gradient.solver import MetaGradient, Solver
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, architecture_named, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.networks import Architecture, get_architecture, seeded
+from obdbench.policies.optimizers import get_optimizer
 from obdbench.tasks.task import TASKS
 
 SHAPES = {name: (TASKS[name].observation_size, TASKS[name].action_size) for name in TASKS}
@@ -32,7 +32,7 @@ class Setting:
     @property
     def architecture(self) -> Architecture:
         """The paper's student, at this width."""
-        return replace(architecture_named("mlp4"), width=self.width)
+        return replace(get_architecture("mlp4"), width=self.width)
 
     def but(self, **changes: int | str) -> Setting:
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ class Step:
         states = torch.randn(setting.seeds, setting.states, observation, generator=generator)
         target = torch.rand(setting.seeds, setting.states, action, generator=generator)
         self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
-        self.how = Cloning(setting.architecture, optimizer_named("sgd"), 0.1, setting.steps)
+        self.how = Cloning(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
         self.solver = Solver(self.how, fast=fast)
         self.window = window
         self.generators = [seeded(seed, 1) for seed in range(setting.seeds)]

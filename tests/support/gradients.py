@@ -8,7 +8,7 @@ from torch import Tensor
 from obdbench.distillation.meta_gradient.derivative import OuterLoss
 from obdbench.policies.cloning import Cloning, clone_loss
 from obdbench.policies.networks import Architecture, Params, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.optimizers import get_optimizer
 
 ARCHITECTURES = [
     *(Architecture(f"mlp{depth}", depth, width=12) for depth in (2, 3, 4, 5, 6)),
@@ -26,7 +26,7 @@ def problem(stack: int = STACK, pairs: int = PAIRS) -> tuple[Tensor, Tensor]:
 
 
 def cloning(architecture: Architecture, optimizer: str, steps: int = STEPS) -> Cloning:
-    chosen = optimizer_named(optimizer)
+    chosen = get_optimizer(optimizer)
     return Cloning(architecture, chosen, 0.2 if optimizer == "sgd" else chosen.default_lr, steps)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from obdbench.execution.trial import run_trial
 from obdbench.experiments.suite import Suite
-from obdbench.results.store import Store
+from obdbench.results.store import ResultStore
 
 TOY = str(Path(__file__).with_name("toy_plugin.py"))
 SETTINGS = {
@@ -53,7 +53,7 @@ def contents(folder: Path) -> dict[str, object]:
 
 def alone(suite: Suite, folder: Path) -> dict[str, object]:
     """The same trials in this very process, undisturbed."""
-    store = Store(folder, suite.name)
+    store = ResultStore(folder, suite.name)
     store.prepare()
     specs = suite.specs()
     store.expect(specs)

@@ -7,7 +7,7 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite
 from obdbench.plugins import Plugin
-from obdbench.results.store import Store
+from obdbench.results.store import ResultStore
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +18,8 @@ def plugin() -> Plugin:
 
 
 @pytest.fixture
-def store(tmp_path) -> Store:
-    made = Store(tmp_path / "results", "toy")
+def store(tmp_path) -> ResultStore:
+    made = ResultStore(tmp_path / "results", "toy")
     made.prepare()
     return made
 

@@ -12,7 +12,7 @@ import pytest
 
 from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.tasks.rollout import run_episodes
-from obdbench.tasks.simulator import Physics, physics
+from obdbench.tasks.simulator import Simulator, physics
 from obdbench.tasks.task import TASKS, Task
 
 STEPS = 120
@@ -128,7 +128,7 @@ def test_making_is_silent_and_leaves_no_file(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        world = Physics(TASKS["walker2d"])
+        world = Simulator(TASKS["walker2d"])
     world.reset([0])
     world.slots[0].qvel[:] = 1e12
     world.step(np.array([0]), np.zeros((1, 6), np.float32))

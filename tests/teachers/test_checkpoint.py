@@ -11,7 +11,7 @@ import torch
 from obdbench.datasets.references import moments_of
 from obdbench.errors import FetchError, UnknownNameError
 from obdbench.registry import D4RL_NAMES
-from obdbench.tasks.task import TASKS, task_named
+from obdbench.tasks.task import TASKS, get_task
 from obdbench.teachers import verify
 from obdbench.teachers.checkpoint import load_published, locate, published, read
 from obdbench.teachers.teacher import load, load_teacher
@@ -44,7 +44,7 @@ def test_without_network_or_mirror_it_says_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [f"{name}-v2" for name in D4RL_NAMES])
 def test_every_teacher_loads_with_the_genuine_moments(mirror, name):
     teacher = load_published(name)
-    task = task_named(name)
+    task = get_task(name)
     assert teacher.observation_size == task.observation_size
     assert teacher.action_size == task.action_size
     assert [tuple(w.shape) for w, _ in teacher.actor][1:3] == [(256, 256)] * 2

@@ -33,7 +33,7 @@ def shares(stack: int, threads: int) -> list[slice]:
     return [slice(start, min(start + size, stack)) for start in range(0, stack, size)]
 
 
-class StackedSweep:
+class BatchedReverseSweep:
     """The two sweeps of a whole stack, share by share."""
 
     def __init__(

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.batched_sweep import StackedSweep
+from obdbench.distillation.meta_gradient.batched_sweep import BatchedReverseSweep
 from obdbench.distillation.meta_gradient.derivative import OuterLoss, derivative
 from obdbench.distillation.meta_gradient.sweep import ReverseSweep, slot_size, slots_within
 from obdbench.distillation.meta_gradient.trajectory import (
@@ -96,7 +96,7 @@ class Solver:
     how: Cloning
     memory: int = MEMORY
     fast: bool = True
-    _sweeps: StackedSweep | None = field(default=None, init=False)
+    _sweeps: BatchedReverseSweep | None = field(default=None, init=False)
     _key: tuple[Any, ...] = field(default=(), init=False)
 
     @property
@@ -167,7 +167,9 @@ class Solver:
         )
         return slot * slots_within(self.memory, 1.0, slot, kept, self.how.steps)
 
-    def _fitting(self, x: Tensor, a: Tensor, sampled: bool, window: int | None) -> StackedSweep:
+    def _fitting(
+        self, x: Tensor, a: Tensor, sampled: bool, window: int | None
+    ) -> BatchedReverseSweep:
         """The buffers and sweeps for these shapes, made anew only when a shape changes."""
         threads = torch.get_num_threads() if x.device.type == "cpu" else 1
         key = (*x.shape, a.shape[2], sampled, window, x.dtype, x.device, threads)
@@ -187,6 +189,6 @@ class Solver:
                 dtype=x.dtype,
                 device=x.device,
             )
-            self._sweeps = StackedSweep(sweep, stack, self.memory, threads=threads)
+            self._sweeps = BatchedReverseSweep(sweep, stack, self.memory, threads=threads)
             self._key = key
         return self._sweeps

@@ -14,7 +14,7 @@ from obdbench.execution.executors.local import Audience, FailFastError
 from obdbench.execution.executors.ray_mailbox import Parcel, deliver
 from obdbench.execution.job import MAX_DEATHS, Job
 from obdbench.execution.trial import reason, unfinished
-from obdbench.results.store import Store
+from obdbench.results.store import ResultStore
 
 PUMP_SECONDS = 0.2
 
@@ -25,7 +25,7 @@ class Desk:
 
     take: Callable[[], tuple[list[Event], list[Parcel]]]
     halt: Callable[[], object]
-    store: Store
+    store: ResultStore
     audience: Audience
     fail_fast: bool
     jobs: dict[str, Job]

@@ -15,7 +15,7 @@ from obdbench.errors import InvalidDataError
 from obdbench.execution.events import Event
 from obdbench.execution.job import Job
 from obdbench.results.record import write_bytes
-from obdbench.results.store import Store, storage
+from obdbench.results.store import ResultStore, storage
 
 Parcel = tuple[str, bytes | None]  # path below the suite's folder, content or None if removed
 
@@ -66,7 +66,9 @@ class Mailbox:
 class Courier:
     """Carries what a job writes on a node without the driver's folder."""
 
-    def __init__(self, store: Store, job: Job, post: Callable[[list[Event], list[Parcel]], None]):
+    def __init__(
+        self, store: ResultStore, job: Job, post: Callable[[list[Event], list[Parcel]], None]
+    ):
         self.store = store
         self.job = job
         self.post = post
@@ -96,7 +98,7 @@ class Courier:
             yield name, (state.st_mtime_ns, state.st_size)
 
 
-def job_files(store: Store, job: Job) -> Iterator[Path]:
+def job_files(store: ResultStore, job: Job) -> Iterator[Path]:
     """The files that belong to a job."""
     for spec in job.specs:
         yield from (path for path in (store.path(spec.key), store.log(spec.key)) if path.is_file())
@@ -107,7 +109,7 @@ def job_files(store: Store, job: Job) -> Iterator[Path]:
                 yield path
 
 
-def load_files(store: Store, jobs: Iterable[Job]) -> dict[str, dict[str, bytes]]:
+def load_files(store: ResultStore, jobs: Iterable[Job]) -> dict[str, dict[str, bytes]]:
     """What the driver's folder holds of unfinished jobs."""
     return {
         job.name: {
@@ -118,7 +120,7 @@ def load_files(store: Store, jobs: Iterable[Job]) -> dict[str, dict[str, bytes]]
     }
 
 
-def deliver(store: Store, parcels: Iterable[Parcel]) -> None:
+def deliver(store: ResultStore, parcels: Iterable[Parcel]) -> None:
     """Write or remove files below the suite's folder, and nowhere else."""
     root = store.folder.resolve()
     for name, content in parcels:

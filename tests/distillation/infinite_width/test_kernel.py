@@ -12,13 +12,13 @@ from support.toys import make_toy_dataset, make_toy_teacher
 from obdbench.distillation.infinite_width.kernel import Kernel, KernelLimit
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.outer_optimizer import Outer, learning_rate
-from obdbench.distillation.settings import DistillSettings, settings_from
+from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import Cloning, clone
 from obdbench.policies.networks import Architecture, narrowed, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.optimizers import get_optimizer
 
 DOUBLE = torch.float64
 
@@ -133,7 +133,7 @@ def test_wide_students_learn_what_the_limit_says() -> None:
     distance = {}
     for width in (16, 512):
         architecture = Architecture("wide", 3, width=width)
-        how = Cloning(architecture, optimizer_named("sgd"), 0.1, 40)
+        how = Cloning(architecture, get_optimizer("sgd"), 0.1, 40)
         draws = 12
         params = architecture.init([seeded(i, 2) for i in range(draws)], 11, 3, dtype=DOUBLE)
         learned = clone(how, params, x.expand(draws, -1, -1), a.expand(draws, -1, -1))
@@ -146,7 +146,7 @@ def test_wide_students_learn_what_the_limit_says() -> None:
 def test_a_distillation_goes_from_the_limit_to_real_students_and_resumes(tmp_path: Path) -> None:
     dataset = make_toy_dataset()
     teacher = make_toy_teacher(dataset)
-    settings = settings_from(
+    settings = resolve_settings(
         "tiny",
         {
             "pairs": 8,
@@ -205,7 +205,7 @@ def test_each_phase_has_a_schedule_and_moments_of_its_own() -> None:
 
 def test_other_optimizers_have_no_limit_here() -> None:
     with pytest.raises(ObdError, match="kernel_share"):
-        settings_from("tiny", {"kernel_share": 0.5, "inner_optimizer": "adam"})
+        resolve_settings("tiny", {"kernel_share": 0.5, "inner_optimizer": "adam"})
 
 
 def test_narrow_students_are_another_distillation() -> None:
@@ -214,7 +214,7 @@ def test_narrow_students_are_another_distillation() -> None:
     teacher = make_toy_teacher(dataset)
 
     def states(**settings: object) -> np.ndarray:
-        chosen = settings_from("tiny", {"pairs": 8, "inner_steps": 4, "steps": 2, **settings})
+        chosen = resolve_settings("tiny", {"pairs": 8, "inner_steps": 4, "steps": 2, **settings})
         points = distill_points(dataset, teacher, make_objective("pbc"), chosen, [0])
         return list(points)[-1].synsets[0].states
 

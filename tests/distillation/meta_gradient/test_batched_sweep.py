@@ -12,7 +12,7 @@ from obdbench.distillation.meta_gradient.batched_sweep import shares
 from obdbench.distillation.meta_gradient.solver import MetaGradient, Solver
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import Architecture, Params, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.optimizers import get_optimizer
 
 PAIRS, STEPS = 40, 12
 
@@ -43,7 +43,7 @@ def gradient(
     x = torch.randn(stack, PAIRS, 11, generator=generator).to(dtype)
     a = (torch.rand(stack, PAIRS, 3, generator=generator) * 1.8 - 0.9).to(dtype)
     drawn = torch.randn(2, STEPS, stack, PAIRS, 3, generator=generator).to(dtype)
-    how = Cloning(Architecture("mlp4", 4, width=32), optimizer_named("sgd"), 0.2, STEPS)
+    how = Cloning(Architecture("mlp4", 4, width=32), get_optimizer("sgd"), 0.2, STEPS)
     params = how.architecture.init([seeded(s, 1) for s in range(stack)], 11, 3, dtype=dtype)
 
     def outer(p: Params) -> Tensor:

@@ -12,8 +12,8 @@ from obdbench.distillation.meta_gradient.batched_sweep import shares
 from obdbench.distillation.meta_gradient.derivative import MlpDerivative, OnStates, derivative
 from obdbench.distillation.meta_gradient.solver import Solver
 from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, Params, architecture_named, seeded
-from obdbench.policies.optimizers import optimizer_named
+from obdbench.policies.networks import Architecture, Params, get_architecture, seeded
+from obdbench.policies.optimizers import get_optimizer
 
 OBSERVATIONS, ACTIONS = 11, 3
 
@@ -115,8 +115,8 @@ def test_nothing_given_is_changed() -> None:
 @pytest.mark.parametrize("name", ["mlp4", "residual"])
 def test_the_solver_answers_the_same_however_the_objective_is_given(name: str) -> None:
     """As an objective on states, which the fast path sees through, or as any function."""
-    architecture = architecture_named(name)
-    how = Cloning(architecture, optimizer_named("sgd"), 0.1, 4)
+    architecture = get_architecture(name)
+    how = Cloning(architecture, get_optimizer("sgd"), 0.1, 4)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 20, OBSERVATIONS, generator=generator)
     a = torch.rand(2, 20, ACTIONS, generator=generator) * 1.8 - 0.9

@@ -24,7 +24,7 @@ from support.toys import make_toy_dataset, make_toy_teacher
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.batches import Feed
+from obdbench.distillation.batches import BatchSampler
 from obdbench.distillation.meta_gradient.derivative import OuterLoss
 from obdbench.distillation.meta_gradient.solver import Solver
 from obdbench.errors import ObdError
@@ -32,7 +32,7 @@ from obdbench.objectives.density import gaussian_log_density
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import Architecture, Params, seeded
-from obdbench.policies.optimizers import OPTIMIZERS, optimizer_named
+from obdbench.policies.optimizers import OPTIMIZERS, get_optimizer
 from obdbench.tasks.task import TASKS
 
 
@@ -101,7 +101,7 @@ def test_equals_finite_differences(
         assert min(errors) < 1e-6
 
 
-_OUTERS: dict[str, tuple[Feed, Dataset]] = {}
+_OUTERS: dict[str, tuple[BatchSampler, Dataset]] = {}
 
 
 def outer_of(name: str, how: Cloning) -> OuterLoss:
@@ -117,7 +117,7 @@ def outer_of(name: str, how: Cloning) -> OuterLoss:
         teacher = make_toy_teacher(dataset)
         columns = objective.prepare(dataset, teacher, np.random.default_rng(0))
         monkeypatch.undo()
-        feed = Feed.of(dataset, columns, "cpu")
+        feed = BatchSampler.of(dataset, columns, "cpu")
         feed.columns = {key: value.to(DOUBLE) for key, value in feed.columns.items()}
         _OUTERS[name] = (feed, dataset)
     feed, _ = _OUTERS[name]
@@ -265,7 +265,7 @@ def test_the_fast_path_at_full_size(sizes: tuple[int, int], sampled: bool) -> No
     a = torch.rand(1, 32, action, generator=generator, dtype=DOUBLE) * 1.8 - 0.9
     states = torch.randn(64, observation, generator=generator, dtype=DOUBLE)
     noise = torch.randn(100, 1, 32, action, generator=generator, dtype=DOUBLE)
-    how = Cloning(Architecture("mlp4", 4), optimizer_named("sgd"), 0.1, 100)
+    how = Cloning(Architecture("mlp4", 4), get_optimizer("sgd"), 0.1, 100)
     params = how.architecture.init([seeded(0)], observation, action, dtype=DOUBLE)
 
     def outer(p: Params) -> Tensor:
@@ -295,7 +295,7 @@ def test_float32_is_as_close_to_float64_as_on_the_general_path() -> None:
     a = torch.rand(stack, pairs, 3, generator=generator) * 1.8 - 0.9
     states = torch.randn(128, 11, generator=generator)
     target = torch.rand(128, 3, generator=generator)
-    how = Cloning(Architecture("mlp4", 4, width=64), optimizer_named("sgd"), 0.1, 100)
+    how = Cloning(Architecture("mlp4", 4, width=64), get_optimizer("sgd"), 0.1, 100)
     start = how.architecture.init([seeded(s) for s in range(stack)], 11, 3)
 
     def found(dtype: torch.dtype, fast: bool) -> Tensor:

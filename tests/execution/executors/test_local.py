@@ -16,9 +16,9 @@ from support.toy_suite import SETTINGS, TOY, alone, contents
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.executors.local import Worker, _Run
 from obdbench.execution.job import MAX_DEATHS, Job, Setup, fit
-from obdbench.execution.run import Options, collect, execute, plan, run
+from obdbench.execution.run import ExecutionConfig, collect, execute, plan, run
 from obdbench.execution.trial import unfinished
-from obdbench.experiments.fingerprint import code_of
+from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.suite import Suite
 
 
@@ -52,7 +52,9 @@ def outcome(plugin, tmp_path_factory):
         seeds=(0, 1),
         settings=SETTINGS,
     )
-    options = Options(out=folder / "results", workers=2, timeout=90.0, grace=1.0, plugins=(TOY,))
+    options = ExecutionConfig(
+        out=folder / "results", workers=2, timeout=90.0, grace=1.0, plugins=(TOY,)
+    )
     prepared = plan(suite, options)
     return prepared, execute(prepared), mark
 
@@ -98,7 +100,7 @@ def test_bad_trials_are_rows_with_their_reason(outcome):
     outcome="a timeout row each; the rest goes on",
 )
 def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_suite):
-    options = Options(out=tmp_path, workers=1, timeout=2.0, grace=1.0, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, workers=1, timeout=2.0, grace=1.0, plugins=(TOY,))
     suite = toy_suite("sleeps", protocols=("toy", {"name": "toy", "params": {"shift": 1.0}}))
     summary = run(suite, options)
     assert list(summary.status.values()) == ["timeout"] * 2
@@ -149,7 +151,7 @@ def test_resume_runs_exactly_what_is_missing(outcome, monkeypatch):
 def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
     prepared, _, _ = outcome
     other = toy_suite("student", "random", name="other")
-    options = Options(out=prepared.options.out, existing="resume", plugins=(TOY,))
+    options = ExecutionConfig(out=prepared.options.out, existing="resume", plugins=(TOY,))
     results, summary = collect(other, options)
     assert summary is None
     assert {result.suite for result in results} == {"toy"}
@@ -163,7 +165,7 @@ def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
     outcome="the run ends at it and says why; the rest is missing, for --resume",
 )
 def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
-    options = Options(out=tmp_path, workers=1, fail_fast=True, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, workers=1, fail_fast=True, plugins=(TOY,))
     suite = toy_suite("raises", "student", protocols=("toy",))
     summary = run(suite, options)
     assert "first failure" in summary.ended
@@ -203,7 +205,7 @@ def test_a_death_between_two_trials_counts_against_the_next(tmp_path, toy_suite)
 @pytest.mark.slow  # a signal in mid-run races with whatever shares the cores
 def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
     slow = {"name": "student", "params": {"pause": 0.2}}
-    options = Options(
+    options = ExecutionConfig(
         out=tmp_path, workers=1, snapshot_seconds=0.001, existing="resume", plugins=(TOY,)
     )
     suite = toy_suite(slow, steps=25)
@@ -236,15 +238,15 @@ def _when_snapshot(folder):
 def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     """One line; nothing is recorded as failed, so that --resume runs it."""
     suite = toy_suite("student", {"name": "student", "params": {"pause": 1e-9}})
-    complaint = r"A worker on .* no objective named 'student'.*--plugin \(in Python: plugins=\)"
-    with pytest.raises(ObdError, match=complaint) as said:
-        run(suite, Options(out=tmp_path, workers=2))
+    message = r"A worker on .* no objective named 'student'.*--plugin \(in Python: plugins=\)"
+    with pytest.raises(ObdError, match=message) as said:
+        run(suite, ExecutionConfig(out=tmp_path, workers=2))
     assert "\n" not in str(said.value)
     assert children() == []
     assert list(tmp_path.glob("toy/*.json")) == [tmp_path / "toy" / "manifest.json"]
-    assert set(run(suite, Options(out=tmp_path, existing="resume", plugins=(TOY,))).status) == {
-        spec.key for spec in suite.specs()
-    }
+    assert set(
+        run(suite, ExecutionConfig(out=tmp_path, existing="resume", plugins=(TOY,))).status
+    ) == {spec.key for spec in suite.specs()}
 
 
 @pytest.mark.reliability(
@@ -256,7 +258,7 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
 def test_a_worker_with_another_source_of_the_objective_says_so(spec):
     """Its results would stand under the wrong key."""
     one = spec()
-    code = code_of(one.objective, one.protocol, one.settings.architecture, one.dataset)
+    code = code_fingerprint(one.objective, one.protocol, one.settings.architecture, one.dataset)
     fit([one.model_copy(update={"code": code})])
     with pytest.raises(ObdError, match=r"own code in .*student.* is not the driver's"):
         fit([one.model_copy(update={"code": "0" * 16})])
@@ -264,7 +266,7 @@ def test_a_worker_with_another_source_of_the_objective_says_so(spec):
 
 def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):
     suite = toy_suite({"name": "student", "params": {"pause": 0.1}}, steps=8)
-    options = Options(out=tmp_path, workers=1, existing="resume", plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, workers=1, existing="resume", plugins=(TOY,))
 
     def spoil():
         deadline = time.monotonic() + 60

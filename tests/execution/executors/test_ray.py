@@ -11,7 +11,7 @@ from support.toy_suite import TOY, alone, contents, write_hopper
 
 from obdbench.errors import ObdError
 from obdbench.execution.job import Setup
-from obdbench.execution.run import Options, plan, run
+from obdbench.execution.run import ExecutionConfig, plan, run
 
 pytest.importorskip("ray")
 
@@ -37,7 +37,7 @@ def test_good_and_bad_trials_and_a_killed_worker(tmp_path, toy_suite, capfd):
     mark = tmp_path / "died-once"
     once = {"name": "dies", "params": {"once": str(mark)}}
     before = set(scratch_folders())
-    options = Options(out=tmp_path / "ray", executor="ray", workers=2, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path / "ray", executor="ray", workers=2, plugins=(TOY,))
     summary = run(toy_suite("random", "student", once, "raises"), options)
     said = capfd.readouterr()
     assert sorted(summary.status.values()) == ["failed", "ok", "ok", "ok"]
@@ -75,7 +75,7 @@ def test_relative_paths_mean_the_folder_of_the_driver(tmp_path, toy_suite, monke
     suite = toy_suite("random", protocols=("default",), steps=0).model_copy(
         update={"datasets": ("file:hopper-mine.npz",)}
     )
-    summary = run(suite, Options(out=Path("out"), executor="ray", workers=1))
+    summary = run(suite, ExecutionConfig(out=Path("out"), executor="ray", workers=1))
     assert set(summary.status.values()) == {"ok"}, summary.errors
     assert contents(summary.store.folder).keys() == alone(suite, tmp_path / "alone").keys()
 
@@ -121,7 +121,7 @@ def test_a_cluster_without_gpus_is_one_line(monkeypatch):
 
 
 def test_a_cluster_may_have_gpus_that_the_driver_lacks(tmp_path, toy_suite):
-    options = Options(out=tmp_path, executor="ray", device="cuda:99", plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, executor="ray", device="cuda:99", plugins=(TOY,))
     with pytest.raises(ObdError, match="cannot be used"):
         plan(toy_suite("student"), options)
     assert plan(toy_suite("student"), replace(options, address="auto")).todo
@@ -135,7 +135,7 @@ def test_a_cluster_may_have_gpus_that_the_driver_lacks(tmp_path, toy_suite):
 )
 @pytest.mark.slow
 def test_a_trial_whose_process_always_dies_is_given_up(tmp_path, toy_suite):
-    options = Options(out=tmp_path, executor="ray", workers=2, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, executor="ray", workers=2, plugins=(TOY,))
     summary = run(toy_suite("dies", "student"), options)
     assert sorted(summary.status.values()) == ["failed", "ok"]
     assert "lost 3 times" in next(iter(summary.errors.values()))
@@ -149,7 +149,7 @@ def test_a_trial_whose_process_always_dies_is_given_up(tmp_path, toy_suite):
 )
 @pytest.mark.slow
 def test_hanging_trials_time_out_and_fail_fast_stops(tmp_path, toy_suite):
-    options = Options(
+    options = ExecutionConfig(
         out=tmp_path, executor="ray", workers=1, timeout=5.0, grace=1.0, plugins=(TOY,)
     )
     summary = run(toy_suite("sleeps", "random"), options)
@@ -157,7 +157,8 @@ def test_hanging_trials_time_out_and_fail_fast_stops(tmp_path, toy_suite):
     suite = toy_suite("raises", {"name": "student", "params": {"pause": 5.0}}, name="fast")
     began = time.monotonic()
     summary = run(
-        suite, Options(out=tmp_path, executor="ray", workers=2, fail_fast=True, plugins=(TOY,))
+        suite,
+        ExecutionConfig(out=tmp_path, executor="ray", workers=2, fail_fast=True, plugins=(TOY,)),
     )
     assert "first failure" in summary.ended
     assert time.monotonic() - began < 60

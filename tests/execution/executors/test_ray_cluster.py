@@ -13,7 +13,7 @@ import pytest
 from support.paths import ROOT
 from support.toy_suite import TOY, alone, contents, write_hopper
 
-from obdbench.execution.run import Options, plan, run
+from obdbench.execution.run import ExecutionConfig, plan, run
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray_cluster
@@ -68,7 +68,7 @@ def test_a_suite_on_two_nodes(cluster, tmp_path, toy_suite, shared, monkeypatch)
     if not shared:
         hide_token(monkeypatch)
     suite = toy_suite("random", *objectives(4, 0.05))
-    options = Options(
+    options = ExecutionConfig(
         out=tmp_path / "out", executor="ray", address=address, workers=2, plugins=(TOY,)
     )
     check(run(suite, options), suite, tmp_path / "alone")
@@ -82,7 +82,9 @@ def test_relative_paths_on_nodes_started_elsewhere(cluster, tmp_path, toy_suite,
     suite = toy_suite("random", protocols=("default",), steps=0).model_copy(
         update={"datasets": ("file:hopper-mine.npz",)}
     )
-    summary = run(suite, Options(out=Path("out"), executor="ray", address=address, workers=1))
+    summary = run(
+        suite, ExecutionConfig(out=Path("out"), executor="ray", address=address, workers=1)
+    )
     assert set(summary.status.values()) == {"ok"}, summary.errors
 
 
@@ -101,7 +103,7 @@ def test_one_node_killed_mid_run(cluster, tmp_path, toy_suite, shared, monkeypat
     if not shared:
         hide_token(monkeypatch)
     suite = toy_suite(*objectives(6, 0.5), steps=8)
-    options = Options(
+    options = ExecutionConfig(
         out=tmp_path / "out",
         executor="ray",
         address=address,

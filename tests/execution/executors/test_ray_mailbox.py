@@ -9,7 +9,7 @@ from obdbench.execution.executors.ray_driver import Desk
 from obdbench.execution.executors.ray_mailbox import Courier, Mailbox, deliver, load_files
 from obdbench.execution.job import group
 from obdbench.execution.trial import run_trial
-from obdbench.results.store import StorageError, Store
+from obdbench.results.store import ResultStore, StorageError
 
 
 class KilledError(BaseException):
@@ -28,7 +28,7 @@ class Audience:
 
 
 def node(root):
-    made = Store(root, "toy")
+    made = ResultStore(root, "toy")
     made.prepare()
     return made
 
