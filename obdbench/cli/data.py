@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.errors import InvalidSettingError, strip_control_characters, unknown_name
 from obdbench.registry import datasets
 
 app = typer.Typer(help="Datasets and teachers.", no_args_is_help=True)

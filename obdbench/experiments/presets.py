@@ -24,6 +24,7 @@ from obdbench.distillation.settings import (
     PRESETS,
     SUMMARIES,
     DistillSettings,
+    format_validation_error,
     resolve_settings,
 )
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name

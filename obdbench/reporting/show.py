@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, strip_control_characters
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.reader import MANIFEST, Entry, best, read_entry
 from obdbench.reporting.table import MISSING, number
