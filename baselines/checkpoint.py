@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import torch
 
 from obdbench.errors import InvalidDataError
+from obdbench.io import replace_atomically
 
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Write a state, so that a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with replace_atomically(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +26,7 @@ from obdbench.datasets.dataset import STD_OFFSET, Array, Dataset, Standardizer
 from obdbench.datasets.embedded import SOURCE, short_name
 from obdbench.datasets.packing import episode_ends, pack, unpack
 from obdbench.errors import InvalidDataError
+from obdbench.io import replace_atomically
 from obdbench.tasks.rollout import Episodes, run_episodes
 from obdbench.tasks.task import Task, get_task, normalized_return
 from obdbench.teachers.teacher import Teacher
@@ -304,11 +304,10 @@ def rounding_error(exact: Dataset, packed: Dataset) -> dict[str, float]:
 
 def save_collection(dataset: Dataset, path: Path) -> None:
     """Write a full collection, exact and with its card; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {field: getattr(dataset, field) for field in FIELDS}
-    temporary = path.with_suffix(".part.npz")
-    np.savez_compressed(temporary, id=dataset.id, card=json.dumps(dict(dataset.card)), **arrays)
-    os.replace(temporary, path)
+    card = json.dumps(dict(dataset.card))
+    with replace_atomically(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, id=dataset.id, card=card, **arrays)
 
 
 def load_collection(path: Path) -> Dataset:

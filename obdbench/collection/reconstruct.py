@@ -22,9 +22,10 @@ from obdbench.collection.mixture import select
 from obdbench.collection.pool import FIELDS, Pool
 from obdbench.datasets.arrays import read_arrays, required
 from obdbench.datasets.dataset import Array, Dataset, Standardizer
-from obdbench.datasets.download import atomic, cache_root, locked
+from obdbench.datasets.download import cache_root
 from obdbench.datasets.references import moments_of
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
+from obdbench.io import lock, replace_atomically
 from obdbench.policies.threads import one_thread
 from obdbench.registry import D4RL_NAMES
 from obdbench.tasks.task import Task, get_task
@@ -43,7 +44,7 @@ def load(dataset_id: str, *, force: bool = False) -> Dataset:
     """The stand-in of a D4RL dataset, built now if the cache does not hold it, or by ``force``."""
     name = _name(dataset_id)
     path = cache_path(name)
-    with locked(path):
+    with lock(path):
         if force or not path.exists():
             write(build(name), path)
     try:
@@ -124,7 +125,7 @@ def write(dataset: Dataset, path: Path) -> None:
     """Store as NPZ in one step; the card goes along as the bytes of its JSON."""
     arrays = {field: getattr(dataset, field) for field in FIELDS}
     card = np.frombuffer(json.dumps(dict(dataset.card)).encode(), dtype=np.uint8)
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with replace_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez(file, card=card, **arrays)
 
 

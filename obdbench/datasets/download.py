@@ -11,11 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
@@ -24,15 +21,13 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
-from filelock import FileLock, Timeout
-
 from obdbench.errors import FetchError, InvalidSettingError
+from obdbench.io import lock, write_atomically
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5
-LOCK_WAIT = 3600.0
 MAX_DIGITS = 18  # of a length; no file has more
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
@@ -58,38 +53,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that guards the making of ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock", timeout=LOCK_WAIT)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise FetchError(
-            f"Another process has been making {path.name} for more than an hour.",
-            f"End it, or remove {path.name}.lock if there is none.",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def fetch(
     url: str,
     *,
@@ -112,7 +75,7 @@ def fetch(
     relative = _relative(url)
     mirror = os.environ.get("OBDBENCH_MIRROR")
     target = cached(url, name)
-    with locked(target):
+    with lock(target):
         expected = sha256 or (_ledger().get(url) if trust_first else None)
         if target.is_file():
             if expected is None or sha256_of(target) == expected:
@@ -191,9 +154,9 @@ def _ledger() -> dict[str, str]:
 
 def _record(url: str, sha256: str) -> None:
     path = cache_root() / "fetched.json"
-    with locked(path), atomic(path) as temporary:
+    with lock(path):
         content = json.dumps({**_ledger(), url: sha256}, indent=1, sort_keys=True)
-        temporary.write_text(content + "\n", encoding="utf-8")
+        write_atomically(path, content + "\n")
 
 
 def _plain(text: str) -> str:

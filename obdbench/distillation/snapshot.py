@@ -8,7 +8,6 @@ made of: a run goes on from no other's.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.outer_optimizer import Outer
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import ObdError
+from obdbench.io import write_atomically
 from obdbench.objectives.objective import Objective
 from obdbench.teachers.teacher import Teacher
 
@@ -83,13 +83,9 @@ def save(run: Run, path: Path) -> None:
         "points": {step: seconds for step, (_, _, seconds) in run.points.items()},
     }
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(packed(tensors, metadata={"state": json.dumps(state)}))
-        os.replace(temporary, path)
+        write_atomically(path, packed(tensors, metadata={"state": json.dumps(state)}))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ObdError(
             f"The snapshot {path} cannot be written: {error}.",
             "Free some space or choose another folder with --out.",

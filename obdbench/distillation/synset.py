@@ -8,9 +8,7 @@ observations can be had from the file alone.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 
 from obdbench.datasets.dataset import Array, Standardizer
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
+from obdbench.io import write_atomically
 from obdbench.tasks.task import Task, get_task
 
 FORMAT = "obdbench-synset-1"
@@ -164,14 +163,9 @@ class Synset:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_atomically(path, content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise ObdError(
             f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
         ) from error

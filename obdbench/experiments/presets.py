@@ -28,6 +28,7 @@ from obdbench.distillation.settings import (
     resolve_settings,
 )
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
+from obdbench.io import write_atomically
 
 MAX_TOML = 1024 * 1024
 
@@ -81,8 +82,6 @@ def load(name: str) -> Preset:
 
 def save(preset: Preset) -> Path:
     """Write a preset file, atomically."""
-    from obdbench.results.record import write_text
-
     check_name(preset.name)
     path = folder() / f"{preset.name}.toml"
     lines = [f"base = {toml_value(preset.base)}", f"summary = {toml_value(preset.summary)}"]
@@ -94,7 +93,7 @@ def save(preset: Preset) -> Path:
         if values:
             lines += ["", f"[{table}]"]
             lines += [f"{key} = {toml_value(value)}" for key, value in values.items()]
-    write_text("\n".join(lines) + "\n", path)
+    write_atomically(path, "\n".join(lines) + "\n")
     return path
 
 

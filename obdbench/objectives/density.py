@@ -12,18 +12,16 @@ dataset's checksum, so every trial, process and machine that shares the cache re
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import cache_root
+from obdbench.io import lock, replace_atomically
 from obdbench.objectives.objective import tensor
 from obdbench.policies.networks import seeded
 
@@ -99,16 +97,13 @@ def cache_path(dataset: Dataset, settings: FlowSettings) -> Path:
 def log_density(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Array:
     """Log-density of every state of a dataset, fitted on first use."""
     path = cache_path(dataset, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with lock(path):
         cached = _read(path, len(dataset))
         if cached is not None:
             return cached
         logs = evaluate(fit(dataset.states, settings), dataset.states)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npy")
-        with os.fdopen(handle, "wb") as file:
+        with replace_atomically(path) as temporary, temporary.open("wb") as file:
             np.save(file, logs)
-        os.replace(temporary, path)
     return logs
 
 

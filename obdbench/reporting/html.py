@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+from obdbench.io import write_atomically
 from obdbench.reporting.leaderboard import BLOCKS, PLOTS, Board, read_boards, relative
 from obdbench.reporting.plots import plot_names
 from obdbench.reporting.table import Cell, Table
-from obdbench.results.record import write_text
 
 NAME = "index.html"
 
@@ -25,7 +25,7 @@ def write(results_root: Path | str, out_dir: Path | str, *, strict: bool = False
     root, out = Path(results_root), Path(out_dir)
     made = read_boards(root, out, strict)
     page = out / NAME
-    write_text(render(made, root, out), page)
+    write_atomically(page, render(made, root, out))
     return page
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from obdbench.errors import InvalidDataError
+from obdbench.io import write_atomically
 from obdbench.reporting.grouping import grids
 from obdbench.reporting.model import Grid
 from obdbench.reporting.plots import plot_names
@@ -22,7 +23,6 @@ from obdbench.reporting.published import beside_published
 from obdbench.reporting.reader import Collection, read_results
 from obdbench.reporting.table import MISSING, Cell, Table, escape, grid, markdown, number
 from obdbench.reporting.tables import cost, gaps, provenance, score_tables
-from obdbench.results.record import write_text
 
 BLOCKS = (
     "main",
@@ -112,7 +112,7 @@ def write(
     written = []
     for path, text in _pages(boards, Path(results_root), out, also).items():
         if not path.is_file() or read_page(path) != text:
-            write_text(text, path)
+            write_atomically(path, text)
         written.append(path)
     if plots:
         for made in boards.values():

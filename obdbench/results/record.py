@@ -6,8 +6,6 @@ Schema 1. Every key has one comment here and nowhere else.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -16,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from obdbench.distillation.settings import format_validation_error
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.experiments.spec import TrialSpec
+from obdbench.io import write_atomically
 
 M = TypeVar("M", bound=BaseModel)
 SCHEMA = 1
@@ -95,28 +94,8 @@ class Manifest(_Part):
 
 def write_json(model: BaseModel, path: Path) -> None:
     """Write a record atomically."""
-    write_text(json.dumps(model.model_dump(mode="json"), separators=(",", ":")) + "\n", path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write text atomically."""
-    write_bytes(text.encode(), path)
-
-
-def write_bytes(content: bytes, path: Path) -> None:
-    """Write atomically: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    content = json.dumps(model.model_dump(mode="json"), separators=(",", ":"))
+    write_atomically(path, content + "\n")
 
 
 def read_bytes(path: Path) -> bytes:

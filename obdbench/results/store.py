@@ -22,7 +22,8 @@ from pathlib import Path
 
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.experiments.spec import TrialSpec
-from obdbench.results.record import Manifest, Result, read_json, write_json, write_text
+from obdbench.io import lock, write_atomically
+from obdbench.results.record import Manifest, Result, read_json, write_json
 
 logger = logging.getLogger(__name__)
 LOCK = "lock"
@@ -79,7 +80,7 @@ class ResultStore:
         with storage(self.folder):
             self.work.mkdir(parents=True, exist_ok=True)
             probe = self.work / f"probe-{os.getpid()}"
-            write_text("probe\n" * 1024, probe)
+            write_atomically(probe, "probe\n" * 1024)
             probe.unlink()
 
     def retract(self) -> None:
@@ -111,7 +112,7 @@ class ResultStore:
             if traceback is None:
                 self.log(result.key).unlink(missing_ok=True)
             else:
-                write_text(traceback, self.log(result.key))
+                write_atomically(self.log(result.key), traceback)
             write_json(result, self.path(result.key))
 
     def manifest(self) -> Manifest:
@@ -123,9 +124,7 @@ class ResultStore:
 
     def expect(self, specs: Iterable[TrialSpec]) -> Manifest:
         """Add trials to the manifest; a damaged one is set aside, never written over."""
-        from filelock import FileLock
-
-        with storage(self.folder), FileLock(self.work / "manifest.lock"):
+        with storage(self.folder), lock(self.work / "manifest"):
             try:
                 trials = dict(self.manifest().trials)
             except InvalidDataError as error:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
+from obdbench.io import sync
 from obdbench.results.record import Point, Source, read_json, write_json
 from obdbench.results.store import ResultStore, storage
 
@@ -102,7 +103,8 @@ class SynsetStore:
                 temporary.chmod(0o755)
                 for seed, synset in zip(self.seeds, synsets, strict=True):
                     synset.save(temporary / f"seed{seed}.safetensors")
-                _flush(temporary)
+                for file in (*temporary.iterdir(), temporary):
+                    sync(file)
                 final = self.folder / str(step)
                 if final.exists():
                     shutil.rmtree(final)
@@ -150,13 +152,3 @@ class SynsetStore:
     def drop_scores(self) -> None:
         """The trial is finished: its result holds the scores."""
         self._partial.unlink(missing_ok=True)
-
-
-def _flush(folder: Path) -> None:
-    """Bring a folder's files to the disk before it is renamed."""
-    for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

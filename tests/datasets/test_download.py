@@ -8,12 +8,11 @@ import multiprocessing
 import socket
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from obdbench.datasets import download as fetching
-from obdbench.datasets.download import atomic, cache_root, fetch, sha256_of
+from obdbench.datasets.download import cache_root, fetch, sha256_of
 from obdbench.errors import FetchError, InvalidSettingError
 
 CONTENT = bytes(range(256)) * 2000
@@ -225,7 +224,7 @@ def test_part_of_another_version_is_not_continued(server):
     outcome="one error of ours; the cache stays empty",
 )
 @pytest.mark.parametrize(
-    ("behaviour", "complaint"),
+    ("behaviour", "message"),
     [
         ("never", "after 10 of 512,000 bytes"),
         ("changed", "SHA-256"),
@@ -362,39 +361,3 @@ def test_two_processes_download_once(server):
     for worker in workers:
         worker.join()
     assert len(server.log) == 1
-
-
-def test_a_lock_that_never_opens_is_one_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "LOCK_WAIT", 0.05)
-    with (
-        fetching.locked(tmp_path / "file"),
-        pytest.raises(FetchError, match="Another process"),
-        fetching.locked(tmp_path / "file"),
-    ):
-        pass
-
-
-def test_atomic_leaves_the_old_file_on_failure(tmp_path: Path):
-    path = tmp_path / "a" / "file"
-    with atomic(path) as temporary:
-        temporary.write_text("old")
-
-    def fail_halfway():
-        with atomic(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_halfway()
-    assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_atomic_stores_before_it_renames(tmp_path: Path, monkeypatch):
-    done = []
-    for name in ("fsync", "replace"):
-        real = getattr(fetching.os, name)
-        monkeypatch.setattr(fetching.os, name, lambda *a, n=name, r=real: done.append(n) or r(*a))
-    with atomic(tmp_path / "file") as temporary:
-        temporary.write_text("new")
-    assert done == ["fsync", "replace"]

@@ -141,7 +141,7 @@ def test_two_million_rows_of_any_task_are_within_the_bound(full):
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "message"),
     [
         ({"timeouts": np.zeros((N, 2), bool)}, r"holds timeouts of shape \(300, 2\)"),
         ({"terminals": np.zeros((1, N))}, "different lengths"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from obdbench.errors import InvalidDataError
 from obdbench.execution.events import Event
 from obdbench.execution.job import Job
-from obdbench.results.record import write_bytes
+from obdbench.io import write_atomically
 from obdbench.results.store import ResultStore, storage
 
 Parcel = tuple[str, bytes | None]  # path below the suite's folder, content or None if removed
@@ -134,4 +134,4 @@ def deliver(store: ResultStore, parcels: Iterable[Parcel]) -> None:
             if content is None:
                 path.unlink(missing_ok=True)
             else:
-                write_bytes(content, path)
+                write_atomically(path, content)

@@ -1,0 +1,49 @@
+"""Files appear whole or not at all, and locks exclude other holders."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from obdbench.io import LockTimeoutError, lock, replace_atomically, write_atomically
+
+
+def test_text_and_bytes_replace_the_old_content(tmp_path: Path):
+    path = tmp_path / "folder" / "file"
+    write_atomically(path, "é")
+    assert path.read_bytes() == "é".encode()
+    write_atomically(path, b"\x00")
+    assert path.read_bytes() == b"\x00"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failure_keeps_the_old_content(tmp_path: Path):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def fail_halfway():
+        with replace_atomically(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_content_is_on_the_disk_before_the_rename_and_the_name_after_it(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, n=name, r=real: calls.append(n) or r(*a))
+    write_atomically(tmp_path / "file", "new")
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_a_lock_that_stays_held_is_one_error(tmp_path: Path):
+    path = tmp_path / "folder" / "file"
+    with lock(path), pytest.raises(LockTimeoutError), lock(path, timeout=0.05):
+        pass
+    with lock(path, timeout=0.05):
+        assert path.parent.is_dir()
