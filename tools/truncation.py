@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from obdbench.datasets.dataset import load_dataset
-from obdbench.distillation.batches import BatchSampler
+from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import _truncation, distill_points
-from obdbench.distillation.meta_gradient.derivative import OnStates
-from obdbench.distillation.meta_gradient.solver import MetaGradient, Solver
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
+from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
 from obdbench.distillation.settings import resolve_settings
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import Cloning
@@ -49,10 +49,10 @@ def measure() -> dict[str, Any]:
     settings = resolve_settings("fast", {**exact, "steps": OUTER_STEPS, "evaluate_at": (0.0, 1.0)})
     how = Cloning(MLP4, get_optimizer("sgd"), settings.inner_lr, settings.inner_steps)
     points = distill_points(dataset, teacher, objective, settings, [0])
-    feed = BatchSampler.of(
+    feed = BatchSampler.from_dataset(
         dataset, objective.prepare(dataset, teacher, np.random.default_rng(0)), "cpu"
     )
-    solvers = {key: Solver(how) for key in SOLVERS}
+    solvers = {key: MetaGradientSolver(how) for key in SOLVERS}
     found: dict[str, Any] = {"inner_steps": settings.inner_steps, "policies": POLICIES, "rows": []}
     for point in points:
         x = torch.from_numpy(point.synsets[0].states)[None]
@@ -64,7 +64,7 @@ def measure() -> dict[str, Any]:
             generators = [seeded(policy, 20)]
             batch = feed.draw(settings.batch, generators)
             params = MLP4.init(generators, dataset.observation_size, dataset.action_size)
-            outer = OnStates(MLP4.act, batch.states, partial(objective.loss, batch=batch))
+            outer = OuterLossOnStates(MLP4.act, batch.states, partial(objective.loss, batch=batch))
             for key in SOLVERS:
                 cut = settings.model_copy(update={"solver": key[0], "window": key[1]})
                 started = time.process_time()

@@ -112,9 +112,9 @@ def _rows(what: str) -> Any:
         for name in presets.names():
             yield name, presets.load(name).summary
     elif what == "settings":
-        from obdbench.distillation.settings import described
+        from obdbench.distillation.settings import describe_settings
 
-        yield from described()
+        yield from describe_settings()
     else:
         from obdbench import registry
 

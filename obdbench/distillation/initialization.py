@@ -14,7 +14,7 @@ from obdbench.teachers.teacher import Teacher
 CANDIDATES = 20_000
 
 
-def initial_stack(
+def select_initial_pairs(
     how: str,
     dataset: Dataset,
     teacher: Teacher | None,

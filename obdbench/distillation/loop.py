@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.batches import BatchSampler, repeated
-from obdbench.distillation.initialization import initial_stack
-from obdbench.distillation.matmul_precision import products
-from obdbench.distillation.meta_gradient.derivative import OnStates
-from obdbench.distillation.outer_optimizer import Outer
+from obdbench.distillation.batch_sampler import BatchSampler, repeated
+from obdbench.distillation.initialization import select_initial_pairs
+from obdbench.distillation.matmul_precision import matmul_precision
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
+from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.snapshot import BATCHES, NOISE, POLICIES, Run, identity_of, restore, save
-from obdbench.distillation.state_sources import smoothed
+from obdbench.distillation.state_smoothing import smooth_states
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
@@ -116,7 +116,7 @@ def distill_points(
         if run.step >= wanted[-1]:
             return
         started = time.perf_counter()
-        with products(settings.precision):
+        with matmul_precision(settings.precision):
             losses = step_once()
         record = run.step % max(1, settings.steps // CURVE_POINTS) == 0
         now = time.monotonic()
@@ -149,13 +149,13 @@ def _start(
     dtype: torch.dtype,
 ) -> Run:
     rngs = [np.random.default_rng([seed, 0]) for seed in seeds]
-    pairs = initial_stack(settings.init, dataset, teacher, settings.pairs, rngs)
+    pairs = select_initial_pairs(settings.init, dataset, teacher, settings.pairs, rngs)
     x = torch.from_numpy(np.stack([states for states, _ in pairs])).to(device, dtype)
     a = torch.from_numpy(np.stack([actions for _, actions in pairs])).to(device, dtype)
     generators = {
         stream: [seeded(seed, stream) for seed in seeds] for stream in (POLICIES, BATCHES, NOISE)
     }
-    return Run(x, a, Outer(settings), generators, losses=[[] for _ in seeds])
+    return Run(x, a, OuterOptimizer(settings), generators, losses=[[] for _ in seeds])
 
 
 def check_teacher(teacher: Teacher, dataset: Dataset) -> None:
@@ -186,7 +186,7 @@ def _stepper(
 ) -> Callable[[], Tensor]:
     """One outer step as a closure over the prepared data and the solver's buffers."""
     ways = StepMethods(settings, memory)
-    ways.needs(
+    ways.required_bytes(
         len(run.x),
         dataset.observation_size,
         dataset.action_size,
@@ -196,12 +196,12 @@ def _stepper(
     )
     architecture, wide = ways.solver.how.architecture, ways.wide
     rng = np.random.default_rng([0, 4])
-    seen = smoothed(dataset, settings.smoothing)
+    seen = smooth_states(dataset, settings.smoothing)
     columns = {
         name: column.to(dtype) if column.is_floating_point() else column
         for name, column in objective.prepare(seen, teacher, rng).items()
     }
-    feed = BatchSampler.of(seen, columns, device, tuple(objective.noise_columns))
+    feed = BatchSampler.from_dataset(seen, columns, device, tuple(objective.noise_columns))
     draws = settings.draws
     stack = [g for g in run.generators[POLICIES] for _ in range(draws)]
     noisy = [g for g in run.generators[NOISE] for _ in range(draws)]
@@ -251,7 +251,7 @@ def _stepper(
             params,
             run.x.repeat_interleave(draws, 0) if draws > 1 else run.x,
             run.a.repeat_interleave(draws, 0) if draws > 1 else run.a,
-            OnStates(architecture.act, states, loss),
+            OuterLossOnStates(architecture.act, states, loss),
             noise=noise,
             reverse_noise=reverse,
             **_truncation(settings, run.step),

@@ -16,7 +16,7 @@ PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
 
 
 @contextmanager
-def products(precision: str) -> Iterator[None]:
+def matmul_precision(precision: str) -> Iterator[None]:
     """Products of this precision within the block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[precision])

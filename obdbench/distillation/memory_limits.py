@@ -9,7 +9,7 @@ from obdbench.errors import InvalidSettingError
 GIB = 2**30
 
 
-def too_small(memory: int, need: float, what: str, instead: str) -> InvalidSettingError:
+def insufficient_memory(memory: int, need: float, what: str, instead: str) -> InvalidSettingError:
     """``memory`` bytes do not hold ``what``, which takes at least ``need``."""
     least = math.ceil(need / GIB * 1000) / 1000
     return InvalidSettingError(

@@ -37,7 +37,7 @@ def learning_rate(settings: DistillSettings, step: int) -> float:
 
 
 @dataclass
-class Outer:
+class OuterOptimizer:
     """State of the outer optimizer for stacked states and actions."""
 
     settings: DistillSettings

@@ -148,7 +148,7 @@ def resolve_settings(
         ) from error
 
 
-def described() -> Iterator[tuple[str, str]]:
+def describe_settings() -> Iterator[tuple[str, str]]:
     """Every setting and, in a line, what it is, what it may be and what it is by default."""
     for name, field in DistillSettings.model_fields.items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.outer_optimizer import Outer
+from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import ObdError
 from obdbench.io import write_atomically
@@ -33,7 +33,7 @@ class Run:
 
     x: Tensor
     a: Tensor
-    outer: Outer
+    outer: OuterOptimizer
     generators: dict[int, list[torch.Generator]]
     identity: dict[str, Any] = field(default_factory=dict)
     step: int = 0

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from obdbench.distillation.infinite_width.kernel import KernelLimit
-from obdbench.distillation.meta_gradient.solver import Solver
+from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.distillation.settings import DistillSettings
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import MLP4, Architecture, get_architecture, narrowed
@@ -33,11 +33,11 @@ class StepMethods:
             settings.inner_lr,
             settings.inner_steps,
         )
-        self.solver = Solver(how, memory=self.memory)
+        self.solver = MetaGradientSolver(how, memory=self.memory)
         self.wide = scored if isinstance(scored, Architecture) else MLP4
-        self.limit = KernelLimit(self.wide.depth, how.lr, how.steps, self.memory)
+        self.limit = InfiniteWidthSolver(self.wide.depth, how.lr, how.steps, self.memory)
 
-    def needs(
+    def required_bytes(
         self,
         seeds: int,
         observation_size: int,
@@ -53,11 +53,11 @@ class StepMethods:
         if step < min(settings.kernel_steps, last):
             cpu = torch.device(device).type == "cpu"
             sizes = (settings.pairs, settings.kernel_batch, action_size)
-            found.append(self.limit.needs(seeds, *sizes, dtype=dtype, on_cpu=cpu))
+            found.append(self.limit.required_bytes(seeds, *sizes, dtype=dtype, on_cpu=cpu))
         if max(step, settings.kernel_steps) < last:
             window = None if settings.solver == "full" else settings.window
             found.append(
-                self.solver.needs(
+                self.solver.required_bytes(
                     seeds * settings.draws,
                     settings.pairs,
                     observation_size,

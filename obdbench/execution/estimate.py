@@ -151,7 +151,7 @@ def peak(spec: TrialSpec, memory: float = 2.0) -> float:
     bound, task = round(memory * 2**30), task_of(spec)
     ways = StepMethods(spec.settings, bound)
     try:
-        kept = ways.needs(len(spec.seeds), task.observation_size, task.action_size)
+        kept = ways.required_bytes(len(spec.seeds), task.observation_size, task.action_size)
     except InvalidSettingError:  # the trial will say so
         kept = bound
     return PROCESS_BYTES + kept

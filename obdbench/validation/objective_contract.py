@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset, Standardizer
-from obdbench.distillation.batches import BatchSampler
+from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
@@ -150,7 +150,7 @@ class Toy:
     def batch(self) -> Batch:
         if self._batch is None:
             noise = tuple(self.objective.noise_columns)
-            feed = BatchSampler.of(self.dataset, self.columns(), "cpu", noise)
+            feed = BatchSampler.from_dataset(self.dataset, self.columns(), "cpu", noise)
             generators = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
             self._batch = feed.draw(BATCH, generators)
         return self._batch

@@ -16,7 +16,7 @@ import torch
 from support.benchmark_setting import Setting, Step, all_cores
 from support.eager import outer_step
 
-from obdbench.distillation.infinite_width.kernel import KernelLimit
+from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
 
 pytestmark = pytest.mark.benchmark
 PAPER = Setting()
@@ -142,7 +142,7 @@ def test_infinite_width(benchmark: Any, seeds: int) -> None:
     """The step that the preset `fast` mostly takes, on one core, in CPU time."""
     torch.set_num_threads(1)
     step = Step(PAPER.but(seeds=seeds, states=1024))
-    limit = KernelLimit(PAPER.architecture.depth, 0.1, PAPER.steps)
+    limit = InfiniteWidthSolver(PAPER.architecture.depth, 0.1, PAPER.steps)
 
     def once() -> Any:
         return limit(

@@ -12,9 +12,9 @@ import torch
 from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.initialization import initial_stack
+from obdbench.distillation.initialization import select_initial_pairs
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
-from obdbench.distillation.outer_optimizer import Outer, learning_rate
+from obdbench.distillation.outer_optimizer import OuterOptimizer, learning_rate
 from obdbench.distillation.settings import PRESETS, DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import make_objective
@@ -156,7 +156,7 @@ def test_initial_pairs_are_distinct_real_pairs(
     how: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     rngs = [np.random.default_rng(0)]
-    ((states, actions),) = initial_stack(how, toy_dataset, toy_teacher, 50, rngs)
+    ((states, actions),) = select_initial_pairs(how, toy_dataset, toy_teacher, 50, rngs)
     known = {
         tuple(s): tuple(a) for s, a in zip(toy_dataset.states, toy_dataset.actions, strict=True)
     }
@@ -169,7 +169,7 @@ def test_kmeans_covers_better_and_top_q_values_higher(
 ) -> None:
     def chosen(how: str) -> tuple[np.ndarray, np.ndarray]:
         rngs = [np.random.default_rng(1)]
-        return initial_stack(how, toy_dataset, toy_teacher, 20, rngs)[0]
+        return select_initial_pairs(how, toy_dataset, toy_teacher, 20, rngs)[0]
 
     def spread(states: np.ndarray) -> float:
         return float(
@@ -191,7 +191,7 @@ def test_initial_pairs_of_a_seed_are_its_own(
 ) -> None:
     def pairs(*seeds: int) -> list[tuple[np.ndarray, np.ndarray]]:
         rngs = [np.random.default_rng(seed) for seed in seeds]
-        return initial_stack(how, toy_dataset, toy_teacher, 20, rngs)
+        return select_initial_pairs(how, toy_dataset, toy_teacher, 20, rngs)
 
     together = pairs(0, 1, 2)
     assert np.array_equal(together[1][0], pairs(1)[0][0])
@@ -210,7 +210,7 @@ def test_the_teacher_values_the_data_once_for_all_seeds(
 
     monkeypatch.setattr(Teacher, "value", counted)
     rngs = [np.random.default_rng(seed) for seed in range(3)]
-    initial_stack("top-q", toy_dataset, toy_teacher, 20, rngs)
+    select_initial_pairs("top-q", toy_dataset, toy_teacher, 20, rngs)
     assert asked == [len(toy_dataset)]
 
 
@@ -224,7 +224,7 @@ def test_outer_optimizers_agree_with_torch() -> None:
     for name, build in references.items():
         settings = tiny(outer_optimizer=name, outer_lr=0.01, schedule="constant")
         reference, ours = start.clone().requires_grad_(), start.clone()
-        torch_optimizer, outer = build(reference), Outer(settings)
+        torch_optimizer, outer = build(reference), OuterOptimizer(settings)
         for step in range(12):
             torch_optimizer.zero_grad()
             reference.pow(4).sum().backward()
@@ -234,7 +234,7 @@ def test_outer_optimizers_agree_with_torch() -> None:
 
 
 def test_clip_is_on_each_seeds_joint_norm() -> None:
-    outer = Outer(tiny(outer_optimizer="sgd", outer_lr=1.0, schedule="constant", clip=2.0))
+    outer = OuterOptimizer(tiny(outer_optimizer="sgd", outer_lr=1.0, schedule="constant", clip=2.0))
     x, a = torch.zeros(2, 1, 1), torch.zeros(2, 1, 1)
     gx, ga = torch.tensor([[[3.0]], [[0.3]]]), torch.tensor([[[4.0]], [[0.4]]])
     outer.update(0, [x, a], [gx, ga])

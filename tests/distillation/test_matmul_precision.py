@@ -6,8 +6,8 @@ import torch
 from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.distillation.loop import distill_points
-from obdbench.distillation.matmul_precision import PRECISIONS, products
-from obdbench.distillation.meta_gradient.solver import Solver
+from obdbench.distillation.matmul_precision import PRECISIONS, matmul_precision
+from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.experiments.spec import TrialSpec
@@ -51,7 +51,7 @@ def test_steps_are_taken_under_it_and_nothing_else(precision):
 
 def test_it_is_put_back_after_an_error():
     before = torch.get_float32_matmul_precision()
-    with pytest.raises(RuntimeError), products("bfloat16"):
+    with pytest.raises(RuntimeError), matmul_precision("bfloat16"):
         raise RuntimeError
     assert torch.get_float32_matmul_precision() == before
 
@@ -91,8 +91,8 @@ def test_the_error_of_tf32_is_that_of_a_few_kinks():
         def outer(learned):
             return (MLP4.act(learned, there[2]) - there[3]).square().mean((-2, -1))
 
-        with products(precision):
-            found = Solver(how)(params, there[0], there[1], outer)
+        with matmul_precision(precision):
+            found = MetaGradientSolver(how)(params, there[0], there[1], outer)
         return torch.cat([found.states.flatten(), found.actions.flatten()]).double().cpu()
 
     exact = gradient("float32", torch.float64)

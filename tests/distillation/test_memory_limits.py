@@ -10,10 +10,14 @@ import pytest
 import torch
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.infinite_width.kernel import KernelLimit
+from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
 from obdbench.distillation.loop import EvaluationPoint, distill_points
-from obdbench.distillation.meta_gradient.solver import Solver
-from obdbench.distillation.meta_gradient.trajectory import Trajectory, segment_length, size_of
+from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.trajectory import (
+    Trajectory,
+    predict_state_bytes,
+    segment_length,
+)
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import ObdError
@@ -82,7 +86,7 @@ def test_the_size_of_a_state_is_known_before_it_is_made(
     params = architecture.init([seeded(s) for s in range(3)], 17, 6)
     held = [params, *how.optimizer.init(params).moments.values()]
     found = sum(value.numel() * 4 for group in held for value in group.values())
-    assert size_of(how, 3, 17, 6, 4) == found
+    assert predict_state_bytes(how, 3, 17, 6, 4) == found
 
 
 def points(
@@ -142,17 +146,19 @@ def test_only_the_steps_that_are_taken_count(toy_dataset: Dataset, toy_teacher: 
 
 
 def test_kernel_matrices_grow_with_the_square_of_the_pairs() -> None:
-    limit = KernelLimit(4, 0.1, 100, memory=2**31)
-    small, large = (limit.needs(1, pairs, 256, 3, dtype=torch.float32) for pairs in (2_000, 4_000))
+    limit = InfiniteWidthSolver(4, 0.1, 100, memory=2**31)
+    small, large = (
+        limit.required_bytes(1, pairs, 256, 3, dtype=torch.float32) for pairs in (2_000, 4_000)
+    )
     assert 3.5 < large / small < 4
     with pytest.raises(ObdError, match="of 65536 pairs"):
-        limit.needs(1, 65_536, 256, 3, dtype=torch.float32)
+        limit.required_bytes(1, 65_536, 256, 3, dtype=torch.float32)
 
 
 def test_every_policy_keeps_five_matrices_between_states_and_pairs() -> None:
     """Cosine, value, both derivatives, and the stack of values."""
     few, many = (
-        KernelLimit(4, 0.1, 1).needs(3, 10, states, 3, dtype=torch.float64)
+        InfiniteWidthSolver(4, 0.1, 1).required_bytes(3, 10, states, 3, dtype=torch.float64)
         for states in (1_000, 2_000)
     )
     kept, work = 3 * 10 * 1_000 * 5, 3 * 1_000 * 10
@@ -187,6 +193,6 @@ def test_the_dry_run_knows_all_ways() -> None:
 
 def test_the_solver_says_what_it_takes() -> None:
     ways = StepMethods(resolve_settings("fast", {"kernel_share": 0.0}), 2**31)
-    assert isinstance(ways.solver, Solver)
-    slots = ways.needs(3, 11, 3) / ways.needs(1, 11, 3)
+    assert isinstance(ways.solver, MetaGradientSolver)
+    slots = ways.required_bytes(3, 11, 3) / ways.needs(1, 11, 3)
     assert slots == pytest.approx(3)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.derivative import OnStates
-from obdbench.distillation.meta_gradient.solver import MetaGradient, Solver
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
+from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import Architecture, get_architecture, seeded
 from obdbench.policies.optimizers import get_optimizer
@@ -66,7 +66,7 @@ class Step:
         target = torch.rand(setting.seeds, setting.states, action, generator=generator)
         self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
         self.how = Cloning(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
-        self.solver = Solver(self.how, fast=fast)
+        self.solver = MetaGradientSolver(self.how, fast=fast)
         self.window = window
         self.generators = [seeded(seed, 1) for seed in range(setting.seeds)]
         self.sizes = (observation, action)
@@ -76,7 +76,7 @@ class Step:
 
     def __call__(self) -> MetaGradient:
         params = self.how.architecture.init(self.generators, *self.sizes, dtype=self.x.dtype)
-        outer = OnStates(self.how.architecture.act, self.states, self.loss)
+        outer = OuterLossOnStates(self.how.architecture.act, self.states, self.loss)
         return self.solver(params, self.x, self.a, outer, window=self.window)
 
 

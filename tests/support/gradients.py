@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.derivative import OuterLoss
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss
 from obdbench.policies.cloning import Cloning, clone_loss
 from obdbench.policies.networks import Architecture, Params, seeded
 from obdbench.policies.optimizers import get_optimizer

@@ -22,7 +22,7 @@ WARM_UP = 2
 
 
 @dataclass
-class Replayed:
+class CudaGraphFunction:
     """A function of tensors to tensors, replayed from a graph where that works."""
 
     function: Callable[..., Sequence[Tensor]]

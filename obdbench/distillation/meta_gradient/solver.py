@@ -3,7 +3,7 @@ r"""The meta-gradient: how the objective, after cloning on the synset, changes w
 .. math:: \nabla_{x,a}\; H(\theta_T(x, a)), \qquad
           \theta_{t+1} = \mathrm{opt}\big(\theta_t, \nabla_\theta \ell(\theta_t; x, a)\big)
 
-Two ways to the same gradient. :class:`~obdbench.distillation.meta_gradient.sweep.ReverseSweep` is the fast one, for
+Two ways to the same gradient. :class:`~obdbench.distillation.meta_gradient.reverse_sweep.ReverseSweep` is the fast one, for
 plain MLPs under SGD. :func:`general` takes any architecture and any inner optimizer: it keeps the
 trajectory, or within less memory as much of it as fits (:mod:`obdbench.distillation.meta_gradient.trajectory`), and
 pulls the derivative back through one inner step at a time with ``torch.func.vjp``, which needs the
@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.batched_sweep import BatchedReverseSweep
-from obdbench.distillation.meta_gradient.derivative import OuterLoss, derivative
-from obdbench.distillation.meta_gradient.sweep import ReverseSweep, slot_size, slots_within
+from obdbench.distillation.meta_gradient.grouped_reverse_sweep import BatchedReverseSweep
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss, outer_gradient
+from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep, slot_size, slots_within
 from obdbench.distillation.meta_gradient.trajectory import (
-    Held,
+    TrainingState,
     Trajectory,
-    bytes_of,
+    predict_state_bytes,
     segment_length,
-    size_of,
+    state_bytes,
 )
 from obdbench.policies.cloning import Cloning, clone_step
 from obdbench.policies.networks import Architecture, Params
@@ -60,14 +60,14 @@ def general(
     """Any architecture, any inner optimizer; at most ``memory`` bytes of trajectory."""
     stop = how.steps - min(window or how.steps, how.steps)
 
-    def advance(step: int, held: Held) -> Held:
+    def advance(step: int, held: TrainingState) -> TrainingState:
         return clone_step(how, *held, x, a, None if noise is None else noise[step])
 
     initial = (params, how.optimizer.init(params))
-    length = segment_length(how.steps - stop, bytes_of(initial), memory)
+    length = segment_length(how.steps - stop, state_bytes(initial), memory)
     trajectory = Trajectory(advance, stop, how.steps, length)
     params, state = trajectory.forth(initial)
-    losses, gradient = derivative(outer, params)
+    losses, gradient = outer_gradient(outer, params)
     moments = {
         name: {key: torch.zeros_like(value) for key, value in group.items()}
         for name, group in state.moments.items()
@@ -90,7 +90,7 @@ def general(
 
 
 @dataclass
-class Solver:
+class MetaGradientSolver:
     """Chooses the way: the sweep for plain MLPs under SGD, the general path for the rest."""
 
     how: Cloning
@@ -145,7 +145,7 @@ class Solver:
             gx, ga = sweep.back(gradient, reverse_noise)
         return MetaGradient(losses, gx, ga)
 
-    def needs(
+    def required_bytes(
         self,
         stack: int,
         pairs: int,
@@ -159,7 +159,9 @@ class Solver:
         """Bytes that the trajectory of a stack takes; a memory that is too small is refused."""
         kept = min(window or self.how.steps, self.how.steps)
         if not self.sweepable:
-            one = size_of(self.how, stack, observation_size, action_size, dtype.itemsize)
+            one = predict_state_bytes(
+                self.how, stack, observation_size, action_size, dtype.itemsize
+            )
             length = segment_length(kept, one, self.memory)
             return one * (length + -(-kept // length) - 1)
         slot = slot_size(

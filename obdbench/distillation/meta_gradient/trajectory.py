@@ -16,26 +16,26 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from obdbench.distillation.memory_limits import too_small
+from obdbench.distillation.memory_limits import insufficient_memory
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import Architecture, Params, count, seeded
 from obdbench.policies.optimizers import State
 
-Held = tuple[Params, State]
+TrainingState = tuple[Params, State]
 
 
 @dataclass
 class Trajectory:
     """Steps ``first`` to ``end`` of a loop, in segments of ``length``; ``advance`` takes one."""
 
-    advance: Callable[[int, Held], Held]
+    advance: Callable[[int, TrainingState], TrainingState]
     first: int
     end: int
     length: int
-    _starts: list[Held] = field(default_factory=list, init=False)
-    _segment: list[Held] = field(default_factory=list, init=False)
+    _starts: list[TrainingState] = field(default_factory=list, init=False)
+    _segment: list[TrainingState] = field(default_factory=list, init=False)
 
-    def forth(self, state: Held) -> Held:
+    def forth(self, state: TrainingState) -> TrainingState:
         """The state after the last step."""
         last = self.first + (self.end - self.first - 1) // self.length * self.length
         for step in range(self.end):
@@ -46,7 +46,7 @@ class Trajectory:
             state = self.advance(step, state)
         return state
 
-    def back(self) -> Iterator[tuple[int, Held]]:
+    def back(self) -> Iterator[tuple[int, TrainingState]]:
         """Every step from the last to ``first`` with the state before it, which is let go."""
         while self._starts:
             state = self._starts.pop()
@@ -66,7 +66,7 @@ def segment_length(steps: int, one: int, memory: int) -> int:
         if length + math.ceil(steps / length) - 1 <= fit:
             return length
     least = min(length + math.ceil(steps / length) - 1 for length in range(1, steps + 1))
-    raise too_small(
+    raise insufficient_memory(
         memory,
         least * one,
         f"the inner loop of {steps} steps",
@@ -74,15 +74,17 @@ def segment_length(steps: int, one: int, memory: int) -> int:
     )
 
 
-def bytes_of(held: Held) -> int:
+def state_bytes(held: TrainingState) -> int:
     """What one state takes."""
     params, state = held
     groups = (params, *state.moments.values())
     return sum(t.numel() * t.element_size() for group in groups for t in group.values())
 
 
-def size_of(how: Cloning, stack: int, observation_size: int, action_size: int, element: int) -> int:
-    """:func:`bytes_of` a stack's states before there are any."""
+def predict_state_bytes(
+    how: Cloning, stack: int, observation_size: int, action_size: int, element: int
+) -> int:
+    """:func:`state_bytes` a stack's states before there are any."""
     student = how.architecture
     if isinstance(student, Architecture):
         layers = student.shapes(observation_size, action_size)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.cuda_graphs import Replayed
+from obdbench.distillation.meta_gradient.cuda_graphs import CudaGraphFunction
 
 
 def test_after_a_failed_recording_the_state_is_that_of_a_plain_call(
@@ -22,12 +22,12 @@ def test_after_a_failed_recording_the_state_is_that_of_a_plain_call(
         left[:] = [float(value)]
         return [value + 1]
 
-    def spoils(self: Replayed, inputs: Sequence[Tensor]) -> None:
+    def spoils(self: CudaGraphFunction, inputs: Sequence[Tensor]) -> None:
         left[:] = [float("nan")]
         raise RuntimeError("no graph today\nand more")
 
-    monkeypatch.setattr(Replayed, "_record", spoils)
-    call = Replayed(remembers)
+    monkeypatch.setattr(CudaGraphFunction, "_record", spoils)
+    call = CudaGraphFunction(remembers)
     with caplog.at_level(logging.WARNING):
         (found,) = call._first([torch.tensor(3.0)])
     assert float(found) == 4.0

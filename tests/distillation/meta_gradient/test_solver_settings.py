@@ -25,7 +25,7 @@ from support.gradients import (
 )
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.solver import MetaGradient, Solver
+from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
 from obdbench.errors import ObdError
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import LOG_STD_OFFSET, Architecture, Params, linear
@@ -75,7 +75,7 @@ def test_the_sweep_is_taken_where_it_holds(
     architecture: Architecture, optimizer: str, fast: bool, swept: bool
 ) -> None:
     how, (x, a) = cloning(architecture, optimizer), problem()
-    solver = Solver(how, fast=fast)
+    solver = MetaGradientSolver(how, fast=fast)
     found = solver(start(how), x, a, simple_outer(how))
     assert (solver._sweeps is not None) == swept
     same(found, unrolled(how, start(how), x, a, simple_outer(how), None))
@@ -88,7 +88,7 @@ def test_parameters_that_the_objective_ignores_pull_at_nothing(fast: bool) -> No
     def first_layer(params: Params) -> Tensor:
         return params["w0"].square().sum((-1, -2))
 
-    found = Solver(how, fast=fast)(start(how), x, a, first_layer)
+    found = MetaGradientSolver(how, fast=fast)(start(how), x, a, first_layer)
     same(found, unrolled(how, start(how), x, a, first_layer, None))
 
 
@@ -102,7 +102,7 @@ def test_an_objective_may_look_at_every_parameter(fast: bool, sampled: bool) -> 
     def everything(params: Params) -> Tensor:
         return torch.stack([p.square().flatten(1).sum(1) for p in params.values()]).sum(0)
 
-    found = Solver(how, fast=fast)(start(how), x, a, everything, noise=noise)
+    found = MetaGradientSolver(how, fast=fast)(start(how), x, a, everything, noise=noise)
     same(found, unrolled(how, start(how), x, a, everything, noise))
 
 
@@ -113,20 +113,20 @@ def test_spreads_beyond_their_bounds_are_held_there(raw: float, fast: bool) -> N
     how, (x, a) = cloning(MLP4, "sgd"), problem()
     params = start(how)
     params[f"b{MLP4.depth - 1}"][:, 3] = raw - LOG_STD_OFFSET
-    found = Solver(how, fast=fast)(params, x, a, simple_outer(how), noise=noise_of())
+    found = MetaGradientSolver(how, fast=fast)(params, x, a, simple_outer(how), noise=noise_of())
     same(found, unrolled(how, params, x, a, simple_outer(how), noise_of()))
 
 
 def test_buffers_below_the_root_of_the_steps_are_refused() -> None:
     """With fewer slots than √T, segments alone would take more memory than was allowed."""
     how, (x, a) = cloning(MLP4, "sgd"), problem()
-    whole = Solver(how)
+    whole = MetaGradientSolver(how)
     whole(start(how), x, a, simple_outer(how))
     assert whole._sweeps is not None
     slot = whole._sweeps.sweeps[0].slot_bytes
     with pytest.raises(ObdError, match="GiB do not hold"):
-        Solver(how, memory=slot * 3 // 2)(start(how), x, a, simple_outer(how))
-    Solver(how, memory=slot * 5 // 2)(start(how), x, a, simple_outer(how))
+        MetaGradientSolver(how, memory=slot * 3 // 2)(start(how), x, a, simple_outer(how))
+    MetaGradientSolver(how, memory=slot * 5 // 2)(start(how), x, a, simple_outer(how))
 
 
 @pytest.mark.usefixtures("_restore_threads")
@@ -134,19 +134,20 @@ def test_the_memory_that_is_asked_for_is_enough_for_a_stack_that_is_cut() -> Non
     how, (x, a) = cloning(MLP4, "sgd"), problem(3)
     torch.set_num_threads(2)
     with pytest.raises(ObdError) as refused:
-        Solver(how, memory=2**10)(start(how, 3), x, a, simple_outer(how))
+        MetaGradientSolver(how, memory=2**10)(start(how, 3), x, a, simple_outer(how))
     said = re.search(r"at least ([\d.]+) GiB", str(refused.value))
     assert said is not None
     enough = int(float(said[1]) * 2**30)
-    Solver(how, memory=enough)(start(how, 3), x, a, simple_outer(how))
+    MetaGradientSolver(how, memory=enough)(start(how, 3), x, a, simple_outer(how))
 
 
 def changed(how: Cloning, **options: object) -> tuple[MetaGradient, MetaGradient]:
     """A call after one of another kind, and the same call of a fresh solver."""
-    (x, a), used = problem(), Solver(how)
+    (x, a), used = problem(), MetaGradientSolver(how)
     used(start(how), x, a, simple_outer(how))
     found, expected = (
-        solver(start(how), x, a, simple_outer(how), **options) for solver in (used, Solver(how))
+        solver(start(how), x, a, simple_outer(how), **options)
+        for solver in (used, MetaGradientSolver(how))
     )
     return found, expected
 
@@ -163,12 +164,12 @@ def test_noise_asked_for_later_is_heeded() -> None:
 
 def test_another_shape_makes_other_buffers() -> None:
     """One policy after two would fit into the same buffers by being written twice."""
-    how, used = cloning(MLP4, "sgd"), Solver(cloning(MLP4, "sgd"))
+    how, used = cloning(MLP4, "sgd"), MetaGradientSolver(cloning(MLP4, "sgd"))
     used(start(how), *problem(), simple_outer(how))
     for stack, pairs in ((1, 6), (2, 5)):
         x, a = problem(stack, pairs)
         found = used(start(how, stack), x, a, simple_outer(how))
-        expected = Solver(how)(start(how, stack), x, a, simple_outer(how))
+        expected = MetaGradientSolver(how)(start(how, stack), x, a, simple_outer(how))
         assert found.states.shape == x.shape
         assert torch.equal(found.states, expected.states)
 
@@ -180,10 +181,10 @@ def test_another_precision_makes_other_buffers() -> None:
     def outer(learned: Params) -> Tensor:
         return how.architecture.act(learned, x.to(learned["w0"].dtype)).square().mean((-1, -2))
 
-    used = Solver(how)
+    used = MetaGradientSolver(how)
     used(start(how), x, a, outer)
     found = used(params, x.float(), a.float(), outer)
-    expected = Solver(how)(params, x.float(), a.float(), outer)
+    expected = MetaGradientSolver(how)(params, x.float(), a.float(), outer)
     assert found.states.dtype == torch.float32
     assert torch.equal(found.states, expected.states)
 
@@ -191,7 +192,7 @@ def test_another_precision_makes_other_buffers() -> None:
 @pytest.mark.usefixtures("_restore_threads")
 def test_another_number_of_threads_cuts_the_stack_anew() -> None:
     how, (x, a) = cloning(MLP4, "sgd"), problem(3)
-    solver = Solver(how)
+    solver = MetaGradientSolver(how)
     torch.set_num_threads(1)
     one = solver(start(how, 3), x, a, simple_outer(how))
     assert solver._sweeps is not None
@@ -205,6 +206,6 @@ def test_another_number_of_threads_cuts_the_stack_anew() -> None:
 def test_the_learning_rate_and_the_steps_are_the_students() -> None:
     for how in (replace(cloning(MLP4, "sgd"), lr=0.07), cloning(MLP4, "sgd", STEPS + 3)):
         x, a = problem()
-        found = Solver(how)(start(how), x, a, simple_outer(how))
+        found = MetaGradientSolver(how)(start(how), x, a, simple_outer(how))
         same(found, unrolled(how, start(how), x, a, simple_outer(how), None))
     assert x.dtype == DOUBLE

@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.batched_sweep import shares
-from obdbench.distillation.meta_gradient.derivative import MlpDerivative, OnStates, derivative
-from obdbench.distillation.meta_gradient.solver import Solver
+from obdbench.distillation.meta_gradient.grouped_reverse_sweep import split_stack
+from obdbench.distillation.meta_gradient.outer_gradient import (
+    MlpOuterGradient,
+    OuterLossOnStates,
+    outer_gradient,
+)
+from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import Architecture, Params, get_architecture, seeded
 from obdbench.policies.optimizers import get_optimizer
@@ -51,11 +55,13 @@ def seen(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def test_one_thread_gives_the_bits_of_autograd(depth: int, stack: int) -> None:
     architecture = student(depth)
     params = trained(architecture, stack)
-    outer = OnStates(architecture.act, seen(stack, 100), weighted(stack, 100, torch.float32))
-    by_hand = MlpDerivative(architecture, shares(stack, 1))
+    outer = OuterLossOnStates(
+        architecture.act, seen(stack, 100), weighted(stack, 100, torch.float32)
+    )
+    by_hand = MlpOuterGradient(architecture, split_stack(stack, 1))
     by_hand(outer, trained(architecture, stack))  # leaves something behind in the buffers
     losses, gradient = by_hand(outer, params)
-    expected, wanted = derivative(outer, params)
+    expected, wanted = outer_gradient(outer, params)
     assert torch.equal(losses, expected)
     assert gradient.keys() == wanted.keys()
     for name in wanted:
@@ -67,9 +73,9 @@ def test_groups_of_a_stack_are_put_together_again(threads: int) -> None:
     architecture, stack = student(), 5
     params = trained(architecture, stack, torch.float64)
     states = seen(stack, 40, dtype=torch.float64)
-    outer = OnStates(architecture.act, states, weighted(stack, 40, torch.float64))
-    losses, gradient = MlpDerivative(architecture, shares(stack, threads))(outer, params)
-    expected, wanted = derivative(outer, params)
+    outer = OuterLossOnStates(architecture.act, states, weighted(stack, 40, torch.float64))
+    losses, gradient = MlpOuterGradient(architecture, split_stack(stack, threads))(outer, params)
+    expected, wanted = outer_gradient(outer, params)
     torch.testing.assert_close(losses, expected, rtol=1e-13, atol=0)
     for name in wanted:
         torch.testing.assert_close(gradient[name], wanted[name], rtol=1e-11, atol=1e-15)
@@ -78,11 +84,11 @@ def test_groups_of_a_stack_are_put_together_again(threads: int) -> None:
 def test_states_may_be_common_to_the_stack() -> None:
     architecture, states = student(), seen(50)
     params, loss = trained(architecture, 2), weighted(2, 50, torch.float32)
-    _, common = MlpDerivative(architecture, shares(2, 1))(
-        OnStates(architecture.act, states, loss), params
+    _, common = MlpOuterGradient(architecture, split_stack(2, 1))(
+        OuterLossOnStates(architecture.act, states, loss), params
     )
-    _, each = MlpDerivative(architecture, shares(2, 1))(
-        OnStates(architecture.act, torch.stack([states, states]), loss), params
+    _, each = MlpOuterGradient(architecture, split_stack(2, 1))(
+        OuterLossOnStates(architecture.act, torch.stack([states, states]), loss), params
     )
     for name in each:
         torch.testing.assert_close(common[name], each[name], rtol=1e-4, atol=1e-7)
@@ -90,12 +96,14 @@ def test_states_may_be_common_to_the_stack() -> None:
 
 def test_another_batch_size_or_type_gets_other_buffers() -> None:
     architecture = student()
-    by_hand = MlpDerivative(architecture, shares(2, 1))
+    by_hand = MlpOuterGradient(architecture, split_stack(2, 1))
     for rows, dtype in ((64, torch.float32), (32, torch.float32), (32, torch.float64)):
         params = trained(architecture, 2, dtype)
-        outer = OnStates(architecture.act, seen(2, rows, dtype=dtype), weighted(2, rows, dtype))
+        outer = OuterLossOnStates(
+            architecture.act, seen(2, rows, dtype=dtype), weighted(2, rows, dtype)
+        )
         _, gradient = by_hand(outer, params)
-        _, wanted = derivative(outer, params)
+        _, wanted = outer_gradient(outer, params)
         for name in wanted:
             assert gradient[name].dtype == dtype
             assert torch.equal(gradient[name], wanted[name])
@@ -105,8 +113,8 @@ def test_nothing_given_is_changed() -> None:
     architecture = student()
     params, states = trained(architecture, 2), seen(2, 30)
     before = {name: value.clone() for name, value in params.items()}
-    outer = OnStates(architecture.act, states, weighted(2, 30, torch.float32))
-    MlpDerivative(architecture, shares(2, 1))(outer, params)
+    outer = OuterLossOnStates(architecture.act, states, weighted(2, 30, torch.float32))
+    MlpOuterGradient(architecture, split_stack(2, 1))(outer, params)
     assert torch.equal(states, seen(2, 30))
     for name in before:
         assert torch.equal(params[name], before[name])
@@ -121,9 +129,9 @@ def test_the_solver_answers_the_same_however_the_objective_is_given(name: str) -
     x = torch.randn(2, 20, OBSERVATIONS, generator=generator)
     a = torch.rand(2, 20, ACTIONS, generator=generator) * 1.8 - 0.9
     params = architecture.init([seeded(s, 1) for s in range(2)], OBSERVATIONS, ACTIONS)
-    outer = OnStates(architecture.act, seen(2, 64), weighted(2, 64, torch.float32))
-    found = Solver(how)(params, x, a, outer)
-    expected = Solver(how)(params, x, a, lambda learned: outer(learned))
+    outer = OuterLossOnStates(architecture.act, seen(2, 64), weighted(2, 64, torch.float32))
+    found = MetaGradientSolver(how)(params, x, a, outer)
+    expected = MetaGradientSolver(how)(params, x, a, lambda learned: outer(learned))
     for got, wanted in (
         (found.loss, expected.loss),
         (found.states, expected.states),

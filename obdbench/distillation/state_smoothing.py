@@ -22,7 +22,7 @@ from obdbench.datasets.dataset import Dataset
 STREAM = 6
 
 
-def smoothed(dataset: Dataset, spread: float) -> Dataset:
+def smooth_states(dataset: Dataset, spread: float) -> Dataset:
     """The dataset with noise of this spread upon its states, standardized as before."""
     if not spread:
         return dataset

@@ -16,18 +16,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.cuda_graphs import Replayed
-from obdbench.distillation.meta_gradient.derivative import (
-    MlpDerivative,
-    OnStates,
+from obdbench.distillation.meta_gradient.cuda_graphs import CudaGraphFunction
+from obdbench.distillation.meta_gradient.outer_gradient import (
+    MlpOuterGradient,
     OuterLoss,
-    derivative,
+    OuterLossOnStates,
+    outer_gradient,
 )
-from obdbench.distillation.meta_gradient.sweep import ReverseSweep
+from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep
 from obdbench.policies.networks import Params
 
 
-def shares(stack: int, threads: int) -> list[slice]:
+def split_stack(stack: int, threads: int) -> list[slice]:
     """Groups of ``threads`` policies and the rest, if any; one thread takes the stack as one."""
     size = stack if threads == 1 else threads
     return [slice(start, min(start + size, stack)) for start in range(0, stack, size)]
@@ -45,15 +45,15 @@ class BatchedReverseSweep:
         threads: int = 1,
     ) -> None:
         """``sweep`` makes the buffers for ``stack=`` policies within its part of the memory."""
-        self.threads, self.shares = threads, shares(stack, threads)
+        self.threads, self.shares = threads, split_stack(stack, threads)
         self.sweeps = []
         with torch.inference_mode():
             for share in self.shares:
                 size = share.stop - share.start
                 self.sweeps.append(sweep(stack=size, memory=memory, part=size / stack))
-        self._derivative = MlpDerivative(self.sweeps[0].architecture, self.shares)
+        self._derivative = MlpOuterGradient(self.sweeps[0].architecture, self.shares)
         self.names = [f"{kind}{i}" for i in range(self.sweeps[0].depth) for kind in ("w", "b")]
-        self._calls: dict[int | None, tuple[list[Replayed], list[Replayed]]] = {}
+        self._calls: dict[int | None, tuple[list[CudaGraphFunction], list[CudaGraphFunction]]] = {}
 
     def learn(
         self, params: Params, x: Tensor, a: Tensor, noise: Tensor | None, steps: int | None = None
@@ -61,8 +61,8 @@ class BatchedReverseSweep:
         """Clone every policy of the stack; the parameters after the last inner step."""
         if steps not in self._calls:
             self._calls[steps] = (
-                [Replayed(partial(self._forth, sweep, steps)) for sweep in self.sweeps],
-                [Replayed(partial(self._home, sweep)) for sweep in self.sweeps],
+                [CudaGraphFunction(partial(self._forth, sweep, steps)) for sweep in self.sweeps],
+                [CudaGraphFunction(partial(self._home, sweep)) for sweep in self.sweeps],
             )
         self._now = self._calls[steps]
         tensors = [params[name] for name in self.names] + [x, a]
@@ -70,9 +70,9 @@ class BatchedReverseSweep:
 
     def derivative(self, outer: OuterLoss, learned: Params) -> tuple[Tensor, Params]:
         """H of every policy, and its derivative in the parameters last returned."""
-        if isinstance(outer, OnStates):
+        if isinstance(outer, OuterLossOnStates):
             return self._derivative(outer, learned)
-        return derivative(outer, learned)
+        return outer_gradient(outer, learned)
 
     def back(self, gradient: Params, reverse_noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Derivatives in states and actions, given those in the parameters last returned."""
@@ -98,7 +98,7 @@ class BatchedReverseSweep:
         return sweep.back(gradient, reverse_noise=tensors[count] if tensors[count:] else None)
 
     def _run(
-        self, calls: Sequence[Replayed], tensors: Sequence[Tensor], noise: Tensor | None
+        self, calls: Sequence[CudaGraphFunction], tensors: Sequence[Tensor], noise: Tensor | None
     ) -> list[Tensor]:
         with torch.inference_mode():  # which saves a little of every one of thousands of calls
             parts = []

@@ -23,7 +23,7 @@ class BatchSampler:
     noise_columns: tuple[str, ...] = ()
 
     @classmethod
-    def of(
+    def from_dataset(
         cls,
         dataset: Dataset,
         columns: Columns,

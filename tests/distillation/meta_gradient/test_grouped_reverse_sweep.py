@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.batched_sweep import shares
-from obdbench.distillation.meta_gradient.solver import MetaGradient, Solver
+from obdbench.distillation.meta_gradient.grouped_reverse_sweep import split_stack
+from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
 from obdbench.policies.cloning import Cloning
 from obdbench.policies.networks import Architecture, Params, seeded
 from obdbench.policies.optimizers import get_optimizer
@@ -29,7 +29,7 @@ def _restore_threads() -> Iterator[None]:
     [(1, 1, [1]), (5, 1, [5]), (1, 2, [1]), (2, 2, [2]), (5, 2, [2, 2, 1]), (3, 4, [3])],
 )
 def test_shares_cover_the_stack_in_order(stack: int, threads: int, sizes: list[int]) -> None:
-    found = shares(stack, threads)
+    found = split_stack(stack, threads)
     assert [share.stop - share.start for share in found] == sizes
     covered = [index for share in found for index in range(share.start, share.stop)]
     assert covered == list(range(stack))
@@ -49,7 +49,7 @@ def gradient(
     def outer(p: Params) -> Tensor:
         return how.architecture.act(p, x).square().mean((-1, -2))
 
-    return Solver(how)(
+    return MetaGradientSolver(how)(
         params,
         x,
         a,

@@ -42,7 +42,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from obdbench.distillation.memory_limits import too_small
+from obdbench.distillation.memory_limits import insufficient_memory
 from obdbench.distillation.meta_gradient.solver import MEMORY, MetaGradient
 
 ActionLoss = Callable[[Tensor], Tensor]
@@ -51,7 +51,7 @@ CHUNK = 64
 
 
 @dataclass(frozen=True)
-class KernelLimit:
+class InfiniteWidthSolver:
     """An MLP of infinite width and ``depth`` layers, cloned for ``steps`` steps at rate ``lr``."""
 
     depth: int
@@ -59,7 +59,7 @@ class KernelLimit:
     steps: int
     memory: int = MEMORY
 
-    def needs(
+    def required_bytes(
         self,
         stack: int,
         pairs: int,
@@ -82,7 +82,9 @@ class KernelLimit:
         need = dtype.itemsize * (kept + work)
         if need > self.memory:
             what = f"the kernel matrices of {pairs} pairs and {states} states"
-            raise too_small(self.memory, need, what, "use fewer pairs or seeds, or kernel_share 0")
+            raise insufficient_memory(
+                self.memory, need, what, "use fewer pairs or seeds, or kernel_share 0"
+            )
         return need
 
     def __call__(
@@ -133,8 +135,8 @@ class KernelLimit:
         _, slopes = self._clone(theta, a.transpose(1, 2).contiguous())
         return torch.tanh(torch.stack(reach) @ (-self.lr * slopes.sum(0).transpose(1, 2)))
 
-    def _between(self, left: Tensor, right: Tensor) -> Kernel:
-        return Kernel.between(left, right, self.depth)
+    def _between(self, left: Tensor, right: Tensor) -> TangentKernel:
+        return TangentKernel.between(left, right, self.depth)
 
     def _clone(
         self, theta: Tensor, a: Tensor, start: Tensor | None = None
@@ -171,7 +173,7 @@ class KernelLimit:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class TangentKernel:
     """Θ between two sets of inputs, and its derivatives in the cosine and in n = |x||x'|."""
 
     cosine: Tensor
@@ -180,7 +182,7 @@ class Kernel:
     by_norms: Tensor
 
     @classmethod
-    def between(cls, left: Tensor, right: Tensor, depth: int) -> Kernel:
+    def between(cls, left: Tensor, right: Tensor, depth: int) -> TangentKernel:
         """A few rows at a time, so that what is worked on stays in the cache."""
         unit_left, norm_left = _unit(left)
         unit_right, norm_right = _unit(right)

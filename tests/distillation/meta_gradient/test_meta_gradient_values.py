@@ -24,9 +24,9 @@ from support.toys import make_toy_dataset, make_toy_teacher
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.batches import BatchSampler
-from obdbench.distillation.meta_gradient.derivative import OuterLoss
-from obdbench.distillation.meta_gradient.solver import Solver
+from obdbench.distillation.batch_sampler import BatchSampler
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss
+from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.errors import ObdError
 from obdbench.objectives.density import gaussian_log_density
 from obdbench.objectives.objective import make_objective
@@ -46,7 +46,7 @@ def test_equals_autograd_through_the_loop(
     noise = noise_of() if sampled else None
     losses, gx, ga = unrolled(how, start(how), x, a, simple_outer(how), noise)
     for fast in (True, False):
-        found = Solver(how, fast=fast)(start(how), x, a, simple_outer(how), noise=noise)
+        found = MetaGradientSolver(how, fast=fast)(start(how), x, a, simple_outer(how), noise=noise)
         assert torch.allclose(found.loss, losses, rtol=1e-12)
         assert relative(found.states, gx) < 1e-11
         assert relative(found.actions, ga) < 1e-11
@@ -81,9 +81,9 @@ def test_equals_finite_differences(
     outer = outer_of(objective, how)
 
     def value(x: Tensor, a: Tensor) -> Tensor:
-        return Solver(how)(start(how), x, a, outer).loss
+        return MetaGradientSolver(how)(start(how), x, a, outer).loss
 
-    found = Solver(how)(start(how), x, a, outer)
+    found = MetaGradientSolver(how)(start(how), x, a, outer)
     generator = torch.Generator().manual_seed(5)
     for _ in range(2):
         dx = torch.randn(x.shape, generator=generator, dtype=DOUBLE)
@@ -117,7 +117,7 @@ def outer_of(name: str, how: Cloning) -> OuterLoss:
         teacher = make_toy_teacher(dataset)
         columns = objective.prepare(dataset, teacher, np.random.default_rng(0))
         monkeypatch.undo()
-        feed = BatchSampler.of(dataset, columns, "cpu")
+        feed = BatchSampler.from_dataset(dataset, columns, "cpu")
         feed.columns = {key: value.to(DOUBLE) for key, value in feed.columns.items()}
         _OUTERS[name] = (feed, dataset)
     feed, _ = _OUTERS[name]
@@ -131,9 +131,9 @@ def test_a_batch_of_seeds_equals_single_seeds(fast: bool, sampled: bool) -> None
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
     noise = noise_of() if sampled else None
     params = start(how)
-    together = Solver(how, fast=fast)(params, x, a, simple_outer(how), noise=noise)
+    together = MetaGradientSolver(how, fast=fast)(params, x, a, simple_outer(how), noise=noise)
     for s in range(STACK):
-        alone = Solver(how, fast=fast)(
+        alone = MetaGradientSolver(how, fast=fast)(
             {name: value[s : s + 1] for name, value in params.items()},
             x[s : s + 1],
             a[s : s + 1],
@@ -149,12 +149,12 @@ def test_a_batch_of_seeds_equals_single_seeds(fast: bool, sampled: bool) -> None
 def test_segments_give_the_same_bits(slots: int, sampled: bool) -> None:
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
     noise = noise_of() if sampled else None
-    whole = Solver(how)
+    whole = MetaGradientSolver(how)
     expected = whole(start(how), x, a, simple_outer(how), noise=noise)
     assert whole._sweeps is not None
     (buffers,) = whole._sweeps.sweeps
     assert buffers.slots == STEPS
-    pieces = Solver(how, memory=slots * buffers.slot_bytes + 1)
+    pieces = MetaGradientSolver(how, memory=slots * buffers.slot_bytes + 1)
     found = pieces(start(how), x, a, simple_outer(how), noise=noise)
     assert pieces._sweeps is not None
     assert pieces._sweeps.sweeps[0].slots == slots
@@ -166,7 +166,7 @@ def test_segments_give_the_same_bits(slots: int, sampled: bool) -> None:
 @pytest.mark.parametrize("window", [1, 3, STEPS])
 def test_a_window_differentiates_the_last_steps_only(window: int, fast: bool) -> None:
     how, (x, a) = cloning(ARCHITECTURES[1], "sgd"), problem()
-    found = Solver(how, fast=fast)(start(how), x, a, simple_outer(how), window=window)
+    found = MetaGradientSolver(how, fast=fast)(start(how), x, a, simple_outer(how), window=window)
     params, state = start(how), how.optimizer.init({})
     from obdbench.policies.cloning import clone_step
 
@@ -185,12 +185,12 @@ def test_a_window_differentiates_the_last_steps_only(window: int, fast: bool) ->
 def test_segments_within_a_window_give_the_same_bits(slots: int, sampled: bool) -> None:
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
     noise = noise_of() if sampled else None
-    whole = Solver(how)
+    whole = MetaGradientSolver(how)
     expected = whole(start(how), x, a, simple_outer(how), noise=noise, window=5)
     assert whole._sweeps is not None
     (buffers,) = whole._sweeps.sweeps
     assert buffers.slots == 5  # the steps before the window need no room
-    pieces = Solver(how, memory=slots * buffers.slot_bytes + 1)
+    pieces = MetaGradientSolver(how, memory=slots * buffers.slot_bytes + 1)
     found = pieces(start(how), x, a, simple_outer(how), noise=noise, window=5)
     assert torch.equal(found.states, expected.states)
     assert torch.equal(found.actions, expected.actions)
@@ -200,13 +200,15 @@ def test_segments_within_a_window_give_the_same_bits(slots: int, sampled: bool) 
 def test_an_inner_loop_ended_early_is_a_shorter_loop(fast: bool) -> None:
     """Random truncation: loops of changing lengths in the same buffers."""
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
-    solver = Solver(how, fast=fast)
+    solver = MetaGradientSolver(how, fast=fast)
     solver(start(how), x, -a, simple_outer(how), window=3)
     buffers = solver._sweeps
     for steps in (5, 3, STEPS, 4):
         short = Cloning(how.architecture, how.optimizer, how.lr, steps)
         found = solver(start(how), x, a, simple_outer(how), window=3, steps=steps)
-        expected = Solver(short, fast=fast)(start(how), x, a, simple_outer(how), window=3)
+        expected = MetaGradientSolver(short, fast=fast)(
+            start(how), x, a, simple_outer(how), window=3
+        )
         assert torch.equal(found.loss, expected.loss)
         assert torch.equal(found.states, expected.states)
         assert torch.equal(found.actions, expected.actions)
@@ -217,9 +219,13 @@ def test_an_inner_loop_ended_early_is_a_shorter_loop(fast: bool) -> None:
 def test_published_noise_is_redrawn_on_the_way_back(fast: bool) -> None:
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
     outer, forth, back = simple_outer(how), noise_of(seed=1), noise_of(seed=2)
-    exact = Solver(how, fast=fast)(start(how), x, a, outer, noise=forth)
-    same = Solver(how, fast=fast)(start(how), x, a, outer, noise=forth, reverse_noise=forth)
-    published = Solver(how, fast=fast)(start(how), x, a, outer, noise=forth, reverse_noise=back)
+    exact = MetaGradientSolver(how, fast=fast)(start(how), x, a, outer, noise=forth)
+    same = MetaGradientSolver(how, fast=fast)(
+        start(how), x, a, outer, noise=forth, reverse_noise=forth
+    )
+    published = MetaGradientSolver(how, fast=fast)(
+        start(how), x, a, outer, noise=forth, reverse_noise=back
+    )
     assert relative(same.states, exact.states) < 1e-12
     assert torch.equal(published.loss, exact.loss)
     assert relative(published.states, exact.states) > 1e-3
@@ -229,7 +235,7 @@ def test_published_noise_is_the_same_on_both_paths() -> None:
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
     outer, forth, back = simple_outer(how), noise_of(seed=1), noise_of(seed=2)
     fast, general = (
-        Solver(how, fast=fast)(start(how), x, a, outer, noise=forth, reverse_noise=back)
+        MetaGradientSolver(how, fast=fast)(start(how), x, a, outer, noise=forth, reverse_noise=back)
         for fast in (True, False)
     )
     assert relative(fast.states, general.states) < 1e-11
@@ -238,7 +244,7 @@ def test_published_noise_is_the_same_on_both_paths() -> None:
 
 def test_buffers_are_reused_without_memory_of_the_last_call() -> None:
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
-    solver = Solver(how)
+    solver = MetaGradientSolver(how)
     first = solver(start(how), x, a, simple_outer(how))
     solver(start(how), 2 * x, -a, simple_outer(how))
     again = solver(start(how), x, a, simple_outer(how))
@@ -249,7 +255,7 @@ def test_buffers_are_reused_without_memory_of_the_last_call() -> None:
 def test_too_little_memory_is_one_clear_error() -> None:
     how, (x, a) = cloning(ARCHITECTURES[2], "sgd"), problem()
     with pytest.raises(ObdError, match="--memory"):
-        Solver(how, memory=1000)(start(how), x, a, simple_outer(how))
+        MetaGradientSolver(how, memory=1000)(start(how), x, a, simple_outer(how))
 
 
 SHAPES_IN_USE = sorted({(task.observation_size, task.action_size) for task in TASKS.values()})
@@ -272,7 +278,7 @@ def test_the_fast_path_at_full_size(sizes: tuple[int, int], sampled: bool) -> No
         return how.architecture.act(p, states).square().mean((-1, -2))
 
     fast, general = (
-        Solver(how, fast=fast)(params, x, a, outer, noise=noise if sampled else None)
+        MetaGradientSolver(how, fast=fast)(params, x, a, outer, noise=noise if sampled else None)
         for fast in (True, False)
     )
     assert relative(fast.states, general.states) < 1e-10
@@ -304,7 +310,7 @@ def test_float32_is_as_close_to_float64_as_on_the_general_path() -> None:
             return (acted - target.to(dtype)).square().mean((-1, -2))
 
         params = {name: value.to(dtype) for name, value in start.items()}
-        gradient = Solver(how, fast=fast)(params, x.to(dtype), a.to(dtype), outer)
+        gradient = MetaGradientSolver(how, fast=fast)(params, x.to(dtype), a.to(dtype), outer)
         return torch.cat([gradient.states.flatten(1), gradient.actions.flatten(1)], 1).to(DOUBLE)
 
     exact = found(DOUBLE, fast=True)

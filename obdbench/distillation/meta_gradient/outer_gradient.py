@@ -3,8 +3,8 @@ r"""The objective after cloning, and its derivative in the final parameters.
 .. math:: H(\theta) = h\big(\pi_\theta(s)\big), \qquad \nabla_\theta H
 
 :func:`derivative` leaves both to autograd, for any student and any H. Where the student is a plain
-MLP and H sees nothing of it but its actions on given states (:class:`OnStates`),
-:class:`MlpDerivative` asks autograd for :math:`\partial h / \partial u` at the output layer u alone
+MLP and H sees nothing of it but its actions on given states (:class:`OuterLossOnStates`),
+:class:`MlpOuterGradient` asks autograd for :math:`\partial h / \partial u` at the output layer u alone
 and goes through the hidden layers itself, by the same products in the same order, so to the same
 bits:
 
@@ -34,7 +34,7 @@ mask = torch.ops.aten.threshold_backward.grad_input
 
 
 @dataclass(frozen=True)
-class OnStates:
+class OuterLossOnStates:
     """An outer loss that is a function of the students' actions on ``states``.
 
     ``act`` is the student's, with its mode as action; ``states`` are (N, n) or (S, N, n).
@@ -49,7 +49,7 @@ class OnStates:
         return self.loss(self.act(params, self.states))
 
 
-def derivative(outer: OuterLoss, params: Params) -> tuple[Tensor, Params]:
+def outer_gradient(outer: OuterLoss, params: Params) -> tuple[Tensor, Params]:
     """H of every policy, and its derivative in the final parameters."""
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
     losses = outer(leaves)
@@ -62,7 +62,7 @@ def derivative(outer: OuterLoss, params: Params) -> tuple[Tensor, Params]:
 
 
 @dataclass
-class MlpDerivative:
+class MlpOuterGradient:
     """The derivative for plain MLPs, group by group of a stack; its buffers are reused."""
 
     architecture: Architecture
@@ -70,7 +70,7 @@ class MlpDerivative:
     _buffers: list[Tensor] = field(default_factory=list, init=False)
     _key: tuple[Any, ...] = field(default=(), init=False)
 
-    def __call__(self, outer: OnStates, params: Params) -> tuple[Tensor, Params]:
+    def __call__(self, outer: OuterLossOnStates, params: Params) -> tuple[Tensor, Params]:
         """H of every policy, and its derivative in the final parameters."""
         top, stack = self.architecture.depth - 1, params["w0"].shape[0]
         states = outer.states.expand(stack, *outer.states.shape[-2:])

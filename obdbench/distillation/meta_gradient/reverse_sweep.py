@@ -45,8 +45,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from obdbench.distillation.memory_limits import too_small
-from obdbench.distillation.meta_gradient.derivative import mask as _mask
+from obdbench.distillation.memory_limits import insufficient_memory
+from obdbench.distillation.meta_gradient.outer_gradient import mask as _mask
 from obdbench.policies.networks import (
     LOG_STD_MAX,
     LOG_STD_MIN,
@@ -341,7 +341,7 @@ def slots_within(memory: int, part: float, slot: int, kept: int, steps: int) -> 
     if slots < math.isqrt(kept):
         need = slot * math.isqrt(kept) / part
         what = f"the inner loop of {steps} steps"
-        raise too_small(memory, need, what, "use fewer pairs or seeds")
+        raise insufficient_memory(memory, need, what, "use fewer pairs or seeds")
     return slots
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import DistillSettings, resolve_settings
-from obdbench.distillation.state_sources import smoothed
+from obdbench.distillation.state_smoothing import smooth_states
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Batch, Columns, make_objective
 from obdbench.objectives.pbc import PBC
@@ -38,7 +38,7 @@ def settings(**overrides: Any) -> DistillSettings:
 
 
 def test_noise_has_the_spread_that_is_asked_for(toy_dataset: Dataset) -> None:
-    noisy = smoothed(toy_dataset, 0.3)
+    noisy = smooth_states(toy_dataset, 0.3)
     noise = noisy.states - toy_dataset.states
     assert noisy.standardizer is toy_dataset.standardizer
     assert noise.std() == pytest.approx(0.3, rel=0.05)
@@ -48,9 +48,9 @@ def test_noise_has_the_spread_that_is_asked_for(toy_dataset: Dataset) -> None:
 
 
 def test_it_is_the_same_noise_every_time_and_none_where_none_is_asked(toy_dataset: Dataset) -> None:
-    one, two = smoothed(toy_dataset, 0.3), smoothed(toy_dataset, 0.3)
+    one, two = smooth_states(toy_dataset, 0.3), smooth_states(toy_dataset, 0.3)
     assert one.checksum == two.checksum != toy_dataset.checksum
-    assert smoothed(toy_dataset, 0.0) is toy_dataset
+    assert smooth_states(toy_dataset, 0.0) is toy_dataset
 
 
 @pytest.mark.parametrize("kernel_share", [0.0, 1.0])

@@ -17,8 +17,8 @@ from support.gradients import (
     start,
 )
 
-from obdbench.distillation.meta_gradient.solver import Solver
-from obdbench.distillation.meta_gradient.sweep import ReverseSweep
+from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep
+from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.errors import ObdError
 from obdbench.policies.cloning import Cloning
 
@@ -41,8 +41,8 @@ def test_the_general_path_in_pieces_gives_the_same_bits(
         "noise": None if noise == "none" else noise_of(),
         "reverse_noise": noise_of(seed=4) if noise == "published" else None,
     }
-    expected = Solver(how)(start(how), x, a, simple_outer(how), window=window, **given)
-    pieces = Solver(how, memory=states * general_state(how))
+    expected = MetaGradientSolver(how)(start(how), x, a, simple_outer(how), window=window, **given)
+    pieces = MetaGradientSolver(how, memory=states * general_state(how))
     found = pieces(start(how), x, a, simple_outer(how), window=window, **given)
     assert torch.equal(found.states, expected.states)
     assert torch.equal(found.actions, expected.actions)
@@ -52,12 +52,12 @@ def test_the_general_path_in_pieces_gives_the_same_bits(
 def test_the_general_path_refuses_a_memory_that_is_too_small(fast: bool) -> None:
     """Eight steps take five states at the least: segments of two, three or four."""
     how, (x, a) = cloning(ARCHITECTURES[2], "adam"), problem()
-    solver = Solver(how, memory=5 * general_state(how) - 1, fast=fast)
+    solver = MetaGradientSolver(how, memory=5 * general_state(how) - 1, fast=fast)
     with pytest.raises(ObdError, match="GiB do not hold the inner loop of 8 steps") as refused:
         solver(start(how), x, a, simple_outer(how))
     assert "\n" not in str(refused.value)
     with pytest.raises(ObdError, match="GiB do not hold the inner loop of 8 steps"):
-        solver.needs(STACK, PAIRS, 11, 3, sampled=False, window=None, dtype=DOUBLE)
+        solver.required_bytes(STACK, PAIRS, 11, 3, sampled=False, window=None, dtype=DOUBLE)
 
 
 @pytest.mark.parametrize("noise", ["none", "exact", "published"])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from support.toys import make_toy_dataset, make_toy_teacher
 
-from obdbench.distillation.infinite_width.kernel import Kernel, KernelLimit
+from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver, TangentKernel
 from obdbench.distillation.loop import distill_points
-from obdbench.distillation.outer_optimizer import Outer, learning_rate
+from obdbench.distillation.outer_optimizer import OuterOptimizer, learning_rate
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.experiments.spec import TrialSpec
@@ -51,7 +51,7 @@ def test_the_kernel_is_that_of_wide_networks(depth: int) -> None:
             gradients.append(torch.cat([part.flatten() for part in parts]))
         rows = torch.stack(gradients)
         found += rows[:4] @ rows[4:].T / draws
-    expected = Kernel.between(s[0], x[0], depth).value
+    expected = TangentKernel.between(s[0], x[0], depth).value
     assert (found - expected).norm() / expected.norm() < 0.05
 
 
@@ -59,7 +59,7 @@ def test_the_kernel_is_that_of_wide_networks(depth: int) -> None:
 def test_the_derivative_is_exact(depth: int) -> None:
     """Central differences along random directions, in both halves of the synset."""
     x, a, s, target = inputs()
-    limit = KernelLimit(depth, lr=0.3, steps=12)
+    limit = InfiniteWidthSolver(depth, lr=0.3, steps=12)
     gradient = limit(x, a, s, lambda actions: (actions - target).square().mean((-2, -1)))
     generator = torch.Generator().manual_seed(9)
     for values, found in ((x, gradient.states), (a, gradient.actions)):
@@ -80,7 +80,7 @@ def test_the_derivative_is_exact_from_a_drawn_start() -> None:
     x, a, s, target = inputs()
     student = Architecture("narrow", 4, width=32)
     params = student.init([seeded(i, 5) for i in range(2)], 11, 3, dtype=DOUBLE)
-    limit = KernelLimit(4, lr=0.3, steps=12)
+    limit = InfiniteWidthSolver(4, lr=0.3, steps=12)
 
     def first(states: torch.Tensor) -> torch.Tensor:
         return student.apply(params, states)[0]
@@ -88,8 +88,8 @@ def test_the_derivative_is_exact_from_a_drawn_start() -> None:
     def value(pairs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         losses = []
         for i in range(2):
-            theta = Kernel.between(pairs[i], pairs[i], 4).value
-            reach = Kernel.between(s[i], pairs[i], 4).value
+            theta = TangentKernel.between(pairs[i], pairs[i], 4).value
+            reach = TangentKernel.between(s[i], pairs[i], 4).value
             f, total = first(pairs)[i], 0
             for _ in range(12):
                 y = torch.tanh(f)
@@ -121,7 +121,9 @@ def test_equal_and_opposite_inputs_have_a_finite_derivative() -> None:
     x, a, s, target = inputs()
     x[0, 1], x[0, 2], s[0, 0] = x[0, 0], -x[0, 0], x[0, 0]
     x[1, 0] = 0.0
-    gradient = KernelLimit(4, 0.1, 20)(x, a, s, lambda y: (y - target).square().mean((-2, -1)))
+    gradient = InfiniteWidthSolver(4, 0.1, 20)(
+        x, a, s, lambda y: (y - target).square().mean((-2, -1))
+    )
     assert torch.isfinite(gradient.states).all()
     assert torch.isfinite(gradient.actions).all()
 
@@ -129,7 +131,7 @@ def test_equal_and_opposite_inputs_have_a_finite_derivative() -> None:
 def test_wide_students_learn_what_the_limit_says() -> None:
     """The mean action of many wide students nears the limit's; narrow ones are further off."""
     x, a, s, _ = inputs(pairs=24, states=40, stack=1)
-    expected = KernelLimit(3, lr=0.1, steps=40).act(x, a, s)[0]
+    expected = InfiniteWidthSolver(3, lr=0.1, steps=40).act(x, a, s)[0]
     distance = {}
     for width in (16, 512):
         architecture = Architecture("wide", 3, width=width)
@@ -196,7 +198,7 @@ def test_each_phase_has_a_schedule_and_moments_of_its_own() -> None:
     assert rates[20] == 0.1
     assert rates[19] < 0.01
     assert rates[29] < 0.01
-    outer, value = Outer(settings), torch.zeros(1, 2, 3)
+    outer, value = OuterOptimizer(settings), torch.zeros(1, 2, 3)
     for step in range(21):
         before = value.clone()
         outer.update(step, [value], [torch.full_like(value, 10.0 if step < 20 else -1.0)])
