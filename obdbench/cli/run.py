@@ -127,12 +127,12 @@ def with_plugins(references: tuple[str, ...]) -> list[str]:
 def preview(plan: Plan) -> None:
     """What ``--dry-run`` prints."""
     from obdbench.execution.estimate import estimate
-    from obdbench.experiments.spec import labels
+    from obdbench.experiments.spec import label_trials
 
     total = estimate(plan)
     states = {"missing": "to run", "ok": "done"}
     todo = {spec.key for spec in plan.todo}
-    for spec, label in zip(plan.specs, labels(plan.specs), strict=True):
+    for spec, label in zip(plan.specs, label_trials(plan.specs), strict=True):
         state = states.get(plan.status[spec.key], plan.status[spec.key])
         state = "to run" if spec.key in todo else state
         amount = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
@@ -176,8 +176,7 @@ def where_to_look(summary: Summary) -> str:
     if len(logs) > 1:
         said = f"Tracebacks: {store.folder / 'KEY.log'} for each KEY above."
     results = (store.result(key) for key in logs)
-    codes = [result.spec.code or "" for result in results if result is not None]
-    if any("=" not in code or "objective=" in code for code in codes if code):
+    if any("objective" in result.spec.code for result in results if result is not None):
         said += " `obdbench validate` checks an objective of your own and names the line."
     return said
 

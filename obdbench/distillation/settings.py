@@ -9,9 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from obdbench.errors import InvalidSettingError, unknown_name
 
-# as it was before there were these settings
-_LATER = {"kernel_start": "zero", "width": None, "precision": "float32", "smoothing": 0.0}
-
 Noise = Literal["none", "exact", "published"]
 
 
@@ -81,17 +78,6 @@ class DistillSettings(BaseModel):
     def kernel_steps(self) -> int:
         """How many of the outer steps, the first ones, are taken at infinite width."""
         return round(self.kernel_share * self.steps)
-
-    @property
-    def idle(self) -> list[str]:
-        """Settings without effect that are younger than results which count.
-
-        They are left out of a trial's key, so that those results keep their names.
-        """
-        left = {name for name, default in _LATER.items() if getattr(self, name) == default}
-        if not self.kernel_share:
-            left |= {"kernel_share", "kernel_lr", "kernel_batch", "kernel_start"}
-        return sorted(left)
 
     @property
     def evaluation_steps(self) -> list[int]:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from obdbench.execution.events import FINAL, Event
 from obdbench.execution.job import work
-from obdbench.experiments.spec import TrialSpec, details
+from obdbench.experiments.spec import TrialSpec, format_params
 
 WIDTH = 80
 PLAIN_SECONDS = 15.0
@@ -192,7 +192,7 @@ def label(spec: TrialSpec) -> str:
         dataset = dataset.replace(long, short)
     protocol = "" if spec.protocol == "default" else f" {spec.protocol}"
     pairs = f" {spec.settings.pairs}" if spec.protocol == "size" else ""
-    return f"{dataset} {spec.objective}{details(spec.objective_params)}{protocol}{pairs}"
+    return f"{dataset} {spec.objective}{format_params(spec.objective_params)}{protocol}{pairs}"
 
 
 def describe(line: Line) -> str:

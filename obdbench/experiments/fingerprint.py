@@ -1,7 +1,7 @@
-"""Which code of one's own a trial runs, as a hash that enters its key.
+"""Fingerprint of the code outside this project that a trial runs; it enters the trial's key.
 
-Results of an edited objective, protocol, architecture or dataset loader must not be taken for its
-own. This project's code does not enter: its version is in every result.
+An edited objective, protocol, architecture or dataset loader therefore makes a new trial. The code
+of obdbench itself does not enter: its version is recorded in every result.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 from dataclasses import is_dataclass
-from typing import Any
+from types import ModuleType
+from typing import Any, Literal, cast
 
 from obdbench.registry import Registry, architectures, datasets, objectives, protocols
 
 PROJECT = "obdbench"
-OBJECTIVE, PROTOCOL, DATASET = "objective", "protocol", "dataset"
+Component = Literal["objective", "protocol", "architecture", "dataset"]
 
 
 def code_fingerprint(
@@ -22,11 +23,10 @@ def code_fingerprint(
     protocol: str | None = None,
     architecture: str | None = None,
     dataset: str | None = None,
-) -> str | None:
-    """What own code the named things are defined by, None where all are this project's.
+) -> dict[Component, str]:
+    """Map each component that is defined outside obdbench to the hash of its source.
 
-    The hash of the objective's source alone where nothing else is foreign, or all lies in the
-    objective's file; otherwise ``kind=hash`` for each, joined by spaces.
+    The mapping is empty if obdbench defines all of them.
     """
     named: tuple[tuple[Registry[Any], str | None], ...] = (
         (objectives, objective),
@@ -34,59 +34,38 @@ def code_fingerprint(
         (architectures, architecture),
         (datasets, dataset),
     )
-    found: dict[str, str] = {}
-    for registry, name in named:
-        if name is not None and name in registry:
-            source = source_of(registry, name)
-            if source is not None and source not in found.values():
-                found[registry.kind] = source
-    if set(found) == {OBJECTIVE}:
-        return found[OBJECTIVE]
-    return " ".join(f"{kind}={source}" for kind, source in found.items()) or None
+    hashes = {
+        cast(Component, registry.kind): hash_source(registry, name)
+        for registry, name in named
+        if name is not None and name in registry
+    }
+    return {component: source for component, source in hashes.items() if source is not None}
 
 
-def distilling(code: str | None) -> str | None:
-    """The part of :func:`code_fingerprint` that decides what is distilled: all but the protocol's."""
-    return without(code, PROTOCOL)
+def hash_source(registry: Registry[Any], name: str) -> str | None:
+    """Short hash of the source that defines a registered name; None for obdbench's own code.
 
-
-def without(code: str | None, kind: str) -> str | None:
-    """What :func:`code_fingerprint` says of all but one kind."""
-    if code is None or "=" not in code:
-        return code
-    kept = [part for part in code.split() if not part.startswith(f"{kind}=")]
-    if len(kept) == 1 and kept[0].startswith(f"{OBJECTIVE}="):
-        return kept[0].removeprefix(f"{OBJECTIVE}=")
-    return " ".join(kept) or None
-
-
-def source_of(registry: Registry[Any], name: str) -> str | None:
-    """Short hash of the source that defines what a name stands for, None for this project's own.
-
-    A dataclass's instance counts by its values too, for they may be given anywhere.
+    The values of a dataclass instance are hashed too, because they may be set anywhere.
     """
-    entry = registry.entry(name)
-    if isinstance(entry.target, str) and entry.target.startswith(f"{PROJECT}."):
+    target = registry.entry(name).target
+    if isinstance(target, str) and target.startswith(f"{PROJECT}."):
         return None
     target = registry.get(name)
     values = repr(target) if is_dataclass(target) and not isinstance(target, type) else ""
-    module = inspect.getmodule(target if inspect.isroutine(target) else _class_of(target))
-    own = module is None or module.__name__.partition(".")[0] != PROJECT
-    source = _source(module, target) if own else None
+    owner = target if inspect.isroutine(target) or isinstance(target, type) else type(target)
+    module = inspect.getmodule(owner)
+    is_external = module is None or module.__name__.partition(".")[0] != PROJECT
+    source = _read_source(module, target) if is_external else None
     if source is None and not values:
         return None
     return hashlib.sha256(f"{source or ''}{values}".encode()).hexdigest()[:16]
 
 
-def _class_of(target: Any) -> Any:
-    return target if isinstance(target, type) else type(target)
-
-
-def _source(module: Any, target: Any) -> str | None:
-    source = getattr(module, "__source__", None)
+def _read_source(module: ModuleType | None, target: Any) -> str | None:
+    source = getattr(module, "__source__", None)  # set for plugins that are files
     if isinstance(source, str):
         return source
     try:
-        return inspect.getsource(module if module is not None else target)
+        return inspect.getsource(target if module is None else module)
     except (OSError, TypeError):
         return None

@@ -1,7 +1,7 @@
-"""What a trial is, in full: the resolved spec, and the hash that names it.
+"""The resolved specification of a trial, and the hashes that name its files.
 
-Two trials with equal specs are the same trial. ``key`` names a trial's result, ``distill_key``
-the synsets that trials of several protocols share.
+Two trials with equal specs are the same trial. ``key`` names the result of a trial;
+``distill_key`` names the synsets, which trials under several protocols share.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from obdbench.distillation.settings import DistillSettings
-from obdbench.experiments.fingerprint import distilling
+from obdbench.experiments.fingerprint import Component
 
 
-def digest(content: Any) -> str:
-    """Short stable hash of JSON-serializable content."""
+def hash_content(content: Any) -> str:
+    """Short hash of JSON-serializable content, equal on every machine."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 class TrialSpec(BaseModel):
-    """One (dataset, objective, protocol, settings) over its seeds."""
+    """One combination of dataset, objective, protocol and settings, run over its seeds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,77 +37,64 @@ class TrialSpec(BaseModel):
     preset: str = "fast"
     settings: DistillSettings = Field(default_factory=lambda: DistillSettings())
     seeds: tuple[int, ...] = (0, 1, 2)
-    code: str | None = Field(
-        default=None, description="hash of own code (obdbench/experiments/fingerprint.py)"
+    code: dict[Component, str] = Field(
+        default_factory=dict,
+        description="hash of the source of each component that is defined outside obdbench",
     )
 
     @field_validator("seeds")
     @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
             raise ValueError("seeds are distinct non-negative integers, at least one")
         return seeds
 
-    def distill_content(self) -> dict[str, Any]:
-        """The part of the spec that fixes the synsets."""
-        content = self._content()
-        for name in ("protocol", "protocol_params"):
-            content.pop(name)
-        code = distilling(content.pop("code", None))
-        return content if code is None else {**content, "code": code}
-
-    def _content(self) -> dict[str, Any]:
-        content = self.model_dump(mode="json")
-        content.pop("preset")
-        for name in self.settings.idle:
-            content["settings"].pop(name)
-        if self.code is None:
-            content.pop("code")
-        return content
+    @property
+    def key(self) -> str:
+        """Hash that names the result: every field except the name of the preset."""
+        return hash_content(self.model_dump(mode="json", exclude={"preset"}))
 
     @property
     def distill_key(self) -> str:
-        """Names the synsets."""
-        return digest(self.distill_content())
-
-    @property
-    def key(self) -> str:
-        """Names the result."""
-        return digest(self._content())
+        """Hash that names the synsets: every field that affects the distillation."""
+        content = self.model_dump(mode="json", exclude={"preset", "protocol", "protocol_params"})
+        content["code"].pop("protocol", None)
+        return hash_content(content)
 
     def label(self) -> str:
-        """Short human-readable name; :func:`labels` tells apart what it does not."""
+        """Short human-readable name; :func:`label_trials` adds what makes it unique."""
         size = f" {self.settings.pairs}" if self.protocol == "size" else ""
-        held = details(self.objective_params)
-        return f"{self.dataset} {self.objective}{held} {self.protocol}{size}"
+        params = format_params(self.objective_params)
+        return f"{self.dataset} {self.objective}{params} {self.protocol}{size}"
 
-    def facts(self) -> dict[str, Any]:
-        """What a label leaves out, by name."""
+    def unlabeled_fields(self) -> dict[str, Any]:
+        """The values by name that :meth:`label` leaves out."""
         settings = self.settings.model_dump(mode="json")
-        content: dict[str, Any] = {"preset": self.preset, "code": self.code}
+        fields: dict[str, Any] = {"preset": self.preset}
+        fields |= {f"{component} code": source for component, source in self.code.items()}
         for name, value in self.protocol_params.items():
-            content[f"{self.protocol} {name}" if name in settings else name] = value
-        return {**content, **settings, "seeds": list(self.seeds)}
+            fields[f"{self.protocol} {name}" if name in settings else name] = value
+        return {**fields, **settings, "seeds": list(self.seeds)}
 
 
-def labels(specs: Sequence[TrialSpec]) -> list[str]:
-    """A name for each trial, with whatever else tells it apart from others of its name."""
-    alike: dict[str, list[dict[str, Any]]] = defaultdict(list)
+def label_trials(specs: Sequence[TrialSpec]) -> list[str]:
+    """A unique name per trial: its label, and the fields that tell trials of one label apart."""
+    by_label: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for spec in specs:
-        alike[spec.label()].append(spec.facts())
-    found = []
+        by_label[spec.label()].append(spec.unlabeled_fields())
+    labels = []
     for spec in specs:
-        others, told = alike[spec.label()], {}
-        for name, value in spec.facts().items():
-            same = [other for other in others if name in other and other[name] == value]
-            if len(same) < len(others):
-                others, told[name] = same, value
-        found.append(f"{spec.label()}{details(told)}")
-    return found
+        candidates, distinguishing = by_label[spec.label()], {}
+        for name, value in spec.unlabeled_fields().items():
+            equal = [fields for fields in candidates if name in fields and fields[name] == value]
+            if len(equal) < len(candidates):
+                candidates, distinguishing[name] = equal, value
+        labels.append(f"{spec.label()}{format_params(distinguishing)}")
+    return labels
 
 
-def details(params: Mapping[str, Any]) -> str:
-    """Names and values in brackets, nothing where there are none."""
+def format_params(params: Mapping[str, Any]) -> str:
+    """``" (name=value, ...)"``, sorted by name; an empty text without parameters."""
     texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in params.items()}
-    shown = ", ".join(f"{name}={texts[name]}" for name in sorted(texts))
-    return f" ({shown})" if shown else ""
+    joined = ", ".join(f"{name}={texts[name]}" for name in sorted(texts))
+    return f" ({joined})" if joined else ""

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from obdbench.experiments.fingerprint import DATASET, without
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.model import CellData, Grid, Row, dataset_order, order_of
 from obdbench.reporting.reader import Collection, Entry, source_of
@@ -68,19 +67,19 @@ def _identities(trials: list[_Trial]) -> list[str]:
     """
     contents, names = [], []
     steps: dict[tuple[str, str, int], set[int]] = defaultdict(set)
-    loaders: dict[tuple[str, str, int], set[str | None]] = defaultdict(set)
+    loaders: dict[tuple[str, str, int], set[str]] = defaultdict(set)
     for trial in trials:
         spec = trial.spec
         content = spec.model_dump(mode="json", exclude={"dataset", "seeds", "preset", "protocol"})
         del content["settings"]["steps"]
-        content["code"] = without(spec.code, DATASET)
+        content["code"].pop("dataset", None)
         if spec.protocol == "size":
             del content["settings"]["pairs"]
         contents.append(content)
         names.append(_canonical(content))
         cell = names[-1], spec.dataset, spec.settings.pairs
         steps[cell].add(spec.settings.steps)
-        loaders[cell].add(spec.code)
+        loaders[cell].add(_canonical(spec.code))
     by_steps, by_loader = (
         {name for (name, _, _), found in held.items() if len(found) > 1}
         for held in (steps, loaders)
@@ -176,7 +175,8 @@ def _labels(identities: Iterable[str]) -> dict[str, str]:
 
 def _facts(content: Mapping[str, Any]) -> dict[str, Any]:
     flat = {**content["settings"], **content["protocol_params"]}
-    rest = {"objective", "objective_params", "settings", "protocol_params"}
+    flat |= {f"{component} code": source for component, source in content["code"].items()}
+    rest = {"objective", "objective_params", "settings", "protocol_params", "code"}
     return flat | {name: value for name, value in content.items() if name not in rest}
 
 

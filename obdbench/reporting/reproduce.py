@@ -98,7 +98,7 @@ def _options(suite: Suite, spec: TrialSpec) -> ExecutionConfig:
 
 def _plugin(spec: TrialSpec) -> ExecutionConfig:
     """A result knows own code by its hash, not where it lies."""
-    return () if spec.code is None else ("--plugin", "PLUGIN")
+    return () if not spec.code else ("--plugin", "PLUGIN")
 
 
 def _params(held: Sequence[Named], name: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from obdbench.experiments.spec import labels
+from obdbench.experiments.spec import label_trials
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import budget, caution, column_names, head, notes, titled
 from obdbench.reporting.formatting import interval_cell, median_cell, plus_minus, score_cell
@@ -229,7 +229,7 @@ def provenance(grid: Grid, suite: str) -> Table:
 def gaps(collection: Collection) -> list[Table]:
     """Everything expected that has no score, with its reason."""
     specs = dict(collection.expected) | {e.record.key: e.spec for e in collection.entries}
-    told = dict(zip(specs, labels(list(specs.values())), strict=True))
+    told = dict(zip(specs, label_trials(list(specs.values())), strict=True))
     failed = [
         (_trial_cells(entry.spec.dataset, told[entry.record.key]), entry)
         for entry in collection.entries

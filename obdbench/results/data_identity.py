@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from obdbench.errors import InvalidDataError
-from obdbench.experiments.fingerprint import source_of
+from obdbench.experiments.fingerprint import hash_source
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import datasets
 from obdbench.results.record import Source
@@ -20,7 +20,7 @@ from obdbench.results.synset_store import SynsetStore
 def may_change(dataset_id: str) -> bool:
     """Whether a dataset's content is in its user's hands."""
     if dataset_id in datasets:
-        return source_of(datasets, dataset_id) is not None
+        return hash_source(datasets, dataset_id) is not None
     return dataset_id.startswith("file:")
 
 

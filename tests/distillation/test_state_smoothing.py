@@ -96,8 +96,6 @@ def test_a_run_with_it_resumes_bit_for_bit(
     assert np.array_equal(whole[-1].synsets[0].states, resumed[-1].synsets[0].states)
 
 
-def test_it_is_bounded_and_idle_at_nought() -> None:
-    assert "smoothing" in settings().idle
-    assert "smoothing" not in settings(smoothing=0.2).idle
+def test_smoothing_cannot_be_negative() -> None:
     with pytest.raises(InvalidSettingError, match="smoothing"):
         settings(smoothing=-0.1)

@@ -1,8 +1,10 @@
-"""Own code is part of a trial's key: of the objective, and of all else that decides its numbers."""
+"""Code outside obdbench enters a trial's key, and nothing else changes the key of its synsets."""
 
 import pytest
 
-from obdbench.experiments.fingerprint import code_fingerprint, distilling, without
+from obdbench.distillation.settings import DistillSettings
+from obdbench.experiments.fingerprint import code_fingerprint
+from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite
 from obdbench.plugins import Plugin
 from obdbench.policies.networks import Architecture
@@ -16,13 +18,13 @@ from obdbench.evaluation.protocol import Default
 @register_protocol("patient")
 class Patient(Default):
     name = "patient"
-    steps_of_mine = 5
+    extra_steps = 5
 """
 
 
 @pytest.fixture
-def patient(tmp_path):
-    """A protocol of one's own, and how to edit it."""
+def load_suite_with(tmp_path):
+    """Load a protocol from source; returns the spec of each protocol of a suite with it."""
     path = tmp_path / "patient.py"
 
     def load(source):
@@ -40,17 +42,18 @@ def patient(tmp_path):
     protocols.unregister("patient")
 
 
-def test_an_edited_protocol_is_another_trial_on_the_same_synsets(patient):
-    before = patient(PROTOCOL)
-    after = patient(PROTOCOL.replace("= 5", "= 400"))
+def test_an_edited_protocol_is_another_trial_on_the_same_synsets(load_suite_with):
+    before = load_suite_with(PROTOCOL)
+    after = load_suite_with(PROTOCOL.replace("= 5", "= 400"))
+    assert set(before["patient"].code) == {"protocol"}
     assert after["default"].key == before["default"].key
     assert after["patient"].key != before["patient"].key
     assert after["patient"].distill_key == before["patient"].distill_key
     assert after["patient"].distill_key == after["default"].distill_key
 
 
-def test_an_own_architecture_counts_by_its_values():
-    def code(width):
+def test_the_fingerprint_of_an_architecture_depends_on_its_values():
+    def fingerprint(width):
         architectures.register(
             "narrow", Architecture("narrow", depth=4, width=width), origin="somewhere"
         )
@@ -59,28 +62,66 @@ def test_an_own_architecture_counts_by_its_values():
         finally:
             architectures.unregister("narrow")
 
-    assert code(64) == code(64) != code(32)
-    assert code(64).startswith("architecture=")
+    assert fingerprint(64) == fingerprint(64) != fingerprint(32)
+    assert set(fingerprint(64)) == {"architecture"}
 
 
-def test_this_projects_own_code_leaves_keys_alone():
-    assert code_fingerprint("sdw", "ensemble", "residual", "recon/hopper-medium-v2") is None
-    assert code_fingerprint("pbc", "default", "mlp4", "file:mine.npz") is None
+def test_components_of_obdbench_have_no_fingerprint():
+    assert code_fingerprint("sdw", "ensemble", "residual", "recon/hopper-medium-v2") == {}
+    assert code_fingerprint("pbc", "default", "mlp4", "file:mine.npz") == {}
 
 
-def test_what_is_distilled_does_not_depend_on_the_protocols_code():
-    assert distilling(None) is None
-    assert distilling("0123") == "0123"
-    assert distilling("protocol=99") is None
-    assert distilling("objective=0123 protocol=99") == "0123"
-    assert distilling("objective=0123 protocol=99 dataset=77") == "objective=0123 dataset=77"
+SPEC = TrialSpec(dataset="file:mine.npz", objective="mine", code={"objective": "0123"})
 
 
-def test_one_kind_can_be_left_out():
-    assert without("objective=0123 dataset=77", "dataset") == "0123"
-    assert without("architecture=5 dataset=77", "dataset") == "architecture=5"
-    assert without("dataset=77", "dataset") is None
-    assert without("0123", "dataset") == "0123"
+@pytest.mark.parametrize("component", ["objective", "architecture", "dataset"])
+def test_the_code_of_what_distills_enters_both_keys(component):
+    other = SPEC.model_copy(update={"code": SPEC.code | {component: "4567"}})
+    assert other.key != SPEC.key
+    assert other.distill_key != SPEC.distill_key
+
+
+def test_the_code_of_a_protocol_enters_the_trial_key_only():
+    other = SPEC.model_copy(update={"code": SPEC.code | {"protocol": "4567"}})
+    assert other.key != SPEC.key
+    assert other.distill_key == SPEC.distill_key
+
+
+OTHER_VALUES = {
+    "architecture": "mlp3",
+    "inner_optimizer": "adam",
+    "noise": "exact",
+    "kernel_start": "drawn",
+    "precision": "tf32",
+    "outer_optimizer": "sgd",
+    "schedule": "constant",
+    "init": "kmeans++",
+    "solver": "truncated",
+    "evaluate_at": (1.0,),
+}
+
+
+@pytest.mark.parametrize("name", DistillSettings.model_fields)
+def test_every_setting_enters_both_keys(name):
+    default = getattr(SPEC.settings, name)
+    value = OTHER_VALUES.get(name, 0.5 if isinstance(default, float) else 7)
+    assert value != default
+    settings = SPEC.settings.model_copy(update={name: value})
+    other = SPEC.model_copy(update={"settings": settings})
+    assert other.key != SPEC.key
+    assert other.distill_key != SPEC.distill_key
+
+
+@pytest.mark.parametrize("change", [{"protocol": "size"}, {"protocol_params": {"policies": 2}}])
+def test_protocols_share_synsets(change):
+    other = SPEC.model_copy(update=change)
+    assert other.key != SPEC.key
+    assert other.distill_key == SPEC.distill_key
+
+
+def test_the_name_of_a_preset_enters_no_key():
+    other = SPEC.model_copy(update={"preset": "mine"})
+    assert (other.key, other.distill_key) == (SPEC.key, SPEC.distill_key)
 
 
 def test_a_student_that_the_limit_does_not_know_is_mentioned(caplog):

@@ -6,7 +6,7 @@ from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 from obdbench.evaluation.protocol import make_protocol
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
-from obdbench.experiments.spec import labels
+from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import Suite, load_suite, parse_seeds, suite_holding, suite_names
 
 SHIPPED = [
@@ -194,12 +194,14 @@ def test_labels_tell_every_trial_apart(tmp_path):
         '  { name = "ensemble", params = { policies = 7, steps = 50 } }]\n'
     )
     specs = load_suite(write(tmp_path, text)).specs()
-    named = [name.removeprefix("embedded/hopper-medium-v0 ") for name in labels(specs)]
+    named = [name.removeprefix("embedded/hopper-medium-v0 ") for name in label_trials(specs)]
     assert len(set(named)) == len(specs) == 10
     assert {"sdw default", "sdw (base=pbc) default", "sdw size 8", "sdw size 16"} <= set(named)
     assert "sdw ensemble (policies=5)" in named
-    twins = [specs[0], specs[0].model_copy(update={"preset": "own", "code": "abc"})]
-    assert labels(twins) == [f"{labels(specs)[0]} (preset={p})" for p in ("fast", "own")]
+    twins = [specs[0], specs[0].model_copy(update={"preset": "own", "code": {"dataset": "abc"}})]
+    assert label_trials(twins) == [
+        f"{label_trials(specs)[0]} (preset={p})" for p in ("fast", "own")
+    ]
     steps = specs[0].settings.model_copy(update={"steps": 7})
     twins[1] = specs[0].model_copy(update={"settings": steps})
-    assert labels(twins)[1].endswith("sdw default (steps=7)")
+    assert label_trials(twins)[1].endswith("sdw default (steps=7)")

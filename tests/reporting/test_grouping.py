@@ -9,7 +9,7 @@ from obdbench.reporting.reader import Collection, Entry
 from obdbench.results.record import Result
 
 
-def entry(dataset: str, code: str | None, score: float = 10.0) -> Entry:
+def entry(dataset: str, code: dict[str, str], score: float = 10.0) -> Entry:
     spec = TrialSpec(
         dataset=dataset,
         objective="dbc",
@@ -29,20 +29,23 @@ def rows(*entries: Entry) -> list[tuple[str, int, bool]]:
 
 
 def test_loaders_in_several_files_make_one_row() -> None:
-    apart = entry("lab/a", "dataset=47e5"), entry("lab/b", "dataset=cc74")
+    apart = entry("lab/a", {"dataset": "47e5"}), entry("lab/b", {"dataset": "cc74"})
     assert rows(*apart) == [("dbc", 2, True)]
-    mixed = entry("lab/a", "objective=12 dataset=47e5"), entry("lab/b", "12")
+    mixed = (
+        entry("lab/a", {"objective": "12", "dataset": "47e5"}),
+        entry("lab/b", {"objective": "12"}),
+    )
     assert [(cells, whole) for _, cells, whole in rows(*mixed)] == [(2, True)]
 
 
 def test_an_edited_loader_parts_two_rows() -> None:
     found = rows(
-        entry("lab/a", "dataset=47e5"),
-        entry("lab/a", "dataset=0000", 20.0),
-        entry("lab/b", "dataset=cc74"),
+        entry("lab/a", {"dataset": "47e5"}),
+        entry("lab/a", {"dataset": "0000"}, 20.0),
+        entry("lab/b", {"dataset": "cc74"}),
     )
     assert len(found) == 3
 
 
 def test_another_objectives_code_is_another_row() -> None:
-    assert len(rows(entry("lab/a", "12"), entry("lab/b", "34"))) == 2
+    assert len(rows(entry("lab/a", {"objective": "12"}), entry("lab/b", {"objective": "34"}))) == 2

@@ -109,7 +109,7 @@ def test_trials_that_differ_among_themselves_are_told_apart():
 
 
 def test_own_code_needs_its_plugin():
-    told = said(altered(objective="my-objective", code="0" * 16))
+    told = said(altered(objective="my-objective", code={"objective": "0" * 16}))
     assert "--objective my-objective --plugin PLUGIN --seeds 0-2" in told
     assert "--plugin" not in said(*quick())
 

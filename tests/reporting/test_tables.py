@@ -326,12 +326,14 @@ def test_the_caption_counts_the_points_of_a_score(curve, said):
 
 
 def test_what_is_missing_is_named_as_its_row_is():
-    made = spec("mine", "embedded/hopper-medium-v0").model_copy(update={"code": "new"})
-    old = entry(made.model_copy(update={"code": "old"}))
+    made = spec("mine", "embedded/hopper-medium-v0").model_copy(
+        update={"code": {"objective": "new"}}
+    )
+    old = entry(made.model_copy(update={"code": {"objective": "old"}}))
     collection = Collection("s", (old,), {made.key: made}, has_manifest=True)
     (table,) = gaps(collection)
     assert [cell.text for cell in table.rows[0]][:3] == [
-        "mine default (code=new)",
+        "mine default (objective code=new)",
         "embedded/hopper-medium-v0",
         "missing",
     ]

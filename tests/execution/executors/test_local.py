@@ -261,7 +261,7 @@ def test_a_worker_with_another_source_of_the_objective_says_so(spec):
     code = code_fingerprint(one.objective, one.protocol, one.settings.architecture, one.dataset)
     fit([one.model_copy(update={"code": code})])
     with pytest.raises(ObdError, match=r"own code in .*student.* is not the driver's"):
-        fit([one.model_copy(update={"code": "0" * 16})])
+        fit([one.model_copy(update={"code": {"objective": "0" * 16}})])
 
 
 def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):
