@@ -159,7 +159,7 @@ SOUND: dict[str, list[str]] = {
     "name": ["mine"],
     "search_seed": ["3"],
     "what": [*cli.LISTS],
-    "path": ["results/quick/10350869341cc16e.json"],
+    "path": ["results/quick/505c83bf7f3c07e4.json"],
     "pattern": ["recon/*"],
     "ids": ["embedded/hopper-medium-replay-v0", "recon/hopper-medium-v2"],
     "episodes": ["1"],

@@ -41,7 +41,7 @@ def a_result() -> dict[str, Any]:
 
 
 RESULT = a_result()
-NAMES = ("10350869341cc16e", "manifest")
+NAMES = ("505c83bf7f3c07e4", "manifest")
 
 
 @reader("result files: read, shown, tabulated, published", HOW)
