@@ -32,7 +32,8 @@ from torch import Tensor
 
 from baselines import checkpoint
 from baselines.rows import OUT, deterministic_returns, line, parse_seeds, write_row
-from obdbench.datasets.dataset import Array, Dataset, load_dataset
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.errors import exit_code
 from obdbench.policies.networks import MLP4, Params, seeded
 from obdbench.results.record import Result

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from baselines.rows import OUT, line, write_row
-from obdbench.datasets.dataset import Dataset, load_dataset
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError, exit_code
 from obdbench.results.record import Result
 from obdbench.tasks.simulator import RULES

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from obdbench.collection.recipe import load_collection
-from obdbench.datasets.dataset import Array, Dataset, load_dataset
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError
 
 UNITS = 10.0

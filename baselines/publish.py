@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from baselines.rows import EPISODES, deterministic_returns, write_row
-from obdbench.datasets.dataset import Array, Dataset, load_dataset
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.policies.networks import Params
 from obdbench.results.record import Result
 from obdbench.tasks.task import normalized_return

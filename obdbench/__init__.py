@@ -16,7 +16,8 @@ from obdbench.registry import (
 from obdbench.version import __version__
 
 if TYPE_CHECKING:
-    from obdbench.datasets.dataset import Dataset, load_dataset
+    from obdbench.datasets.dataset import Dataset
+    from obdbench.datasets.loading import load_dataset
     from obdbench.distillation.api import distill
     from obdbench.distillation.synset import Synset
     from obdbench.evaluation.protocol import Evaluation, evaluate
@@ -34,7 +35,7 @@ _LAZY = {
     "distill": "obdbench.distillation.api",
     "evaluate": "obdbench.evaluation.protocol",
     "leaderboard": "obdbench.reporting.api",
-    "load_dataset": "obdbench.datasets.dataset",
+    "load_dataset": "obdbench.datasets.loading",
     "load_teacher": "obdbench.teachers.teacher",
     "run": "obdbench.execution.api",
 }

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from obdbench.datasets.dataset import load_dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import _truncation, distill_points
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates

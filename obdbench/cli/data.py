@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidSettingError, strip_control_characters, unknown_name
 from obdbench.registry import datasets
 
@@ -39,7 +40,7 @@ def list_datasets(
 @app.command()
 def fetch(ids: Ids, progress: Progress = True) -> None:
     """Download genuine datasets, and the published teachers of d4rl/ and recon/ identifiers."""
-    from obdbench.datasets.dataset import load_dataset
+    from obdbench.datasets.loading import load_dataset
 
     for dataset_id in _matching(ids):
         source, _, name = dataset_id.partition("/")
@@ -129,7 +130,7 @@ def _verify_teachers(episodes: int) -> Iterator[str]:
 
 
 def _verify_datasets(ids: Iterable[str], episodes: int) -> Iterator[str]:
-    from obdbench.datasets.dataset import load_dataset
+    from obdbench.datasets.loading import load_dataset
     from obdbench.teachers import verify as check
     from obdbench.teachers.teacher import load_teacher
 
@@ -165,7 +166,7 @@ def _matching(ids: Iterable[str]) -> list[str]:
             if not names:
                 raise unknown_name("dataset", wanted, datasets.names())
             found += names
-        elif wanted.startswith(("d4rl/", "minari/", "file:")):
+        elif DatasetId(wanted).is_open:
             found.append(wanted)
         else:
             found.append(datasets.canonical(wanted))

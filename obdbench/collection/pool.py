@@ -15,6 +15,7 @@ import numpy as np
 
 from obdbench.collection.mixture import Disturbance, DisturbedTeacher, moment_sums, most_wanted
 from obdbench.datasets.dataset import Array, Standardizer
+from obdbench.datasets.identifier import DatasetId
 from obdbench.tasks.rollout import Episodes, run_episodes
 from obdbench.tasks.simulator import RULES
 from obdbench.tasks.task import Task
@@ -68,7 +69,7 @@ class Pool:
 
     def fill(self, transitions: int, size: int) -> None:
         """Simulate ``transitions`` steps, for a dataset of ``size`` of them."""
-        own = self.name.removeprefix(f"{self.task.name}-").removesuffix("-v2")
+        own = DatasetId(self.name).level
         while self._transitions < BLIND_SHARE * transitions:
             rng = self._rng()
             self.grow(own, Disturbance.calm(CALM_SLOTS, self.task.action_size, rng))

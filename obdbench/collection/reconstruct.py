@@ -23,6 +23,7 @@ from obdbench.collection.pool import FIELDS, Pool
 from obdbench.datasets.arrays import read_arrays, required
 from obdbench.datasets.dataset import Array, Dataset, Standardizer
 from obdbench.datasets.download import cache_root
+from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.references import moments_of
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
 from obdbench.io import lock, replace_atomically
@@ -61,7 +62,7 @@ def cache_path(name: str) -> Path:
 
 
 def _name(dataset_id: str) -> str:
-    name = dataset_id.removeprefix("recon/")
+    name = DatasetId(dataset_id).name
     known = [f"{known}-v2" for known in D4RL_NAMES]
     if name not in known:
         raise unknown_name("stand-in", dataset_id, [f"recon/{one}" for one in known])

@@ -16,6 +16,7 @@ import numpy as np
 from obdbench.datasets.arrays import one_a_row, read_arrays, required
 from obdbench.datasets.dataset import ACTION_TOLERANCE, Array, Dataset
 from obdbench.datasets.download import cached, fetch
+from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.references import moments_of, references, size_of
 from obdbench.datasets.transitions import qlearning_columns
 from obdbench.errors import FetchError, unknown_name
@@ -35,7 +36,7 @@ class GenuineDataWarning(UserWarning):
 
 def load(dataset_id: str, *, progress: bool = True) -> Dataset:
     """``d4rl/<name>-v2`` as ``qlearning_dataset`` gives it; mismatches are warned of and carded."""
-    name = dataset_id.removeprefix("d4rl/")
+    name = DatasetId(dataset_id).name
     path = locate(name, progress=progress)
     task = get_task(name)
     columns = read_arrays(path, COLUMNS, task)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
-from obdbench.registry import datasets
 from obdbench.tasks.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -108,8 +108,8 @@ class Dataset:
 
     @cached_property
     def is_stand_in(self) -> bool:
-        """Whether tables must say that this is not the genuine dataset."""
-        return self.id.startswith("recon/")
+        """Whether tables must state that this is not the genuine dataset."""
+        return DatasetId(self.id).is_stand_in
 
     def episode_returns(self) -> Array:
         """Undiscounted returns of the complete episodes, in order.
@@ -171,31 +171,3 @@ def validate(dataset: Dataset) -> None:
             f"{where} holds actions of up to ±{furthest:.4g}; {task.env_id} takes -1 to 1.",
             "Scale them, or clip them as the simulator does.",
         )
-
-
-def load_dataset(dataset_id: str) -> Dataset:
-    """Load a dataset by identifier, such as ``embedded/hopper-medium-replay-v0``.
-
-    ``file:PATH.hdf5`` and ``file:PATH.npz`` read a file of one's own; ``minari/<id>`` reads any
-    MuJoCo dataset that Minari knows, and ``d4rl/<name>-v2`` any gym-mujoco name of D4RL.
-    """
-    from importlib import import_module
-
-    if dataset_id.startswith("file:"):
-        return cast_dataset(import_module("obdbench.datasets.file").load(dataset_id), dataset_id)
-    source = dataset_id.partition("/")[0]
-    if dataset_id not in datasets and source in ("minari", "d4rl"):
-        module = import_module(f"obdbench.datasets.{source}")
-        return cast_dataset(module.load(dataset_id), dataset_id)
-    loader = datasets.get(dataset_id)
-    return cast_dataset(loader(datasets.canonical(dataset_id)), dataset_id)
-
-
-def cast_dataset(loaded: Any, dataset_id: str) -> Dataset:
-    """Insist that a loader, possibly a plugin's, returned a :class:`Dataset`."""
-    if not isinstance(loaded, Dataset):
-        raise InvalidDataError(
-            f"The loader of {dataset_id!r} returned {type(loaded).__name__}, not a Dataset.",
-            "A dataset loader takes the identifier and returns obdbench.Dataset.",
-        )
-    return loaded

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.packing import unpack
 from obdbench.errors import InvalidDataError, unknown_name
 from obdbench.registry import D4RL_NAMES
@@ -41,7 +42,7 @@ def teacher_path(dataset_id: str, folder: Path = FILES) -> Path:
 
 def short_name(dataset_id: str) -> str:
     """``hopper-medium-v0`` of ``embedded/hopper-medium-v0``; nothing but the nine names passes."""
-    name = dataset_id.removeprefix(SOURCE)
+    name = DatasetId(dataset_id).name
     if name not in NAMES:
         raise unknown_name("embedded dataset", dataset_id, [f"{SOURCE}{known}" for known in NAMES])
     return name

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from obdbench.datasets.arrays import one_a_row, read_arrays, required
 from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.transitions import as_float32, qlearning_columns
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.tasks.task import TASKS, Task
@@ -36,20 +37,19 @@ def load(dataset_id: str) -> Dataset:
 
 def parse(dataset_id: str) -> tuple[Path, Task]:
     """The path and the task that an identifier means."""
-    text, _, named = dataset_id.removeprefix("file:").partition("#")
-    if not text:
+    parsed = DatasetId(dataset_id)
+    if not parsed.name:
         raise InvalidSettingError(f"{dataset_id!r} names no file.", "Write file:PATH.hdf5.")
     try:
-        path = Path(text).expanduser()
+        path = Path(parsed.name).expanduser()
     except RuntimeError as error:
-        raise InvalidSettingError(f"{text!r} is no path: {error}.", "Write it in full.") from error
-    if named:
-        if named not in TASKS:
-            raise unknown_name("task", named, TASKS)
-        return path, TASKS[named]
-    for task in TASKS.values():
-        if path.name.lower().startswith(task.name):
-            return path, task
+        raise InvalidSettingError(
+            f"{parsed.name!r} is no path: {error}.", "Write it in full."
+        ) from error
+    if parsed.task_name is not None:
+        return path, TASKS[parsed.task_name]
+    if parsed.fragment:
+        raise unknown_name("task", parsed.fragment, TASKS)
     raise InvalidSettingError(
         f"The name of {path.name} does not begin with a task.",
         f"Name it behind a '#': {dataset_id}#hopper. Known: {', '.join(TASKS)}.",

@@ -12,13 +12,14 @@ import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import is_offline
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, MissingExtraError
 from obdbench.tasks.task import get_task
 
 
 def load(dataset_id: str) -> Dataset:
     """``minari/mujoco/hopper/medium-v0`` and its like, downloaded by Minari if need be."""
-    name = dataset_id.removeprefix("minari/")
+    name = DatasetId(dataset_id).name
     parts = name.split("/")
     if len(parts) != 3 or parts[0] != "mujoco":
         raise InvalidSettingError(

@@ -18,12 +18,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.datasets.identifier import DatasetId
+from obdbench.errors import InvalidSettingError
 from obdbench.execution.run import Plan
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore, stores
-from obdbench.tasks.task import TASKS, Task, get_task
+from obdbench.tasks.task import TASKS, Task
 
 EFFICIENCY = 0.5
 EPISODE_SECONDS = 0.15
@@ -104,13 +105,7 @@ def results(store: ResultStore, limit: int = 2000) -> Iterable[Result]:
 
 def task_of(spec: TrialSpec) -> Task:
     """The task by the dataset's name; the largest one where the name does not tell."""
-    parts = spec.dataset.removeprefix("minari/").split("/")
-    for part in reversed(parts):
-        try:
-            return get_task(part)
-        except ObdError:
-            continue
-    return TASKS["walker2d"]
+    return TASKS[DatasetId(spec.dataset).task_name or "walker2d"]
 
 
 def weights(spec: TrialSpec) -> int:

@@ -167,7 +167,7 @@ class _Run:
 
     def distil(self, again: bool = False) -> DistillationRecord:
         """Distil from the last snapshot on, scoring on the way."""
-        from obdbench.datasets.dataset import load_dataset
+        from obdbench.datasets.loading import load_dataset
         from obdbench.distillation.loop import distill_points
         from obdbench.objectives.objective import make_objective
         from obdbench.teachers.teacher import load_teacher

@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import format_validation_error
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.experiments import presets
@@ -152,7 +153,7 @@ def _pick(held: Iterable[Named], wanted: Sequence[str], registry: Any) -> tuple[
 
 def canonical_dataset(dataset_id: str) -> str:
     """A known identifier, or one that a source resolves by itself."""
-    if dataset_id.startswith(("file:", "minari/", "d4rl/")) and dataset_id not in datasets:
+    if DatasetId(dataset_id).is_open and dataset_id not in datasets:
         return dataset_id
     return datasets.canonical(dataset_id)
 

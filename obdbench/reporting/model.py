@@ -7,9 +7,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePath
 from typing import Any
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.reader import Entry, best
 from obdbench.results.headline import Curve, headline
@@ -165,9 +165,7 @@ def natural(text: str) -> tuple[tuple[int, str], ...]:
 
 def bare(dataset: str) -> str:
     """A dataset without its source and version: ``hopper-medium-replay``; a file by its name."""
-    if dataset.startswith("file:"):
-        return PurePath(dataset.removeprefix("file:")).stem
-    return re.sub(r"-v\d+$", "", dataset.partition("/")[2] or dataset)
+    return DatasetId(dataset).short_name
 
 
 def dataset_order(dataset: str) -> tuple[int, int, str]:

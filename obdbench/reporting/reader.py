@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.check_scores import check_scores
@@ -108,9 +109,7 @@ def best(curve: Curve) -> tuple[int, float]:
 
 def source_of(dataset: str) -> str:
     """Where a dataset comes from: ``embedded``, ``recon``, ``d4rl``, ``minari``, ``file`` ..."""
-    if dataset.startswith("file:"):
-        return "file"
-    return dataset.partition("/")[0]
+    return DatasetId(dataset).source
 
 
 def read_results(folder: Path | str, strict: bool = False) -> Collection:

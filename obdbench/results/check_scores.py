@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.datasets.identifier import DatasetId
+from obdbench.errors import InvalidDataError
 from obdbench.results.record import Point, Result
 from obdbench.tasks.task import TASKS, Task
 
 TOLERANCE = 0.05  # of the normalized score; compact copies may round their returns
 LARGEST = 1e9  # no return of any task comes near it
 _BY_ENV = {task.env_id: task for task in TASKS.values()}
-_OF_TASKS = ("embedded", "recon", "d4rl")  # sources whose names begin with their task
 
 
 def check_scores(file: str, record: Result) -> None:
@@ -27,19 +27,8 @@ def check_scores(file: str, record: Result) -> None:
 
 def task_of_dataset(dataset: str) -> Task | None:
     """The task that a dataset's identifier tells of; None for names of one's own."""
-    source, *parts = dataset.split("/")
-    if dataset.startswith("file:"):
-        from obdbench.datasets.file import parse
-
-        try:
-            return parse(dataset)[1]
-        except (ObdError, ValueError):
-            return None
-    if source == "minari":
-        return TASKS.get(parts[1].lower()) if len(parts) == 3 else None
-    if source in _OF_TASKS:
-        return TASKS.get(parts[-1].partition("-")[0].lower()) if parts else None
-    return None
+    parsed = DatasetId(dataset)
+    return TASKS[parsed.task_name] if parsed.names_task and parsed.task_name else None
 
 
 def _task_of(file: str, record: Result) -> Task:

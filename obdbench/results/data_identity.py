@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.fingerprint import hash_source
 from obdbench.experiments.spec import TrialSpec
@@ -21,12 +22,12 @@ def may_change(dataset_id: str) -> bool:
     """Whether a dataset's content is in its user's hands."""
     if dataset_id in datasets:
         return hash_source(datasets, dataset_id) is not None
-    return dataset_id.startswith("file:")
+    return DatasetId(dataset_id).source == "file"
 
 
 def check_sources(held: Iterable[tuple[TrialSpec, Source | None]]) -> None:
     """Insist that results and distillations rest on the data that is there now."""
-    from obdbench.datasets.dataset import load_dataset
+    from obdbench.datasets.loading import load_dataset
 
     now: dict[str, str] = {}
     for spec, source in held:

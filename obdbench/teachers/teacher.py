@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Array, Standardizer
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, ObdError
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
@@ -250,15 +251,15 @@ def load_teacher(dataset_id: str) -> Teacher:
     Embedded datasets ship their own; ``d4rl/`` and ``recon/`` use the published Cal-QL policies.
     None is known for other data: :func:`load` reads one of your own.
     """
-    source, _, name = dataset_id.partition("/")
-    if source == "embedded":
+    parsed = DatasetId(dataset_id)
+    if parsed.source == "embedded":
         from obdbench.datasets.embedded import teacher_path
 
         return load(teacher_path(dataset_id))
-    if source in ("d4rl", "recon"):
+    if parsed.source in ("d4rl", "recon"):
         from obdbench.teachers.checkpoint import load_published
 
-        return load_published(name)
+        return load_published(parsed.name)
     raise ObdError(
         f"No teacher is known for {dataset_id!r}.",
         "Use an embedded, recon or d4rl dataset, an objective that needs no teacher, or pass a "

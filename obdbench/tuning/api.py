@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from obdbench.datasets.dataset import Dataset, load_dataset
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError, unknown_name
 from obdbench.experiments import presets

@@ -305,7 +305,7 @@ def _rollout(policies: int, episodes: int) -> tuple[int, float, float]:
     import gymnasium
     import numpy as np
 
-    from obdbench.datasets.dataset import load_dataset
+    from obdbench.datasets.loading import load_dataset
     from obdbench.distillation.settings import resolve_settings
     from obdbench.distillation.synset import Synset
     from obdbench.evaluation.students import Actor, episode_seeds, train

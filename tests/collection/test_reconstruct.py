@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from obdbench.collection import pool, reconstruct
-from obdbench.datasets.dataset import Dataset, Standardizer, load_dataset
+from obdbench.datasets.dataset import Dataset, Standardizer
+from obdbench.datasets.loading import load_dataset
 from obdbench.datasets.references import moments_of
 from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.registry import D4RL_NAMES

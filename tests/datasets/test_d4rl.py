@@ -13,7 +13,7 @@ import pytest
 
 from obdbench.datasets import d4rl, references
 from obdbench.datasets.d4rl import GenuineDataWarning
-from obdbench.datasets.dataset import load_dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.errors import FetchError, InvalidDataError, UnknownNameError
 from obdbench.tasks.task import TASKS
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obdbench.datasets import embedded
-from obdbench.datasets.dataset import Dataset, load_dataset
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.datasets.packing import pack, unpack
 from obdbench.errors import InvalidDataError, ObdError, UnknownNameError
 from obdbench.tasks.task import TASKS, normalized_return

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from obdbench.datasets.arrays import Claims
-from obdbench.datasets.dataset import load_dataset
 from obdbench.datasets.file import parse
+from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError, InvalidSettingError, UnknownNameError
 from obdbench.tasks.task import TASKS
 

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from obdbench.datasets.dataset import load_dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.errors import FetchError, InvalidSettingError, UnknownNameError
 
 minari = pytest.importorskip("minari")

@@ -60,7 +60,7 @@ def test_same_fit_twice_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("task", ["hopper", "walker2d", "halfcheetah"])
 @pytest.mark.parametrize("level", ["medium-replay", "medium", "medium-expert"])
 def test_flow_beats_the_gaussian_on_every_embedded_dataset(task: str, level: str) -> None:
-    from obdbench.datasets.dataset import load_dataset
+    from obdbench.datasets.loading import load_dataset
 
     states = load_dataset(f"embedded/{task}-{level}-v0").states
     rows = np.random.default_rng(0).permutation(len(states))

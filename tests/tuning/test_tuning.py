@@ -78,7 +78,7 @@ def test_parameters_of_the_objective_and_settings_are_told_apart():
 
 
 def test_held_out_states_are_not_distilled_from(plugin):
-    from obdbench.datasets.dataset import load_dataset
+    from obdbench.datasets.loading import load_dataset
 
     whole = load_dataset("toy/hopper-toy-v0")
     kept, held = tune.split(whole)

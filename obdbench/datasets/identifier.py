@@ -1,0 +1,90 @@
+"""Dataset identifiers, parsed in one place.
+
+========================================  ====================================================
+``embedded/hopper-medium-v0``             shipped with the package
+``d4rl/hopper-medium-v2``                 genuine D4RL file
+``recon/hopper-medium-v2``                stand-in for a D4RL file
+``minari/mujoco/hopper/medium-v0``        Minari dataset
+``file:PATH.npz``, ``file:PATH#hopper``   the user's file, with the task if the name lacks it
+``<source>/<name>``                       dataset of a plugin
+========================================  ====================================================
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from obdbench.tasks.task import TASKS
+
+TASK_SOURCES = ("embedded", "recon", "d4rl", "minari", "file")
+OPEN_SOURCES = ("d4rl", "minari", "file")
+
+
+@dataclass(frozen=True)
+class DatasetId:
+    """An identifier and its parts; every text is one, and ``load_dataset`` checks the name."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def source(self) -> str:
+        """Where the dataset comes from; a name without ``/`` is its own source."""
+        return "file" if self.text.startswith("file:") else self.text.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """What the source calls the dataset; the path of a file."""
+        if self.source == "file":
+            return self.text.removeprefix("file:").partition("#")[0]
+        return self.text.partition("/")[2] or self.text
+
+    @property
+    def fragment(self) -> str:
+        """The task that a file's identifier states behind ``#``."""
+        return self.text.partition("#")[2] if self.source == "file" else ""
+
+    @property
+    def short_name(self) -> str:
+        """The name without source and version, such as ``hopper-medium``; of a file, its stem."""
+        if self.source == "file":
+            return PurePath(self.name).stem
+        return re.sub(r"-v\d+$", "", self.name)
+
+    @property
+    def task_name(self) -> str | None:
+        """The task in the name: after ``#``, or the start of the last part that names one."""
+        if self.fragment:
+            return self.fragment if self.fragment in TASKS else None
+        if self.source == "file":
+            stem = PurePath(self.name).name.lower()
+            return next((task for task in TASKS if stem.startswith(task)), None)
+        parts = self.name.split("/")
+        if self.source == "minari":
+            parts = parts[1:2] if len(parts) == 3 else []
+        starts = (part.partition("-")[0].lower() for part in reversed(parts))
+        return next((start for start in starts if start in TASKS), None)
+
+    @property
+    def level(self) -> str:
+        """What follows the task in the short name, such as ``medium-replay``."""
+        return self.short_name.removeprefix(f"{self.task_name}-")
+
+    @property
+    def names_task(self) -> bool:
+        """Whether the source's names state their task; a plugin's names may mean anything."""
+        return self.source in TASK_SOURCES
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the source resolves names that are not registered."""
+        return self.source in OPEN_SOURCES
+
+    @property
+    def is_stand_in(self) -> bool:
+        """Whether the dataset stands in for a genuine one, which tables must state."""
+        return self.source == "recon"

@@ -1,0 +1,51 @@
+"""Dataset identifiers and their parts."""
+
+from __future__ import annotations
+
+import pytest
+
+from obdbench.datasets.identifier import DatasetId
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "short_name", "task_name", "level"),
+    [
+        ("embedded/hopper-medium-v0", "embedded", "hopper-medium", "hopper", "medium"),
+        (
+            "d4rl/walker2d-medium-replay-v2",
+            "d4rl",
+            "walker2d-medium-replay",
+            "walker2d",
+            "medium-replay",
+        ),
+        ("recon/hopper-medium-v2", "recon", "hopper-medium", "hopper", "medium"),
+        (
+            "minari/mujoco/hopper/medium-v0",
+            "minari",
+            "mujoco/hopper/medium",
+            "hopper",
+            "mujoco/hopper/medium",
+        ),
+        ("file:/a/b/Hopper-x.npz", "file", "Hopper-x", "hopper", "Hopper-x"),
+        ("file:mine.npz#halfcheetah", "file", "mine", "halfcheetah", "mine"),
+        ("file:hopper.npz#ant", "file", "hopper", None, "hopper"),
+        ("file:mine.npz", "file", "mine", None, "mine"),
+        ("minari/hopper", "minari", "hopper", None, "hopper"),
+        ("lab/hopper-slow-v3", "lab", "hopper-slow", "hopper", "slow"),
+        ("mine", "mine", "mine", None, "mine"),
+        ("", "", "", None, ""),
+    ],
+)
+def test_parts_of_an_identifier(text, source, short_name, task_name, level):
+    parsed = DatasetId(text)
+    assert str(parsed) == text
+    assert (parsed.source, parsed.short_name) == (source, short_name)
+    assert (parsed.task_name, parsed.level) == (task_name, level)
+
+
+def test_sources_differ_in_what_their_names_mean():
+    sources = ("embedded", "d4rl", "recon", "minari", "lab")
+    ids = [DatasetId(f"{source}/hopper-x") for source in sources] + [DatasetId("file:x")]
+    assert [each.is_open for each in ids] == [False, True, False, True, False, True]
+    assert [each.is_stand_in for each in ids] == [False, False, True, False, False, False]
+    assert [each.names_task for each in ids] == [True, True, True, True, False, True]
