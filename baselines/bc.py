@@ -34,7 +34,7 @@ from baselines import checkpoint
 from baselines.rows import OUT, deterministic_returns, line, parse_seeds, write_row
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.loading import load_dataset
-from obdbench.errors import exit_code
+from obdbench.errors import run_script
 from obdbench.policies.networks import MLP4, Params, seeded
 from obdbench.results.record import Result
 
@@ -230,4 +230,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(run_script(main))

@@ -20,7 +20,7 @@ import numpy as np
 from baselines.rows import OUT, line, write_row
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
-from obdbench.errors import InvalidDataError, exit_code
+from obdbench.errors import InvalidDataError, run_script
 from obdbench.results.record import Result
 from obdbench.tasks.simulator import RULES
 
@@ -50,4 +50,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(run_script(main))

@@ -53,7 +53,7 @@ from baselines.rows import OUT, deterministic_returns, line
 from baselines.squashed import Noise, sample
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.embedded import FILES, short_name
-from obdbench.errors import exit_code
+from obdbench.errors import run_script
 from obdbench.policies.networks import MLP4, Params, linear, orthogonal, seeded
 from obdbench.tasks.task import normalized_return
 from obdbench.teachers.teacher import Teacher
@@ -389,4 +389,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(run_script(main))

@@ -59,7 +59,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     return UnknownNameError(f"There is no {kind} named {name!r}.", remedy)
 
 
-def exit_code(main: Callable[[], object]) -> int:
+def run_script(main: Callable[[], object]) -> int:
     """Run a script's command line; what its user can mend becomes one line and the exit code 2."""
     try:
         code = main()

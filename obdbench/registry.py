@@ -86,7 +86,7 @@ class Registry(Generic[T]):
 
     def unregister(self, name: str) -> None:
         """Forget a name; meant for tests and interactive work."""
-        entry = self._entries.pop(self.canonical(name))
+        entry = self._entries.pop(self.resolve_name(name))
         for alias in entry.aliases:
             self._aliases.pop(alias, None)
 
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
             self._add(point.name, point.value, (), "", f"{distribution} ({point.value})")
         self._plugins_loaded = True  # an error above is raised again, or plugins would be missed
 
-    def canonical(self, name: str) -> str:
+    def resolve_name(self, name: str) -> str:
         """Resolve an alias to the registered name."""
         self._load_plugins()
         resolved = self._aliases.get(name, name)
@@ -108,7 +108,7 @@ class Registry(Generic[T]):
 
     def entry(self, name: str) -> Entry:
         """The entry of a name or alias."""
-        return self._entries[self.canonical(name)]
+        return self._entries[self.resolve_name(name)]
 
     def get(self, name: str) -> T:
         """The object of a name, imported now if its target was lazy."""

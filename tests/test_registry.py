@@ -38,7 +38,7 @@ def test_decorator_and_alias(things: Registry[Any]) -> None:
         """The first."""
 
     assert things.get("uno") is One
-    assert things.canonical("uno") == "one"
+    assert things.resolve_name("uno") == "one"
     assert things.entry("one").summary == "The first."
     assert "uno" in things
 

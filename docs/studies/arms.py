@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from study import DOCS, ROOT, against
 
 from obdbench.distillation.settings import resolve_settings
-from obdbench.errors import exit_code
+from obdbench.errors import run_script
 from obdbench.reporting.reader import Collection, Entry, read_results
 from obdbench.reporting.statistics import mean_std
 from obdbench.reporting.table import number
@@ -91,4 +91,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(run_script(main))

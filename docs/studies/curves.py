@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
-from obdbench.errors import exit_code
+from obdbench.errors import run_script
 from obdbench.reporting.plots import RC, SCORE, STYLES, WIDTH
 from obdbench.results.record import Result
 
@@ -87,4 +87,4 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(run_script(main))

@@ -33,7 +33,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from obdbench.errors import exit_code, unknown_name
+from obdbench.errors import run_script, unknown_name
 from obdbench.execution.run import ExecutionConfig, execute, plan
 from obdbench.experiments import presets
 from obdbench.experiments.suite import Named, Suite
@@ -235,4 +235,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(run_script(main))

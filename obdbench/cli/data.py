@@ -169,7 +169,7 @@ def _matching(ids: Iterable[str]) -> list[str]:
         elif DatasetId(wanted).is_open:
             found.append(wanted)
         else:
-            found.append(datasets.canonical(wanted))
+            found.append(datasets.resolve_name(wanted))
     return list(dict.fromkeys(found))
 
 

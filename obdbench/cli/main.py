@@ -109,8 +109,8 @@ def _rows(what: str) -> Any:
     elif what == "presets":
         from obdbench.experiments import presets
 
-        for name in presets.names():
-            yield name, presets.load(name).summary
+        for name in presets.list_presets():
+            yield name, presets.load_preset(name).summary
     elif what == "settings":
         from obdbench.distillation.settings import describe_settings
 
@@ -193,11 +193,11 @@ def validate(
     ] = None,
 ) -> None:
     """Check in seconds, on toy data, that an objective of your own keeps its contract."""
-    from obdbench.cli.options import assignments
+    from obdbench.cli.options import parse_assignments
     from obdbench.validation.objective_contract import validate as examine
 
     sound = True
-    for report in examine(plugin, assignments(param)):
+    for report in examine(plugin, parse_assignments(param)):
         typer.echo(report.text())
         sound = sound and report.passed
     if not sound:

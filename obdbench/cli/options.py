@@ -54,16 +54,16 @@ Timeout = Annotated[
 ]
 
 
-def assignments(texts: Sequence[str] | None) -> dict[str, Any]:
+def parse_assignments(texts: Sequence[str] | None) -> dict[str, Any]:
     """``["steps=100", "schedule=cosine"]`` as a dictionary; values are TOML or plain words."""
-    from obdbench.experiments.presets import scalar
+    from obdbench.experiments.presets import parse_value
 
     values: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise InvalidSettingError(f"{text!r} sets nothing.", "Write key=value.")
-        values[key.strip()] = scalar(value.strip())
+        values[key.strip()] = parse_value(value.strip())
     return values
 
 

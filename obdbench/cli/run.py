@@ -24,7 +24,7 @@ from obdbench.cli.options import (
     Threads,
     Timeout,
     Workers,
-    assignments,
+    parse_assignments,
     seeds_of,
 )
 from obdbench.errors import InvalidSettingError, strip_control_characters
@@ -108,7 +108,7 @@ def run(
         protocols=protocol or (),
         seeds=seeds_of(seeds),
         preset=preset,
-        settings=assignments(set_),
+        settings=parse_assignments(set_),
     )
     plan = runner.plan(grid, options)
     if dry_run:
@@ -234,7 +234,7 @@ def compare(
         protocols=protocol or (),
         seeds=seeds_of(seeds),
         preset=preset,
-        settings=assignments(set_),
+        settings=parse_assignments(set_),
     )
     results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), options)
     if summary is not None and (summary.ended or summary.exit_code):
@@ -285,7 +285,7 @@ def tune(
         criterion=criterion,
         seeds=seeds_of(seeds),
         preset=preset or "fast",
-        settings=assignments(set_),
+        settings=parse_assignments(set_),
         search_seed=search_seed,
     )
     outcome = tuning.tune(

@@ -25,7 +25,7 @@ def load_dataset(dataset_id: str) -> Dataset:
     elif dataset_id not in datasets and source == "d4rl":
         loaded = d4rl.load(dataset_id)
     else:
-        loaded = datasets.get(dataset_id)(datasets.canonical(dataset_id))
+        loaded = datasets.get(dataset_id)(datasets.resolve_name(dataset_id))
     if not isinstance(loaded, Dataset):
         raise InvalidDataError(
             f"The loader of {dataset_id!r} returned {type(loaded).__name__}, not a Dataset.",

@@ -172,7 +172,7 @@ class CrossArchitecture(Protocol):
         check_flag("published", published)
         if isinstance(architectures, str) or not architectures:
             raise InvalidSettingError(f"architectures is {architectures!r}.", "Write a list.")
-        self.architectures = list(dict.fromkeys(known.canonical(name) for name in architectures))
+        self.architectures = list(dict.fromkeys(known.resolve_name(name) for name in architectures))
         self.published = published
 
     def arms(self, settings: DistillSettings) -> list[Arm]:

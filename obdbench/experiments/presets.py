@@ -50,26 +50,30 @@ class Preset(BaseModel):
         return resolve_settings(self.base, {**self.settings, **overrides})
 
 
-def folder() -> Path:
+def preset_folder() -> Path:
     """Where preset files lie."""
     return Path(os.environ.get("OBDBENCH_PRESETS", "presets"))
 
 
-def names() -> list[str]:
+def list_presets() -> list[str]:
     """Built-in presets first, then one's own."""
-    own = sorted(path.stem for path in folder().glob("*.toml")) if folder().is_dir() else []
+    own = (
+        sorted(path.stem for path in preset_folder().glob("*.toml"))
+        if preset_folder().is_dir()
+        else []
+    )
     return [*PRESETS, *(name for name in own if name not in PRESETS)]
 
 
-def load(name: str) -> Preset:
+def load_preset(name: str) -> Preset:
     """A preset by name."""
     if name in PRESETS:
         return Preset(name=name, base=name, summary=SUMMARIES[name])
-    if name not in names():
-        raise unknown_name("preset", name, names())
-    path = folder() / f"{name}.toml"
+    if name not in list_presets():
+        raise unknown_name("preset", name, list_presets())
+    path = preset_folder() / f"{name}.toml"
     content = read_toml(path)
-    refuse_unknown_keys(path, content, [key for key in Preset.model_fields if key != "name"])
+    check_keys(path, content, [key for key in Preset.model_fields if key != "name"])
     try:
         preset = Preset(name=name, **content)
     except ValidationError as error:
@@ -80,24 +84,28 @@ def load(name: str) -> Preset:
     return preset
 
 
-def save(preset: Preset) -> Path:
+def save_preset(preset: Preset) -> Path:
     """Write a preset file, atomically."""
-    check_name(preset.name)
-    path = folder() / f"{preset.name}.toml"
-    lines = [f"base = {toml_value(preset.base)}", f"summary = {toml_value(preset.summary)}"]
+    check_preset_name(preset.name)
+    path = preset_folder() / f"{preset.name}.toml"
+    lines = [
+        f"base = {format_toml_value(preset.base)}",
+        f"summary = {format_toml_value(preset.summary)}",
+    ]
     tables = {"settings": preset.settings, "provenance": preset.provenance}
     tables |= {
-        f"objectives.{toml_value(name)}": params for name, params in preset.objectives.items()
+        f"objectives.{format_toml_value(name)}": params
+        for name, params in preset.objectives.items()
     }
     for table, values in tables.items():
         if values:
             lines += ["", f"[{table}]"]
-            lines += [f"{key} = {toml_value(value)}" for key, value in values.items()]
+            lines += [f"{key} = {format_toml_value(value)}" for key, value in values.items()]
     write_atomically(path, "\n".join(lines) + "\n")
     return path
 
 
-def check_name(name: str) -> None:
+def check_preset_name(name: str) -> None:
     """Refuse a name that is no file name, or a built-in preset's."""
     if name in PRESETS or not name.replace("-", "").replace("_", "").isalnum():
         raise InvalidSettingError(
@@ -106,17 +114,17 @@ def check_name(name: str) -> None:
         )
 
 
-def check_new(name: str) -> None:
+def check_new_preset(name: str) -> None:
     """Refuse a name that no new preset can take, a preset file's that is there among them."""
-    check_name(name)
-    path = folder() / f"{name}.toml"
+    check_preset_name(name)
+    path = preset_folder() / f"{name}.toml"
     if path.exists():
         raise InvalidSettingError(
             f"There is a preset {path} already.", "Give another --name, or remove that file."
         )
 
 
-def toml_value(value: Any) -> str:
+def format_toml_value(value: Any) -> str:
     """A scalar or a flat list as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -127,11 +135,11 @@ def toml_value(value: Any) -> str:
         escaped = (f"\\u{ord(c):04x}" if u else c for c, u in zip(value, unsafe, strict=True))
         return f'"{"".join(escaped)}"'
     if isinstance(value, list | tuple):
-        return f"[{', '.join(toml_value(item) for item in value)}]"
+        return f"[{', '.join(format_toml_value(item) for item in value)}]"
     raise InvalidSettingError(f"A preset cannot hold {value!r}.", "Use numbers and strings.")
 
 
-def scalar(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A TOML value, ``none``, or the text itself."""
     if text.lower() in ("none", "null"):
         return None
@@ -157,7 +165,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InvalidSettingError(f"{path} cannot be read: {error}.", "Mend the file.") from error
 
 
-def refuse_unknown_keys(path: Path, content: dict[str, Any], known: list[str]) -> None:
+def check_keys(path: Path, content: dict[str, Any], known: list[str]) -> None:
     """Answer a misspelt key with the nearest right ones."""
     for key in content:
         if key not in known:

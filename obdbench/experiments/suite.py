@@ -97,17 +97,17 @@ class Suite(BaseModel):
         from obdbench.evaluation.protocol import make_protocol
         from obdbench.objectives.objective import make_objective
 
-        preset = presets.load(self.preset)
+        preset = presets.load_preset(self.preset)
         settings = preset.resolve(self.settings)
         specs: dict[str, TrialSpec] = {}
         for dataset in self.datasets:
             dataset_id = canonical_dataset(dataset)
             for objective in self.objectives:
-                name = objectives.canonical(objective.name)
+                name = objectives.resolve_name(objective.name)
                 params = {**preset.objectives.get(name, {}), **objective.params}
                 make_objective(name, params)
                 for protocol in self.protocols:
-                    protocol_name = protocols.canonical(protocol.name)
+                    protocol_name = protocols.resolve_name(protocol.name)
                     rule = make_protocol(protocol_name, protocol.params)
                     for variant in rule.variants(settings):
                         spec = _spec(
@@ -145,8 +145,8 @@ def _spec(**content: Any) -> TrialSpec:
 
 def _pick(held: Iterable[Named], wanted: Sequence[str], registry: Any) -> tuple[Named, ...]:
     picked: list[Named] = []
-    for name in map(registry.canonical, wanted):
-        matching = [item for item in held if registry.canonical(item.name) == name]
+    for name in map(registry.resolve_name, wanted):
+        matching = [item for item in held if registry.resolve_name(item.name) == name]
         picked += matching or [Named(name=name)]
     return tuple(picked)
 
@@ -155,7 +155,7 @@ def canonical_dataset(dataset_id: str) -> str:
     """A known identifier, or one that a source resolves by itself."""
     if DatasetId(dataset_id).is_open and dataset_id not in datasets:
         return dataset_id
-    return datasets.canonical(dataset_id)
+    return datasets.resolve_name(dataset_id)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -212,7 +212,7 @@ def load_suite(name: str) -> Suite:
             raise InvalidSettingError(f"There is no suite file {name}.", "Check the path.")
         raise unknown_name("suite", name, suite_names())
     content = presets.read_toml(path)
-    presets.refuse_unknown_keys(path, content, list(Suite.model_fields))
+    presets.check_keys(path, content, list(Suite.model_fields))
     try:
         return Suite(**{"name": path.stem, **content})
     except ValidationError as error:

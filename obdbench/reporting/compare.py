@@ -162,7 +162,7 @@ def objective_of(row: str) -> str:
 
 def _row_named(name: str) -> str:
     objective = objective_of(name.strip())
-    known = registry.canonical(objective) if objective in registry else objective
+    known = registry.resolve_name(objective) if objective in registry else objective
     return known + name.strip().removeprefix(objective)
 
 

@@ -77,7 +77,7 @@ class Search:
 
     def starting(self) -> Preset:
         """The preset that the search starts from; workers get it from the driver."""
-        return self.held or presets.load(self.preset)
+        return self.held or presets.load_preset(self.preset)
 
     def base(self) -> DistillSettings:
         """Settings without what is searched."""
@@ -129,7 +129,9 @@ def parse_space(texts: Sequence[str]) -> tuple[Range, ...]:
                     raise ValueError
                 ranges.append(Range(name.strip(), (), *bounds))
             else:
-                ranges.append(Range(name.strip(), tuple(map(presets.scalar, values.split(",")))))
+                ranges.append(
+                    Range(name.strip(), tuple(map(presets.parse_value, values.split(","))))
+                )
         except ValueError:
             raise InvalidSettingError(
                 f"{text!r} is no range.", "Write outer_lr=0.001:0.1 or beta=0,0.02,0.1."
@@ -178,7 +180,7 @@ class Candidate:
         overrides = {**(search.settings or {})}
         overrides |= {name: value for name, value in drawn.items() if name not in own}
         preset = search.starting()
-        held = preset.objectives.get(objectives.canonical(search.objective), {})
+        held = preset.objectives.get(objectives.resolve_name(search.objective), {})
         return cls(preset.resolve(overrides), overrides, {**held, **params})
 
 
@@ -287,7 +289,7 @@ def tune(
     """Search, and save the best candidate as the preset ``name``."""
     from obdbench.execution.run import ExecutionConfig, check_device
 
-    presets.check_new(name)
+    presets.check_new_preset(name)
     load_plugins(loaded := [Plugin.read(reference) for reference in plugins])
     if search.criterion not in CRITERIA:
         raise unknown_name("criterion", search.criterion, CRITERIA)
@@ -297,14 +299,14 @@ def tune(
         raise InvalidSettingError(f"{search.objective!r} takes no steps.", "There is no tuning it.")
     search = replace(
         search,
-        objective=objectives.canonical(search.objective),
+        objective=objectives.resolve_name(search.objective),
         datasets=tuple(map(canonical_dataset, search.datasets)),
-        held=presets.load(search.preset),
+        held=presets.load_preset(search.preset),
     )
     drawn = candidates(search)
     for one in drawn:  # what a preset cannot hold is said before the work, not after it
         for value in Candidate.of(search, one).overrides.values():
-            presets.toml_value(value)
+            presets.format_toml_value(value)
     options = ExecutionConfig(
         executor="ray", address=address, workers=workers, threads=threads, device=device
     )
@@ -349,4 +351,4 @@ def tune(
             "datasets": list(search.datasets),
         },
     )
-    return Outcome(preset, presets.save(preset), tuple(tried))
+    return Outcome(preset, presets.save_preset(preset), tuple(tried))

@@ -17,7 +17,7 @@ from support.paths import TOY_PLUGIN as TOY
 from obdbench import registry
 from obdbench.cli import main as cli
 from obdbench.cli import run as cli_bench
-from obdbench.cli.options import assignments
+from obdbench.cli.options import parse_assignments
 from obdbench.errors import InvalidSettingError
 
 SUITE = """
@@ -360,7 +360,7 @@ def test_version(call):
 
 def test_assignments():
     texts = ["a=1", "b=0.5", "c=true", "d=cosine", "e=[0.0, 1.0]", "f=none", "g='x y'", "h="]
-    assert assignments(texts) == {
+    assert parse_assignments(texts) == {
         "a": 1,
         "b": 0.5,
         "c": True,
@@ -371,4 +371,4 @@ def test_assignments():
         "h": "",
     }
     with pytest.raises(InvalidSettingError):
-        assignments(["=3"])
+        parse_assignments(["=3"])

@@ -50,7 +50,7 @@ def test_settings_files_of_extending_are_valid(
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
     (tmp_path / "own.toml").write_text(preset)
     (tmp_path / "grid.toml").write_text(suite)
-    found = presets.load("own")
+    found = presets.load_preset("own")
     assert found.resolve({}).steps == 800
     assert found.objectives == {"av-pbc": {"beta": 0.05}}
     specs = load_suite(str(tmp_path / "grid.toml")).specs()

@@ -149,9 +149,9 @@ def test_preset_file_round_trips_and_reaches_suites(tmp_path, monkeypatch):
         objectives={"av-pbc": {"beta": 0.5}},
         provenance={"criterion": "offline", "trials": 3},
     )
-    presets.save(preset)
-    assert presets.load("mine") == preset
-    assert presets.names()[-1] == "mine"
+    presets.save_preset(preset)
+    assert presets.load_preset("mine") == preset
+    assert presets.list_presets()[-1] == "mine"
     suite = Suite(
         name="s",
         preset="mine",
@@ -168,21 +168,21 @@ def test_a_saved_preset_can_be_read_whatever_it_says(tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
     text = "".join(map(chr, range(0x100)))
     preset = Preset(name="mine", summary=text, objectives={'a"b': {"c": text}})
-    presets.save(preset)
-    assert presets.load("mine") == preset
+    presets.save_preset(preset)
+    assert presets.load_preset("mine") == preset
 
 
 def test_bad_presets(tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
     with pytest.raises(UnknownNameError, match="Did you mean fast"):
-        presets.load("fasst")
+        presets.load_preset("fasst")
     with pytest.raises(InvalidSettingError, match="cannot name a preset"):
-        presets.save(Preset(name="../up"))
+        presets.save_preset(Preset(name="../up"))
     with pytest.raises(InvalidSettingError, match="cannot name a preset"):
-        presets.save(Preset(name="paper"))
+        presets.save_preset(Preset(name="paper"))
     (tmp_path / "odd.toml").write_text("[settings]\nouter_lrr = 1\n")
     with pytest.raises(UnknownNameError, match="Did you mean outer_lr"):
-        presets.load("odd")
+        presets.load_preset("odd")
 
 
 def test_labels_tell_every_trial_apart(tmp_path):

@@ -201,7 +201,7 @@ def test_preset(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> N
     @given(toml(PRESET))
     def check(content: bytes) -> None:
         (place / "mine.toml").write_bytes(content)
-        tried.reads(lambda: presets.load("mine"), lambda preset: preset.resolve({}))
+        tried.reads(lambda: presets.load_preset("mine"), lambda preset: preset.resolve({}))
 
     check()
     assert tried.refused

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from obdbench.cli.options import assignments
+from obdbench.cli.options import parse_assignments
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite, parse_seeds
 from obdbench.reporting.grouping import grids
@@ -41,7 +41,7 @@ def parsed(told: str) -> list[Suite]:
                 asked["seeds"] = parse_seeds(value)
             else:
                 asked[option.removeprefix("--")] = value
-        suites.append(load_suite(name).select(**asked, settings=assignments(sets)))
+        suites.append(load_suite(name).select(**asked, settings=parse_assignments(sets)))
     return suites
 
 

@@ -134,7 +134,7 @@ def test_tune_saves_a_preset_that_suites_can_use(plugin, tmp_path, monkeypatch):
     assert outcome.tried[0].criterion == min(
         one.criterion for one in outcome.tried if one.step == outcome.tried[0].step
     )
-    preset = presets.load("mine")
+    preset = presets.load_preset("mine")
     assert preset == outcome.preset
     assert preset.provenance["criterion"] == "offline"
     assert "offline" in preset.summary
@@ -180,7 +180,7 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_search, "search_with_asha", elsewhere)
     outcome = tune.tune(search(preset="own", objective="av-pbc"), name="mine", workers=1)
     assert outcome.preset.settings["outer_lr"] == 0.07
-    assert presets.load("mine").objectives == {"av-pbc": {"beta": 0.3}}
+    assert presets.load_preset("mine").objectives == {"av-pbc": {"beta": 0.3}}
 
 
 @pytest.mark.parametrize(
