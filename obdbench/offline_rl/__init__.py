@@ -1,0 +1,1 @@
+"""Offline reinforcement learning: one readable file per algorithm, and one training loop."""

@@ -1,0 +1,104 @@
+"""What the algorithms of this package share: batches, a base class, and how actors are stored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from obdbench.policies.networks import Params, seeded
+from obdbench.teachers.teacher import Layers
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions of D datasets, N of each: every tensor has shape (D, N) or (D, N, size)."""
+
+    states: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_states: Tensor
+    continues: Tensor  # 0 where the task ended the episode, else 1
+    returns: Tensor  # discounted return of the data from this transition on
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the problem that an algorithm is built for."""
+
+    datasets: int
+    observation_size: int
+    action_size: int
+
+    def generators(self, seed: int, stream: int, networks: int = 1) -> list[torch.Generator]:
+        """Generators for the initial weights: ``networks`` of them per dataset."""
+        return [
+            seeded(seed, stream, dataset, network)
+            for dataset in range(self.datasets)
+            for network in range(networks)
+        ]
+
+
+class OfflineAlgorithm(ABC):
+    """An offline RL algorithm that trains D datasets side by side.
+
+    Subclasses hold their networks in ``self.networks`` and their optimizers in
+    ``self.optimizers``: these two mappings are all the state that a resumed run needs.
+    """
+
+    name: ClassVar[str]
+    networks: dict[str, Params]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    @abstractmethod
+    def update(self, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Take gradient step number ``step`` (from 0); returns losses of shape (D,)."""
+
+    @abstractmethod
+    def actor_layers(self, dataset: int) -> Layers:
+        """The actor of one dataset; its last layer gives means and log standard deviations."""
+
+    @abstractmethod
+    def critic_networks(self) -> Params:
+        """Both critics of every dataset in one stack, in the order dataset, critic."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training changes."""
+        return {
+            "networks": {name: dict(params) for name, params in self.networks.items()},
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+        }
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state` returned."""
+        for name, params in self.networks.items():
+            for key, tensor in params.items():
+                tensor.copy_(state["networks"][name][key])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+
+def adam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam:
+    """Adam with its defaults, in the fused implementation."""
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+
+
+def minimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One gradient step on a scalar."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def with_constant_std(actor: Layers, log_std: Tensor) -> Layers:
+    """Extend an actor that gives means by constant log standard deviations, shape (action,)."""
+    *hidden, (weight, bias) = actor
+    return (
+        *hidden,
+        (torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, log_std.detach()])),
+    )

@@ -1,0 +1,186 @@
+r"""Calibrated conservative Q-learning (Nakamoto et al., 2023, arXiv 2303.05479).
+
+Soft actor-critic whose critics minimize
+
+.. math::
+
+    \tfrac12\,\mathbb E\big[(Q_i(s, a) - r - \gamma (1 - d) \min_j \bar Q_j(s', a'))^2\big]
+    + \alpha\,\mathbb E\Big[\log\!\sum_{\tilde a} e^{\tilde Q_i(s, \tilde a) - \log p(\tilde a)}
+    - Q_i(s, a)\Big],
+
+where the proposals :math:`\tilde a` are drawn uniformly, from :math:`\pi(\cdot|s)` and from
+:math:`\pi(\cdot|s')` with density :math:`p`. Values of the policy's proposals are not pushed below
+the return of the behavior: :math:`\tilde Q_i = \max(Q_i, V^\mu(s))` with the data's discounted
+return from the transition on as :math:`V^\mu`. The actor maximizes
+:math:`\mathbb E_\pi[\min_i Q_i - \eta \log\pi]`; the temperature :math:`\eta` follows an entropy
+target of :math:`-n_a`.
+
+``penalty_rows`` limits the penalty, the most expensive part, to the first rows of a batch; by
+default it covers all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from obdbench.offline_rl.algorithm import Batch, OfflineAlgorithm, Shape, adam, minimize
+from obdbench.offline_rl.networks import (
+    apply_networks,
+    apply_twin_critics,
+    copy_networks,
+    detach_networks,
+    init_networks,
+    network_layers,
+    update_targets,
+)
+from obdbench.offline_rl.squashed_gaussian import sample_actions
+from obdbench.policies.networks import LOG_STD_OFFSET, Params
+from obdbench.teachers.teacher import LOG_STD_MAX, LOG_STD_MIN, Layers
+
+
+@dataclass(frozen=True)
+class CalQLSettings:
+    """Settings of Cal-QL."""
+
+    batch_size: int = 256
+    discount: float = 0.99
+    actor_learning_rate: float = 1e-4
+    critic_learning_rate: float = 3e-4
+    target_rate: float = 0.005
+    conservatism: float = 5.0
+    proposals: int = 10
+    penalty_rows: int | None = None
+    width: int = 256
+    bfloat16: bool = False
+
+
+class CalQL(OfflineAlgorithm):
+    """Squashed Gaussian actors, twin critics and temperatures of D datasets."""
+
+    name: ClassVar[str] = "cal-ql"
+
+    def __init__(self, shape: Shape, settings: CalQLSettings, seed: int, steps: int) -> None:
+        self.settings, self.shape = settings, shape
+        self.dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
+        hidden = [settings.width, settings.width]
+        observation, action = shape.observation_size, shape.action_size
+        actor = init_networks(shape.generators(seed, 0), [observation, *hidden, 2 * action])
+        critics = init_networks(shape.generators(seed, 1, 2), [observation + action, *hidden, 1])
+        temperature = {"log": torch.zeros(shape.datasets).requires_grad_()}
+        self.networks = {
+            "actor": actor,
+            "critics": critics,
+            "target_critics": copy_networks(critics),
+            "temperature": temperature,
+        }
+        self.optimizers = {
+            "actor": adam([*actor.values()], settings.actor_learning_rate),
+            "critics": adam([*critics.values()], settings.critic_learning_rate),
+            "temperature": adam([*temperature.values()], settings.actor_learning_rate),
+        }
+
+    def _policy(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = apply_networks(self.networks["actor"], states, self.dtype)
+        mean, log_std = outputs.chunk(2, dim=-1)
+        return mean, (log_std + LOG_STD_OFFSET).clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+    def update(self, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """One step of the temperature, the actor and the critics."""
+        distribution = self._policy(batch.states)
+        noise = torch.randn(batch.actions.shape, generator=generator)
+        actions, log_density = sample_actions(*distribution, noise)
+        losses = self._update_actor(batch, actions, log_density)
+        detached = (distribution[0].detach(), distribution[1].detach())
+        losses |= self._update_critics(batch, detached, generator)
+        update_targets(
+            self.networks["target_critics"], self.networks["critics"], self.settings.target_rate
+        )
+        return losses
+
+    def _update_actor(
+        self, batch: Batch, actions: Tensor, log_density: Tensor
+    ) -> dict[str, Tensor]:
+        log_temperature = self.networks["temperature"]["log"]
+        entropy_gap = (log_density.detach() - self.shape.action_size).mean(dim=-1)
+        minimize(self.optimizers["temperature"], (-log_temperature * entropy_gap).sum())
+        temperature = log_temperature.detach().exp()
+        frozen = detach_networks(self.networks["critics"])
+        values = apply_twin_critics(frozen, batch.states, actions, self.dtype).amin(dim=1)
+        loss = (temperature.unsqueeze(1) * log_density - values).mean(dim=-1)
+        minimize(self.optimizers["actor"], loss.sum())
+        return {
+            "actor_loss": loss.detach(),
+            "value": values.detach().mean(dim=-1),
+            "temperature": temperature,
+        }
+
+    def _update_critics(
+        self, batch: Batch, distribution: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        settings = self.settings
+        with torch.no_grad():
+            next_distribution = self._policy(batch.next_states)
+            noise = torch.randn(batch.actions.shape, generator=generator)
+            next_actions, _ = sample_actions(*next_distribution, noise)
+            next_values = apply_twin_critics(
+                self.networks["target_critics"], batch.next_states, next_actions, self.dtype
+            ).amin(dim=1)
+            targets = batch.rewards + settings.discount * batch.continues * next_values
+        values = apply_twin_critics(
+            self.networks["critics"], batch.states, batch.actions, self.dtype
+        )
+        td_loss = 0.5 * (values - targets.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
+        penalty = self._penalty(batch, distribution, next_distribution, values, generator)
+        minimize(self.optimizers["critics"], (td_loss + settings.conservatism * penalty).sum())
+        return {"critic_loss": td_loss.detach(), "penalty": penalty.detach()}
+
+    def _penalty(
+        self,
+        batch: Batch,
+        distribution: tuple[Tensor, Tensor],
+        next_distribution: tuple[Tensor, Tensor],
+        values: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Log-sum-exp of the proposals' values minus the values of the data's actions."""
+        rows = self.settings.penalty_rows or batch.states.shape[1]
+        datasets, count, size = batch.states.shape[0], self.settings.proposals, batch.actions.shape[-1]
+        shape = (datasets, count, rows, size)
+        with torch.no_grad():
+            uniform = 2.0 * torch.rand(shape, generator=generator) - 1.0
+            current, next_ = (
+                sample_actions(
+                    mean[:, None, :rows],
+                    log_std[:, None, :rows],
+                    torch.randn(shape, generator=generator),
+                )
+                for mean, log_std in (distribution, next_distribution)
+            )
+            log_volume = size * math.log(2.0)  # the uniform density is 2^-size
+            log_densities = torch.cat(
+                [torch.full(shape[:-1], -log_volume), current[1], next_[1]], dim=1
+            ).unsqueeze(1)
+            proposals = torch.cat([uniform, current[0], next_[0]], dim=1)
+        states = batch.states[:, None, :rows].expand(-1, 3 * count, -1, -1)
+        estimates = apply_twin_critics(
+            self.networks["critics"], states.flatten(1, 2), proposals.flatten(1, 2), self.dtype
+        ).unflatten(-1, (3 * count, rows))
+        floor = batch.returns[:, None, None, :rows]
+        calibrated = torch.cat(
+            [estimates[:, :, :count], torch.maximum(estimates[:, :, count:], floor)], dim=2
+        )
+        log_sum = torch.logsumexp(calibrated - log_densities, dim=2)
+        return (log_sum - values[..., :rows]).mean(dim=-1).sum(dim=-1)
+
+    def actor_layers(self, dataset: int) -> Layers:
+        """Means and raw log standard deviations."""
+        return network_layers(self.networks["actor"], dataset)
+
+    def critic_networks(self) -> Params:
+        """Both critics."""
+        return self.networks["critics"]

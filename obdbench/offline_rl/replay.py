@@ -1,0 +1,111 @@
+r"""Transitions of several datasets as tensors, with the return of the data from each row on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.errors import InvalidDataError
+from obdbench.offline_rl.algorithm import Batch, Shape
+
+MEAN_RETURN = 10.0
+
+
+class Replay:
+    """Transitions of D datasets of one task, of which batches are drawn side by side.
+
+    Rewards are divided by one factor per dataset, so that the mean absolute discounted return is
+    :data:`MEAN_RETURN`; :attr:`reward_scales` holds the factors. ``held_out`` of the rows are left
+    out of training, for statistics.
+    """
+
+    def __init__(
+        self, datasets: Sequence[Dataset], discount: float, *, held_out: float, seed: int
+    ) -> None:
+        first = datasets[0]
+        self.shape = Shape(len(datasets), first.observation_size, first.action_size)
+        self.reward_scales: list[float] = []
+        self.training: list[Tensor] = []
+        self.held_out: list[Tensor] = []
+        for index, dataset in enumerate(datasets):
+            table, scale = _table(dataset, discount)
+            rows = np.random.default_rng([seed, 4, index]).permutation(len(table))
+            cut = round(held_out * len(table))
+            self.training.append(table[np.sort(rows[cut:])].contiguous())
+            self.held_out.append(table[np.sort(rows[:cut])].contiguous())
+            self.reward_scales.append(scale)
+
+    def draw(self, size: int, generator: torch.Generator) -> Batch:
+        """The same number of rows of each dataset, with replacement."""
+        rows = [
+            table[torch.randint(len(table), (size,), generator=generator)]
+            for table in self.training
+        ]
+        return self.split(torch.stack(rows))
+
+    def split(self, rows: Tensor) -> Batch:
+        """Columns of rows of shape (D, N, columns)."""
+        state, action = self.shape.observation_size, self.shape.action_size
+        parts = rows.split([state, action, state, 1, 1, 1], dim=-1)
+        states, actions, next_states, rewards, continues, returns = parts
+        return Batch(
+            states.contiguous(),
+            actions.contiguous(),
+            rewards.squeeze(-1),
+            next_states.contiguous(),
+            continues.squeeze(-1),
+            returns.squeeze(-1),
+        )
+
+
+def _table(dataset: Dataset, discount: float) -> tuple[Tensor, float]:
+    if dataset.next_observations is None:
+        raise InvalidDataError(
+            f"Dataset {dataset.id!r} has no next observations.",
+            "Offline RL needs them: add next_observations to the file.",
+        )
+    returns = returns_to_go(dataset, discount)
+    scale = max(float(np.abs(returns).mean()) / MEAN_RETURN, 1e-8)
+    columns = (
+        dataset.states,
+        dataset.actions,
+        dataset.standardizer.apply(dataset.next_observations),
+        dataset.rewards[:, None] / scale,
+        1.0 - dataset.terminals[:, None],
+        returns[:, None] / scale,
+    )
+    return torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32)), scale
+
+
+def returns_to_go(dataset: Dataset, discount: float) -> Array:
+    r"""Discounted return of the data from each row on, :math:`V^\mu`.
+
+    Beyond a time-out it is continued with the mean reward of the last :math:`1/(1-\gamma)` steps.
+    """
+    terminals = np.asarray(dataset.terminals, dtype=bool)
+    ends = terminals.copy()
+    if dataset.timeouts is not None:
+        ends |= np.asarray(dataset.timeouts, dtype=bool)
+    ends[-1] = True
+    rewards = np.asarray(dataset.rewards, dtype=np.float64)
+    horizon = round(1.0 / (1.0 - discount))
+    values = np.empty(len(dataset))
+    first = 0
+    for last in np.flatnonzero(ends):
+        episode = rewards[first : last + 1]
+        tail = 0.0 if terminals[last] else float(episode[-horizon:].mean()) / (1.0 - discount)
+        values[first : last + 1] = _discounted_sums(episode, discount, tail)
+        first = last + 1
+    return values.astype(np.float32)
+
+
+def _discounted_sums(rewards: Array, discount: float, tail: float) -> Array:
+    """Discounted sum from each step to the end, plus the discounted ``tail`` behind the end."""
+    from scipy.signal import lfilter
+
+    sums, _ = lfilter([1.0], [1.0, -discount], rewards[::-1], zi=[discount * tail])
+    return np.asarray(sums[::-1])

@@ -1,0 +1,261 @@
+"""Training teachers: a fixed number of gradient steps, the last policy, progress and resume.
+
+Several datasets of one task train side by side in one program. Nothing is chosen by a return in
+the environment: the teacher is the policy after the last step.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from obdbench.datasets.dataset import Dataset
+from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
+from obdbench.offline_rl.algorithm import OfflineAlgorithm
+from obdbench.offline_rl.cal_ql import CalQL, CalQLSettings
+from obdbench.offline_rl.iql import IQL, IQLSettings
+from obdbench.offline_rl.networks import network_layers
+from obdbench.offline_rl.replay import Replay
+from obdbench.offline_rl.td3_bc import TD3BC, TD3BCSettings
+from obdbench.policies.networks import seeded
+from obdbench.teachers.teacher import Teacher
+from obdbench.version import __version__
+
+Settings = TD3BCSettings | IQLSettings | CalQLSettings
+
+ALGORITHMS: dict[str, tuple[type[OfflineAlgorithm], type[Settings]]] = {
+    "td3-bc": (TD3BC, TD3BCSettings),
+    "iql": (IQL, IQLSettings),
+    "cal-ql": (CalQL, CalQLSettings),
+}
+PAPERS = {
+    "td3-bc": "TD3+BC (Fujimoto & Gu, 2021, arXiv 2106.06860)",
+    "iql": "IQL (Kostrikov et al., 2022, arXiv 2110.06169)",
+    "cal-ql": "Cal-QL (Nakamoto et al., 2023, arXiv 2303.05479)",
+}
+DEFAULT_ALGORITHM = "td3-bc"
+DEFAULT_STEPS = 200_000
+HELD_OUT = 0.02
+SAVE_EVERY_SECONDS = 60.0
+LOG_EVERY = 100
+SMOOTHING = 0.02
+
+
+def algorithm_settings(algorithm: str, overrides: dict[str, Any] | None = None) -> Settings:
+    """The settings of an algorithm with overrides; unknown names are an error."""
+    if algorithm not in ALGORITHMS:
+        raise unknown_name("offline RL algorithm", algorithm, ALGORITHMS)
+    settings = ALGORITHMS[algorithm][1]()
+    known = [field.name for field in fields(settings)]
+    for name in overrides or {}:
+        if name not in known:
+            raise unknown_name(f"setting of {algorithm}", name, known)
+    return replace(settings, **(overrides or {}))
+
+
+class TeacherTraining:
+    """The training of one teacher per dataset, which can be saved and continued."""
+
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        algorithm: str = DEFAULT_ALGORITHM,
+        *,
+        steps: int = DEFAULT_STEPS,
+        seed: int = 0,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        if steps < 1:
+            raise InvalidSettingError(f"steps is {steps}.", "It must be positive.")
+        self.datasets, self.algorithm_name = datasets, algorithm
+        self.settings = algorithm_settings(algorithm, settings)
+        self.steps, self.seed = steps, seed
+        self.replay = Replay(datasets, self.settings.discount, held_out=HELD_OUT, seed=seed)
+        build = ALGORITHMS[algorithm][0]
+        self.algorithm = build(self.replay.shape, self.settings, seed, steps)
+        self.generator = seeded(seed, 3)
+        self.step, self.seconds = 0, 0.0
+        self.losses: dict[str, torch.Tensor] = {}
+
+    def advance(self) -> None:
+        """Take one gradient step; :attr:`losses` are moving averages."""
+        batch = self.replay.draw(self.settings.batch_size, self.generator)
+        for name, value in self.algorithm.update(batch, self.step, self.generator).items():
+            average = self.losses.get(name)
+            self.losses[name] = value if average is None else average.lerp(value, SMOOTHING)
+        self.step += 1
+
+    def check_finite(self) -> None:
+        """Refuse to go on once a loss is not finite."""
+        for name, values in self.losses.items():
+            if not torch.isfinite(values).all():
+                raise InvalidDataError(
+                    f"Training {self.algorithm_name} diverged before step {self.step}: {name} is "
+                    "not finite.",
+                    "Check the dataset's rewards, or lower the learning rate.",
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """What a saved training must have in common with this one."""
+        return {
+            "algorithm": self.algorithm_name,
+            "datasets": [dataset.checksum for dataset in self.datasets],
+            "settings": asdict(self.settings),
+            "steps": self.steps,
+            "seed": self.seed,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write everything that training changes, atomically."""
+        state = {
+            "identity": self.identity(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "losses": self.losses,
+            "generator": self.generator.get_state(),
+            "algorithm": self.algorithm.state(),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.partial")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def resume(self, path: Path) -> bool:
+        """Continue from a saved state; returns whether there is one."""
+        if not path.exists():
+            return False
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+            identity = state["identity"]
+            if identity == self.identity():
+                self.algorithm.load_state(state["algorithm"])
+                self.generator.set_state(state["generator"])
+                self.step, self.seconds = int(state["step"]), float(state["seconds"])
+                self.losses = dict(state["losses"])
+        except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            raise InvalidDataError(
+                f"The saved training {path} cannot be read: {type(error).__name__}.",
+                "Remove the file to train from the start.",
+            ) from error
+        if identity != self.identity():
+            raise InvalidDataError(
+                f"The saved training {path} has other data or settings.",
+                "Remove the file to train from the start, or use the same settings.",
+            )
+        return True
+
+    @torch.no_grad()
+    def held_out_statistics(self, index: int) -> dict[str, float]:
+        """Statistics of one teacher on transitions left out of training."""
+        rows = self.replay.held_out[index]
+        if not len(rows):
+            return {}
+        dataset, teacher = self.datasets[index], self.teacher(index)
+        observation = self.replay.shape.observation_size
+        observations = dataset.standardizer.invert(rows[:, :observation].numpy())
+        batch = self.replay.split(rows.unsqueeze(0))
+        actions = torch.from_numpy(teacher.act(observations))
+        data_actions = batch.actions[0]
+        scale = self.replay.reward_scales[index]
+        values = torch.from_numpy(teacher.value(observations, data_actions.numpy())) / scale
+        variance = data_actions.var(dim=0).sum()
+        returns = batch.returns[0]
+        return {
+            "transitions": len(rows),
+            "action_mse": float((actions - data_actions).square().mean()),
+            "action_variance_share": float(
+                (actions - data_actions).square().mean(dim=0).sum() / variance.clamp_min(1e-12)
+            ),
+            "value_return_correlation": float(torch.corrcoef(torch.stack([values, returns]))[0, 1]),
+            "mean_value": float(values.mean() * scale),
+            "mean_return": float(returns.mean() * scale),
+        }
+
+    def teacher(self, index: int, card: dict[str, Any] | None = None) -> Teacher:
+        """The present policy and critics of one dataset, in the units of its rewards."""
+        dataset, scale = self.datasets[index], self.replay.reward_scales[index]
+        critics = self.algorithm.critic_networks()
+        offset = -1.0 if self.algorithm_name == "cal-ql" else 0.0
+        return Teacher(
+            dataset.id,
+            self.algorithm.actor_layers(index),
+            tuple(network_layers(critics, 2 * index + i, scale) for i in range(2)),
+            dataset.standardizer,
+            log_std_offset=offset,
+            card=card or {},
+        )
+
+    def card(self, index: int) -> dict[str, Any]:
+        """What is known of one teacher without an environment."""
+        dataset = self.datasets[index]
+        return {
+            "id": dataset.id,
+            "algorithm": self.algorithm_name,
+            "source": PAPERS[self.algorithm_name],
+            "selection": "the policy after the last gradient step",
+            "data": {"transitions": len(dataset), "checksum": dataset.checksum},
+            "steps": self.steps,
+            "seed": self.seed,
+            "settings": asdict(self.settings),
+            "trained_with": [each.id for each in self.datasets],
+            "seconds": round(self.seconds),
+            "losses": {
+                name: round(float(values[index]), 6) for name, values in self.losses.items()
+            },
+            "held_out": {
+                name: round(value, 6) for name, value in self.held_out_statistics(index).items()
+            },
+            "versions": {"obdbench": __version__, "torch": torch.__version__},
+        }
+
+
+def train_teachers(
+    datasets: Sequence[Dataset],
+    algorithm: str = DEFAULT_ALGORITHM,
+    *,
+    steps: int = DEFAULT_STEPS,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    state_path: Path | None = None,
+    progress: bool = True,
+) -> list[Teacher]:
+    """Train one teacher per dataset; all datasets belong to one task.
+
+    With ``state_path`` an interrupted training continues where it was, and the file is removed at
+    the end.
+    """
+    from tqdm import tqdm
+
+    training = TeacherTraining(datasets, algorithm, steps=steps, seed=seed, settings=settings)
+    if state_path is not None:
+        training.resume(state_path)
+    started = time.perf_counter() - training.seconds
+    saved = time.perf_counter()
+    description = f"{algorithm} {datasets[0].task.name}"
+    with tqdm(
+        total=steps, initial=training.step, desc=description, unit="step", disable=not progress
+    ) as bar:
+        while training.step < steps:
+            training.advance()
+            bar.update()
+            if training.step % LOG_EVERY and training.step < steps:
+                continue
+            training.check_finite()
+            training.seconds = time.perf_counter() - started
+            bar.set_postfix(
+                {name: f"{float(values.mean()):.3g}" for name, values in training.losses.items()},
+                refresh=False,
+            )
+            if state_path is not None and time.perf_counter() - saved > SAVE_EVERY_SECONDS:
+                training.save(state_path)
+                saved = time.perf_counter()
+    teachers = [training.teacher(index, training.card(index)) for index in range(len(datasets))]
+    if state_path is not None:
+        state_path.unlink(missing_ok=True)
+    return teachers
