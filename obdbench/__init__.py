@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from obdbench.evaluation.protocol import Evaluation, evaluate
     from obdbench.execution.api import run
     from obdbench.objectives.objective import Objective
+    from obdbench.offline_rl.api import train_teacher
     from obdbench.reporting.api import leaderboard
     from obdbench.teachers.teacher import Teacher, load_teacher
 
@@ -37,6 +38,7 @@ _LAZY = {
     "leaderboard": "obdbench.reporting.api",
     "load_dataset": "obdbench.datasets.loading",
     "load_teacher": "obdbench.teachers.teacher",
+    "train_teacher": "obdbench.offline_rl.api",
     "run": "obdbench.execution.api",
 }
 
@@ -57,6 +59,7 @@ __all__ = [
     "register_objective",
     "register_protocol",
     "run",
+    "train_teacher",
 ]
 
 

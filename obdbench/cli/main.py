@@ -21,6 +21,7 @@ import typer.core
 from obdbench.cli import run as cli_bench
 from obdbench.cli.data import app as data_app
 from obdbench.cli.options import Plugins
+from obdbench.cli.teach import teach
 from obdbench.errors import InvalidSettingError, ObdError, strip_control_characters, unknown_name
 from obdbench.version import __version__
 
@@ -61,6 +62,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli_bench.mount(app)
+app.command()(teach)
 app.add_typer(data_app, name="data")
 
 

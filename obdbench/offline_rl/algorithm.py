@@ -52,7 +52,11 @@ class OfflineAlgorithm(ABC):
 
     name: ClassVar[str]
     networks: dict[str, Params]
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: dict[str, torch.optim.Adam]
+
+    def __init__(self, shape: Shape, settings: Any, seed: int, steps: int) -> None:
+        """Build the networks of a problem; ``steps`` is the length of the training."""
+        raise TypeError(f"{type(self).__name__} builds no networks.")
 
     @abstractmethod
     def update(self, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -88,10 +92,10 @@ def adam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam
     return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
 
 
-def minimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def minimize(optimizer: torch.optim.Adam, loss: Tensor) -> None:
     """One gradient step on a scalar."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
 
 

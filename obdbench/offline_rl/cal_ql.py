@@ -149,7 +149,11 @@ class CalQL(OfflineAlgorithm):
     ) -> Tensor:
         """Log-sum-exp of the proposals' values minus the values of the data's actions."""
         rows = self.settings.penalty_rows or batch.states.shape[1]
-        datasets, count, size = batch.states.shape[0], self.settings.proposals, batch.actions.shape[-1]
+        datasets, count, size = (
+            batch.states.shape[0],
+            self.settings.proposals,
+            batch.actions.shape[-1],
+        )
         shape = (datasets, count, rows, size)
         with torch.no_grad():
             uniform = 2.0 * torch.rand(shape, generator=generator) - 1.0
@@ -169,7 +173,8 @@ class CalQL(OfflineAlgorithm):
         states = batch.states[:, None, :rows].expand(-1, 3 * count, -1, -1)
         estimates = apply_twin_critics(
             self.networks["critics"], states.flatten(1, 2), proposals.flatten(1, 2), self.dtype
-        ).unflatten(-1, (3 * count, rows))
+        )
+        estimates = torch.unflatten(estimates, -1, (3 * count, rows))
         floor = batch.returns[:, None, None, :rows]
         calibrated = torch.cat(
             [estimates[:, :, :count], torch.maximum(estimates[:, :, count:], floor)], dim=2

@@ -50,7 +50,7 @@ def apply_twin_critics(
 ) -> Tensor:
     """Estimates of shape (D, 2, N): each of the D datasets has two critics in a row of the stack."""
     inputs = torch.cat([states, actions], dim=-1).repeat_interleave(2, dim=0)
-    return apply_networks(params, inputs, dtype).squeeze(-1).unflatten(0, (-1, 2))
+    return torch.unflatten(apply_networks(params, inputs, dtype).squeeze(-1), 0, (-1, 2))
 
 
 def copy_networks(params: Params) -> Params:

@@ -50,7 +50,7 @@ class Replay:
     def split(self, rows: Tensor) -> Batch:
         """Columns of rows of shape (D, N, columns)."""
         state, action = self.shape.observation_size, self.shape.action_size
-        parts = rows.split([state, action, state, 1, 1, 1], dim=-1)
+        parts = torch.split(rows, [state, action, state, 1, 1, 1], dim=-1)
         states, actions, next_states, rewards, continues, returns = parts
         return Batch(
             states.contiguous(),
@@ -95,7 +95,7 @@ def returns_to_go(dataset: Dataset, discount: float) -> Array:
     horizon = round(1.0 / (1.0 - discount))
     values = np.empty(len(dataset))
     first = 0
-    for last in np.flatnonzero(ends):
+    for last in np.flatnonzero(ends).tolist():
         episode = rewards[first : last + 1]
         tail = 0.0 if terminals[last] else float(episode[-horizon:].mean()) / (1.0 - discount)
         values[first : last + 1] = _discounted_sums(episode, discount, tail)

@@ -17,6 +17,7 @@ import torch
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
+from obdbench.io import replace_atomically
 from obdbench.offline_rl.algorithm import OfflineAlgorithm
 from obdbench.offline_rl.cal_ql import CalQL, CalQLSettings
 from obdbench.offline_rl.iql import IQL, IQLSettings
@@ -121,10 +122,8 @@ class TeacherTraining:
             "generator": self.generator.get_state(),
             "algorithm": self.algorithm.state(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        with replace_atomically(path) as temporary:
+            torch.save(state, temporary)
 
     def resume(self, path: Path) -> bool:
         """Continue from a saved state; returns whether there is one."""
@@ -138,7 +137,14 @@ class TeacherTraining:
                 self.generator.set_state(state["generator"])
                 self.step, self.seconds = int(state["step"]), float(state["seconds"])
                 self.losses = dict(state["losses"])
-        except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        except (
+            OSError,
+            RuntimeError,
+            KeyError,
+            TypeError,
+            EOFError,
+            pickle.UnpicklingError,
+        ) as error:
             raise InvalidDataError(
                 f"The saved training {path} cannot be read: {type(error).__name__}.",
                 "Remove the file to train from the start.",

@@ -1,0 +1,70 @@
+"""``obdbench.train_teacher``: a teacher for any dataset, kept in the cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from obdbench.datasets.dataset import Dataset, load_dataset
+from obdbench.offline_rl.trainer import DEFAULT_ALGORITHM, DEFAULT_STEPS, train_teachers
+from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.simulator import RULES
+from obdbench.tasks.task import Task, normalized_return
+from obdbench.teachers.teacher import Teacher
+from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
+
+EPISODES = 20
+
+
+def train_teacher(
+    dataset: Dataset | str,
+    algorithm: str = DEFAULT_ALGORITHM,
+    *,
+    steps: int = DEFAULT_STEPS,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    episodes: int = EPISODES,
+    progress: bool = True,
+) -> Teacher:
+    """Train a teacher offline and keep it in the cache, where later commands find it.
+
+    ``dataset`` is a :class:`~obdbench.datasets.dataset.Dataset` or an identifier. ``algorithm`` is
+    ``td3-bc``, ``iql`` or ``cal-ql``, and ``settings`` overrides its settings. The teacher is the
+    policy after the last of ``steps`` gradient steps; its card holds the losses, statistics on
+    held-out transitions and, where the task can be simulated, the return over ``episodes``
+    deterministic episodes, which plays no part in the training. An interrupted call continues
+    where it was.
+    """
+    loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    path = trained_teacher_path(loaded.id, algorithm)
+    (teacher,) = train_teachers(
+        [loaded],
+        algorithm,
+        steps=steps,
+        seed=seed,
+        settings=settings,
+        state_path=_state_path(path, loaded),
+        progress=progress,
+    )
+    if episodes and loaded.task.env_id in RULES:
+        teacher = with_measured_return(teacher, loaded.task, episodes)
+    save_trained_teacher(teacher, path)
+    return teacher
+
+
+def with_measured_return(teacher: Teacher, task: Task, episodes: int) -> Teacher:
+    """The teacher with the mean return of deterministic episodes on its card."""
+    episode = run_episodes(lambda observations, _: teacher.act(observations), task, range(episodes))
+    scores = normalized_return(task, episode.returns)
+    measured = {
+        "normalized_return": round(float(scores.mean()), 2),
+        "standard_deviation": round(float(scores.std()), 2),
+        "episodes": episodes,
+        "environment": task.env_id,
+    }
+    return replace(teacher, card={**teacher.card, "measured": measured})
+
+
+def _state_path(path: Path, dataset: Dataset) -> Path:
+    return path.with_name(f"{path.stem}-{dataset.checksum[:8]}.training.pt")

@@ -1,0 +1,54 @@
+"""Teachers trained by the user: where they are kept, and how later commands find them.
+
+A teacher is kept as ``<cache>/teachers/<dataset>-<algorithm>.safetensors``, its card in the
+metadata. It belongs to the data it was trained on: the card holds the checksum of the dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from obdbench.datasets.download import cache_root
+from obdbench.io import replace_atomically
+from obdbench.teachers.teacher import Teacher, load
+
+
+def trained_teacher_path(dataset_id: str, algorithm: str) -> Path:
+    """Where the teacher of one dataset and algorithm is kept.
+
+    The path of a ``file:`` dataset is made absolute, so that the name does not depend on the
+    working directory.
+    """
+    if dataset_id.startswith("file:"):
+        dataset_id = f"file:{Path(dataset_id.removeprefix('file:')).resolve()}"
+    digest = hashlib.sha256(dataset_id.encode()).hexdigest()[:8]
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", dataset_id.rpartition("/")[2])[:60].strip("-")
+    return cache_root() / "teachers" / f"{readable}-{digest}-{algorithm}.safetensors"
+
+
+def save_trained_teacher(teacher: Teacher, path: Path) -> None:
+    """Write a teacher into the cache, replacing an older one."""
+    with replace_atomically(path) as temporary:
+        teacher.save(temporary)
+
+
+def find_trained_teachers(dataset_id: str) -> dict[str, Path]:
+    """The teachers kept for a dataset, by algorithm."""
+    pattern = trained_teacher_path(dataset_id, "*")
+    prefix = pattern.name.partition("*")[0]
+    return {
+        path.name.removeprefix(prefix).removesuffix(".safetensors"): path
+        for path in sorted(pattern.parent.glob(pattern.name))
+    }
+
+
+def load_trained_teacher(dataset_id: str, algorithm: str | None = None) -> Teacher | None:
+    """The teacher kept for a dataset: the newest one, or that of one algorithm; else ``None``."""
+    found = find_trained_teachers(dataset_id)
+    if algorithm is not None:
+        found = {name: path for name, path in found.items() if name == algorithm}
+    if not found:
+        return None
+    return load(max(found.values(), key=lambda path: path.stat().st_mtime))

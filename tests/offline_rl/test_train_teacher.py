@@ -1,0 +1,75 @@
+"""``train_teacher`` and ``obdbench teach``: a teacher in the cache that later commands find."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import obdbench
+from obdbench.datasets.dataset import load_dataset
+from obdbench.teachers.trained import (
+    find_trained_teachers,
+    load_trained_teacher,
+    trained_teacher_path,
+)
+
+FAST = ["--steps", "4", "--set", "width=8", "--set", "batch_size=16", "--episodes", "1"]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def write_hopper_file(path):
+    source = load_dataset("embedded/hopper-medium-v0")
+    names = ("observations", "actions", "rewards", "terminals", "next_observations", "timeouts")
+    np.savez(path, **{name: getattr(source, name)[:500] for name in names})
+    return f"file:{path}"
+
+
+def test_a_trained_teacher_is_found_by_the_identifier_of_its_dataset(tmp_path, monkeypatch):
+    dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
+    teacher = obdbench.train_teacher(
+        dataset_id,
+        "iql",
+        steps=3,
+        settings={"width": 8, "batch_size": 16},
+        episodes=2,
+        progress=False,
+    )
+    assert teacher.card["measured"]["episodes"] == 2
+    loaded = load_trained_teacher(dataset_id)
+    assert loaded is not None
+    assert loaded.checksum == teacher.checksum
+    assert list(find_trained_teachers(dataset_id)) == ["iql"]
+    assert load_trained_teacher(dataset_id, "td3-bc") is None
+    monkeypatch.chdir(tmp_path)
+    assert load_trained_teacher("file:hopper-mine.npz") is not None
+
+
+def test_names_of_different_datasets_differ():
+    one = trained_teacher_path("minari/a/b-v0", "iql")
+    other = trained_teacher_path("minari/c/b-v0", "iql")
+    assert one != other
+
+
+def test_teach_prints_the_card_and_exports_the_teacher(call, tmp_path):
+    dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
+    export = tmp_path / "teacher.safetensors"
+    code, out, _ = call("teach", dataset_id, *FAST, "--export", str(export))
+    assert code == 0
+    card = json.loads(out)
+    assert card["algorithm"] == "td3-bc"
+    assert card["measured"]["environment"] == "Hopper-v4"
+    assert export.is_file()
+
+
+def test_teach_refuses_an_unknown_algorithm_in_one_line(call, tmp_path):
+    dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
+    code, _, err = call("teach", dataset_id, "--algorithm", "td3bc")
+    assert code == 2
+    assert "td3-bc" in err
+    assert err.count("\n") == 1
