@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from obdbench.cli.options import Sets, assignments
+from obdbench.cli.options import Sets, parse_assignments
 
 
 def teach(
@@ -47,7 +47,7 @@ def teach(
         algorithm,
         steps=steps,
         seed=seed,
-        settings=assignments(set_),
+        settings=parse_assignments(set_),
         episodes=episodes,
     )
     if export is not None:

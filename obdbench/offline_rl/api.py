@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from obdbench.datasets.dataset import Dataset, load_dataset
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import DEFAULT_ALGORITHM, DEFAULT_STEPS, train_teachers
 from obdbench.tasks.rollout import run_episodes
 from obdbench.tasks.simulator import RULES

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import obdbench
-from obdbench.datasets.dataset import load_dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.teachers.trained import (
     find_trained_teachers,
     load_trained_teacher,
