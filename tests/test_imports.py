@@ -1,4 +1,4 @@
-"""The house: imports point downward, rooms know what they may, listings stay light."""
+"""Architecture: imports point downward, files form no cycle, heavy packages load on demand."""
 
 from __future__ import annotations
 
@@ -7,142 +7,237 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from support.paths import ROOT
 
 from obdbench.cli.main import LISTS
 
-ROOMS = (
-    *("cli", "report", "bench", "evaluation", "distill", "objectives"),
-    *("collect", "teachers", "data", "envs", "policies"),
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    frozenset(names.split())
+    for names in (
+        "cli",
+        "reporting tuning execution",
+        "validation",
+        "results",
+        "experiments",
+        "evaluation",
+        "distillation",
+        "objectives",
+        "offline_rl",
+        "teachers",
+        "collection",
+        "datasets",
+        "tasks",
+        "policies",
+        "registry plugins io errors version",
+    )
 )
-PLAIN = ("registry", "errors", "fetch", "version")
-LAZY = "registry"  # names its targets as strings, which it imports when they are asked for
-LINES = 400
+ROOT_PACKAGE = "obdbench"  # offers the public names, imported on first use
+RAY_FILES = ("obdbench.execution.executors.ray", "obdbench.tuning.asha")
+OPTIONAL = {"ray", "minari", "d4rl", "sbx", "stable_baselines3", "matplotlib", "jax"}
+HEAVY = {"torch", "ray", "pandas", "mujoco", "gymnasium", "matplotlib", "h5py", "jinja2", "scipy"}
+UNSAFE = {"pickle", "dill", "cloudpickle", "marshal", "shelve"}
+OUTSIDE = {"baselines", "examples", "tests", "tools"}
 
 
-def module_of(path: Path) -> str:
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    return name.removesuffix(".__init__")
+class Import(NamedTuple):
+    """One imported module, and where the import stands."""
+
+    target: str
+    line: int
+    in_function: bool = False
+    for_types: bool = False  # under TYPE_CHECKING
+    is_string: bool = False  # a module named in a string, as import_module takes it
 
 
-FILES = {module_of(path): path for path in sorted((ROOT / "obdbench").rglob("*.py"))}
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_name(path): path for path in sorted((ROOT / ROOT_PACKAGE).rglob("*.py"))}
 
 
 @cache
-def imports(module: str) -> tuple[tuple[str, int], ...]:
-    """What a module imports, inside functions and for types too, with lines.
-
-    A string that names a module, as ``import_module`` takes it, counts as an import.
-    """
-    return tuple(_imports(ast.parse(FILES[module].read_text())))
+def imports(module: str) -> tuple[Import, ...]:
+    """Every import of a module: at module level, in functions and under TYPE_CHECKING."""
+    return tuple(parse_imports(ast.parse(FILES[module].read_text())))
 
 
-def _imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((name.name, node.lineno) for name in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            assert node.module is not None
-            for name in node.names:
-                inner = f"{node.module}.{name.name}"
-                yield (inner if inner in FILES else node.module), node.lineno
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            named = node.value.partition(":")[0]
-            if named in FILES and named != "obdbench":
-                yield named, node.lineno
+def parse_imports(
+    node: ast.AST, in_function: bool = False, for_types: bool = False
+) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, child.lineno, in_function, for_types)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            assert child.module is not None
+            submodules = [f"{child.module}.{alias.name}" for alias in child.names]
+            for target in {name if name in FILES else child.module for name in submodules}:
+                yield Import(target, child.lineno, in_function, for_types)
+        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
+            target = child.value.partition(":")[0]
+            if target in FILES and target != ROOT_PACKAGE:
+                yield Import(target, child.lineno, in_function, for_types, is_string=True)
+        else:
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            is_guard = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            yield from parse_imports(child, in_function or is_function, for_types or is_guard)
 
 
-def room(module: str) -> str:
-    """The part of the package that a module belongs to; what the package itself offers is ``""``.
-
-    The command line is one room of several files.
-    """
-    _, _, inner = module.partition(".")
-    first = inner.partition(".")[0]
-    return "cli" if first.startswith("cli") or first == "__main__" else first
-
-
-def test_every_module_has_its_room() -> None:
-    assert {room(module) for module in FILES} == {"", *ROOMS, *PLAIN}
-
-
-def test_the_reader_of_imports_sees_them_all() -> None:
-    code = (
-        "import os\nfrom obdbench.bench import runner\nfrom obdbench.errors import ObdError\n"
-        "def f():\n    import ray.tune\n    import_module('obdbench.reporting.statistics')\n"
-        "    g('obdbench.datasets.d4rl:load')\n"
-    )
-    assert list(_imports(ast.parse(code))) == [
-        *(("os", 1), ("obdbench.execution.run", 2), ("obdbench.errors", 3), ("ray.tune", 5)),
-        *(("obdbench.reporting.statistics", 6), ("obdbench.datasets.d4rl", 7)),
+def internal_imports(module: str) -> list[Import]:
+    """Imports from the project; the lazy targets of the registry and the root do not count."""
+    is_lazy = module in (ROOT_PACKAGE, "obdbench.registry")
+    return [
+        found
+        for found in imports(module)
+        if found.target in FILES and not (is_lazy and found.is_string)
     ]
 
 
-@pytest.mark.parametrize("module", FILES)
+def package(module: str) -> str:
+    """The name below ``obdbench`` that a module belongs to; ``__main__`` belongs to ``cli``."""
+    _, _, rest = module.partition(".")
+    name = rest.partition(".")[0]
+    return "cli" if name == "__main__" else name
+
+
+def layer(module: str) -> int:
+    return next(level for level, names in enumerate(LAYERS) if package(module) in names)
+
+
+MODULES = [module for module in FILES if module != ROOT_PACKAGE]
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    known = frozenset[str]().union(*LAYERS)
+    assert {package(module) for module in MODULES} <= known
+
+
+def test_the_parser_finds_imports_of_every_form() -> None:
+    code = (
+        "import os\n"
+        "from obdbench.execution import run\n"
+        "if TYPE_CHECKING:\n    from obdbench.errors import ObdError\n"
+        "def f():\n"
+        "    import ray.tune\n"
+        "    import_module('obdbench.experiments.spec')\n"
+        "    g('obdbench.datasets.d4rl:load')\n"
+    )
+    assert list(parse_imports(ast.parse(code))) == [
+        Import("os", 1),
+        Import("obdbench.execution.run", 2),
+        Import("obdbench.errors", 4, for_types=True),
+        Import("ray.tune", 6, in_function=True),
+        Import("obdbench.experiments.spec", 7, in_function=True, is_string=True),
+        Import("obdbench.datasets.d4rl", 8, in_function=True, is_string=True),
+    ]
+
+
+@pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downward(module: str) -> None:
-    """``cli → report → bench → … → policies``, and every room may use the plain files."""
-    own = room(module)
-    if own in ("", LAZY):
-        return
-    place = ROOMS.index(own) if own in ROOMS else len(ROOMS)
     upward = [
-        f"line {line}: {target}"
-        for target, line in imports(module)
-        if target.partition(".")[0] == "obdbench"
-        if room(target) in ROOMS and ROOMS.index(room(target)) < place
+        f"line {found.line}: {found.target}"
+        for found in internal_imports(module)
+        if found.target != ROOT_PACKAGE and layer(found.target) < layer(module)
     ]
     assert not upward
 
 
+def test_no_files_import_each_other() -> None:
+    """Imports for types and in functions count."""
+    graph = {
+        module: {found.target for found in internal_imports(module)} - {module}
+        for module in MODULES
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def packages_imported(module: str) -> set[str]:
+    """Top-level packages that a module imports."""
+    return {found.target.partition(".")[0] for found in imports(module)}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if package(name) == "reporting"])
+def test_reporting_runs_nothing(module: str) -> None:
+    used = {package(found.target) for found in internal_imports(module)}
+    assert not used & {"execution", "tuning"}
+    assert "torch" not in packages_imported(module)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if package(name) == "execution"])
+def test_execution_does_not_depend_on_tuning(module: str) -> None:
+    assert "tuning" not in {package(found.target) for found in internal_imports(module)}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if package(name) == "objectives"])
+def test_objectives_do_not_depend_on_cloning(module: str) -> None:
+    used = {found.target for found in internal_imports(module)}
+    assert not used & {"obdbench.policies.optimizers", "obdbench.policies.cloning"}
+
+
 @pytest.mark.parametrize("module", FILES)
-def test_each_room_knows_only_what_it_may(module: str) -> None:
-    used = {target for target, _ in imports(module)}
-    packages = {target.partition(".")[0] for target in used}
-    if module != "obdbench.execution.executors.ray_tune":
-        assert "ray" not in packages
-    if room(module) == "report":  # reads results, runs nothing
-        running = {"runner", "local", "ray_tune", "ray_search"}
-        running |= {"trial", "worker", "tune", "job", "desk"}
-        assert not used & {f"obdbench.bench.{name}" for name in running}
-        assert "torch" not in packages
-    if room(module) == "objectives":  # know nothing of optimizers
-        assert "obdbench.policies.optimizers" not in used
-        assert "obdbench.policies.cloning" not in used
-    assert not packages & {"baselines", "examples", "tests", "pickle", "dill", "cloudpickle"}
+def test_ray_stays_in_its_executor_and_its_scheduler(module: str) -> None:
+    assert module.startswith(RAY_FILES) or "ray" not in packages_imported(module)
 
 
-def test_listing_imports_neither_torch_nor_ray() -> None:
+@pytest.mark.parametrize("module", FILES)
+def test_the_package_imports_nothing_unsafe_and_nothing_outside_it(module: str) -> None:
+    assert not packages_imported(module) & (UNSAFE | OUTSIDE)
+
+
+@cache
+def loaded_with(module: str) -> frozenset[str]:
+    """Everything that importing a module imports: project modules and top-level packages."""
+    loaded: set[str] = set()
+    pending = [module]
+    while pending:
+        current = pending.pop()
+        if current in loaded:
+            continue
+        loaded.add(current)
+        if current in FILES:
+            pending += [
+                found.target if found.target in FILES else found.target.partition(".")[0]
+                for found in imports(current)
+                if not (found.in_function or found.for_types or found.is_string)
+            ]
+    return frozenset(loaded)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_in_functions_spare_help_and_listing(module: str) -> None:
+    """Optional packages load in functions; so does what is heavy, in what help and lists need."""
+    light = loaded_with("obdbench.cli.main")
+    needless = [
+        f"line {found.line}: {found.target}"
+        for found in imports(module)
+        if found.in_function and not found.is_string
+        if not loaded_with(found.target) & (OPTIONAL | HEAVY if module in light else OPTIONAL)
+    ]
+    assert not needless
+
+
+def test_listing_and_help_import_no_heavy_package() -> None:
+    calls = [["list", name] for name in LISTS] + [["--help"], ["run", "--help"]]
     code = (
         "import sys\nfrom obdbench.cli.main import main\n"
-        f"for what in {LISTS!r}:\n"
-        "    try:\n        main(['list', what])\n"
+        f"for call in {calls!r}:\n"
+        "    try:\n        main(call)\n"
         "    except SystemExit as ended:\n        assert ended.code == 0\n"
-        "heavy = {'torch', 'ray', 'pandas', 'mujoco', 'matplotlib', 'h5py'} & set(sys.modules)\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-SOURCES = sorted(
-    path
-    for folder in ("obdbench", "baselines", "examples", "tests")
-    for path in (ROOT / folder).rglob("*.py")
-)
-
-
-def test_files_are_short() -> None:
-    long = [
-        f"{path.relative_to(ROOT)}: {lines} lines"
-        for path in SOURCES
-        if (lines := len(path.read_text().splitlines())) > LINES
-    ]
-    assert SOURCES
-    assert not long
 
 
 ERRORS = {
@@ -152,13 +247,13 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_every_error_says_what_to_do(module: str) -> None:
-    """Cause and remedy. One argument alone is a message that came whole from elsewhere."""
-    silent = [
+def test_every_error_has_a_cause_and_a_remedy(module: str) -> None:
+    """A single argument is allowed if it is an attribute: the message of another error."""
+    incomplete = [
         f"line {node.lineno}"
         for node in ast.walk(ast.parse(FILES[module].read_text()))
         if isinstance(node, ast.Call)
         if isinstance(node.func, ast.Name) and node.func.id in ERRORS
         if len(node.args) < 2 and not (node.args and isinstance(node.args[0], ast.Attribute))
     ]
-    assert not silent
+    assert not incomplete
