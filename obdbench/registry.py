@@ -1,8 +1,8 @@
-"""One generic registry, instantiated once for each thing that can be named.
+"""Generic registry of named components, and its instances.
 
-A target is either an object or a lazy string ``"package.module:attribute"``, imported when it is
-first asked for, so that listing names imports neither torch nor ray. Third-party packages join
-through entry points of the registry's group.
+A target is an object or a string ``"package.module:attribute"`` that is imported on first use, so
+that listing names imports neither torch nor Ray. Third-party packages register components through
+the entry points of the registry's group.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name: what it stands for, where it came from, one line about it."""
+    """A registered name with its target, its origin and a one-line summary."""
 
     name: str
     target: Any
@@ -33,10 +33,11 @@ class Entry:
 
 @dataclass
 class Registry(Generic[T]):
-    """Names for things of one kind."""
+    """Names for components of one kind; ``base`` is the import target of their base class."""
 
     kind: str
     group: str
+    base: str = ""
     _entries: dict[str, Entry] = field(default_factory=dict)
     _aliases: dict[str, str] = field(default_factory=dict)
     _plugins_loaded: bool = False
@@ -50,7 +51,7 @@ class Registry(Generic[T]):
         summary: str = "",
         origin: str | None = None,
     ) -> Any:
-        """Register ``target`` under ``name``; without a target, act as a decorator."""
+        """Register ``target`` under ``name``; without a target, return a decorator."""
         if target is None:
 
             def decorate(decorated: Any) -> Any:
@@ -66,26 +67,32 @@ class Registry(Generic[T]):
     ) -> None:
         if not name or name != name.strip() or any(c.isspace() for c in name):
             raise InvalidSettingError(
-                f"{name!r} is no usable {self.kind} name.", "Use letters, digits, '-', '/' and '.'."
+                f"{name!r} is not a valid {self.kind} name.",
+                "Use letters, digits, '-', '/' and '.'.",
             )
         entry = Entry(name, target, origin, summary or _summary_of(target), aliases)
-        for candidate in (name, *aliases):
-            holder = self._entries.get(self._aliases.get(candidate, candidate))
-            if holder is None or holder.origin == origin or _same(holder.target, target):
+        for new_name in (name, *aliases):
+            existing = self._entries.get(self._aliases.get(new_name, new_name))
+            if existing is None or existing.origin == origin:
                 continue
-            raise DuplicateNameError(
-                f"The {self.kind} name {candidate!r} is claimed by both "
-                f"{holder.origin} and {origin}.",
-                "Rename one of them, or uninstall one of the packages.",
-            )
+            if not _is_same_object(existing.target, target):
+                raise DuplicateNameError(
+                    f"The {self.kind} name {new_name!r} is registered by both "
+                    f"{existing.origin} and {origin}.",
+                    "Rename one of them, or uninstall one of the packages.",
+                )
         known = self._entries.get(name, entry).target
-        if isinstance(target, str) and not isinstance(known, str) and _same(known, target):
-            return  # what is imported already says more than its import target
+        if (
+            isinstance(target, str)
+            and not isinstance(known, str)
+            and _is_same_object(known, target)
+        ):
+            return  # keep the imported object, which has a summary
         self._entries[name] = entry
         self._aliases.update(dict.fromkeys(aliases, name))
 
     def unregister(self, name: str) -> None:
-        """Forget a name; meant for tests and interactive work."""
+        """Remove a name; meant for tests and interactive sessions."""
         entry = self._entries.pop(self.resolve_name(name))
         for alias in entry.aliases:
             self._aliases.pop(alias, None)
@@ -96,10 +103,10 @@ class Registry(Generic[T]):
         for point in entry_points(group=self.group):
             distribution = point.dist.name if point.dist is not None else "unknown package"
             self._add(point.name, point.value, (), "", f"{distribution} ({point.value})")
-        self._plugins_loaded = True  # an error above is raised again, or plugins would be missed
+        self._plugins_loaded = True  # not set after an error, which every call then repeats
 
     def resolve_name(self, name: str) -> str:
-        """Resolve an alias to the registered name."""
+        """Return the registered name of a name or alias."""
         self._load_plugins()
         resolved = self._aliases.get(name, name)
         if resolved not in self._entries:
@@ -107,18 +114,18 @@ class Registry(Generic[T]):
         return resolved
 
     def entry(self, name: str) -> Entry:
-        """The entry of a name or alias."""
+        """Return the entry of a name or alias."""
         return self._entries[self.resolve_name(name)]
 
     def get(self, name: str) -> T:
-        """The object of a name, imported now if its target was lazy."""
+        """Return the object of a name or alias, importing it if its target is a string."""
         entry = self.entry(name)
         if isinstance(entry.target, str):
             return cast(T, load_target(entry.target, self.kind))
         return cast(T, entry.target)
 
     def names(self) -> list[str]:
-        """All registered names, in order of registration."""
+        """Return all registered names in order of registration."""
         self._load_plugins()
         return list(self._entries)
 
@@ -131,15 +138,15 @@ class Registry(Generic[T]):
         return name in self._entries or name in self._aliases
 
 
-def construct(kind: str, name: str, make: Callable[..., Any], params: Mapping[str, Any]) -> Any:
-    """Make what a name stands for; settings that its maker cannot take are one clear error."""
+def construct(kind: str, name: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> Any:
+    """Call the factory of a named component; parameters that it rejects raise one clear error."""
     try:
-        return make(**params)
+        return factory(**params)
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise InvalidSettingError(
-            f"The {kind} {name!r} cannot be made with {dict(params)}: {type(error).__name__}: "
+            f"The {kind} {name!r} cannot be created with {dict(params)}: {type(error).__name__}: "
             f"{error}.",
-            "Check the types of its settings.",
+            "Check the types of its parameters.",
         ) from error
 
 
@@ -148,18 +155,18 @@ def load_target(target: str, kind: str = "object") -> Any:
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise InvalidSettingError(
-            f"{target!r} is no import target.", "Write it as package.module:attribute."
+            f"{target!r} is not an import target.", "Write it as package.module:attribute."
         )
     try:
-        found: Any = import_module(module_name)
+        target_object: Any = import_module(module_name)
         for part in attribute.split("."):
-            found = getattr(found, part)
+            target_object = getattr(target_object, part)
     except (ImportError, AttributeError) as error:
         raise InvalidSettingError(
             f"The {kind} {target!r} cannot be imported: {error}.",
-            "Check the spelling, and that its package is installed.",
+            "Check the spelling and whether its package is installed.",
         ) from error
-    return found
+    return target_object
 
 
 def _origin_of(target: Any) -> str:
@@ -170,22 +177,22 @@ def _origin_of(target: Any) -> str:
     return f"{module}:{name}"
 
 
-def _same(held: Any, target: Any) -> bool:
-    """Whether two targets are one thing: a decorated class and the entry point that names it.
+def _is_same_object(first: Any, second: Any) -> bool:
+    """Whether two targets name one object, such as a decorated class and its entry point.
 
-    An entry point may name it in the package that re-exports it, or a variable that holds it.
+    The entry point may name a package that re-exports the class, or a variable bound to it.
     """
-    if isinstance(target, str) and not isinstance(held, str):
-        held, target = target, held
-    own = _origin_of(target)
-    if _origin_of(held) == own:
+    if isinstance(second, str) and not isinstance(first, str):
+        first, second = second, first
+    origin = _origin_of(second)
+    if _origin_of(first) == origin:
         return True
-    if not isinstance(held, str) or isinstance(target, str):
+    if not isinstance(first, str) or isinstance(second, str):
         return False
-    module, _, attribute = held.partition(":")
-    if getattr(sys.modules.get(module), attribute, None) is target:
+    module, _, attribute = first.partition(":")
+    if getattr(sys.modules.get(module), attribute, None) is second:
         return True
-    return own.startswith(f"{module}.") and own.partition(":")[2] == attribute
+    return origin.startswith(f"{module}.") and origin.partition(":")[2] == attribute
 
 
 def _summary_of(target: Any) -> str:
@@ -195,7 +202,9 @@ def _summary_of(target: Any) -> str:
     return doc.splitlines()[0] if doc else ""
 
 
-objectives: Registry[Any] = Registry("objective", "obdbench.objectives")
+objectives: Registry[Any] = Registry(
+    "objective", "obdbench.objectives", base="obdbench.objectives.objective:Objective"
+)
 datasets: Registry[Any] = Registry("dataset", "obdbench.datasets")
 protocols: Registry[Any] = Registry("protocol", "obdbench.protocols")
 architectures: Registry[Any] = Registry("architecture", "obdbench.architectures")
@@ -206,11 +215,21 @@ register_protocol = protocols.register
 register_architecture = architectures.register
 
 for _name, _aliases, _target, _summary in (
-    ("random", (), "random_selection:RandomSelection", "real pairs drawn at random, not distilled"),
-    ("dbc", (), "dbc:DBC", "squared distance to the data's actions"),
-    ("pbc", (), "pbc:PBC", "squared distance to the teacher's actions"),
-    ("av-pbc", ("av_pbc", "avpbc"), "av_pbc:AvPBC", "PBC weighted by the teacher's action value"),
-    ("sdw", (), "sdw:SDW", "weighted further by the reciprocal of the state's density"),
+    (
+        "random",
+        (),
+        "random_selection:RandomSelection",
+        "randomly drawn real pairs, without distillation",
+    ),
+    ("dbc", (), "dbc:DBC", "squared distance to the actions of the dataset"),
+    ("pbc", (), "pbc:PBC", "squared distance to the actions of the teacher"),
+    (
+        "av-pbc",
+        ("av_pbc", "avpbc"),
+        "av_pbc:AvPBC",
+        "PBC weighted by the action value of the teacher",
+    ),
+    ("sdw", (), "sdw:SDW", "Av-PBC weighted by the inverse density of the state"),
 ):
     objectives.register(_name, f"obdbench.objectives.{_target}", aliases=_aliases, summary=_summary)
 
@@ -228,12 +247,20 @@ architectures.register(
 )
 
 for _name, _target, _summary in (
-    ("default", "protocol:Default", "P fresh mlp4 policies trained with SGD, E episodes each"),
-    ("cross-architecture", "protocol:CrossArchitecture", "the same on five other architectures"),
-    ("cross-optimizer", "protocol:CrossOptimizer", "the same under Adam, AdamW and momentum SGD"),
-    ("ensemble", "protocol:Ensemble", "ten policies act as one by their mean action"),
-    ("size", "protocol:Size", "the default score at 16 to 256 pairs"),
-    ("convergence", "protocol:Convergence", "the default score against outer steps"),
+    (
+        "default",
+        "protocol:Default",
+        "students of the distillation's architecture, trained with SGD",
+    ),
+    ("cross-architecture", "protocol:CrossArchitecture", "students of five other architectures"),
+    (
+        "cross-optimizer",
+        "protocol:CrossOptimizer",
+        "students trained with Adam, AdamW and momentum SGD",
+    ),
+    ("ensemble", "protocol:Ensemble", "ten students that act together by their mean action"),
+    ("size", "protocol:Size", "the default score of synsets of 16 to 256 pairs"),
+    ("convergence", "protocol:Convergence", "the default score at every evaluation point"),
 ):
     protocols.register(_name, f"obdbench.evaluation.{_target}", summary=_summary)
 
@@ -247,22 +274,22 @@ for _name in D4RL_NAMES:
     datasets.register(
         f"embedded/{_name}-v0",
         "obdbench.datasets.embedded:load",
-        summary="collected by this project, shipped with the package",
+        summary="collected by this project, included in the package",
     )
 for _name in D4RL_NAMES:
     datasets.register(
         f"recon/{_name}-v2",
         "obdbench.collection.reconstruct:load",
-        summary="stand-in for D4RL, regenerated from the published teachers",
+        summary="stand-in for D4RL, generated from the published teachers",
     )
 for _name in D4RL_NAMES:
     datasets.register(
-        f"d4rl/{_name}-v2", "obdbench.datasets.d4rl:load", summary="genuine D4RL file, downloaded"
+        f"d4rl/{_name}-v2", "obdbench.datasets.d4rl:load", summary="original D4RL file, downloaded"
     )
 for _name in ("hopper", "halfcheetah", "walker2d"):
     for _level in ("simple", "medium", "expert"):
         datasets.register(
             f"minari/mujoco/{_name}/{_level}-v0",
             "obdbench.datasets.minari:load",
-            summary="Minari dataset, through its library",
+            summary="Minari dataset, loaded with the minari package",
         )
