@@ -18,7 +18,6 @@ from obdbench.errors import (
     ObdError,
     unknown_name,
 )
-from obdbench.execution.executors.ray_utils import refuse_index
 from obdbench.execution.job import Setup, group
 from obdbench.execution.progress import ProgressDisplay
 from obdbench.experiments.spec import TrialSpec
@@ -62,6 +61,11 @@ class ExecutionConfig:
                 raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
         if self.executor == "ray" and find_spec("ray") is None:
             raise MissingExtraError("The Ray executor", "ray")
+        if self.executor == "ray" and ":" in self.device:
+            raise InvalidSettingError(
+                f"With Ray, {self.device} names no GPU: Ray itself assigns GPUs to workers.",
+                "Use --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES.",
+            )
         if self.address and self.executor != "ray":
             raise InvalidSettingError(
                 "--address is for Ray only.", "Add --executor ray, or leave it out."
@@ -148,8 +152,6 @@ def execute(plan: Plan) -> Summary:
     from obdbench.execution.executors.local import FailFastError
 
     store, options = plan.store, plan.options
-    if options.executor == "ray":
-        refuse_index(options.device)
     finished = [spec for spec in plan.specs if plan.status[spec.key] != "missing"]
     if finished and options.existing == "refuse":
         raise InvalidSettingError(
@@ -193,9 +195,9 @@ def execute(plan: Plan) -> Summary:
 def _hand_out(plan: Plan, todo: list[TrialSpec], audience: ProgressDisplay) -> None:
     options, jobs = plan.options, group(todo)
     if options.executor == "ray":
-        from obdbench.execution.executors import ray_tune
+        from obdbench.execution.executors import ray_executor
 
-        ray_tune.execute(
+        ray_executor.execute(
             jobs,
             plan.setup,
             audience,

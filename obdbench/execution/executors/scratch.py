@@ -1,7 +1,7 @@
-"""Temporary folders that do not outlive their use, even where their process is killed.
+"""Temporary folders of a run on Ray, which are removed even if the process of the run is killed.
 
-A folder is locked by the process that made it, and the lock goes with the process: the next run
-removes whatever nobody holds any more.
+A folder is locked by the process that creates it, and the lock ends with that process. The next run
+removes every folder that is not locked.
 """
 
 from __future__ import annotations
@@ -16,57 +16,58 @@ from pathlib import Path
 
 from obdbench.errors import ObdError
 
-DRIVER, NODE = "obdbench-ray-", "obdbench-node-"
-SHORT = "/tmp"
-SOCKET_BYTES = 107  # what the operating system allows for a socket's path
-BELOW = len(f"/{DRIVER}4194304-12345678/session_2026-01-01_00-00-00_000000_4194304") + len(
-    "/sockets/plasma_store"
+PREFIX = "obdbench-ray-"
+SHORT_FOLDER = "/tmp"
+MAX_SOCKET_PATH = 107  # bytes; the limit of the operating system
+SOCKET_SUFFIX = (  # what Ray and this module append to the temporary folder
+    f"/{PREFIX}4194304-12345678/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 )
 
 
-def place(prefix: str) -> Path:
-    """The temporary folder, or ``/tmp`` where its name leaves Ray's sockets no room."""
+def temporary_root() -> Path:
+    """The temporary folder, or ``/tmp`` if its path is too long for Ray's sockets."""
     usual = tempfile.gettempdir()
-    return Path(SHORT if prefix == DRIVER and len(usual) + BELOW > SOCKET_BYTES else usual)
+    too_long = len(usual) + len(SOCKET_SUFFIX) > MAX_SOCKET_PATH
+    return Path(SHORT_FOLDER if too_long else usual)
 
 
 @contextmanager
-def scratch(prefix: str) -> Iterator[Path]:
-    """A folder of this process's own, after what killed ones left is swept."""
-    sweep(prefix)
+def scratch_folder() -> Iterator[Path]:
+    """A new temporary folder, locked by this process and removed at the end."""
+    remove_abandoned_folders()
     try:
-        folder, handle = _locked(prefix)
+        folder, lock = _create_locked_folder()
     except OSError as error:
         raise ObdError(
             f"The temporary folder cannot be used: {error.strerror or error}.",
-            "Free space there, or name another one in TMPDIR.",
+            "Free space in it, or set TMPDIR to another one.",
         ) from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        os.close(lock)
 
 
-def _locked(prefix: str) -> tuple[Path, int]:
-    """A new folder and the handle that locks it; anew where a sweep came between the two."""
+def _create_locked_folder() -> tuple[Path, int]:
+    """A new folder and its lock; repeated if another run removes the folder before it is locked."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=place(prefix)))
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=temporary_root()))
         with suppress(FileNotFoundError):
-            handle = os.open(folder, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if folder.exists():
-                return folder, handle
-            os.close(handle)
+                return folder, lock
+            os.close(lock)
 
 
-def sweep(prefix: str) -> None:
-    """Remove scratch folders that no process holds."""
-    for folder in place(prefix).glob(f"{prefix}*"):
+def remove_abandoned_folders() -> None:
+    """Remove the folders that no process has locked."""
+    for folder in temporary_root().glob(f"{PREFIX}*"):
         with suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY)
+            lock = os.open(folder, os.O_RDONLY)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
-                os.close(handle)
+                os.close(lock)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.toy_suite import TOY, alone, contents, write_hopper
 
-from obdbench.errors import ObdError
+from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.job import Setup
 from obdbench.execution.run import ExecutionConfig, plan, run
 
@@ -81,19 +81,10 @@ def test_relative_paths_mean_the_folder_of_the_driver(tmp_path, toy_suite, monke
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
-def test_a_gpu_by_its_index_is_refused(device):
+def test_gpu_index_is_refused(device):
     """Ray would show the worker another GPU under that index, or none."""
-    from obdbench.execution.executors import ray_tune
-    from obdbench.tuning import asha as ray_search
-    from obdbench.tuning.api import Search
-
-    with pytest.raises(ObdError, match=rf"{device} names no GPU.*--device cuda.*CUDA_VISIBLE_DEV"):
-        ray_tune.execute([], Setup(root="", suite="", device=device), None, workers=1)
-    search = Search("dbc", (), ())
-    with pytest.raises(ObdError, match=rf"{device} names no GPU"):
-        ray_search.search_with_asha(
-            search, [], [], address=None, workers=1, threads=1, device=device
-        )
+    with pytest.raises(InvalidSettingError, match="CUDA_VISIBLE_DEVICES"):
+        ExecutionConfig(executor="ray", device=device)
 
 
 @pytest.mark.parametrize(
@@ -101,28 +92,32 @@ def test_a_gpu_by_its_index_is_refused(device):
 )
 def test_a_job_declares_its_share_of_the_gpus(monkeypatch, gpus, workers, share):
     """What is declared; no GPU is used by it."""
-    from obdbench.execution.executors import ray_tune
+    from obdbench.execution.executors import ray_cluster
 
     held = {"CPU": 16.0, "GPU": gpus}
-    monkeypatch.setattr(ray_tune.ray, "cluster_resources", lambda: held)
+    monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: held)
     setup = Setup(root="", suite="", device="cuda", threads=2)
-    assert ray_tune.resources(setup, workers) == {"cpu": 2, "gpu": share}
-    assert ray_tune.capacity(setup) == 2 * gpus
-    assert ray_tune.resources(replace(setup, device="cpu"), workers) == {"cpu": 2}
-    assert ray_tune.capacity(replace(setup, device="cpu")) == 8
+    assert ray_cluster.job_resources(setup, workers) == {"cpu": 2, "gpu": share}
+    assert ray_cluster.count_workers(setup) == 2 * gpus
+    assert ray_cluster.job_resources(replace(setup, device="cpu"), workers) == {"cpu": 2}
+    assert ray_cluster.count_workers(replace(setup, device="cpu")) == 8
 
 
 def test_a_cluster_without_gpus_is_one_line(monkeypatch):
-    from obdbench.execution.executors import ray_tune
+    from obdbench.execution.executors import ray_cluster
 
-    monkeypatch.setattr(ray_tune.ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 2.0})
     with pytest.raises(ObdError, match=r"Ray sees no GPU\. Use --device cpu\."):
-        ray_tune.resources(Setup(root="", suite="", device="cuda"), 2)
+        ray_cluster.job_resources(Setup(root="", suite="", device="cuda"), 2)
 
 
-def test_a_cluster_may_have_gpus_that_the_driver_lacks(tmp_path, toy_suite):
-    options = ExecutionConfig(out=tmp_path, executor="ray", device="cuda:99", plugins=(TOY,))
-    with pytest.raises(ObdError, match="cannot be used"):
+def test_device_of_a_cluster_is_not_checked_on_the_driver(tmp_path, toy_suite, monkeypatch):
+    def refuse(device):
+        raise ObdError(f"no {device} here", "none")
+
+    monkeypatch.setattr("obdbench.execution.run.check_device", refuse)
+    options = ExecutionConfig(out=tmp_path, executor="ray", device="cuda", plugins=(TOY,))
+    with pytest.raises(ObdError, match="no cuda here"):
         plan(toy_suite("student"), options)
     assert plan(toy_suite("student"), replace(options, address="auto")).todo
 

@@ -1,0 +1,161 @@
+"""Connects to Ray: a cluster of this process on this machine, or an existing one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from obdbench.errors import InvalidSettingError, MissingExtraError, ObdError
+from obdbench.execution.executors.scratch import scratch_folder
+from obdbench.execution.job import Setup
+
+try:
+    import ray
+    from ray import tune as tune
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError as error:
+    raise MissingExtraError("The Ray executor", "ray") from error
+
+# Ray reads these settings from the environment only. They switch off telemetry, files that Tune
+# writes about every report, and Tune's own Ctrl-C handler, which would end a run as if it was done.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+OBJECT_STORE_BYTES = 100 * 1024 * 1024
+CONNECT_SECONDS = 20.0
+PROBE_SECONDS = 120.0
+
+
+@contextlib.contextmanager
+def connect(address: str | None, cpus: int) -> Iterator[Path]:
+    """Start Ray on this machine with ``cpus`` cores, or connect to the cluster at ``address``.
+
+    Yields a temporary folder for Tune. Ray's messages are discarded meanwhile: everything that a
+    user needs to know reaches the progress display as an event.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        null = stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(contextlib.redirect_stdout(null))
+        stack.enter_context(contextlib.redirect_stderr(null))
+        stack.callback(ray.shutdown)
+        options: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
+        sigterm_handler = signal.getsignal(signal.SIGTERM)
+        try:
+            if address is None:
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    include_dashboard=False,
+                    _temp_dir=str(folder),
+                    _system_config={"worker_niceness": 0},
+                    **options,
+                )
+            else:
+                check_listener(address)
+                ray.init(address=address, **options)
+        except ObdError:
+            raise
+        except Exception as error:
+            raise _connection_error(address, error) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, sigterm_handler)  # Ray's own handler aborts the process
+        yield folder
+
+
+def _connection_error(address: str | None, error: Exception) -> ObdError:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    if address is None:
+        return ObdError(
+            f"Ray did not start: {first_line}.",
+            "The machine may be too busy: try again, or use --executor local.",
+        )
+    return ObdError(
+        f"No Ray cluster answers at {address!r}: {first_line}.",
+        "Start one with `ray start --head`, or leave --address out.",
+    )
+
+
+def check_listener(address: str) -> None:
+    """Fail at once if nothing listens at ``host:port``; Ray itself would try for minutes."""
+    if address.startswith("ray://"):
+        raise InvalidSettingError(
+            f"{address!r} is an address of Ray Client, which passes no events on.",
+            "Start the run on a node of the cluster with `ray job submit`, and use auto there.",
+        )
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+
+
+def count_workers(setup: Setup) -> int:
+    """Number of jobs that the cluster runs at once: two per GPU; on CPU, ``cores // threads``."""
+    resources = ray.cluster_resources()
+    if setup.device.startswith("cuda"):
+        return max(1, 2 * int(resources.get("GPU", 0)))
+    return max(1, int(resources.get("CPU", 1)) // setup.threads)
+
+
+def job_resources(setup: Setup, workers: int) -> dict[str, float]:
+    """Resources that a job declares to Ray: its torch threads, and an equal part of the GPUs."""
+    resources: dict[str, float] = {"cpu": setup.threads}
+    if setup.device.startswith("cuda"):
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        if gpus == 0:
+            raise ObdError("Ray sees no GPU.", "Use --device cpu.")
+        resources["gpu"] = min(1.0, gpus / workers)
+    return resources
+
+
+@contextlib.contextmanager
+def storage_token(folder: Path) -> Iterator[Path]:
+    """A file with a unique name, by which a node recognizes the results folder of the driver."""
+    folder.mkdir(parents=True, exist_ok=True)
+    token = folder / f"token-{uuid.uuid4().hex}"
+    token.touch()
+    try:
+        yield token
+    finally:
+        token.unlink(missing_ok=True)
+
+
+def check_shared_storage(token: Path) -> None:
+    """Refuse a cluster in which a node that runs jobs does not see the results folder."""
+    probe = ray.remote(num_cpus=0)(find_storage_problem)
+    tasks = [
+        probe.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(token)
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+    ]
+    answered, _ = ray.wait(tasks, num_returns=len(tasks), timeout=PROBE_SECONDS)
+    for task in answered:
+        with contextlib.suppress(RayError):  # a node that is lost meanwhile runs no job
+            if problem := ray.get(task):
+                raise ObdError(problem)
+
+
+def find_storage_problem(token: Path) -> str:
+    """An error message if this node does not see the token file of the driver."""
+    if token.exists():
+        return ""
+    return (
+        f"The node {platform.node()} does not see the results folder {token.parents[2]}. "
+        "Give --out a folder on storage that all nodes share."
+    )
