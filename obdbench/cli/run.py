@@ -275,12 +275,13 @@ def tune(
 ) -> None:
     """Search settings with Ray Tune's ASHA, and save the best as a preset."""
     from obdbench.tuning import api as tuning
+    from obdbench.tuning.search_space import SearchConfig, parse_ranges
 
     with_plugins(tuple(plugin or ()))
-    search = tuning.Search(
+    search = SearchConfig(
         objective=objective,
         datasets=tuple(dataset or tuning.DEFAULT_DATASETS),
-        space=tuning.parse_space(param or ()),
+        ranges=parse_ranges(param or ()),
         trials=trials,
         criterion=criterion,
         seeds=seeds_of(seeds),
@@ -288,7 +289,7 @@ def tune(
         settings=parse_assignments(set_),
         search_seed=search_seed,
     )
-    outcome = tuning.tune(
+    outcome = tuning.tune_settings(
         search,
         name=name or f"{objective}-tuned",
         plugins=tuple(plugin or ()),
@@ -297,4 +298,4 @@ def tune(
         threads=threads,
         device=device,
     )
-    typer.echo(outcome.text())
+    typer.echo(outcome.format_summary())

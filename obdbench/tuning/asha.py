@@ -1,4 +1,4 @@
-"""The search of ``obdbench tune``: candidates are Ray Tune trials, and ASHA stops the poor ones."""
+"""ASHA on Ray Tune: every candidate is a trial of Tune, and poor ones are stopped early."""
 
 from __future__ import annotations
 
@@ -8,56 +8,59 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from obdbench.execution.executors.ray_tune import (
-    TrialProgressCallback,
-    capacity,
-    cluster,
-    resources,
+import torch
+
+from obdbench.execution.executors.ray_cluster import (
+    connect,
+    count_workers,
+    enter_working_folder,
+    job_resources,
     tune,
 )
-from obdbench.execution.executors.ray_utils import refuse_index, settle
-from obdbench.execution.job import Setup
+from obdbench.execution.job import Setup, ready
 from obdbench.execution.trial import reason
 from obdbench.plugins import Plugin
-from obdbench.tuning.api import Search, Tried
+from obdbench.tuning.criterion import CandidateResult, measure_candidate
+from obdbench.tuning.search_space import Candidate, SearchConfig
+
+MAX_LOSSES = 1  # how often a candidate whose process is lost starts again
 
 
 def search_with_asha(
-    search: Search,
-    drawn: list[dict[str, Any]],
+    search: SearchConfig,
+    draws: list[dict[str, Any]],
     plugins: list[Plugin],
     *,
     address: str | None,
     workers: int | None,
     threads: int,
     device: str,
-) -> list[Tried]:
-    """Measure candidates, stopping the poor ones early; returns them best first.
+) -> list[CandidateResult]:
+    """Measure candidates, stopping poor ones early; returns them best first.
 
-    The budget unit of ASHA is a hundredth of a candidate's own evaluation points. A candidate
-    counts by its last point, and one that went further comes before one that was stopped. Without
+    ASHA's unit of budget is a hundredth of a candidate's own evaluation points. A candidate counts
+    by its last point, and one that went further comes before one that was stopped. Without
     ``workers`` the whole cluster is used.
     """
-    refuse_index(device)
-    points = len(search.base().evaluation_steps)
+    points = len(search.base_settings().evaluation_steps)
     scheduler = tune.schedulers.ASHAScheduler(
         time_attr="percent",
         metric="criterion",
         mode="min",
         max_t=100,
-        grace_period=percent(min(2, points), points),
+        grace_period=percent_of_points(min(2, points), points),
     )
     setup = Setup(root="", suite="", device=device, threads=threads, plugins=tuple(plugins))
-    with cluster(address, (workers or 1) * threads) as folder:
-        workers = workers or capacity(setup)
-        counter = Counter(len(drawn))
-        trainable = tune.with_resources(
-            tune.with_parameters(measure_candidate, search=search, setup=setup, drawn=drawn),
-            resources(setup, workers),
-        )
-        grid = tune.Tuner(
-            trainable,
-            param_space={"candidate": tune.grid_search([*range(len(drawn))]), "home": os.getcwd()},
+    monitor = SearchMonitor(len(draws))
+    with connect(address, (workers or 1) * threads) as folder:
+        workers = workers or count_workers(setup)
+        trainable = tune.with_parameters(report_candidate, search=search, setup=setup, draws=draws)
+        results = tune.Tuner(
+            tune.with_resources(trainable, job_resources(setup, workers)),
+            param_space={
+                "candidate": tune.grid_search([*range(len(draws))]),
+                "working_folder": os.getcwd(),
+            },
             tune_config=tune.TuneConfig(
                 scheduler=scheduler, reuse_actors=True, max_concurrent_trials=workers
             ),
@@ -65,82 +68,85 @@ def search_with_asha(
                 name="tune",
                 storage_path=str(folder / "tune"),
                 verbose=0,
-                callbacks=[counter],
-                failure_config=tune.FailureConfig(max_failures=1),
+                callbacks=[monitor],
+                failure_config=tune.FailureConfig(max_failures=MAX_LOSSES),
             ),
         ).fit()
-    return ranked([result.metrics for result in grid], drawn)
+    return rank_candidates([result.metrics for result in results], draws)
 
 
-def percent(point: int, points: int) -> int:
-    """How far along the ``point``-th of ``points`` evaluation points is."""
+def percent_of_points(point: int, points: int) -> int:
+    """Percentage of a candidate's evaluation points up to the ``point``-th."""
     return max(1, 100 * point // points)
 
 
-def ranked(
-    reports: Sequence[Mapping[str, Any] | None], drawn: Sequence[dict[str, Any]]
-) -> list[Tried]:
-    """Candidates by their last reports, best first: finite, far along, low."""
-    valid = [each for each in reports if each and "criterion" in each and "failed" not in each]
-    places = sorted(
-        valid,
-        key=lambda each: (math.isinf(each["criterion"]), -each["percent"], each["criterion"]),
-    )
+def rank_candidates(
+    reports: Sequence[Mapping[str, Any] | None], draws: Sequence[dict[str, Any]]
+) -> list[CandidateResult]:
+    """Candidates by their last reports: finite ones first, then those far along, then low ones."""
+    valid = [
+        report for report in reports if report and "criterion" in report and "error" not in report
+    ]
+    valid.sort(key=lambda r: (math.isinf(r["criterion"]), -r["percent"], r["criterion"]))
     return [
-        Tried(drawn[each["candidate"]], float(each["criterion"]), int(each["step"]))
-        for each in places
+        CandidateResult(draws[report["candidate"]], float(report["criterion"]), report["step"])
+        for report in valid
     ]
 
 
-def measure_candidate(
-    config: dict[str, Any], *, search: Search, setup: Setup, drawn: list[dict[str, Any]]
+def report_candidate(
+    config: dict[str, Any], *, search: SearchConfig, setup: Setup, draws: list[dict[str, Any]]
 ) -> None:
-    """What a Ray worker does with a candidate."""
-    import torch
-
-    from obdbench.execution.job import ready
-    from obdbench.tuning.api import Candidate, measure
-
-    settle(config["home"])
+    """Measure a candidate in a worker process of Ray, and report each evaluation point."""
+    enter_working_folder(config["working_folder"])
     ready(setup)
     torch.set_num_threads(setup.threads)
-    index = config["candidate"]
-    news = {"criterion": math.inf, "percent": 1, "step": 0, "candidate": index}
+    draw = draws[config["candidate"]]
+    report = {"criterion": math.inf, "percent": 1, "step": 0, "candidate": config["candidate"]}
     try:
-        points = len(Candidate.of(search, drawn[index]).settings.evaluation_steps)
-        for point, tried in enumerate(measure(search, drawn[index], setup.device), start=1):
-            criterion = tried.criterion if math.isfinite(tried.criterion) else math.inf
-            share = {"percent": percent(point, points), "step": tried.step}
-            tune.report(news | {"criterion": criterion} | share)
+        points = len(Candidate.from_draw(search, draw).settings.evaluation_steps)
+        for point, result in enumerate(measure_candidate(search, draw, setup.device), start=1):
+            tune.report(
+                report
+                | {
+                    "criterion": result.criterion if math.isfinite(result.criterion) else math.inf,
+                    "percent": percent_of_points(point, points),
+                    "step": result.step,
+                }
+            )
     except Exception as error:
-        tune.report(news | {"failed": reason(error)})
+        tune.report(report | {"error": reason(error)})
 
 
-class Counter(TrialProgressCallback):  # type: ignore[misc]
-    """A line for every candidate that ends."""
+class SearchMonitor(tune.Callback):  # type: ignore[misc]
+    """Prints a line for every candidate that ends."""
 
     def __init__(self, total: int) -> None:
-        super().__init__()
         self.total = total
-        self.done = 0
-        self.best = float("inf")
+        self.ended = 0
+        self.best = math.inf
+        self.output = sys.stderr
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its callbacks with its settings; nothing is restored from that file."""
+        return {}
 
     def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Follow the best."""
+        """Update the best criterion."""
         self.best = min(self.best, result.get("criterion", self.best))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate whose process was lost is left out."""
-        self._line("failed (its process was lost)")
+        """A candidate whose process is lost too often is left out."""
+        self._print_line("failed (its process was lost)")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate that ran to its end, was stopped, or raised."""
-        why = trial.last_result.get("failed")
-        self._line(f"failed ({why})" if why else f"step {trial.last_result.get('step')}")
+        """A candidate went to its end, was stopped, or raised an error."""
+        error = trial.last_result.get("error")
+        self._print_line(f"failed ({error})" if error else f"step {trial.last_result.get('step')}")
 
-    def _line(self, what: str) -> None:
-        self.done += 1
+    def _print_line(self, outcome: str) -> None:
+        self.ended += 1
         best = f"best {self.best:.5g}" if math.isfinite(self.best) else "none yet"
-        sys.stderr.write(f"tune: {self.done}/{self.total} {what}, {best}\n")
+        self.output.write(f"tune: {self.ended}/{self.total} {outcome}, {best}\n")

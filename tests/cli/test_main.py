@@ -140,7 +140,7 @@ def test_list(call, what, expected):
         (["leaderboard", "--publish", "."], "holds no results to publish"),
         (["validate", "nowhere.py"], "cannot be read"),
         (["show", "nowhere.json"], "There is no file"),
-        (["tune", "pbc"], "Nothing is to be searched"),
+        (["tune", "pbc"], "no setting to search"),
         (["tune", "pbc", "--param", "outer_lr=3:1"], "is no range"),
         (["tune", "pbc", "--param", "outer_rl=1:3"], "Did you mean outer_lr"),
         (["tune", "random", "--param", "outer_lr=1:3"], "no tuning"),

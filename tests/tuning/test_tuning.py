@@ -9,7 +9,14 @@ import pytest
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.experiments import presets
 from obdbench.experiments.suite import Suite
-from obdbench.tuning import api as tune
+from obdbench.tuning.api import tune_settings
+from obdbench.tuning.criterion import CandidateResult, measure_candidate, split_dataset
+from obdbench.tuning.search_space import (
+    Candidate,
+    SearchConfig,
+    draw_candidates,
+    parse_ranges,
+)
 
 SETTINGS = {
     "pairs": 16,
@@ -21,80 +28,80 @@ SETTINGS = {
 }
 
 
-def search(**changes):
+def make_search(**changes):
     content = {
         "objective": "dbc",
         "datasets": ("toy/hopper-toy-v0",),
-        "space": tune.parse_space(["outer_lr=0.001:0.1", "schedule=cosine,constant"]),
+        "ranges": parse_ranges(["outer_lr=0.001:0.1", "schedule=cosine,constant"]),
         "trials": 6,
         "preset": "tiny",
         "settings": SETTINGS,
     }
-    return tune.Search(**{**content, **changes})
+    return SearchConfig(**{**content, **changes})
 
 
-def test_space_is_parsed():
-    interval, names = tune.parse_space(["outer_lr=0.001:0.1", "schedule=cosine,constant"])
+def test_ranges_are_parsed():
+    interval, names = parse_ranges(["outer_lr=0.001:0.1", "schedule=cosine,constant"])
     assert (interval.low, interval.high, interval.values) == (0.001, 0.1, ())
     assert names.values == ("cosine", "constant")
     for bad in ("outer_lr", "outer_lr=", "outer_lr=2:1", "outer_lr=a:b", "=1:2"):
         with pytest.raises(InvalidSettingError, match="is no range"):
-            tune.parse_space([bad])
+            parse_ranges([bad])
 
 
-def test_draws_are_log_uniform_within_bounds():
+def test_draws_from_a_positive_interval_are_log_uniform():
     rng = np.random.default_rng(0)
-    (interval,) = tune.parse_space(["outer_lr=0.001:0.1"])
-    values = np.array([interval.draw(rng) for _ in range(2000)])
+    (interval,) = parse_ranges(["outer_lr=0.001:0.1"])
+    values = np.array([interval.draw_value(rng) for _ in range(2000)])
     assert values.min() >= 0.001
     assert values.max() <= 0.1
     assert abs(np.log10(values).mean() + 2.0) < 0.05  # the middle of the decades
-    (linear,) = tune.parse_space(["x=-1:1"])
-    assert abs(np.mean([linear.draw(rng) for _ in range(2000)])) < 0.06
+    (linear,) = parse_ranges(["x=-1:1"])
+    assert abs(np.mean([linear.draw_value(rng) for _ in range(2000)])) < 0.06
 
 
-def test_candidates_are_distinct_repeatable_and_start_with_the_base(plugin):
-    first = tune.candidates(search())
-    assert first == tune.candidates(search())
-    assert first != tune.candidates(search(search_seed=1))
+def test_candidates_are_distinct_and_repeatable_and_the_first_changes_nothing(plugin):
+    first = draw_candidates(make_search())
+    assert first == draw_candidates(make_search())
+    assert first != draw_candidates(make_search(search_seed=1))
     assert first[0] == {}
-    assert len(first) == len({str(one) for one in first}) == 6
-    few = tune.candidates(search(space=tune.parse_space(["schedule=cosine,constant"])))
+    assert len(first) == len({str(draw) for draw in first}) == 6
+    few = draw_candidates(make_search(ranges=parse_ranges(["schedule=cosine,constant"])))
     assert few == [{}, {"schedule": "constant"}, {"schedule": "cosine"}] or few[1:] == [
         {"schedule": "cosine"},
         {"schedule": "constant"},
     ]
     with pytest.raises(ObdError, match="Did you mean outer_lr"):
-        tune.candidates(search(space=tune.parse_space(["outer_rl=1:2"])))
+        draw_candidates(make_search(ranges=parse_ranges(["outer_rl=1:2"])))
     with pytest.raises(InvalidSettingError, match="outer_lr"):
-        tune.candidates(search(space=tune.parse_space(["outer_lr=1000:2000"])))
+        draw_candidates(make_search(ranges=parse_ranges(["outer_lr=1000:2000"])))
 
 
-def test_parameters_of_the_objective_and_settings_are_told_apart():
-    one = tune.Candidate.of(search(objective="av-pbc"), {"beta": 0.5, "outer_lr": 0.2})
-    assert one.params == {"beta": 0.5}
-    assert one.settings.outer_lr == 0.2
-    assert one.settings.steps == 6
+def test_draw_is_divided_into_settings_and_objective_parameters():
+    candidate = Candidate.from_draw(make_search(objective="av-pbc"), {"beta": 0.5, "outer_lr": 0.2})
+    assert candidate.objective_params == {"beta": 0.5}
+    assert candidate.settings.outer_lr == 0.2
+    assert candidate.settings.steps == 6
 
 
 def test_held_out_states_are_not_distilled_from(plugin):
     from obdbench.datasets.loading import load_dataset
 
-    whole = load_dataset("toy/hopper-toy-v0")
-    kept, held = tune.split(whole)
-    assert (len(kept), len(held)) == (270, 30)
-    rows = {row.tobytes() for row in kept.observations}
-    assert not any(row.tobytes() in rows for row in held.observations)
-    again = tune.split(whole)
-    assert again[1].checksum == held.checksum
+    dataset = load_dataset("toy/hopper-toy-v0")
+    training, held_out = split_dataset(dataset)
+    assert (len(training), len(held_out)) == (270, 30)
+    rows = {row.tobytes() for row in training.observations}
+    assert not any(row.tobytes() in rows for row in held_out.observations)
+    again = split_dataset(dataset)
+    assert again[1].checksum == held_out.checksum
 
 
 def test_the_offline_criterion_falls_while_distilling_and_repeats(plugin):
-    measured = list(tune.measure(search(), {"outer_lr": 0.05}))
-    assert [one.step for one in measured] == [0, 3, 6]
+    measured = list(measure_candidate(make_search(), {"outer_lr": 0.05}))
+    assert [result.step for result in measured] == [0, 3, 6]
     assert measured[-1].criterion < measured[0].criterion
-    assert list(tune.measure(search(), {"outer_lr": 0.05})) == measured
-    assert all(math.isfinite(one.criterion) for one in measured)
+    assert list(measure_candidate(make_search(), {"outer_lr": 0.05})) == measured
+    assert all(math.isfinite(result.criterion) for result in measured)
 
 
 def test_the_reference_is_the_objective_with_default_parameters(plugin):
@@ -115,7 +122,7 @@ def test_the_reference_is_the_objective_with_default_parameters(plugin):
     objectives.register("scaled", Scaled)
     try:
         values = [
-            next(tune.measure(search(objective="scaled"), {"scale": scale})).criterion
+            next(measure_candidate(make_search(objective="scaled"), {"scale": scale})).criterion
             for scale in (1.0, 1e-6)
         ]
     finally:
@@ -129,10 +136,12 @@ def test_tune_saves_a_preset_that_suites_can_use(plugin, tmp_path, monkeypatch):
     from support.toy_suite import TOY
 
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
-    outcome = tune.tune(search(), name="mine", plugins=(TOY,), workers=2)
-    assert len(outcome.tried) == 6
-    assert outcome.tried[0].criterion == min(
-        one.criterion for one in outcome.tried if one.step == outcome.tried[0].step
+    outcome = tune_settings(make_search(), name="mine", plugins=(TOY,), workers=2)
+    assert len(outcome.candidates) == 6
+    assert outcome.candidates[0].criterion == min(
+        result.criterion
+        for result in outcome.candidates
+        if result.step == outcome.candidates[0].step
     )
     preset = presets.load_preset("mine")
     assert preset == outcome.preset
@@ -142,27 +151,27 @@ def test_tune_saves_a_preset_that_suites_can_use(plugin, tmp_path, monkeypatch):
         name="s", preset="mine", datasets=("toy/hopper-toy-v0",), objectives=["dbc"], seeds=(0,)
     )
     (spec,) = suite.specs()
-    for name, value in outcome.tried[0].params.items():
+    for name, value in outcome.candidates[0].params.items():
         assert getattr(spec.settings, name) == value
-    assert "mine" in outcome.text()
+    assert "mine" in outcome.format_summary()
 
 
-def test_what_a_preset_cannot_hold_is_said_before_the_work(plugin):
+def test_value_that_a_preset_cannot_hold_is_refused_before_the_work(plugin):
     with pytest.raises(InvalidSettingError, match="preset cannot hold None"):
-        tune.tune(search(settings={**SETTINGS, "clip": None}), name="mine")
+        tune_settings(make_search(settings={**SETTINGS, "clip": None}), name="mine")
 
 
-def test_a_preset_that_is_there_is_not_overwritten(plugin, tmp_path, monkeypatch):
+def test_existing_preset_is_not_overwritten(plugin, tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
     (tmp_path / "mine.toml").write_text('base = "tiny"')
     with pytest.raises(InvalidSettingError, match=r"mine\.toml already\. Give another --name"):
-        tune.tune(search(), name="mine")
+        tune_settings(make_search(), name="mine")
     assert (tmp_path / "mine.toml").read_text() == 'base = "tiny"'
 
 
 def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
     """Where they run there may be no folder of presets."""
-    ray_search = pytest.importorskip("obdbench.tuning.asha")
+    asha = pytest.importorskip("obdbench.tuning.asha")
     (tmp_path / "presets").mkdir()
     (tmp_path / "presets" / "own.toml").write_text(
         'base = "tiny"\n[settings]\nouter_lr = 0.07\n[objectives.av-pbc]\nbeta = 0.3\n'
@@ -173,12 +182,12 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
     def elsewhere(given, drawn, plugins, **options):
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path / "elsewhere")
-            candidate = tune.Candidate.of(pickle.loads(pickle.dumps(given)), {})
-        assert (candidate.settings.outer_lr, candidate.params) == (0.07, {"beta": 0.3})
-        return [tune.Tried({}, 1.0, 6)]
+            candidate = Candidate.from_draw(pickle.loads(pickle.dumps(given)), {})
+        assert (candidate.settings.outer_lr, candidate.objective_params) == (0.07, {"beta": 0.3})
+        return [CandidateResult({}, 1.0, 6)]
 
-    monkeypatch.setattr(ray_search, "search_with_asha", elsewhere)
-    outcome = tune.tune(search(preset="own", objective="av-pbc"), name="mine", workers=1)
+    monkeypatch.setattr(asha, "search_with_asha", elsewhere)
+    outcome = tune_settings(make_search(preset="own", objective="av-pbc"), name="mine", workers=1)
     assert outcome.preset.settings["outer_lr"] == 0.07
     assert presets.load_preset("mine").objectives == {"av-pbc": {"beta": 0.3}}
 
@@ -192,45 +201,46 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
         ({"address": "auto", "workers": 5}, 5),
     ],
 )
-def test_as_many_candidates_at_once_as_a_run_has_trials(plugin, monkeypatch, options, workers):
-    """Two a GPU, and the whole of a cluster."""
-    ray_search = pytest.importorskip("obdbench.tuning.asha")
-    from obdbench.execution import run as runner
-
+def test_search_uses_as_many_workers_as_a_run(plugin, monkeypatch, options, workers):
+    """Two per GPU, and the whole of a cluster."""
+    asha = pytest.importorskip("obdbench.tuning.asha")
     seen = {}
-    monkeypatch.setattr(runner, "check_device", lambda device: None)
+    monkeypatch.setattr("obdbench.tuning.api.check_device", lambda device: None)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr(
-        ray_search, "search_with_asha", lambda *_, **given: seen.update(given) or []
-    )
+    monkeypatch.setattr(asha, "search_with_asha", lambda *_, **given: seen.update(given) or [])
     with pytest.raises(ObdError, match="No candidate"):
-        tune.tune(search(), name="mine", **options)
+        tune_settings(make_search(), name="mine", **options)
     assert seen["workers"] == workers
 
 
-def test_candidates_count_by_the_share_of_their_own_points():
+def test_candidates_are_ranked_by_the_share_of_their_own_points():
     """Few points are no reason to come last, many none to come first."""
     pytest.importorskip("ray")
-    from obdbench.tuning.asha import percent, ranked
+    from obdbench.tuning.asha import percent_of_points, rank_candidates
 
-    assert [percent(point, 7) for point in (1, 2, 7)] == [14, 28, 100]
-    assert percent(3, 3) == 100
+    assert [percent_of_points(point, 7) for point in (1, 2, 7)] == [14, 28, 100]
+    assert percent_of_points(3, 3) == 100
     reports = [
         {"criterion": 0.9, "percent": 100, "step": 420, "candidate": 0},
         {"criterion": 0.1, "percent": 29, "step": 210, "candidate": 1},
         {"criterion": 0.5, "percent": 100, "step": 20, "candidate": 2},
         {"criterion": float("inf"), "percent": 100, "step": 20, "candidate": 3},
-        {"criterion": 0.0, "percent": 100, "step": 20, "candidate": 4, "failed": "why"},
+        {"criterion": 0.0, "percent": 100, "step": 20, "candidate": 4, "error": "why"},
         None,
     ]
     drawn = [{"steps": number} for number in range(5)]
-    assert [one.params["steps"] for one in ranked(reports, drawn)] == [2, 0, 1, 3]
+    assert [result.params["steps"] for result in rank_candidates(reports, drawn)] == [2, 0, 1, 3]
 
 
-def test_a_device_that_is_not_there_is_one_line(plugin):
+def test_device_is_checked_before_the_work(plugin, monkeypatch):
     pytest.importorskip("ray")
-    with pytest.raises(ObdError, match="cannot be used"):
-        tune.tune(search(), name="mine", device="cuda:99")
+
+    def refuse(device):
+        raise ObdError(f"no {device} here")
+
+    monkeypatch.setattr("obdbench.tuning.api.check_device", refuse)
+    with pytest.raises(ObdError, match="no cuda here"):
+        tune_settings(make_search(), name="mine", device="cuda")
 
 
 SUITE = """
@@ -281,7 +291,7 @@ def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_of_which_nothing_comes_says_why(tmp_path):
+def test_search_without_a_valid_candidate_reports_the_reason(tmp_path):
     pytest.importorskip("ray")
     from support.processes import call
     from support.toy_suite import TOY

@@ -159,3 +159,9 @@ def find_storage_problem(token: Path) -> str:
         f"The node {platform.node()} does not see the results folder {token.parents[2]}. "
         "Give --out a folder on storage that all nodes share."
     )
+
+
+def enter_working_folder(folder: str) -> None:
+    """Resolve relative paths as the driver does, if this node has the driver's working folder."""
+    with contextlib.suppress(OSError):
+        os.chdir(folder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from obdbench.execution.executors.ray_cluster import (
     check_shared_storage,
     connect,
     count_workers,
+    enter_working_folder,
     find_storage_problem,
     job_resources,
     storage_token,
@@ -103,12 +103,6 @@ def run_reported_job(
         problem = str(error)
     if problem:
         report_event(Event("fatal", message=problem))
-
-
-def enter_working_folder(folder: str) -> None:
-    """Resolve relative paths as the driver does, if this node has the driver's working folder."""
-    with suppress(OSError):
-        os.chdir(folder)
 
 
 def report_event(event: Event) -> None:

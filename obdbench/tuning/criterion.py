@@ -1,0 +1,139 @@
+r"""The criterion by which a search compares candidates; smaller is better.
+
+The criterion is *offline* by default: students are cloned on the synset, and the objective is taken
+on dataset states that the distillation did not see,
+
+.. math:: C = \mathbb{E}_{\theta}\, H_{\mathrm{reference}}\big(\theta_T(\text{synset});\
+          D_{\text{held out}}\big),
+
+where the reference is the objective with its *default* parameters, so that a search over β or τ
+compares like with like. The held-out states carry no noise, so that a search over ``smoothing`` by
+this criterion prefers none. The criterion ``returns`` is minus the mean normalized return in the
+environment, which offline methods may not look at; the preset records which one was used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.loading import load_dataset
+from obdbench.distillation.loop import EvaluationPoint, distill_points
+from obdbench.distillation.settings import DistillSettings
+from obdbench.errors import InvalidDataError
+from obdbench.evaluation import students
+from obdbench.evaluation.protocol import make_protocol
+from obdbench.objectives.objective import Batch, make_objective, tensor
+from obdbench.teachers.teacher import Teacher, load_teacher
+from obdbench.tuning.search_space import Candidate, SearchConfig
+
+CRITERIA = ("offline", "returns")
+HELD_OUT_FRACTION, MAX_HELD_OUT = 0.1, 4096
+STUDENTS_PER_SYNSET = 4
+
+Criterion = Callable[[EvaluationPoint], list[float]]  # one value per seed
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """The criterion of a candidate at one evaluation point."""
+
+    params: dict[str, Any]
+    criterion: float
+    step: int
+
+
+def measure_candidate(
+    search: SearchConfig, draw: dict[str, Any], device: str = "cpu"
+) -> Iterator[CandidateResult]:
+    """Distil with a candidate; yields its criterion, a mean over datasets and seeds, per point."""
+    candidate = Candidate.from_draw(search, draw)
+    objective = make_objective(search.objective, candidate.objective_params)
+    runs: list[Iterator[EvaluationPoint]] = []
+    criteria: list[Criterion] = []
+    for dataset_id in search.datasets:
+        needs_teacher = objective.uses_teacher or candidate.settings.init == "top-q"
+        teacher = load_teacher(dataset_id) if needs_teacher else None
+        training, held_out = split_dataset(load_dataset(dataset_id))
+        criteria.append(make_criterion(search, held_out, teacher, candidate.settings))
+        runs.append(
+            distill_points(
+                training,
+                teacher,
+                objective,
+                candidate.settings,
+                list(search.seeds),
+                device=device,
+            )
+        )
+    for points in zip(*runs, strict=True):
+        values = [
+            value
+            for criterion, point in zip(criteria, points, strict=True)
+            for value in criterion(point)
+        ]
+        yield CandidateResult(draw, float(np.mean(values)), points[0].step)
+
+
+def split_dataset(dataset: Dataset) -> tuple[Dataset, Dataset]:
+    """The transitions to distil and the held-out ones; the same for every candidate."""
+    held_out = min(MAX_HELD_OUT, max(1, round(HELD_OUT_FRACTION * len(dataset))))
+    if held_out >= len(dataset):
+        raise InvalidDataError(
+            f"{dataset.id} is too small to hold states out.", "Tune on a larger one."
+        )
+    order = np.random.default_rng([0, 12]).permutation(len(dataset))
+    training_part, held_out_part = (
+        replace(
+            dataset,
+            observations=dataset.observations[rows],
+            actions=dataset.actions[rows],
+            rewards=dataset.rewards[rows],
+            terminals=dataset.terminals[rows],
+            next_observations=None,
+            timeouts=None,
+        )
+        for rows in (np.sort(order[held_out:]), np.sort(order[:held_out]))
+    )
+    return training_part, held_out_part
+
+
+def make_criterion(
+    search: SearchConfig, held_out: Dataset, teacher: Teacher | None, settings: DistillSettings
+) -> Criterion:
+    """The criterion of one dataset as a function of an evaluation point."""
+    protocol = make_protocol("default", {"policies": STUDENTS_PER_SYNSET})
+    if search.criterion == "returns":
+        return lambda point: [
+            -score.normalized_return
+            for score in protocol.score(point.synsets, settings, list(search.seeds))
+        ]
+    reference = make_objective(search.objective, {})
+    prepared = reference.prepare(held_out, teacher, np.random.default_rng([0, 13]))
+    columns = {"actions": tensor(held_out.actions), **prepared}
+    for name in reference.noise_columns:
+        columns[name] = torch.zeros(len(held_out), held_out.action_size)
+    cloning = protocol.cloning(settings)
+
+    def measure_offline(point: EvaluationPoint) -> list[float]:
+        synsets = point.synsets
+        params = students.train(cloning, synsets, list(search.seeds), STUDENTS_PER_SYNSET, settings)
+        states = tensor(synsets[0].standardizer.apply(held_out.observations))
+        count = len(synsets) * STUDENTS_PER_SYNSET
+        batch = Batch(
+            {
+                name: column.expand(count, *column.shape)
+                for name, column in {**columns, "states": states}.items()
+            }
+        )
+        with torch.no_grad():
+            actions = cloning.architecture.act(params, batch.states)
+            losses = reference.loss(actions, batch)
+        return [float(v) for v in losses.reshape(len(synsets), STUDENTS_PER_SYNSET).mean(1)]
+
+    return measure_offline
