@@ -1,4 +1,4 @@
-"""Temporary folders: one's own, short enough for Ray, and swept when their process was killed."""
+"""Temporary folders of a run on Ray."""
 
 import os
 import signal
@@ -8,32 +8,38 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 from obdbench.errors import ObdError
 from obdbench.execution.executors.scratch import (
-    BELOW,
-    DRIVER,
-    NODE,
-    SOCKET_BYTES,
-    place,
-    scratch,
-    sweep,
+    MAX_SOCKET_PATH,
+    SOCKET_SUFFIX,
+    remove_abandoned_folders,
+    scratch_folder,
+    temporary_root,
 )
 
-HOLD = (
-    "import time\nfrom obdbench.execution.executors.scratch import *\n"
-    "with scratch(NODE) as folder:\n    print(folder, flush=True)\n    time.sleep(600)\n"
-)
+HOLDER = """
+import time
+from obdbench.execution.executors.scratch import scratch_folder
+with scratch_folder() as folder:
+    print(folder, flush=True)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+def temporary(monkeypatch):
+    folder = Path(tempfile.mkdtemp(prefix="o", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    for path in folder.iterdir():
+        path.rmdir()
+    folder.rmdir()
 
 
-def test_a_folder_is_gone_after_its_use(temporary):
-    with scratch(NODE) as folder:
+def test_folder_is_removed_after_its_use(temporary):
+    with scratch_folder() as folder:
         assert folder.parent == temporary
         (folder / "file").write_text("")
     assert list(temporary.iterdir()) == []
@@ -42,58 +48,60 @@ def test_a_folder_is_gone_after_its_use(temporary):
 @pytest.mark.reliability(
     "fault",
     "Temporary folder of a killed process",
-    how="SIGKILL while it holds one",
-    outcome="the next run removes it, and none that is in use",
+    how="SIGKILL while the process has the folder locked",
+    outcome="the next run removes it, and no folder that is in use",
 )
-def test_folders_in_use_are_kept_and_those_of_killed_processes_swept(temporary):
+def test_locked_folders_are_kept_and_abandoned_ones_removed(temporary):
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD],
+        [sys.executable, "-c", HOLDER],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(Path(__file__).parents[3])},
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
     )
     folder = Path(holder.stdout.readline().strip())
     (folder / "file").write_text("")
     (temporary / "obdbench-other").mkdir()
-    sweep(NODE)
+    remove_abandoned_folders()
     assert folder.is_dir()
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert folder.is_dir()
-    with scratch(NODE):
+    with scratch_folder():
         assert not folder.exists()
     assert [path.name for path in temporary.iterdir()] == ["obdbench-other"]
 
 
-def test_a_folder_swept_before_it_was_locked_is_made_anew(temporary, monkeypatch):
-    """Another run's sweep may come between a folder's making and its lock."""
-    made = []
+def test_folder_removed_before_it_is_locked_is_created_again(temporary, monkeypatch):
+    """Another run may remove a folder between its creation and its lock."""
+    created = []
 
-    def swept(**given):
-        made.append(mkdtemp(**given))
-        if len(made) < 3:
-            os.rmdir(made[-1])
-        return made[-1]
+    def create_and_remove(**options):
+        created.append(mkdtemp(**options))
+        if len(created) < 3:
+            os.rmdir(created[-1])
+        return created[-1]
 
     mkdtemp = tempfile.mkdtemp
-    monkeypatch.setattr(tempfile, "mkdtemp", swept)
-    with scratch(NODE) as folder:
-        assert (len(made), str(folder)) == (3, made[-1])
+    monkeypatch.setattr(tempfile, "mkdtemp", create_and_remove)
+    with scratch_folder() as folder:
+        assert (len(created), str(folder)) == (3, created[-1])
         assert folder.is_dir()
 
 
-def test_rays_sockets_fit_below_a_long_temporary_folder(tmp_path, monkeypatch):
-    """Schedulers' and macOS's temporary folders leave a socket's path no room."""
-    monkeypatch.setattr(tempfile, "tempdir", "/x" * ((SOCKET_BYTES - BELOW) // 2 + 1))
-    assert place(DRIVER) == Path("/tmp")
-    assert place(NODE) == Path(tempfile.tempdir)
+def test_long_temporary_folder_is_replaced_by_a_short_one(monkeypatch):
+    """The temporary folders of schedulers and of macOS are too long for Ray's sockets."""
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * (MAX_SOCKET_PATH - len(SOCKET_SUFFIX)))
+    assert temporary_root() == Path("/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.tempdir[:-1])
+    assert temporary_root() == Path(tempfile.tempdir)
     monkeypatch.setattr(tempfile, "tempdir", "/tmp")
-    with scratch(DRIVER) as folder:
+    with scratch_folder() as folder:
         session = f"session_2026-01-01_00-00-00_000000_{os.getpid()}"
-        assert len(str(folder / session / "sockets" / "plasma_store")) <= SOCKET_BYTES
+        assert len(str(folder / session / "sockets" / "plasma_store")) <= MAX_SOCKET_PATH
 
 
-def test_no_temporary_folder_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(ObdError, match=r"temporary folder cannot be used.*TMPDIR"), scratch(NODE):
+def test_missing_temporary_folder_is_an_error_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/gone")
+    with pytest.raises(ObdError) as raised, scratch_folder():
         pass
+    assert "TMPDIR" in raised.value.remedy
