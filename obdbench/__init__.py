@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from obdbench.objectives.objective import Objective
     from obdbench.offline_rl.api import train_teacher
     from obdbench.reporting.api import leaderboard
+    from obdbench.reporting.frame import load_results
     from obdbench.teachers.teacher import Teacher, load_teacher
 
 _LAZY = {
@@ -37,6 +38,7 @@ _LAZY = {
     "evaluate": "obdbench.evaluation.protocol",
     "leaderboard": "obdbench.reporting.api",
     "load_dataset": "obdbench.datasets.loading",
+    "load_results": "obdbench.reporting.frame",
     "load_teacher": "obdbench.teachers.teacher",
     "train_teacher": "obdbench.offline_rl.api",
     "run": "obdbench.execution.api",
@@ -53,6 +55,7 @@ __all__ = [
     "evaluate",
     "leaderboard",
     "load_dataset",
+    "load_results",
     "load_teacher",
     "register_architecture",
     "register_dataset",

@@ -18,9 +18,9 @@ from study import DOCS, ROOT, against
 
 from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import run_script
-from obdbench.reporting.reader import Collection, Entry, read_results
 from obdbench.reporting.statistics import mean_std
-from obdbench.reporting.table import number
+from obdbench.reporting.suite_results import ResultEntry, SuiteResults, read_suite_results
+from obdbench.reporting.table import format_number
 
 PAGE = DOCS / "findings.md"
 RESULTS = ROOT / "leaderboards" / "results" / "recon"
@@ -30,7 +30,7 @@ _BLOCK = re.compile(r"(<!-- arms:begin -->\n).*?(<!-- arms:end -->)", re.DOTALL)
 Scores = dict[str, dict[int, float]]  # by dataset and seed
 
 
-def last_points(entries: Iterable[Entry], arm: str) -> Scores:
+def last_points(entries: Iterable[ResultEntry], arm: str) -> Scores:
     """What an arm scored at the last evaluation point."""
     found: Scores = {}
     for entry in entries:
@@ -39,7 +39,7 @@ def last_points(entries: Iterable[Entry], arm: str) -> Scores:
     return found
 
 
-def held(results: Collection, protocol: str, objective: str) -> list[Entry]:
+def held(results: SuiteResults, protocol: str, objective: str) -> list[ResultEntry]:
     """The results of one objective as it comes, under the preset ``fast``."""
     return [
         entry
@@ -51,7 +51,7 @@ def held(results: Collection, protocol: str, objective: str) -> list[Entry]:
     ]
 
 
-def table(results: Collection) -> str:
+def table(results: SuiteResults) -> str:
     """Markdown: one line an arm, one column an objective."""
     lines = [["students", *OBJECTIVES], [":--", *["--:"] * len(OBJECTIVES)]]
     default = {name: last_points(held(results, "default", name), "default") for name in OBJECTIVES}
@@ -76,13 +76,13 @@ def cell(found: Scores, default: Scores) -> str:
     if set(found) != set(default):
         return "–"
     mean = sum(mean_std(list(seeds.values()))[0] for seeds in found.values()) / len(found)
-    return f"{number(mean)}, {against(found, default)}"
+    return f"{format_number(mean)}, {against(found, default)}"
 
 
 def main() -> int:
     """Bring the page up to date."""
     text = PAGE.read_text(encoding="utf-8")
-    shown = table(read_results(RESULTS, strict=True))
+    shown = table(read_suite_results(RESULTS, strict=True))
     new = _BLOCK.sub(lambda match: f"{match[1]}\n{shown}\n{match[2]}", text)
     if new != text:
         PAGE.write_text(new, encoding="utf-8")

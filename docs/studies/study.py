@@ -33,13 +33,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import run_script, unknown_name
 from obdbench.execution.run import ExecutionConfig, execute, plan
 from obdbench.experiments import presets
 from obdbench.experiments.suite import Named, Suite
-from obdbench.reporting.model import bare
 from obdbench.reporting.statistics import Interval, mean_std, paired_difference
-from obdbench.reporting.table import number
+from obdbench.reporting.table import format_number
 from obdbench.results.headline import headline
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
@@ -150,7 +150,7 @@ def scores(results: Sequence[Result]) -> dict[int, float]:
 
 def table(study: Study) -> str:
     """Scores of every variant, its cost, and its difference to the first."""
-    names = [bare(dataset).replace("-", "<br>", 1) for dataset in study.datasets]
+    names = [DatasetId(dataset).short_name.replace("-", "<br>", 1) for dataset in study.datasets]
     against_what = "against the row above" if study.pairs else "against the first"
     header = ["variant", *names, "average", against_what, "s a seed"]
     lines = [header, [":--", *["--:"] * (len(header) - 1)]]
@@ -169,7 +169,7 @@ def table(study: Study) -> str:
         cells = [cell(list(found[name].values())) if name in found else "–" for name in held]
         complete = len(found) == len(held)
         mean = sum(mean_std(list(s.values()))[0] for s in found.values()) / max(1, len(found))
-        cells.append(number(mean) if complete else "–")
+        cells.append(format_number(mean) if complete else "–")
         cells.append(against(found, reference) if complete and not first else "–")
         cells.append(f"{sum(seconds) / len(seconds):.0f}" if seconds else "–")
         lines.append([variant.name, *cells])
@@ -185,7 +185,7 @@ def table(study: Study) -> str:
 def cell(values: Sequence[float]) -> str:
     """Mean ± standard deviation over seeds."""
     mean, spread = mean_std(values)
-    return number(mean) + ("" if spread is None else f" ± {number(spread)}")
+    return format_number(mean) + ("" if spread is None else f" ± {format_number(spread)}")
 
 
 def against(found: dict[str, dict[int, float]], reference: dict[str, dict[int, float]]) -> str:
@@ -195,9 +195,9 @@ def against(found: dict[str, dict[int, float]], reference: dict[str, dict[int, f
     interval: Interval = paired_difference(
         [[found[name][seed] - reference[name][seed] for seed in found[name]] for name in found]
     )
-    text = number(interval.estimate, sign=True)
+    text = format_number(interval.estimate, sign=True)
     if interval.low is not None and interval.high is not None:
-        text += f" ({number(interval.low, sign=True)} to {number(interval.high, sign=True)})"
+        text += f" ({format_number(interval.low, sign=True)} to {format_number(interval.high, sign=True)})"
     return text
 
 

@@ -147,7 +147,7 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Write the leaderboards that follow from results, or check those that are there."""
-    from obdbench.reporting import leaderboard as report
+    from obdbench.reporting import pages as report
     from obdbench.reporting.publish import publish as copy
 
     if check and (publish or html):
@@ -159,14 +159,14 @@ def leaderboard(
     out = out or to / "results"
     also = [page for page in (Path("README.md"),) if page.is_file() and out == to / "results"]
     if check:
-        problems = report.check(out, to, also=also)
+        problems = report.check_pages(out, to, also=also)
         for problem in problems:
             typer.echo(strip_control_characters(problem), err=True)
         if problems:
             raise typer.Exit(1)
         typer.echo(f"{to} follows from {out}.")
         return
-    report.write(out, to, strict=strict, also=also)
+    report.write_pages(out, to, strict=strict, also=also)
     if html:
         from obdbench.reporting import html as page
 

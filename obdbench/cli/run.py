@@ -227,9 +227,9 @@ def compare(
         plugins=tuple(plugin or ()),
     )
     with_plugins(options.plugins)
-    rows = report.rows_named(objectives)
+    rows = report.resolve_row_names(objectives)
     grid = load_suite(suite).select(
-        objectives=list(dict.fromkeys(map(report.objective_of, rows))),
+        objectives=list(dict.fromkeys(map(report.objective_name, rows))),
         datasets=dataset or (),
         protocols=protocol or (),
         seeds=seeds_of(seeds),
@@ -244,7 +244,7 @@ def compare(
 
 def show_comparison(report: Any, results: Any, objectives: list[str], latex: bool) -> None:
     """Print the verdict."""
-    lines = report.compare(results, objectives, latex=latex).split("\n")
+    lines = report.compare_markdown(results, objectives, latex=latex).split("\n")
     typer.echo("\n".join(map(strip_control_characters, lines)))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from obdbench.reporting.model import Grid, Row, bare, natural
+from obdbench.datasets.identifier import DatasetId
+from obdbench.reporting.grid import Grid, Row, natural_sort_key
 from obdbench.reporting.table import MISSING
 from obdbench.results.headline import HEADLINE_POINTS
 from obdbench.results.headline import distilled as counting
@@ -16,17 +17,17 @@ CAUTION = (
 )
 
 
-def head(grid: Grid) -> tuple[str, ...]:
+def measurement_facts(grid: Grid) -> tuple[str, ...]:
     """How it was measured: source, protocol, seeds, budget, environment, versions, date."""
     entries = grid.entries
     environments = [e.record.environment for e in entries if e.record.environment]
     versions = sorted({f"{n} {v}" for e in environments for n, v in e.versions.items()})
     started = max((e.record.timing.started for e in entries), default="")
     return (
-        f"data {grid.source} ({counted(len(grid.datasets), 'dataset')})",
+        f"data {grid.source} ({count_noun(len(grid.datasets), 'dataset')})",
         f"protocol {grid.protocol}{_episodes(grid)}",
         f"budget {_budgets(grid)}",
-        f"seeds {span(seeds_of(grid))}",
+        f"seeds {format_ranges(all_seeds(grid))}",
         f"environment {_list(e.env_id for e in environments)}",
         f"device {_list(e.device for e in environments)}",
         f"versions {', '.join(versions) or MISSING}",
@@ -34,27 +35,27 @@ def head(grid: Grid) -> tuple[str, ...]:
     )
 
 
-def distilled(grid: Grid) -> list[Row]:
+def distilled_rows(grid: Grid) -> list[Row]:
     """The rows that a table is about; baselines where there is nothing else."""
     return [row for row in grid.rows if not row.is_baseline] or list(grid.rows)
 
 
-def seeds_of(grid: Grid) -> list[int]:
+def all_seeds(grid: Grid) -> list[int]:
     """All seeds of these rows."""
-    return sorted({seed for row in distilled(grid) for seed in row.seeds})
+    return sorted({seed for row in distilled_rows(grid) for seed in row.seeds})
 
 
 def _budgets(grid: Grid) -> str:
-    texts = dict.fromkeys(budget(row) for row in distilled(grid))
+    texts = dict.fromkeys(format_budget(row) for row in distilled_rows(grid))
     return " or ".join(text for text in texts if text != MISSING) or MISSING
 
 
 def _episodes(grid: Grid) -> str:
-    shapes = sorted({e.episodes for row in distilled(grid) for e in row.entries if e.episodes})
+    shapes = sorted({e.episodes for row in distilled_rows(grid) for e in row.entries if e.episodes})
     texts = []
     for shape in shapes:
         runs = "/".join(map(str, sorted(set(shape))))
-        acting = counted(len(shape), "policy", "policies")
+        acting = count_noun(len(shape), "policy", "policies")
         if grid.protocol == "ensemble":
             acting = _ensembles(grid)
         texts.append(f"{acting} × {runs} episodes a point")
@@ -67,7 +68,7 @@ def _ensembles(grid: Grid) -> str:
     return f"an ensemble of {'/'.join(map(str, sizes))}"
 
 
-def notes(grid: Grid) -> tuple[str, ...]:
+def score_notes(grid: Grid) -> tuple[str, ...]:
     """How to read a table of scores."""
     lines = [
         "D4RL-normalized return, 0 to 100: mean ± standard deviation over seeds; a seed's score is "
@@ -79,7 +80,7 @@ def notes(grid: Grid) -> tuple[str, ...]:
             "behavior is the return of the data itself; rows named whole train on the whole "
             "dataset (baselines/). They are not distilled and have no rank."
         )
-    if mixed := of_several_files(grid):
+    if mixed := datasets_with_several_checksums(grid):
         lines.append(
             f"The columns {', '.join(mixed)} hold results from different files of that name, as "
             "are stand-ins rebuilt on other processors; data and teachers below have checksums."
@@ -89,58 +90,60 @@ def notes(grid: Grid) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def of_several_files(grid: Grid) -> list[str]:
+def datasets_with_several_checksums(grid: Grid) -> list[str]:
     """Datasets that the grid's results know by more than one checksum."""
     held: dict[str, set[str]] = {}
     for entry in grid.entries:
         if (source := entry.record.dataset) is not None:
             held.setdefault(source.id, set()).add(source.checksum)
-    return [bare(dataset) for dataset in grid.datasets if len(held.get(dataset, ())) > 1]
+    return [
+        DatasetId(dataset).short_name for dataset in grid.datasets if len(held.get(dataset, ())) > 1
+    ]
 
 
 def _points(grid: Grid) -> str:
-    cells = (cell for row in distilled(grid) for cell in row.cells.values())
+    cells = (cell for row in distilled_rows(grid) for cell in row.cells.values())
     curves = (curve for cell in cells for curve in cell.curves.values())
     most = max((len(counting(curve)) for curve in curves), default=0)
     held = min(most, HEADLINE_POINTS)
     return "evaluation point" if held < 2 else f"{held} evaluation points, averaged"
 
 
-def caution(grid: Grid) -> str:
+def stand_in_warning(grid: Grid) -> str:
     """What every table of stand-ins must say."""
     return CAUTION if grid.source == STAND_IN else ""
 
 
-def titled(title: str, grid: Grid) -> str:
+def with_source(title: str, grid: Grid) -> str:
     """A title that names its source."""
     return f"{title}: {grid.source}"
 
 
-def column_names(grid: Grid) -> list[str]:
+def dataset_columns(grid: Grid) -> list[str]:
     """Dataset columns, broken between task and level; stand-ins carry a dagger."""
     mark = "†" if grid.source == STAND_IN else ""
-    return [bare(d).replace("-", "\n", 1) + mark for d in grid.datasets]
+    return [DatasetId(d).short_name.replace("-", "\n", 1) + mark for d in grid.datasets]
 
 
-def budget(row: Row) -> str:
+def format_budget(row: Row) -> str:
     """Preset and outer steps; nothing for pairs that are not distilled."""
     if row.is_baseline:
         return "whole data"
     if not row.distilled:
         return MISSING
-    return f"{row.preset}, {span(row.steps) if len(row.steps) > 1 else row.steps[0]} steps"
+    return f"{row.preset}, {format_ranges(row.steps) if len(row.steps) > 1 else row.steps[0]} steps"
 
 
 def _list(names: Iterable[str]) -> str:
-    return ", ".join(sorted(set(names), key=natural)) or MISSING
+    return ", ".join(sorted(set(names), key=natural_sort_key)) or MISSING
 
 
-def counted(amount: int, one: str, many: str | None = None) -> str:
+def count_noun(amount: int, one: str, many: str | None = None) -> str:
     """A number with its noun."""
     return f"{amount} {one if amount == 1 else many or one + 's'}"
 
 
-def span(numbers: Sequence[int], dash: str = "–") -> str:
+def format_ranges(numbers: Sequence[int], dash: str = "–") -> str:
     """``0, 1, 2, 5`` as ``0–2,5``."""
     runs: list[list[int]] = []
     for value in numbers:

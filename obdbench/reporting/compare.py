@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.registry import objectives as registry
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import CAUTION, STAND_IN, counted, span
-from obdbench.reporting.formatting import plus_minus
-from obdbench.reporting.grouping import grids
-from obdbench.reporting.model import Grid, Row, bare
-from obdbench.reporting.reader import Collection, collect
-from obdbench.reporting.table import Cell, Table, number
+from obdbench.reporting.captions import CAUTION, STAND_IN, count_noun, format_ranges
+from obdbench.reporting.cells import format_mean_std
+from obdbench.reporting.grid import Grid, Row
+from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.suite_results import SuiteResults, suite_results_of
+from obdbench.reporting.table import Cell, Table, format_number
 from obdbench.reporting.table import grid as markdown_grid
 from obdbench.results.record import Result
 
@@ -47,8 +48,11 @@ class Comparison:
     @property
     def chance(self) -> stats.Interval:
         """Probability of improvement."""
-        return stats.bootstrap(
-            stats.improvement, self.ours_scores, self.theirs_scores, replicates=REPLICATES
+        return stats.bootstrap_interval(
+            stats.probability_of_improvement,
+            self.ours_scores,
+            self.theirs_scores,
+            replicates=REPLICATES,
         )
 
     @property
@@ -63,8 +67,8 @@ class Comparison:
     def verdict(self) -> str:
         """Two or three sentences a person can use."""
         interval = self.difference
-        gap = f"{number(abs(interval.estimate))} points"
-        where = f"{counted(len(self.seeds), 'dataset')}, {self._seed_words()}"
+        gap = f"{format_number(abs(interval.estimate))} points"
+        where = f"{count_noun(len(self.seeds), 'dataset')}, {self._seed_words()}"
         if interval.low is None or interval.high is None:
             lead = f"lies {gap} {'above' if interval.estimate > 0 else 'below'}"
             if abs(interval.estimate) < LEVEL_WITHIN:
@@ -74,14 +78,14 @@ class Comparison:
                 f"{self._single_words()} says nothing of chance: run at least three. "
                 f"{self._chance_words()}"
             )
-        bounds = f"95% interval {number(interval.low)} to {number(interval.high)}"
+        bounds = f"95% interval {format_number(interval.low)} to {format_number(interval.high)}"
         if self.decided:
             word = "better" if self.decided > 0 else "worse"
             first = f"{self.ours} is {word} than {self.theirs} by {gap} ({bounds}) on {where}."
         else:
             first = (
                 f"No difference between {self.ours} and {self.theirs} can be told: "
-                f"{number(interval.estimate, sign=True)} points ({bounds}) on {where}; "
+                f"{format_number(interval.estimate, sign=True)} points ({bounds}) on {where}; "
                 "the interval holds zero, so more seeds are needed or the two are equal."
             )
         return f"{first} {self._chance_words()}"
@@ -98,41 +102,45 @@ class Comparison:
         sets = set(self.seeds.values())
         if len(sets) == 1:
             only = next(iter(sets))
-            return f"{'seeds' if len(only) > 1 else 'seed'} {span(only)}"
+            return f"{'seeds' if len(only) > 1 else 'seed'} {format_ranges(only)}"
         counts = [len(seeds) for seeds in sets]
         if min(counts) == max(counts):
-            return f"{counted(max(counts), 'common seed')} each"
+            return f"{count_noun(max(counts), 'common seed')} each"
         return f"{min(counts)} to {max(counts)} common seeds"
 
     def _single_words(self) -> str:
         """Where there is a single common seed, if not everywhere or on the one dataset there is."""
-        single = [bare(dataset) for dataset, seeds in self.seeds.items() if len(seeds) == 1]
+        single = [
+            DatasetId(dataset).short_name
+            for dataset, seeds in self.seeds.items()
+            if len(seeds) == 1
+        ]
         if len(single) < len(self.seeds):
             return f" on {', '.join(single)}"
         return " on each" if len(single) > 1 else ""
 
 
-def compare(
-    results: Collection | Iterable[Result], objectives: Sequence[str], *, latex: bool = False
+def compare_markdown(
+    results: SuiteResults | Iterable[Result], objectives: Sequence[str], *, latex: bool = False
 ) -> str:
     """The first objective against each of the others, as Markdown; with ``latex`` also a tabular.
 
     The Markdown stands by itself: scores, the verdict of each pair, what it was measured on.
     """
-    comparisons = compare_all(results, objectives)
+    comparisons = compare_objectives(results, objectives)
     text = markdown(comparisons)
-    return f"{text}\n\n{to_latex(comparisons)}" if latex else text
+    return f"{text}\n\n{compare_latex(comparisons)}" if latex else text
 
 
-def compare_all(
-    results: Collection | Iterable[Result], objectives: Sequence[str]
+def compare_objectives(
+    results: SuiteResults | Iterable[Result], objectives: Sequence[str]
 ) -> list[Comparison]:
     """Every comparison of the first objective, for each source, protocol and arm in common."""
-    collection = results if isinstance(results, Collection) else collect(results)
-    ours, *others = rows_named(objectives)
+    collection = results if isinstance(results, SuiteResults) else suite_results_of(results)
+    ours, *others = resolve_row_names(objectives)
     found = [
         comparison
-        for part in grids(collection)
+        for part in build_grids(collection)
         for theirs in others
         for comparison in _within(part, ours, theirs)
     ]
@@ -144,7 +152,7 @@ def compare_all(
     return found
 
 
-def rows_named(names: Sequence[str]) -> list[str]:
+def resolve_row_names(names: Sequence[str]) -> list[str]:
     """Rows by the names that tables give them: aliases resolved, each once, at least two.
 
     A row of several is named in full, as in ``av-pbc (beta=0.05)``.
@@ -155,13 +163,13 @@ def rows_named(names: Sequence[str]) -> list[str]:
     return rows
 
 
-def objective_of(row: str) -> str:
+def objective_name(row: str) -> str:
     """The objective of a row's name."""
     return row.partition(" (")[0]
 
 
 def _row_named(name: str) -> str:
-    objective = objective_of(name.strip())
+    objective = objective_name(name.strip())
     known = registry.resolve_name(objective) if objective in registry else objective
     return known + name.strip().removeprefix(objective)
 
@@ -221,7 +229,7 @@ def markdown(comparisons: Sequence[Comparison]) -> str:
     return "\n\n".join(parts)
 
 
-def to_latex(comparisons: Sequence[Comparison]) -> str:
+def compare_latex(comparisons: Sequence[Comparison]) -> str:
     """One booktabs tabular for each comparison."""
     return "\n\n".join(_tabular(_table(comparison)) for comparison in comparisons)
 
@@ -238,11 +246,17 @@ def _table(comparison: Comparison) -> Table:
         mine, other = comparison.ours_scores[place], comparison.theirs_scores[place]
         part = stats.paired_difference([[a - b for a, b in zip(mine, other, strict=True)]])
         rows.append(
-            _line(f"{bare(dataset)}{mark}", plus_minus(mine), plus_minus(other), part, span(seeds))
+            _line(
+                f"{DatasetId(dataset).short_name}{mark}",
+                format_mean_std(mine),
+                format_mean_std(other),
+                part,
+                format_ranges(seeds),
+            )
         )
     if len(rows) > 1:
         means = [
-            number(float(stats.average(stats.arrays(scores))))
+            format_number(stats.grand_mean(scores))
             for scores in (comparison.ours_scores, comparison.theirs_scores)
         ]
         rows.append(_line("average", means[0], means[1], comparison.difference, ""))
@@ -251,9 +265,9 @@ def _table(comparison: Comparison) -> Table:
 
 
 def _line(name: str, ours: str, theirs: str, part: stats.Interval, seeds: str) -> tuple[Cell, ...]:
-    text = number(part.estimate, sign=True)
+    text = format_number(part.estimate, sign=True)
     if part.low is not None and part.high is not None:
-        text += f" [{number(part.low)}, {number(part.high)}]"
+        text += f" [{format_number(part.low)}, {format_number(part.high)}]"
     return (Cell(name), Cell(ours), Cell(theirs), Cell(text), Cell(seeds))
 
 

@@ -1,188 +1,181 @@
-"""From a collection to grids: which results make one row, counted against what was expected.
+"""Group the results of a suite into grids and count them against what the manifest expects.
 
 A row is one objective with its parameters and settings, under one arm of one protocol. Results of
-other rows change no number of it; a result of its own name with other outer steps on one of its
-datasets parts it in two.
+other rows do not change its numbers. Trials that differ only in the number of outer steps share a
+row unless they differ on the same dataset.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from typing import Any
 
-from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.model import CellData, Grid, Row, dataset_order, order_of
-from obdbench.reporting.reader import Collection, Entry, source_of
+import pandas as pd
+
+from obdbench.datasets.identifier import DatasetId
+from obdbench.experiments.spec import TrialSpec, format_params
+from obdbench.reporting.grid import Grid, GridCell, Row, dataset_sort_key, row_sort_key
+from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.headline import Curve
 
-
-@dataclass(frozen=True)
-class _Trial:
-    """A trial that is expected, found, or both."""
-
-    key: str
-    spec: TrialSpec
-    entry: Entry | None = None
+Trial = tuple[TrialSpec, ResultEntry | None]
+COLUMNS = ("key", "trial", "source", "protocol", "dataset", "pairs", "steps", "code")
 
 
-def grids(collection: Collection) -> list[Grid]:
-    """The collection as grids, by source and protocol."""
-    trials = {key: _Trial(key, spec) for key, spec in collection.expected.items()}
-    trials |= {e.record.key: _Trial(e.record.key, e.spec, e) for e in collection.entries}
-    parts: dict[tuple[str, str], list[_Trial]] = defaultdict(list)
-    for trial in trials.values():
-        parts[source_of(trial.spec.dataset), trial.spec.protocol].append(trial)
-    return [
-        _grid(source, protocol, parts[source, protocol], collection)
-        for source, protocol in sorted(parts)
-    ]
-
-
-def _grid(source: str, protocol: str, trials: list[_Trial], collection: Collection) -> Grid:
-    seen = {trial.spec.dataset for trial in trials}
-    planned = {trial.spec.dataset for trial in trials if trial.key in collection.expected}
-    wanted = tuple(sorted(planned or seen, key=dataset_order))
-    by_row: dict[str, list[_Trial]] = defaultdict(list)
-    for trial, identity in zip(trials, _identities(trials), strict=True):
-        by_row[identity].append(trial)
-    labels = _labels(by_row)
-    rows = [
-        replace(row, label=labels[identity])
-        for identity, members in by_row.items()
-        for row in _rows(identity, members, wanted)
-    ]
-    rows.sort(key=order_of)
-    datasets = tuple(sorted(seen, key=dataset_order))
-    return Grid(source, protocol, datasets, wanted, tuple(rows), collection.has_manifest)
-
-
-def _identities(trials: list[_Trial]) -> list[str]:
-    """Name the row of each trial by all that is not its dataset, its seeds or its arm.
-
-    Outer steps and the code of datasets' loaders may differ between the datasets of one row; where
-    they differ on one dataset they part two rows.
-    """
-    contents, names = [], []
-    steps: dict[tuple[str, str, int], set[int]] = defaultdict(set)
-    loaders: dict[tuple[str, str, int], set[str]] = defaultdict(set)
-    for trial in trials:
-        spec = trial.spec
-        content = spec.model_dump(mode="json", exclude={"dataset", "seeds", "preset", "protocol"})
-        del content["settings"]["steps"]
-        content["code"].pop("dataset", None)
-        if spec.protocol == "size":
-            del content["settings"]["pairs"]
-        contents.append(content)
-        names.append(_canonical(content))
-        cell = names[-1], spec.dataset, spec.settings.pairs
-        steps[cell].add(spec.settings.steps)
-        loaders[cell].add(_canonical(spec.code))
-    by_steps, by_loader = (
-        {name for (name, _, _), found in held.items() if len(found) > 1}
-        for held in (steps, loaders)
+def build_grids(results: SuiteResults) -> list[Grid]:
+    """The grids of a suite, sorted by source and protocol."""
+    trials: dict[str, Trial] = {key: (spec, None) for key, spec in results.expected.items()}
+    trials |= {entry.record.key: (entry.spec, entry) for entry in results.entries}
+    frame = pd.DataFrame(
+        [
+            (
+                key,
+                (spec, entry),
+                DatasetId(spec.dataset).source,
+                spec.protocol,
+                spec.dataset,
+                spec.settings.pairs,
+                spec.settings.steps,
+                _canonical_json(spec.code),
+            )
+            for key, (spec, entry) in trials.items()
+        ],
+        columns=COLUMNS,
     )
-    for place, (trial, content) in enumerate(zip(trials, contents, strict=True)):
-        name = names[place]
-        if name in by_steps:
-            content["settings"]["steps"] = trial.spec.settings.steps
-        if name in by_loader:
-            content["code"] = trial.spec.code
-        if name in by_steps or name in by_loader:
-            names[place] = _canonical(content)
-    return names
+    return [_grid(part, results) for _, part in frame.groupby(["source", "protocol"])]
 
 
-def _rows(identity: str, trials: list[_Trial], wanted: tuple[str, ...]) -> Iterable[Row]:
-    by_arm: dict[str, list[_Trial]] = defaultdict(list)
-    arms = {arm for trial in trials if trial.entry is not None for arm in trial.entry.curves}
+def _grid(trials: pd.DataFrame, results: SuiteResults) -> Grid:
+    source, protocol = trials["source"].iloc[0], trials["protocol"].iloc[0]
+    datasets = trials["dataset"].unique()
+    planned = trials.loc[trials["key"].isin(results.expected.keys()), "dataset"].unique()
+    expected = tuple(sorted(planned if len(planned) else datasets, key=dataset_sort_key))
+    trials = trials.assign(identity=_identities(trials))
+    labels = _labels(trials["identity"].unique())
+    rows = [
+        row
+        for identity, members in trials.groupby("identity", sort=False)["trial"]
+        for row in _rows(str(identity), labels[str(identity)], list(members), expected)
+    ]
+    return Grid(
+        source=source,
+        protocol=protocol,
+        datasets=tuple(sorted(datasets, key=dataset_sort_key)),
+        expected_datasets=expected,
+        rows=tuple(sorted(rows, key=row_sort_key)),
+        has_manifest=results.has_manifest,
+    )
+
+
+def _identities(trials: pd.DataFrame) -> pd.Series[str]:
+    """Identify the row of each trial by everything except its dataset, seeds and arm.
+
+    The number of outer steps and the code of dataset loaders may differ between the datasets of a
+    row. Where they differ on one dataset, they are part of the identity.
+    """
+    contents = [_row_content(spec) for spec, _ in trials["trial"]]
+    base = pd.Series([_canonical_json(content) for content in contents], index=trials.index)
+    cell = [base, trials["dataset"], trials["pairs"]]
+
+    def differs(column: str) -> pd.Series[bool]:
+        variants = trials[column].groupby(cell).transform("nunique")
+        return variants.gt(1).groupby(base).transform("any")
+
+    identities = []
+    flags = zip(trials["trial"], contents, differs("steps"), differs("code"), strict=True)
+    for (spec, _), content, steps_differ, code_differs in flags:
+        if steps_differ:
+            content["settings"]["steps"] = spec.settings.steps
+        if code_differs:
+            content["code"] = spec.code
+        identities.append(_canonical_json(content))
+    return pd.Series(identities, index=trials.index)
+
+
+def _row_content(spec: TrialSpec) -> dict[str, Any]:
+    content = spec.model_dump(mode="json", exclude={"dataset", "seeds", "preset", "protocol"})
+    del content["settings"]["steps"]
+    content["code"].pop("dataset", None)
+    if spec.protocol == "size":
+        del content["settings"]["pairs"]
+    return content
+
+
+def _rows(
+    identity: str, label: str, trials: list[Trial], expected_datasets: tuple[str, ...]
+) -> Iterable[Row]:
+    arms = sorted({arm for _, entry in trials if entry is not None for arm in entry.curves})
+    by_arm: dict[str, list[Trial]] = defaultdict(list)
     for trial in trials:
-        for arm in _arms_of(trial.spec, arms):
+        spec = trial[0]
+        for arm in [str(spec.settings.pairs)] if spec.protocol == "size" else arms or ["default"]:
             by_arm[arm].append(trial)
     for arm, members in by_arm.items():
-        by_dataset: dict[str, list[_Trial]] = defaultdict(list)
+        specs = [spec for spec, _ in members]
+        entries = [entry for _, entry in members if entry is not None]
+        by_dataset: dict[str, list[Trial]] = defaultdict(list)
         for trial in members:
-            by_dataset[trial.spec.dataset].append(trial)
-        specs = [trial.spec for trial in members]
-        entries = [trial.entry for trial in members if trial.entry is not None]
+            by_dataset[trial[0].dataset].append(trial)
         yield Row(
             identity=identity,
             objective=specs[0].objective,
             arm=arm,
-            label=specs[0].objective,
+            label=label,
             preset=" ".join(sorted({spec.preset for spec in specs})),
             steps=tuple(sorted({spec.settings.steps for spec in specs})),
             seeds=frozenset(seed for spec in specs for seed in spec.seeds),
             cells={dataset: _cell(arm, group) for dataset, group in by_dataset.items()},
-            wanted=wanted,
-            entries=tuple(sorted(entries, key=lambda e: (dataset_order(e.spec.dataset), e.file))),
+            expected_datasets=expected_datasets,
+            entries=tuple(
+                sorted(entries, key=lambda e: (dataset_sort_key(e.spec.dataset), e.file))
+            ),
         )
 
 
-def _arms_of(spec: TrialSpec, arms: set[str]) -> Iterable[str]:
-    if spec.protocol == "size":
-        return (str(spec.settings.pairs),)
-    return sorted(arms) or ("default",)
-
-
-def _cell(arm: str, trials: list[_Trial]) -> CellData:
-    """Join the trials of one cell; of two scores for a seed the larger trial's stands."""
+def _cell(arm: str, trials: list[Trial]) -> GridCell:
+    """Join the trials of one cell; the trial with more seeds decides a seed that two scored."""
     curves: dict[int, Curve] = {}
     files, failures = [], []
-    for trial in sorted(trials, key=lambda trial: (-len(trial.spec.seeds), trial.key)):
-        if trial.entry is None:
+    for spec, entry in sorted(trials, key=lambda trial: (-len(trial[0].seeds), trial[0].key)):
+        if entry is None:
             continue
-        scored = trial.entry.curves.get(arm, {})
-        if trial.spec.protocol == "size":
-            scored = next(iter(trial.entry.curves.values()), {})
-        if trial.entry.record.status != "ok":
-            failures.append(trial.entry.record.status)
+        scored = entry.curves.get(arm, {})
+        if spec.protocol == "size":
+            scored = next(iter(entry.curves.values()), {})
+        if entry.record.status != "ok":
+            failures.append(entry.record.status)
         new = {seed: curve for seed, curve in scored.items() if seed not in curves}
         curves |= new
         if new or not scored:
-            files.append(trial.entry.file)
-    expected = frozenset(seed for trial in trials for seed in trial.spec.seeds)
-    return CellData(expected, curves, tuple(files), tuple(failures))
+            files.append(entry.file)
+    expected = frozenset(seed for spec, _ in trials for seed in spec.seeds)
+    return GridCell(expected, curves, tuple(files), tuple(failures))
 
 
 def _labels(identities: Iterable[str]) -> dict[str, str]:
-    """Name rows by objective and parameters, and by whatever else tells variants apart."""
-    variants: dict[str, dict[str, Any]] = defaultdict(dict)
-    for identity in identities:
-        content = json.loads(identity)
-        variants[content["objective"]][identity] = content
+    """Name rows by objective, its parameters, and every other value that differs among them."""
+    contents = {identity: json.loads(identity) for identity in identities}
+    objectives = pd.Series({identity: c["objective"] for identity, c in contents.items()})
     labels = {}
-    for objective, contents in variants.items():
-        facts = {identity: _facts(content) for identity, content in contents.items()}
-        values: dict[str, set[str]] = defaultdict(set)
-        for held in facts.values():
-            for name, value in held.items():
-                values[name].add(_canonical(value))
-        varying = {
-            name
-            for name, held in values.items()
-            if len(held) > 1 or any(name not in other for other in facts.values())
-        }
-        for identity, content in contents.items():
-            told = {name: value for name, value in facts[identity].items() if name in varying}
-            shown = content["objective_params"] | told
-            details = ", ".join(f"{name}={_plain(shown[name])}" for name in sorted(shown))
-            labels[identity] = f"{objective} ({details})" if details else objective
+    for objective, variants in objectives.groupby(objectives):
+        flat = {identity: _flat(contents[identity]) for identity in variants.index}
+        text = pd.DataFrame(
+            {n: _canonical_json(v) for n, v in values.items()} for values in flat.values()
+        )
+        differing = text.columns[text.nunique(dropna=False) > 1]
+        for identity, values in flat.items():
+            shown = {name: values[name] for name in differing if name in values}
+            params = contents[identity]["objective_params"] | shown
+            labels[identity] = f"{objective}{format_params(params)}"
     return labels
 
 
-def _facts(content: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {**content["settings"], **content["protocol_params"]}
-    flat |= {f"{component} code": source for component, source in content["code"].items()}
-    rest = {"objective", "objective_params", "settings", "protocol_params", "code"}
-    return flat | {name: value for name, value in content.items() if name not in rest}
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    code = {f"{component} code": source for component, source in content["code"].items()}
+    return {**content["settings"], **content["protocol_params"], **code}
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _canonical(content: Any) -> str:
+def _canonical_json(content: Any) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"))

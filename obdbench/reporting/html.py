@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from obdbench.io import write_atomically
-from obdbench.reporting.leaderboard import BLOCKS, PLOTS, Board, read_boards, relative
-from obdbench.reporting.plots import plot_names
+from obdbench.reporting.pages import BLOCKS, PLOTS, SuiteReport, read_reports, relative_link
+from obdbench.reporting.plots import list_plots
 from obdbench.reporting.table import Cell, Table
 
 NAME = "index.html"
@@ -20,16 +20,16 @@ NAME = "index.html"
 def write(results_root: Path | str, out_dir: Path | str, *, strict: bool = False) -> Path:
     """Write ``out_dir/index.html`` with every suite's tables and the plots drawn so far.
 
-    Run after :func:`obdbench.reporting.leaderboard.write`, which draws them.
+    Run after :func:`obdbench.reporting.pages.write_pages`, which draws them.
     """
     root, out = Path(results_root), Path(out_dir)
-    made = read_boards(root, out, strict)
+    made = read_reports(root, out, strict)
     page = out / NAME
     write_atomically(page, render(made, root, out))
     return page
 
 
-def render(made: dict[str, Board], root: Path, out: Path) -> str:
+def render(made: dict[str, SuiteReport], root: Path, out: Path) -> str:
     """The page's text."""
     style, script = _asset("page.css"), _asset("page.js")
     filled = {suite: board for suite, board in made.items() if board.collection.entries}
@@ -39,7 +39,8 @@ def render(made: dict[str, Board], root: Path, out: Path) -> str:
         for source in sources
     )
     body = "\n".join(
-        _suite(board, relative(out, root / suite), out / PLOTS) for suite, board in filled.items()
+        _suite(board, relative_link(out, root / suite), out / PLOTS)
+        for suite, board in filled.items()
     )
     policy = (
         f"default-src 'none'; img-src data:; style-src {_allow(style)}; "
@@ -58,7 +59,7 @@ def render(made: dict[str, Board], root: Path, out: Path) -> str:
     )
 
 
-def _suite(board: Board, prefix: str, plots: Path) -> str:
+def _suite(board: SuiteReport, prefix: str, plots: Path) -> str:
     parts = [f"<section>\n<h2>{escape(board.suite)}</h2>"]
     for block in BLOCKS:
         parts += [_table(table, prefix) for table in board.tables[block]]
@@ -67,9 +68,9 @@ def _suite(board: Board, prefix: str, plots: Path) -> str:
     return "\n".join([*parts, "</section>"])
 
 
-def _figures(board: Board, plots: Path) -> list[str]:
+def _figures(board: SuiteReport, plots: Path) -> list[str]:
     figures = []
-    for name, title, source in plot_names(board.grids, board.suite):
+    for name, title, source in list_plots(board.grids, board.suite):
         path = plots / f"{name}.svg"
         if path.is_file():
             data = b64encode(path.read_bytes()).decode()

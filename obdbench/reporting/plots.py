@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import STAND_IN
-from obdbench.reporting.model import OBJECTIVES, Grid, Row, bare
-from obdbench.reporting.table import number
+from obdbench.reporting.grid import OBJECTIVES, Grid, Row
+from obdbench.reporting.table import format_number
 from obdbench.results.headline import Curve
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ SCORE = "normalized return"
 Draw = Callable[["Figure", Grid], None]
 
 
-def plot_names(grids: Sequence[Grid], suite: str) -> list[tuple[str, str, str]]:
+def list_plots(grids: Sequence[Grid], suite: str) -> list[tuple[str, str, str]]:
     """File name (without ending), title and source of every plot that these results make."""
     return [(_stem(suite, g, kind), title, g.source) for kind, title, _, g in _plan(grids)]
 
 
-def draw_all(grids: Sequence[Grid], suite: str, folder: Path) -> list[Path]:
+def draw_plots(grids: Sequence[Grid], suite: str, folder: Path) -> list[Path]:
     """Draw every plot twice, as PNG and as SVG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -91,9 +92,9 @@ def _plan(grids: Sequence[Grid]) -> list[tuple[str, str, Draw, Grid]]:
             if len(_ranked(grid)) > 1:
                 title = f"Performance profile: {where} (band: 95% interval)"
                 plan.append(("profile", title, performance_profile, grid))
-            if len(grid.datasets) > 1 and any(row.found for row in grid.rows):
+            if len(grid.datasets) > 1 and any(row.n_scores for row in grid.rows):
                 plan.append(("heatmap", f"Mean score: {where}", heat_map, grid))
-        if grid.protocol == "size" and any(row.found for row in grid.rows):
+        if grid.protocol == "size" and any(row.n_scores for row in grid.rows):
             title = f"Score against size: {where} (band: ± one standard deviation)"
             plan.append(("size", title, size_curve, grid))
     return plan
@@ -101,7 +102,7 @@ def _plan(grids: Sequence[Grid]) -> list[tuple[str, str, Draw, Grid]]:
 
 def convergence(figure: Figure, grid: Grid) -> None:
     """Score against outer steps, one panel a dataset; what has one point is a level line."""
-    rows = [row for row in grid.rows if not row.is_baseline and row.found]
+    rows = [row for row in grid.rows if not row.is_baseline and row.n_scores]
     for axes, dataset in _panels(figure, grid.datasets):
         for row, (colour, dashes, marker) in _styled(rows):
             cell = row.cells.get(dataset)
@@ -148,15 +149,15 @@ def size_curve(figure: Figure, grid: Grid) -> None:
 def performance_profile(figure: Figure, grid: Grid) -> None:
     """Share of runs above each score, over all datasets; complete rows alone."""
     rows = _ranked(grid)
-    top = max(max(map(max, row.groups)) for row in rows)
+    top = max(max(map(max, row.scores_by_dataset)) for row in rows)
     thresholds = np.linspace(0.0, 1.05 * max(top, 1.0), 201)
     axes = figure.add_subplot()
     for row, (colour, dashes, _) in _styled(rows):
-        statistic = stats.profile(thresholds)
-        shares = statistic(stats.arrays(row.groups))
-        if all(len(group) > 1 for group in row.groups):
+        statistic = stats.performance_profile(thresholds)
+        shares = statistic(stats.as_arrays(row.scores_by_dataset))
+        if all(len(group) > 1 for group in row.scores_by_dataset):
             low, high = np.percentile(
-                stats.replicate(statistic, [row.groups]), [2.5, 97.5], axis=-1
+                stats.bootstrap_replicates(statistic, [row.scores_by_dataset]), [2.5, 97.5], axis=-1
             )
             axes.fill_between(thresholds, low, high, color=colour, alpha=0.18, lw=0)
         axes.plot(thresholds, shares, color=colour, linestyle=dashes, lw=1.8, label=row.label)
@@ -166,7 +167,7 @@ def performance_profile(figure: Figure, grid: Grid) -> None:
 
 def heat_map(figure: Figure, grid: Grid) -> None:
     """Objective by dataset, each cell with its mean."""
-    rows = [row for row in grid.ranked() if row.found]
+    rows = [row for row in grid.sorted_rows() if row.n_scores]
     means = np.full((len(rows), len(grid.datasets)), np.nan)
     for i, row in enumerate(rows):
         for j, dataset in enumerate(grid.datasets):
@@ -179,11 +180,12 @@ def heat_map(figure: Figure, grid: Grid) -> None:
     image = axes.imshow(means, cmap="cividis", aspect="auto", vmin=0.0, vmax=high)
     for (i, j), mean in np.ndenumerate(means):
         known = not math.isnan(mean)
-        text = number(float(mean) if known else None)
+        text = format_number(float(mean) if known else None)
         colour = "white" if known and mean < 0.55 * high else "black"
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(
-        range(len(grid.datasets)), [bare(d).replace("-", "\n", 1) for d in grid.datasets]
+        range(len(grid.datasets)),
+        [DatasetId(d).short_name.replace("-", "\n", 1) for d in grid.datasets],
     )
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.tick_params(length=0, labelsize=8)
@@ -235,7 +237,7 @@ def _panels(figure: Figure, datasets: Sequence[str]) -> list[tuple[Axes, str]]:
     panels = []
     for place, dataset in enumerate(datasets):
         axes = figure.add_subplot(lines, columns, place + 1)
-        axes.set_title(bare(dataset))
+        axes.set_title(DatasetId(dataset).short_name)
         panels.append((axes, dataset))
     return panels
 

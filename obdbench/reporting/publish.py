@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.reader import MANIFEST, read_results
+from obdbench.reporting.suite_results import MANIFEST, read_suite_results
 from obdbench.results.record import Manifest, Result, read_json, write_json
 
 RETURN_DIGITS, SCORE_DIGITS = 1, 4
@@ -19,7 +19,7 @@ def publish(results: Path | str, out_dir: Path | str, *, strict: bool = False) -
     joined, so that several machines may publish one suite.
     """
     source = Path(results)
-    collection = read_results(source, strict)
+    collection = read_suite_results(source, strict)
     if not collection.suite or collection.suite.startswith("."):
         raise InvalidDataError(f"{results} names no suite.", "Give the folder RESULTS/SUITE.")
     if not collection.entries:

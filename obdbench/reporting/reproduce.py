@@ -15,8 +15,8 @@ from typing import Any
 from obdbench.distillation.settings import PRESETS, resolve_settings
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Named, Suite, load_suite, suite_holding, suite_names
-from obdbench.reporting.captions import distilled, seeds_of, span
-from obdbench.reporting.model import Grid
+from obdbench.reporting.captions import all_seeds, distilled_rows, format_ranges
+from obdbench.reporting.grid import Grid
 
 FOLDER = "remade"
 COMPARE = "compare"  # its folder belongs to no suite
@@ -36,7 +36,7 @@ def command(grid: Grid, suite: str) -> str:
     if all(row.is_baseline for row in grid.rows) or suite == COMPARE:
         return ""
     name = suite_holding(suite, grid.protocol)
-    specs = [entry.spec for row in distilled(grid) for entry in row.entries]
+    specs = [entry.spec for row in distilled_rows(grid) for entry in row.entries]
     protocol = () if grid.protocol == "default" else ("--protocol", grid.protocol)
     try:
         if name in suite_names():
@@ -46,7 +46,7 @@ def command(grid: Grid, suite: str) -> str:
             calls = [(*protocol, *call) for call in _narrowed(specs)]
         runs = [
             f"obdbench run {_said([name, *call])} --resume --out {FOLDER}"
-            for call in calls or [(*protocol, "--seeds", span(seeds_of(grid), "-"))]
+            for call in calls or [(*protocol, "--seeds", format_ranges(all_seeds(grid), "-"))]
         ]
     except _UnspokenError:
         return ""
@@ -56,7 +56,7 @@ def command(grid: Grid, suite: str) -> str:
 def _narrowed(specs: Iterable[TrialSpec]) -> Iterable[ExecutionConfig]:
     """Of a suite of one's own, whose file alone knows the rest: the seeds."""
     for seeds, plugin in sorted({(tuple(sorted(spec.seeds)), _plugin(spec)) for spec in specs}):
-        yield (*plugin, "--seeds", span(seeds, "-"))
+        yield (*plugin, "--seeds", format_ranges(seeds, "-"))
 
 
 def _calls(suite: Suite, protocol: str, specs: Iterable[TrialSpec]) -> Iterable[ExecutionConfig]:
@@ -78,7 +78,7 @@ def _calls(suite: Suite, protocol: str, specs: Iterable[TrialSpec]) -> Iterable[
             *(() if only else ("--protocol", protocol)),
             *options,
             "--seeds",
-            span(seeds, "-"),
+            format_ranges(seeds, "-"),
         )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from obdbench.errors import InvalidDataError, strip_control_characters
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.reader import MANIFEST, Entry, best, read_entry
-from obdbench.reporting.table import MISSING, number
+from obdbench.reporting.suite_results import MANIFEST, ResultEntry, best_point, read_result_entry
+from obdbench.reporting.table import MISSING, format_number
 from obdbench.results.headline import headline
 from obdbench.results.record import read_bytes
 
@@ -38,7 +38,7 @@ def show(path: Path | str) -> str:
 
 def show_result(path: Path | str) -> str:
     """A result: what was run, where, and each arm's scores seed by seed."""
-    entry = read_entry(Path(path))
+    entry = read_result_entry(Path(path))
     record, spec, timing = entry.record, entry.spec, entry.record.timing
     facts: list[tuple[str, Any]] = [
         ("trial", record.key),
@@ -85,31 +85,29 @@ def show_synset(path: Path | str) -> str:
     return "\n\n".join(parts)
 
 
-def _arm(entry: Entry, arm: str) -> str:
+def _arm(entry: ResultEntry, arm: str) -> str:
     lines = [("seed", "last points", "best", "at step", "first", "points")]
     for seed, curve in sorted(entry.curves[arm].items()):
-        step, top = best(curve)
+        step, top = best_point(curve)
         lines.append(
             (
                 str(seed),
-                number(headline(curve)),
-                number(top),
+                format_number(headline(curve)),
+                format_number(top),
                 str(step),
-                number(curve[0][1]),
+                format_number(curve[0][1]),
                 str(len(curve)),
             )
         )
     mean, spread = stats.mean_std([headline(curve) for curve in entry.curves[arm].values()])
-    over = f" ± {number(spread)}" if spread is not None else ""
+    over = f" ± {format_number(spread)}" if spread is not None else ""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = [
         "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
         for line in lines
     ]
     wanted = len(entry.spec.seeds)
-    title = (
-        f"{strip_control_characters(arm)}: {number(mean)}{over}, {len(lines) - 1}/{wanted} seeds"
-    )
+    title = f"{strip_control_characters(arm)}: {format_number(mean)}{over}, {len(lines) - 1}/{wanted} seeds"
     return "\n".join([title, *rows])
 
 

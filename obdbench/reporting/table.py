@@ -39,7 +39,7 @@ class Table:
     texts: int = 1
 
 
-def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
+def format_number(value: float | None, digits: int = 1, sign: bool = False) -> str:
     """A number with a true minus; missing ones are a dash."""
     if value is None:
         return MISSING
@@ -52,7 +52,7 @@ def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
-def escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text from a result file as inert Markdown: no markup, no HTML, no column breaks."""
     flat = " ".join(text.split())
     return "".join(_ENTITIES.get(c, f"\\{c}" if c in "\\`*_[]|" else c) for c in flat)
@@ -60,22 +60,24 @@ def escape(text: str) -> str:
 
 def markdown(table: Table, prefix: str = "") -> str:
     """Heading, head, table, notes; ``prefix`` leads from the page to the result files."""
-    parts = [f"### {escape(table.title)}"]
-    head = [escape(item) for item in table.head]
+    parts = [f"### {escape_markdown(table.title)}"]
+    head = [escape_markdown(item) for item in table.head]
     if table.caution:
-        head.insert(0, f"**{escape(table.caution)}**")
+        head.insert(0, f"**{escape_markdown(table.caution)}**")
     if table.command:
         head.append(f"remake: `{table.command}`")
     if head:
         parts.append(" · ".join(head))
     parts.append(grid(table, prefix))
-    parts += [f"*{escape(note)}*" for note in table.notes]
+    parts += [f"*{escape_markdown(note)}*" for note in table.notes]
     return "\n\n".join(parts)
 
 
 def grid(table: Table, prefix: str = "") -> str:
     """The table alone."""
-    columns = ["<br>".join(escape(line) for line in name.splitlines()) for name in table.columns]
+    columns = [
+        "<br>".join(escape_markdown(line) for line in name.splitlines()) for name in table.columns
+    ]
     aligns = [":--" if i < table.texts else "--:" for i in range(len(columns))]
     rows = [[render(cell, prefix) for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [columns, aligns, *rows])
@@ -83,7 +85,7 @@ def grid(table: Table, prefix: str = "") -> str:
 
 def render(cell: Cell, prefix: str = "") -> str:
     """A cell's Markdown: its text links its first result file, numbers link the others."""
-    text = f"**{escape(cell.text)}**" if cell.bold else escape(cell.text)
+    text = f"**{escape_markdown(cell.text)}**" if cell.bold else escape_markdown(cell.text)
     if not cell.files:
         return text
     targets = [f"{prefix}{quote(file)}" for file in cell.files]

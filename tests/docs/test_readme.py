@@ -81,17 +81,17 @@ def test_own_objective_takes_fifteen_lines() -> None:
 
 
 def test_leaderboard_markers_can_be_filled() -> None:
-    from obdbench.reporting.leaderboard import fill
+    from obdbench.reporting.pages import fill_blocks
 
     text = (ROOT / "README.md").read_text()
-    filled = fill(text, {"embedded/main": "a table"}, "README.md")
+    filled = fill_blocks(text, {"embedded/main": "a table"}, "README.md")
     assert "begin embedded/main -->\n\na table\n\n<!-- obdbench:end embedded/main" in filled
 
 
 def test_figures_quoted_from_the_papers_are_theirs() -> None:
-    from obdbench.reporting.published import published
+    from obdbench.reporting.paper_tables import load_paper_tables
 
-    table = next(t for t in published() if t.name == "table 1")
+    table = next(t for t in load_paper_tables() if t.name == "table 1")
     text = " ".join((ROOT / "README.md").read_text().split())
     teachers, synsets = table.average("offrl-whole"), table.average("av-pbc")
     assert f"average {teachers:.1f} over nine datasets" in text

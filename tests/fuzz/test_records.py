@@ -20,10 +20,10 @@ from obdbench.execution.trial import unfinished
 from obdbench.experiments import presets
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import load_suite
-from obdbench.reporting import leaderboard
+from obdbench.reporting import pages
 from obdbench.reporting.publish import publish
-from obdbench.reporting.reader import read_results
 from obdbench.reporting.show import show
+from obdbench.reporting.suite_results import read_suite_results
 from obdbench.results.record import Result, Source, read_json
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
@@ -50,14 +50,16 @@ def test_result(place: Path, tried: Tried) -> None:
     folder.mkdir()
     path = folder / f"{RESULT['key']}.json"
     path.write_bytes(as_json(RESULT))
-    assert len(read_results(folder, strict=True)) == 1
+    assert len(read_suite_results(folder, strict=True)) == 1
 
     @examples(120)
     @given(st.one_of(damaged(as_json(RESULT)), altered(RESULT).map(as_json)))
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        tried.reads(lambda: read_results(folder, strict=True), lambda c: leaderboard.board(c))
-        collection = tried.reads(lambda: read_results(folder))  # never refuses the folder
+        tried.reads(
+            lambda: read_suite_results(folder, strict=True), lambda c: pages.build_report(c)
+        )
+        collection = tried.reads(lambda: read_suite_results(folder))  # never refuses the folder
         assert len(collection) + len(collection.problems) == 1
         shown = tried.reads(lambda: show(path))
         assert shown is None or shown.startswith("trial")
@@ -83,7 +85,7 @@ def test_manifest(place: Path, tried: Tried) -> None:
     def check(content: bytes) -> None:
         (store.folder / "manifest.json").write_bytes(content)
         tried.reads(store.manifest)
-        assert tried.reads(lambda: read_results(store.folder)) is not None
+        assert tried.reads(lambda: read_suite_results(store.folder)) is not None
         manifest = tried.reads(lambda: store.expect([spec]))
         assert spec.key in manifest.trials
 
@@ -231,14 +233,14 @@ def test_page(place: Path, tried: Tried) -> None:
     shutil.copytree(FIXTURES, results / "quick")
     for path in sorted((results / "quick").glob("*.json"))[2:]:
         path.unlink()
-    leaderboard.write(results, out, plots=False)
+    pages.write_pages(results, out, plots=False)
     sound = (out / "quick.md").read_bytes()
 
     @examples(40)
     @given(damaged(sound))
     def check(content: bytes) -> None:
         (out / "quick.md").write_bytes(content)
-        written = tried.reads(lambda: leaderboard.write(results, out, plots=False))
+        written = tried.reads(lambda: pages.write_pages(results, out, plots=False))
         if written is None:
             assert (out / "quick.md").read_bytes() == content
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.paths import FIXTURES
 
-from obdbench.reporting.reader import Collection, read_results
+from obdbench.reporting.suite_results import SuiteResults, read_suite_results
 
 
 @pytest.fixture(scope="session")
@@ -14,10 +14,10 @@ def results_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def recon(results_root: Path) -> Collection:
-    return read_results(results_root / "recon", strict=True)
+def recon(results_root: Path) -> SuiteResults:
+    return read_suite_results(results_root / "recon", strict=True)
 
 
 @pytest.fixture(scope="session")
-def quick(results_root: Path) -> Collection:
-    return read_results(results_root / "quick", strict=True)
+def quick(results_root: Path) -> SuiteResults:
+    return read_suite_results(results_root / "quick", strict=True)

@@ -8,13 +8,18 @@ import pytest
 from support.result_entries import HOPPER, TWO, WALKER, entry
 
 from obdbench.errors import InvalidDataError, InvalidSettingError
-from obdbench.reporting.compare import compare, compare_all, objective_of, rows_named
-from obdbench.reporting.reader import Collection, Entry
+from obdbench.reporting.compare import (
+    compare_markdown,
+    compare_objectives,
+    objective_name,
+    resolve_row_names,
+)
+from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.record import Result
 
 
-def one(*entries: Entry, names: tuple[str, ...] = ("mine", "pbc")):
-    (comparison,) = compare_all(Collection("s", entries), names)
+def one(*entries: ResultEntry, names: tuple[str, ...] = ("mine", "pbc")):
+    (comparison,) = compare_objectives(SuiteResults("s", entries), names)
     return comparison
 
 
@@ -91,7 +96,7 @@ def test_datasets_without_common_seeds_drop_out():
 def test_nothing_in_common_is_an_error():
     entries = (entry("mine", {0: 1.0}), entry("pbc", {1: 1.0}))
     with pytest.raises(InvalidDataError, match="seed in common"):
-        compare_all(Collection("s", entries), ["mine", "pbc"])
+        compare_objectives(SuiteResults("s", entries), ["mine", "pbc"])
 
 
 def test_ambiguous_rows_must_be_named():
@@ -114,15 +119,18 @@ def test_aliases_stand_for_their_objective():
     )
     found = one(*entries, names=("avpbc (beta=2)", "random"))
     assert (found.ours, found.theirs) == ("av-pbc (beta=2)", "random")
-    assert rows_named(["av_pbc", "random", "avpbc"]) == ["av-pbc", "random"]
-    assert rows_named([" av_pbc (beta=1)", "unknown (x=1)"]) == ["av-pbc (beta=1)", "unknown (x=1)"]
-    assert objective_of("av-pbc (beta=1)") == "av-pbc"
+    assert resolve_row_names(["av_pbc", "random", "avpbc"]) == ["av-pbc", "random"]
+    assert resolve_row_names([" av_pbc (beta=1)", "unknown (x=1)"]) == [
+        "av-pbc (beta=1)",
+        "unknown (x=1)",
+    ]
+    assert objective_name("av-pbc (beta=1)") == "av-pbc"
     with pytest.raises(InvalidSettingError, match="two objectives"):
-        compare_all(Collection("s", entries), ["av_pbc", "avpbc"])
+        compare_objectives(SuiteResults("s", entries), ["av_pbc", "avpbc"])
 
 
 def test_markdown_stands_by_itself(recon):
-    text = compare(recon, ["sdw", "random", "av-pbc"])
+    text = compare_markdown(recon, ["sdw", "random", "av-pbc"])
     assert text.count("**sdw against") == 2
     assert "Stand-ins, not D4RL" in text
     assert "\\begin{tabular}" not in text
@@ -135,7 +143,7 @@ def test_latex_is_balanced_and_escaped():
         entry("my_objective#1", {0: 1.0, 1: 2.0}, WALKER),
         entry("pbc", {0: -1.0, 1: 2.5}, WALKER),
     )
-    text = compare(Collection("s", entries), ["my_objective#1", "pbc"], latex=True)
+    text = compare_markdown(SuiteResults("s", entries), ["my_objective#1", "pbc"], latex=True)
     latex = text[text.index("\\begin{tabular}") :]
     assert r"my\_objective\#1" in latex
     assert not re.search(r"(?<!\\)[#_%]", latex)
@@ -150,4 +158,4 @@ def test_results_in_memory(results_root):
 
     paths = [p for p in (results_root / "quick").glob("*.json") if p.name != "manifest.json"]
     records = [read_json(Result, path) for path in paths]
-    assert "sdw is better than dbc" in compare(records, ["sdw", "dbc"])
+    assert "sdw is better than dbc" in compare_markdown(records, ["sdw", "dbc"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.grouping import grids
-from obdbench.reporting.reader import Collection, Entry
+from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.record import Result
 
 
-def entry(dataset: str, code: dict[str, str], score: float = 10.0) -> Entry:
+def entry(dataset: str, code: dict[str, str], score: float = 10.0) -> ResultEntry:
     spec = TrialSpec(
         dataset=dataset,
         objective="dbc",
@@ -20,11 +20,11 @@ def entry(dataset: str, code: dict[str, str], score: float = 10.0) -> Entry:
     )
     record = Result(key=spec.key, suite="lab", spec=spec, status="ok")
     curves = {"default": {seed: ((10, score + seed),) for seed in spec.seeds}}
-    return Entry(f"{spec.key}.json", record, curves)
+    return ResultEntry(f"{spec.key}.json", record, curves)
 
 
-def rows(*entries: Entry) -> list[tuple[str, int, bool]]:
-    (grid,) = grids(Collection("lab", entries))
+def rows(*entries: ResultEntry) -> list[tuple[str, int, bool]]:
+    (grid,) = build_grids(SuiteResults("lab", entries))
     return [(row.label, len(row.cells), row.average is not None) for row in grid.rows]
 
 

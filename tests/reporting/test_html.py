@@ -14,9 +14,9 @@ import pytest
 
 from obdbench.errors import InvalidDataError
 from obdbench.reporting import html as page
-from obdbench.reporting import leaderboard
-from obdbench.reporting.leaderboard import board
-from obdbench.reporting.reader import Collection
+from obdbench.reporting import pages
+from obdbench.reporting.pages import build_report
+from obdbench.reporting.suite_results import SuiteResults
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
@@ -29,7 +29,7 @@ browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machi
 def home(results_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(results_root, folder / "results")
-    leaderboard.write(folder / "results", folder)
+    pages.write_pages(folder / "results", folder)
     page.write(folder / "results", folder)
     return folder
 
@@ -68,7 +68,7 @@ def test_links_lead_to_result_files(home):
 
 def test_every_table_is_there(home, recon, quick):
     text = (home / "index.html").read_text()
-    tables = [t for c in (recon, quick) for ts in board(c).tables.values() for t in ts]
+    tables = [t for c in (recon, quick) for ts in build_report(c).tables.values() for t in ts]
     assert text.count("<table>") == len(tables)
     for table in tables:
         assert html.escape(table.title) in text
@@ -79,7 +79,7 @@ def test_text_from_files_is_inert(recon, tmp_path):
     entry = recon.entries[0]
     spec = entry.spec.model_copy(update={"objective": hostile})
     record = entry.record.model_copy(update={"spec": spec, "key": spec.key})
-    made = board(Collection(hostile, (type(entry)(hostile, record, entry.curves),)))
+    made = build_report(SuiteResults(hostile, (type(entry)(hostile, record, entry.curves),)))
     text = page.render({hostile: made}, tmp_path, tmp_path)
     assert "<script>alert" not in text
     assert text.count("<script>") == 1

@@ -7,14 +7,14 @@ import shutil
 import pytest
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.leaderboard import blocks, board
+from obdbench.reporting.pages import build_report, markdown_blocks
 from obdbench.reporting.publish import publish
-from obdbench.reporting.reader import read_results
+from obdbench.reporting.suite_results import read_suite_results
 from obdbench.results.record import Result, read_json, write_json
 
 
 def tables(folder):
-    return blocks(board(read_results(folder, strict=True)), "", "plots")
+    return markdown_blocks(build_report(read_suite_results(folder, strict=True)), "", "plots")
 
 
 @pytest.fixture

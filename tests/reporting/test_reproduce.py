@@ -11,10 +11,10 @@ import pytest
 from obdbench.cli.options import parse_assignments
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite, parse_seeds
-from obdbench.reporting.grouping import grids
-from obdbench.reporting.model import Grid
-from obdbench.reporting.reader import Collection, Entry, read_results
+from obdbench.reporting.grid import Grid
+from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.reproduce import command
+from obdbench.reporting.suite_results import ResultEntry, SuiteResults, read_suite_results
 from obdbench.results.record import Result
 
 COMMITTED = Path(__file__).parents[2] / "leaderboards" / "results"
@@ -54,8 +54,8 @@ def the_grid(*specs: TrialSpec, suite: str = "quick") -> Grid:
     for spec in specs:
         record = Result(key=spec.key, suite=suite, spec=spec, status="ok")
         curves = {"default": dict.fromkeys(spec.seeds, ((0, 1.0),))}
-        entries.append(Entry(f"{spec.key}.json", record, curves))
-    (part,) = grids(Collection(suite, tuple(entries)))
+        entries.append(ResultEntry(f"{spec.key}.json", record, curves))
+    (part,) = build_grids(SuiteResults(suite, tuple(entries)))
     return part
 
 
@@ -74,7 +74,7 @@ def altered(**changes: Any) -> TrialSpec:
 
 @pytest.mark.parametrize("suite", ["quick", "embedded", "recon"])
 def test_committed_tables_tell_exactly_their_trials(suite):
-    for part in grids(read_results(COMMITTED / suite, strict=True)):
+    for part in build_grids(read_suite_results(COMMITTED / suite, strict=True)):
         rows = [row for row in part.rows if not row.is_baseline]
         assert keys(command(part, suite)) == {e.record.key for row in rows for e in row.entries}
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.grouping import grids
+from obdbench.reporting.grouping import build_grids
 
 PINS = ("rliable==1.2.0", "pandas==2.2.3", "numpy==1.26.4", "scipy==1.13.1", "arch==7.0.0")
 ASK = """
@@ -69,7 +69,7 @@ def random_groups() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("case", ["fixture", "random"])
 def test_rliable_agrees_within_a_hundredth(python, recon, case):
     if case == "fixture":
-        part = next(part for part in grids(recon) if part.protocol == "default")
+        part = next(part for part in build_grids(recon) if part.protocol == "default")
         rows = {row.label: row for row in part.rows}
         ours, theirs = (np.array(rows[name].groups).T for name in ("sdw", "av-pbc"))
     else:
@@ -85,9 +85,11 @@ def test_rliable_agrees_within_a_hundredth(python, recon, case):
     )
     answer = json.loads(done.stdout.splitlines()[-1])
     groups, others = ours.T.tolist(), theirs.T.tolist()
-    iqm = stats.bootstrap(stats.iqm, groups, replicates=20_000)
-    chance = stats.bootstrap(stats.improvement, groups, others, replicates=2_000)
-    profile = stats.profile(taus)(stats.arrays(groups))
+    iqm = stats.bootstrap_interval(stats.interquartile_mean, groups, replicates=20_000)
+    chance = stats.bootstrap_interval(
+        stats.probability_of_improvement, groups, others, replicates=2_000
+    )
+    profile = stats.performance_profile(taus)(stats.as_arrays(groups))
     sys.stderr.write(f"\n{case}: rliable {answer}\nours {iqm} {chance}\n")
     assert (iqm.estimate, iqm.low, iqm.high) == pytest.approx(answer["iqm"], rel=0.01)
     assert chance.estimate == pytest.approx(answer["chance"][0], abs=1e-12)

@@ -13,8 +13,8 @@ import pytest
 
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import D4RL_NAMES
-from obdbench.reporting import leaderboard
-from obdbench.reporting.reader import read_results
+from obdbench.reporting import pages
+from obdbench.reporting.suite_results import read_suite_results
 from obdbench.tasks.task import get_task
 
 FILES, SECONDS = 10_000, 10.0
@@ -65,10 +65,10 @@ def write_many(folder: Path) -> None:
 def test_ten_thousand_files(tmp_path):
     write_many(tmp_path / "results" / "many")
     start = time.process_time()
-    collection = read_results(tmp_path / "results" / "many", strict=True)
+    collection = read_suite_results(tmp_path / "results" / "many", strict=True)
     read = time.process_time() - start
-    made = leaderboard.board(collection)
-    texts = leaderboard.blocks(made, "results/many/", "plots")
+    made = pages.build_report(collection)
+    texts = pages.markdown_blocks(made, "results/many/", "plots")
     total = time.process_time() - start
     sys.stderr.write(f"\n{len(collection)} files: read {read:.1f} s, with tables {total:.1f} s\n")
     assert len(collection) == FILES

@@ -12,22 +12,22 @@ import pytest
 from support.paths import ROOT as REPOSITORY
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting import leaderboard
-from obdbench.reporting.grouping import grids
-from obdbench.reporting.leaderboard import begin, end
-from obdbench.reporting.plots import plot_names
+from obdbench.reporting import pages
+from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.pages import begin_marker, end_marker
+from obdbench.reporting.plots import list_plots
 from obdbench.tasks.task import TASKS, normalized_return
 
 
 @pytest.fixture
 def home(results_root: Path, tmp_path: Path) -> Path:
     shutil.copytree(results_root, tmp_path / "results")
-    leaderboard.write(tmp_path / "results", tmp_path, plots=False)
+    pages.write_pages(tmp_path / "results", tmp_path, plots=False)
     return tmp_path
 
 
 def check(home: Path, **options: object) -> list[str]:
-    return leaderboard.check(home / "results", home, **options)
+    return pages.check_pages(home / "results", home, **options)
 
 
 def test_pages_are_created_and_follow(home):
@@ -37,14 +37,14 @@ def test_pages_are_created_and_follow(home):
 
 def test_writing_again_changes_nothing(home):
     before = {path: path.stat().st_mtime_ns for path in home.glob("*.md")}
-    leaderboard.write(home / "results", home, plots=False)
+    pages.write_pages(home / "results", home, plots=False)
     assert {path: path.stat().st_mtime_ns for path in home.glob("*.md")} == before
 
 
 def test_every_link_leads_to_a_file(home, recon, quick):
     (home / "plots").mkdir()
     for collection in (recon, quick):
-        for name, _, _ in plot_names(grids(collection), collection.suite):
+        for name, _, _ in list_plots(build_grids(collection), collection.suite):
             (home / "plots" / f"{name}.png").touch()
     for page in home.glob("*.md"):
         links = re.findall(r"\]\(([^)]+)\)", page.read_text())
@@ -87,7 +87,7 @@ def test_a_missing_page_and_a_lost_result_are_found(home):
 def test_results_that_vanished_empty_their_page(home):
     shutil.rmtree(home / "results" / "recon")
     assert len(check(home)) == 1
-    leaderboard.write(home / "results", home, plots=False)
+    pages.write_pages(home / "results", home, plots=False)
     assert "No results yet" in (home / "recon.md").read_text()
     assert check(home) == []
 
@@ -97,20 +97,20 @@ def test_results_from_elsewhere_leave_other_suites_pages_alone(home, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(home / "results" / "quick", elsewhere / "smoke")
     before = {page.name: page.read_text() for page in home.glob("*.md")}
-    written = leaderboard.write(elsewhere, home, plots=False)
+    written = pages.write_pages(elsewhere, home, plots=False)
     assert [path.name for path in written] == ["smoke.md"]
     assert {page.name: page.read_text() for page in home.glob("*.md")} | before == {
         page.name: page.read_text() for page in home.glob("*.md")
     }
     assert "No results yet" not in (home / "smoke.md").read_text()
-    assert leaderboard.check(elsewhere, home) == []
+    assert pages.check_pages(elsewhere, home) == []
 
 
 @pytest.mark.parametrize("of", ["nowhere", "empty", "results/quick"])
 def test_a_folder_without_suites_is_refused(home, of):
     (home / "empty").mkdir()
     hint = "folder above" if "/" in of else "--out"
-    for call in (leaderboard.check, leaderboard.write):
+    for call in (pages.check_pages, pages.write_pages):
         with pytest.raises(InvalidDataError, match=hint):
             call(home / of, home)
 
@@ -118,16 +118,16 @@ def test_a_folder_without_suites_is_refused(home, of):
 def test_prose_survives(home):
     page = home / "quick.md"
     page.write_text(page.read_text().replace("# Leaderboard: quick", "# Mine\n\nMy words.\n", 1))
-    leaderboard.write(home / "results", home, plots=False)
+    pages.write_pages(home / "results", home, plots=False)
     assert page.read_text().startswith("# Mine\n\nMy words.\n")
     assert check(home) == []
 
 
 def test_a_page_may_drop_blocks(home):
     page = home / "quick.md"
-    page.write_text(f"# Short\n\n{begin('main')}\n{end('main')}\n")
+    page.write_text(f"# Short\n\n{begin_marker('main')}\n{end_marker('main')}\n")
     assert len(check(home)) == 1
-    leaderboard.write(home / "results", home, plots=False)
+    pages.write_pages(home / "results", home, plots=False)
     assert "Main table" in page.read_text()
     assert "Cost" not in page.read_text()
     assert check(home) == []
@@ -139,7 +139,7 @@ def test_a_page_without_its_main_block_does_not_pass(home):
     (message,) = check(home)
     assert "quick.md has lost the markers of its main table" in message
     page.unlink()
-    leaderboard.write(home / "results", home, plots=False)
+    pages.write_pages(home / "results", home, plots=False)
     assert check(home) == []
 
 
@@ -151,7 +151,9 @@ def test_a_page_of_a_suite_without_results_owes_no_block(home):
 def test_every_block_of_a_name_is_compared(home):
     page = home / "quick.md"
     text = page.read_text()
-    block = text[text.index(begin("main")) : text.index(end("main")) + len(end("main"))]
+    block = text[
+        text.index(begin_marker("main")) : text.index(end_marker("main")) + len(end_marker("main"))
+    ]
     page.write_text(text.replace(block, f"{block.replace(' ± ', '9 ± ')}\n\n{block}"))
     (message,) = check(home)
     assert "quick.md does not follow from its results: main." in message
@@ -164,29 +166,29 @@ def test_new_pages_link_what_is_there(results_root, tmp_path, guide):
     out.mkdir()
     if guide:
         (out / "README.md").write_text("# How to read\n")
-    leaderboard.write(root, out, plots=False)
+    pages.write_pages(root, out, plots=False)
     text = (out / "quick.md").read_text()
     links = [unquote(link) for link in re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", text)]
     assert len(links) > 10
     assert f"../{root.name}/quick" in links
     assert ("README.md" in links) == guide
     assert [link for link in links if not (out / link).exists()] == []
-    assert leaderboard.check(root, out) == []
+    assert pages.check_pages(root, out) == []
 
 
 def test_a_torn_marker_is_an_error(home):
     page = home / "quick.md"
-    page.write_text(page.read_text().replace(end("main"), "", 1))
+    page.write_text(page.read_text().replace(end_marker("main"), "", 1))
     with pytest.raises(InvalidDataError, match="marker"):
-        leaderboard.write(home / "results", home, plots=False)
+        pages.write_pages(home / "results", home, plots=False)
 
 
 def test_index_and_other_pages(home):
-    (home / "README.md").write_text(f"{begin('index')}\n{end('index')}\n")
+    (home / "README.md").write_text(f"{begin_marker('index')}\n{end_marker('index')}\n")
     outside = home / "docs" / "front.md"
     outside.parent.mkdir()
-    outside.write_text(f"Hello\n{begin('recon/main')}\n{end('recon/main')}\n")
-    leaderboard.write(home / "results", home, plots=False, also=[outside])
+    outside.write_text(f"Hello\n{begin_marker('recon/main')}\n{end_marker('recon/main')}\n")
+    pages.write_pages(home / "results", home, plots=False, also=[outside])
     index = (home / "README.md").read_text()
     assert "[quick](quick.md)" in index
     assert "sdw 39.7" in index
@@ -207,7 +209,7 @@ def test_strict_refuses_what_lenient_names(home):
 
 def test_committed_pages_follow_from_committed_results():
     home = REPOSITORY / "leaderboards"
-    assert leaderboard.check(home / "results", home) == []
+    assert pages.check_pages(home / "results", home) == []
 
 
 def test_committed_results_stay_small():

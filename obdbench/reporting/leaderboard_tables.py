@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from obdbench.experiments.spec import label_trials
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import budget, caution, column_names, head, notes, titled
-from obdbench.reporting.formatting import interval_cell, median_cell, plus_minus, score_cell
-from obdbench.reporting.model import PLAIN_ARMS, Grid, Row
-from obdbench.reporting.reader import Collection, Entry
+from obdbench.reporting.captions import (
+    dataset_columns,
+    format_budget,
+    measurement_facts,
+    score_notes,
+    stand_in_warning,
+    with_source,
+)
+from obdbench.reporting.cells import format_mean_std, interval_cell, median_cell, score_cell
+from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row
 from obdbench.reporting.reproduce import command
-from obdbench.reporting.table import MISSING, Cell, Table, number
+from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
 TITLES = {
     "default": "Main table",
@@ -32,41 +39,41 @@ def score_tables(grid: Grid, suite: str) -> list[Table]:
 
 def scores(grid: Grid, suite: str) -> Table:
     """Headline scores: objective by dataset, ranked unless the protocol has several arms."""
-    armed = any(row.arm not in PLAIN_ARMS for row in grid.rows)
+    armed = any(row.arm not in SINGLE_ARMS for row in grid.rows)
     leaders = {} if armed else _leaders(grid)
     rows = []
-    for row in grid.rows if armed else grid.ranked():
+    for row in grid.rows if armed else grid.sorted_rows():
         rank = grid.rank(row)
         rows.append(
             (
                 Cell(row.label),
                 *([Cell(row.arm)] if armed else []),
-                Cell(budget(row)),
+                Cell(format_budget(row)),
                 *(score_cell(row.cells.get(d), leaders.get(d) is row) for d in grid.datasets),
-                Cell(number(row.average), row.average),
+                Cell(format_number(row.average), row.average),
                 interval_cell(row.iqm),
                 *([] if armed else [Cell(str(rank) if rank else MISSING, rank)]),
-                Cell(f"{row.found}/{row.total}", row.found / max(row.total, 1)),
+                Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1)),
             )
         )
     return Table(
         name=grid.protocol,
-        title=titled(TITLES.get(grid.protocol, f"Protocol {grid.protocol}"), grid),
+        title=with_source(TITLES.get(grid.protocol, f"Protocol {grid.protocol}"), grid),
         source=grid.source,
         columns=(
             "objective",
             *([ARMS.get(grid.protocol, "arm")] if armed else []),
             "budget",
-            *column_names(grid),
+            *dataset_columns(grid),
             "average",
             "IQM\n[95% interval]",
             *([] if armed else ["rank"]),
             "n/N",
         ),
         rows=tuple(rows),
-        head=head(grid),
-        notes=notes(grid),
-        caution=caution(grid),
+        head=measurement_facts(grid),
+        notes=score_notes(grid),
+        caution=stand_in_warning(grid),
         command=command(grid, suite),
         texts=3 if armed else 2,
     )
@@ -78,34 +85,38 @@ def best_points(grid: Grid, suite: str) -> Table:
         (
             Cell(row.label),
             *(
-                Cell(plus_minus(cell.best), stats.mean_std(cell.best)[0], cell.files)
-                if (cell := row.cells.get(d)) is not None and cell.best
+                Cell(
+                    format_mean_std(cell.best_scores),
+                    stats.mean_std(cell.best_scores)[0],
+                    cell.files,
+                )
+                if (cell := row.cells.get(d)) is not None and cell.best_scores
                 else Cell(MISSING)
                 for d in grid.datasets
             ),
         )
-        for row in grid.ranked()
+        for row in grid.sorted_rows()
         if not row.is_baseline
     ]
     return Table(
         name="best",
-        title=titled("Best evaluation point", grid),
+        title=with_source("Best evaluation point", grid),
         source=grid.source,
-        columns=("objective", *column_names(grid)),
+        columns=("objective", *dataset_columns(grid)),
         rows=tuple(rows),
-        head=head(grid),
+        head=measurement_facts(grid),
         notes=(
             "Mean over seeds of each seed's best point. It is chosen by the score itself and so "
             "flatters every row; nothing is ranked by it.",
         ),
-        caution=caution(grid),
+        caution=stand_in_warning(grid),
         command=command(grid, suite),
     )
 
 
 def comparisons(grid: Grid, suite: str) -> list[Table]:
     """Probability of improvement over random, DBC and the best other, for complete rows."""
-    complete = [row for row in grid.ranked() if row.complete and not row.is_baseline]
+    complete = [row for row in grid.sorted_rows() if row.complete and not row.is_baseline]
     if len(complete) < 2:
         return []
 
@@ -118,23 +129,25 @@ def comparisons(grid: Grid, suite: str) -> list[Table]:
             if rival is None or rival is row:
                 line.append(Cell(MISSING))
                 continue
-            chance = stats.bootstrap(stats.improvement, row.groups, rival.groups)
+            chance = stats.bootstrap_interval(
+                stats.probability_of_improvement, row.scores_by_dataset, rival.scores_by_dataset
+            )
             line.append(interval_cell(chance, digits=2))
         rows.append((*line, Cell(other.label)))
     return [
         Table(
             name="comparisons",
-            title=titled("Probability of improvement", grid),
+            title=with_source("Probability of improvement", grid),
             source=grid.source,
             columns=("objective", "over random", "over dbc", "over the best other", "that is"),
             rows=tuple(rows),
-            head=head(grid),
+            head=measurement_facts(grid),
             notes=(
                 "The chance that a seed of the row beats a seed of the other on the same dataset, "
                 "averaged over datasets, with its 95% interval by stratified bootstrap. One half "
                 "means no difference. Incomplete rows are not compared.",
             ),
-            caution=caution(grid),
+            caution=stand_in_warning(grid),
             command=command(grid, suite),
         )
     ]
@@ -143,14 +156,14 @@ def comparisons(grid: Grid, suite: str) -> list[Table]:
 def cost(grid: Grid, suite: str) -> Table:
     """What each row took: medians over its trials, of times divided by a trial's seeds."""
     rows = []
-    for row in grid.ranked():
+    for row in grid.sorted_rows():
         done = [entry for entry in row.entries if entry.record.status == "ok"]
         distilled = [entry for entry in done if entry.record.timing.distill > 0]
         environments = [e.record.environment for e in done if e.record.environment]
         rows.append(
             (
                 Cell(row.label),
-                Cell(budget(row)),
+                Cell(format_budget(row)),
                 Cell(", ".join(map(str, sorted({len(e.spec.seeds) for e in done}))) or MISSING),
                 median_cell((e.record.timing.step / len(e.spec.seeds) for e in distilled), 3),
                 median_cell((e.record.timing.prepare for e in distilled), 1),
@@ -163,7 +176,7 @@ def cost(grid: Grid, suite: str) -> Table:
         )
     return Table(
         name="cost",
-        title=titled("Cost", grid),
+        title=with_source("Cost", grid),
         source=grid.source,
         columns=(
             "objective",
@@ -178,20 +191,20 @@ def cost(grid: Grid, suite: str) -> Table:
             "trials",
         ),
         rows=tuple(rows),
-        head=head(grid),
+        head=measurement_facts(grid),
         notes=(
             "Medians over the row's trials, times but for preparing divided by a trial's seeds, "
             "which run in one program. Where a preset takes most steps at infinite width, so does "
             "the median step; exact ones take longer. Trials that reused synsets count for "
             "evaluation alone.",
         ),
-        caution=caution(grid),
+        caution=stand_in_warning(grid),
         command=command(grid, suite),
         texts=2,
     )
 
 
-def _minutes(entry: Entry, seconds: float) -> float:
+def _minutes(entry: ResultEntry, seconds: float) -> float:
     return seconds / 60 / len(entry.spec.seeds)
 
 
@@ -217,16 +230,16 @@ def provenance(grid: Grid, suite: str) -> Table:
     ]
     return Table(
         name="provenance",
-        title=titled("Data and teachers", grid),
+        title=with_source("Data and teachers", grid),
         source=grid.source,
         columns=("dataset", "teacher", "transitions", "SHA-256", "SHA-256\nof the teacher"),
         rows=tuple(rows),
-        caution=caution(grid),
+        caution=stand_in_warning(grid),
         texts=2,
     )
 
 
-def gaps(collection: Collection) -> list[Table]:
+def gaps(collection: SuiteResults) -> list[Table]:
     """Everything expected that has no score, with its reason."""
     specs = dict(collection.expected) | {e.record.key: e.spec for e in collection.entries}
     told = dict(zip(specs, label_trials(list(specs.values())), strict=True))
@@ -245,7 +258,7 @@ def gaps(collection: Collection) -> list[Table]:
     ]
     rows += [
         (Cell(problem.file), Cell(MISSING), Cell("skipped"), Cell(_short(problem.reason)))
-        for problem in collection.problems
+        for problem in collection.skipped
     ]
     rows.sort(key=lambda row: tuple(cell.text for cell in row))
     if not rows:

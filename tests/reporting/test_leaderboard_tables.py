@@ -10,16 +10,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.captions import budget, head, notes
-from obdbench.reporting.grouping import grids
-from obdbench.reporting.leaderboard import blocks, board
-from obdbench.reporting.model import Grid, Row, bare, dataset_order, natural
-from obdbench.reporting.published import published
-from obdbench.reporting.reader import Collection, Entry
-from obdbench.reporting.table import Cell, Table, escape, markdown, number
-from obdbench.reporting.tables import gaps
+from obdbench.reporting.captions import format_budget, measurement_facts, score_notes
+from obdbench.reporting.grid import (
+    Grid,
+    Row,
+    dataset_sort_key,
+    natural_sort_key,
+)
+from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.leaderboard_tables import gaps
+from obdbench.reporting.pages import build_report, markdown_blocks
+from obdbench.reporting.paper_tables import load_paper_tables
+from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.table import Cell, Table, escape_markdown, format_number, markdown
 from obdbench.results.record import Result
 
 GOLDEN = import_module("fixtures.make_golden")
@@ -42,8 +48,8 @@ def test_golden(texts, name):
     assert texts[name] == (GOLDEN.GOLDEN / name).read_text(encoding="utf-8")
 
 
-def the_grid(collection: Collection, protocol: str = "default") -> Grid:
-    return next(part for part in grids(collection) if part.protocol == protocol)
+def the_grid(collection: SuiteResults, protocol: str = "default") -> Grid:
+    return next(part for part in build_grids(collection) if part.protocol == protocol)
 
 
 def row_of(part: Grid, objective: str) -> Row:
@@ -54,7 +60,7 @@ def test_incomplete_rows_have_neither_average_nor_rank(recon, texts):
     part = the_grid(recon)
     failed, lost = row_of(part, "dbc"), row_of(part, "pbc")
     for row, found in ((failed, 6), (lost, 8)):
-        assert (row.found, row.total) == (found, 9)
+        assert (row.n_scores, row.n_expected) == (found, 9)
         assert row.average is row.iqm is part.rank(row) is None
     line = next(line for line in texts["recon-main.md"].splitlines() if "| dbc |" in line)
     assert "[failed](" in line
@@ -76,8 +82,8 @@ def test_stand_ins_are_marked_in_every_table(recon, quick):
     assert not any(table.caution for table in all_tables(quick))
 
 
-def all_tables(collection: Collection) -> list[Table]:
-    return [table for tables in board(collection).tables.values() for table in tables]
+def all_tables(collection: SuiteResults) -> list[Table]:
+    return [table for tables in build_report(collection).tables.values() for table in tables]
 
 
 def test_every_table_of_scores_says_how_it_was_measured(recon):
@@ -106,7 +112,7 @@ def test_variants_are_told_apart(quick):
 def test_two_budgets_of_one_objective_are_two_rows():
     short, long = DistillSettings(steps=10), DistillSettings(steps=20)
     entries = [entry(spec("pbc", "embedded/hopper-medium-v0", s)) for s in (short, long)]
-    rows = the_grid(Collection("s", tuple(entries))).rows
+    rows = the_grid(SuiteResults("s", tuple(entries))).rows
     assert [row.label for row in rows] == ["pbc (steps=10)", "pbc (steps=20)"]
 
 
@@ -115,7 +121,7 @@ def test_budgets_may_differ_between_datasets_of_one_row():
         entry(spec("pbc", "d4rl/hopper-medium-v2", DistillSettings(steps=20))),
         entry(spec("pbc", "d4rl/walker2d-medium-v2", DistillSettings(steps=50))),
     ]
-    (row,) = the_grid(Collection("s", tuple(entries))).rows
+    (row,) = the_grid(SuiteResults("s", tuple(entries))).rows
     assert row.complete
     assert row.steps == (20, 50)
 
@@ -123,9 +129,9 @@ def test_budgets_may_differ_between_datasets_of_one_row():
 def test_more_seeds_of_the_same_trial_join_its_row():
     first = entry(spec("pbc", "d4rl/hopper-medium-v2", seeds=(0, 1)), base=10.0)
     more = entry(spec("pbc", "d4rl/hopper-medium-v2", seeds=(1, 2, 3)), base=50.0)
-    (row,) = the_grid(Collection("s", (first, more))).rows
+    (row,) = the_grid(SuiteResults("s", (first, more))).rows
     (cell,) = row.cells.values()
-    assert cell.expected == {0, 1, 2, 3}
+    assert cell.expected_seeds == {0, 1, 2, 3}
     assert cell.scores == (19.0, 101.0, 103.0, 105.0)
     assert len(cell.files) == 2
 
@@ -133,16 +139,16 @@ def test_more_seeds_of_the_same_trial_join_its_row():
 def test_pairs_that_are_not_distilled_have_no_budget():
     drawn, made = (entry(spec(name, "d4rl/hopper-medium-v2")) for name in ("random", "pbc"))
     at_start = {"default": dict.fromkeys((0, 1, 2), ((0, 5.0),))}
-    part = the_grid(Collection("s", (replace(drawn, curves=at_start), made)))
-    assert budget(row_of(part, "random")) == "–"
-    assert budget(row_of(part, "pbc")).startswith("fast, ")
-    assert head(part)[2] == f"budget {budget(row_of(part, 'pbc'))}"
+    part = the_grid(SuiteResults("s", (replace(drawn, curves=at_start), made)))
+    assert format_budget(row_of(part, "random")) == "–"
+    assert format_budget(row_of(part, "pbc")).startswith("fast, ")
+    assert measurement_facts(part)[2] == f"budget {format_budget(row_of(part, 'pbc'))}"
 
 
 def test_results_beyond_the_manifest_do_not_unrank_others():
     planned = [spec(name, "d4rl/hopper-medium-v2") for name in ("pbc", "dbc")]
     stray = entry(spec("sdw", "d4rl/walker2d-medium-v2"))
-    collection = Collection(
+    collection = SuiteResults(
         "s", (*map(entry, planned), stray), {made.key: made for made in planned}, has_manifest=True
     )
     part = the_grid(collection)
@@ -152,7 +158,7 @@ def test_results_beyond_the_manifest_do_not_unrank_others():
 
 
 def test_published_tables():
-    tables = {paper.name: paper for paper in published()}
+    tables = {paper.name: paper for paper in load_paper_tables()}
     assert len(tables["table 1"].datasets) == 9
     assert tables["table 1"].average("offrl-whole") == pytest.approx(76.26, abs=0.01)
     assert tables["table 1"].printed_average["offrl-whole"] == 70.1
@@ -174,26 +180,32 @@ def test_text_from_files_is_inert():
     text = markdown(table, "p/")
     assert "<script>" not in text
     assert "p/a%20b.json" in text
-    assert escape("a|b") == "a\\|b"
+    assert escape_markdown("a|b") == "a\\|b"
     assert text.splitlines()[-1].count(" |") == 1
 
 
 def test_numbers():
-    assert [number(v) for v in (-0.04, -1.25, None, 3.0)] == ["0.0", "−1.2", "–", "3.0"]
-    assert number(2.0, sign=True) == "+2.0"
-    assert number(-0.01, sign=True) == "0.0"
+    assert [format_number(v) for v in (-0.04, -1.25, None, 3.0)] == ["0.0", "−1.2", "–", "3.0"]
+    assert format_number(2.0, sign=True) == "+2.0"
+    assert format_number(-0.01, sign=True) == "0.0"
 
 
 def test_natural_order():
-    assert sorted(["128", "16", "64"], key=natural) == ["16", "64", "128"]
-    assert sorted(["residual", "mlp10", "mlp2"], key=natural) == ["mlp2", "mlp10", "residual"]
-    assert bare("minari/mujoco/hopper/medium-v0") == "mujoco/hopper/medium"
-    assert bare("recon/hopper-medium-replay-v2") == "hopper-medium-replay"
+    assert sorted(["128", "16", "64"], key=natural_sort_key) == ["16", "64", "128"]
+    assert sorted(["residual", "mlp10", "mlp2"], key=natural_sort_key) == [
+        "mlp2",
+        "mlp10",
+        "residual",
+    ]
+    assert DatasetId("minari/mujoco/hopper/medium-v0").short_name == "mujoco/hopper/medium"
+    assert DatasetId("recon/hopper-medium-replay-v2").short_name == "hopper-medium-replay"
     assert (
-        bare("file:../data/hopper-mine.npz") == bare("file:/a/b/hopper-mine.npz") == "hopper-mine"
+        DatasetId("file:../data/hopper-mine.npz").short_name
+        == DatasetId("file:/a/b/hopper-mine.npz").short_name
+        == "hopper-mine"
     )
     names = ["d4rl/walker2d-medium-v2", "d4rl/hopper-medium-v2", "d4rl/hopper-medium-replay-v2"]
-    assert sorted(names, key=dataset_order)[0] == "d4rl/hopper-medium-replay-v2"
+    assert sorted(names, key=dataset_sort_key)[0] == "d4rl/hopper-medium-replay-v2"
 
 
 def spec(
@@ -212,11 +224,11 @@ def spec(
     )
 
 
-def entry(made: TrialSpec, base: float = 20.0, keep: tuple[int, ...] | None = None) -> Entry:
+def entry(made: TrialSpec, base: float = 20.0, keep: tuple[int, ...] | None = None) -> ResultEntry:
     seeds = made.seeds if keep is None else keep
     curves = {"default": {s: ((0, 1.0), (9, 2 * (base + s) - 1.0)) for s in seeds}}
     record = Result(key=made.key, suite="s", spec=made, status="ok")
-    return Entry(f"{made.key}.json", record, curves)
+    return ResultEntry(f"{made.key}.json", record, curves)
 
 
 SPECS = st.builds(
@@ -230,7 +242,7 @@ SPECS = st.builds(
 
 
 @st.composite
-def collections(draw: st.DrawFn) -> Collection:
+def collections(draw: st.DrawFn) -> SuiteResults:
     """Random results of a random manifest, some without some of their seeds."""
     specs = draw(st.lists(SPECS, min_size=2, max_size=12, unique_by=lambda made: made.key))
     present = draw(st.lists(st.sampled_from(specs), min_size=1, unique_by=lambda made: made.key))
@@ -239,44 +251,44 @@ def collections(draw: st.DrawFn) -> Collection:
         keep = draw(st.lists(st.sampled_from(made.seeds), unique=True))
         base = draw(st.integers(0, 90))
         entries.append(entry(made, float(base), tuple(sorted(keep))))
-    return Collection("s", tuple(entries), {made.key: made for made in specs}, has_manifest=True)
+    return SuiteResults("s", tuple(entries), {made.key: made for made in specs}, has_manifest=True)
 
 
-def figures(collection: Collection) -> dict[tuple[str, ...], object]:
+def figures(collection: SuiteResults) -> dict[tuple[str, ...], object]:
     """Every number of every row, and its name."""
     return {
         (part.source, part.protocol, row.identity, row.arm): (
             row.label,
-            row.found,
-            row.total,
+            row.n_scores,
+            row.n_expected,
             row.average,
             row.iqm,
-            {name: (cell.scores, cell.best, cell.files) for name, cell in row.cells.items()},
+            {name: (cell.scores, cell.best_scores, cell.files) for name, cell in row.cells.items()},
         )
-        for part in grids(collection)
+        for part in build_grids(collection)
         for row in part.rows
     }
 
 
-def ranking(collection: Collection) -> dict[tuple[str, str], list[tuple[str, str]]]:
+def ranking(collection: SuiteResults) -> dict[tuple[str, str], list[tuple[str, str]]]:
     return {
         (part.source, part.protocol): [
-            (row.identity, row.arm) for row in part.ranked() if part.rank(row) is not None
+            (row.identity, row.arm) for row in part.sorted_rows() if part.rank(row) is not None
         ]
-        for part in grids(collection)
+        for part in build_grids(collection)
     }
 
 
-def rows_with(collection: Collection, file: str) -> set[tuple[str, ...]]:
+def rows_with(collection: SuiteResults, file: str) -> set[tuple[str, ...]]:
     return {
         (part.source, part.protocol, row.identity, row.arm)
-        for part in grids(collection)
+        for part in build_grids(collection)
         for row in part.rows
         if any(held.file == file for held in row.entries)
     }
 
 
-def assert_independent(collection: Collection, file: str) -> None:
+def assert_independent(collection: SuiteResults, file: str) -> None:
     touched = rows_with(collection, file)
     before, after = figures(collection), figures(collection.without(file))
     for name, numbers in before.items():
@@ -306,7 +318,9 @@ def test_order_of_files_does_not_matter(collection, random):
     shuffled = list(collection.entries)
     random.shuffle(shuffled)
     again = replace(collection, entries=tuple(shuffled))
-    assert blocks(board(again), "", "plots") == blocks(board(collection), "", "plots")
+    assert markdown_blocks(build_report(again), "", "plots") == markdown_blocks(
+        build_report(collection), "", "plots"
+    )
 
 
 @pytest.mark.parametrize(
@@ -321,8 +335,8 @@ def test_order_of_files_does_not_matter(collection, random):
 def test_the_caption_counts_the_points_of_a_score(curve, said):
     made = spec("pbc", "embedded/hopper-medium-v0", None, (0,))
     found = replace(entry(made), curves={"default": {0: curve}})
-    (part,) = grids(Collection("s", (found,)))
-    assert said in notes(part)[0]
+    (part,) = build_grids(SuiteResults("s", (found,)))
+    assert said in score_notes(part)[0]
 
 
 def test_what_is_missing_is_named_as_its_row_is():
@@ -330,7 +344,7 @@ def test_what_is_missing_is_named_as_its_row_is():
         update={"code": {"objective": "new"}}
     )
     old = entry(made.model_copy(update={"code": {"objective": "old"}}))
-    collection = Collection("s", (old,), {made.key: made}, has_manifest=True)
+    collection = SuiteResults("s", (old,), {made.key: made}, has_manifest=True)
     (table,) = gaps(collection)
     assert [cell.text for cell in table.rows[0]][:3] == [
         "mine default (objective code=new)",

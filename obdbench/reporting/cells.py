@@ -6,25 +6,27 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.model import CellData
-from obdbench.reporting.table import MISSING, Cell, number
+from obdbench.reporting.grid import GridCell
+from obdbench.reporting.table import MISSING, Cell, format_number
 
 
-def plus_minus(values: Sequence[float], digits: int = 1) -> str:
+def format_mean_std(values: Sequence[float], digits: int = 1) -> str:
     """Mean ± standard deviation."""
     mean, spread = stats.mean_std(values)
-    return number(mean, digits) + (f" ± {number(spread, digits)}" if spread is not None else "")
+    return format_number(mean, digits) + (
+        f" ± {format_number(spread, digits)}" if spread is not None else ""
+    )
 
 
-def score_cell(cell: CellData | None, bold: bool = False) -> Cell:
+def score_cell(cell: GridCell | None, bold: bool = False) -> Cell:
     """A cell's scores, its failure, or the want of both."""
     if cell is None:
         return Cell(MISSING)
     if not cell.scores:
         return Cell(cell.failures[0] if cell.failures else MISSING, None, cell.files)
-    text = plus_minus(cell.scores)
+    text = format_mean_std(cell.scores)
     if not cell.complete:
-        text += f" ({len(cell.scores)}/{len(cell.expected)})"
+        text += f" ({len(cell.scores)}/{len(cell.expected_seeds)})"
     return Cell(text, stats.mean_std(cell.scores)[0], cell.files, bold)
 
 
@@ -32,13 +34,15 @@ def interval_cell(interval: stats.Interval | None, digits: int = 1) -> Cell:
     """Estimate and bounds."""
     if interval is None:
         return Cell(MISSING)
-    text = number(interval.estimate, digits)
+    text = format_number(interval.estimate, digits)
     if interval.low is not None and interval.high is not None:
-        text += f" ({number(interval.low, digits)} to {number(interval.high, digits)})"
+        text += (
+            f" ({format_number(interval.low, digits)} to {format_number(interval.high, digits)})"
+        )
     return Cell(text, interval.estimate)
 
 
 def median_cell(values: Iterable[float], digits: int = 0) -> Cell:
     held = list(values)
     middle = float(median(held)) if held else None
-    return Cell(number(middle, digits), middle)
+    return Cell(format_number(middle, digits), middle)

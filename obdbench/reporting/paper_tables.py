@@ -1,6 +1,6 @@
 """The papers' tables, and ours beside them.
 
-``published.json`` carries the printed figures with their sources. Published datasets are the nine
+``paper_tables.json`` contains the printed figures with their sources. PaperTable datasets are the nine
 gym-mujoco v2 sets of D4RL, so that only ``d4rl/`` and its stand-ins are set beside them.
 """
 
@@ -11,18 +11,25 @@ from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import STAND_IN, caution, head, titled
-from obdbench.reporting.model import PLAIN_ARMS, CellData, Grid, Row, bare, dataset_order
+from obdbench.reporting.captions import STAND_IN, measurement_facts, stand_in_warning, with_source
+from obdbench.reporting.grid import (
+    SINGLE_ARMS,
+    Grid,
+    GridCell,
+    Row,
+    dataset_sort_key,
+)
 from obdbench.reporting.reproduce import command
-from obdbench.reporting.table import MISSING, Cell, Table, number
+from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
 COMPARABLE = ("d4rl", STAND_IN)
 ALIASES = {"offrl-whole": "cal-ql-whole"}
 ROUNDING = 0.051  # a printed average may be rounded, and made of rounded cells
 
 
-class Published(BaseModel):
+class PaperTable(BaseModel):
     """One printed table: rows of scores by dataset, named without source and version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +47,7 @@ class Published(BaseModel):
     @property
     def datasets(self) -> list[str]:
         """All datasets of the table, in the usual order."""
-        return sorted({d for cells in self.rows.values() for d in cells}, key=dataset_order)
+        return sorted({d for cells in self.rows.values() for d in cells}, key=dataset_sort_key)
 
     def average(self, name: str) -> float:
         """Mean of a row's own cells."""
@@ -48,21 +55,21 @@ class Published(BaseModel):
 
 
 class _File(BaseModel):
-    tables: tuple[Published, ...]
+    tables: tuple[PaperTable, ...]
 
 
 @cache
-def published() -> tuple[Published, ...]:
+def load_paper_tables() -> tuple[PaperTable, ...]:
     """Every printed table."""
-    text = files("obdbench.reporting").joinpath("published.json").read_text(encoding="utf-8")
+    text = files("obdbench.reporting").joinpath("paper_tables.json").read_text(encoding="utf-8")
     return _File.model_validate_json(text).tables
 
 
-def beside_published(grids: list[Grid], suite: str) -> list[Table]:
+def compare_with_papers(grids: list[Grid], suite: str) -> list[Table]:
     """Measured beside published, with differences, for every printed table that has a match."""
     return [
         _beside(grid, paper, suite)
-        for paper in published()
+        for paper in load_paper_tables()
         for grid in grids
         if grid.source in COMPARABLE
         and paper.protocol == grid.protocol
@@ -70,19 +77,23 @@ def beside_published(grids: list[Grid], suite: str) -> list[Table]:
     ]
 
 
-def _matches(grid: Grid, paper: Published, name: str) -> list[Row]:
+def _matches(grid: Grid, paper: PaperTable, name: str) -> list[Row]:
     if paper.by == "arm":
         return [r for r in grid.rows if r.objective == paper.objective and r.arm == name]
     wanted = {name, ALIASES.get(name, name)}
-    return [r for r in grid.rows if r.objective in wanted and r.arm in PLAIN_ARMS]
+    return [r for r in grid.rows if r.objective in wanted and r.arm in SINGLE_ARMS]
 
 
-def _beside(grid: Grid, paper: Published, suite: str) -> Table:
+def _beside(grid: Grid, paper: PaperTable, suite: str) -> Table:
     lines = []
     for name, figures in paper.rows.items():
         matches: list[Row | None] = [*_matches(grid, paper, name)]
         for row in matches or [None]:
-            cells = {bare(d): c for d, c in row.cells.items()} if row is not None else {}
+            cells = (
+                {DatasetId(d).short_name: c for d, c in row.cells.items()}
+                if row is not None
+                else {}
+            )
             line = [Cell(_label(paper, name, row))]
             line += [_cell(cells.get(d), figures.get(d)) for d in paper.datasets]
             lines.append((*line, _average(cells, paper, name)))
@@ -96,7 +107,7 @@ def _beside(grid: Grid, paper: Published, suite: str) -> Table:
     whose = f" ({paper.objective})" if paper.objective else ""
     return Table(
         name="published",
-        title=titled(f"Measured beside published, {paper.name}{whose}", grid),
+        title=with_source(f"Measured beside published, {paper.name}{whose}", grid),
         source=grid.source,
         columns=(
             "objective" if paper.by == "objective" else "arm",
@@ -104,14 +115,14 @@ def _beside(grid: Grid, paper: Published, suite: str) -> Table:
             "average",
         ),
         rows=tuple(lines),
-        head=head(grid),
+        head=measurement_facts(grid),
         notes=notes,
-        caution=caution(grid),
+        caution=stand_in_warning(grid),
         command=command(grid, suite),
     )
 
 
-def _label(paper: Published, name: str, row: Row | None) -> str:
+def _label(paper: PaperTable, name: str, row: Row | None) -> str:
     if row is None:
         return name
     if paper.by == "objective":
@@ -119,26 +130,30 @@ def _label(paper: Published, name: str, row: Row | None) -> str:
     return name if row.label == paper.objective else f"{name}: {row.label}"
 
 
-def _cell(measured: CellData | None, figure: float | None) -> Cell:
+def _cell(measured: GridCell | None, figure: float | None) -> Cell:
     if figure is None:
         return Cell(MISSING)
     if measured is None or not measured.scores:
-        return Cell(f"{MISSING} ({number(figure)})")
+        return Cell(f"{MISSING} ({format_number(figure)})")
     mean = stats.mean_std(measured.scores)[0]
     if not measured.complete:
-        share = f"{len(measured.scores)}/{len(measured.expected)}"
-        return Cell(f"{number(mean)} [{share}] ({number(figure)})", mean, measured.files)
-    difference = number(mean - figure, sign=True)
-    return Cell(f"{number(mean)} ({number(figure)}, {difference})", mean, measured.files)
+        share = f"{len(measured.scores)}/{len(measured.expected_seeds)}"
+        return Cell(
+            f"{format_number(mean)} [{share}] ({format_number(figure)})", mean, measured.files
+        )
+    difference = format_number(mean - figure, sign=True)
+    return Cell(
+        f"{format_number(mean)} ({format_number(figure)}, {difference})", mean, measured.files
+    )
 
 
-def _average(cells: dict[str, CellData], paper: Published, name: str) -> Cell:
+def _average(cells: dict[str, GridCell], paper: PaperTable, name: str) -> Cell:
     figure, printed = paper.average(name), paper.printed_average.get(name)
-    text = number(figure)
+    text = format_number(figure)
     if printed is not None and abs(printed - figure) > ROUNDING:
-        text += f"; printed {number(printed)}"
+        text += f"; printed {format_number(printed)}"
     names = paper.rows[name]
     if not all(d in cells and cells[d].complete for d in names):
         return Cell(f"{MISSING} ({text})")
-    mean = float(stats.average(stats.arrays([cells[d].scores for d in names])))
-    return Cell(f"{number(mean)} ({text}, {number(mean - figure, sign=True)})", mean)
+    mean = stats.grand_mean([cells[d].scores for d in names])
+    return Cell(f"{format_number(mean)} ({text}, {format_number(mean - figure, sign=True)})", mean)

@@ -16,13 +16,21 @@ from urllib.parse import quote, unquote
 
 from obdbench.errors import InvalidDataError
 from obdbench.io import write_atomically
-from obdbench.reporting.grouping import grids
-from obdbench.reporting.model import Grid
-from obdbench.reporting.plots import plot_names
-from obdbench.reporting.published import beside_published
-from obdbench.reporting.reader import Collection, read_results
-from obdbench.reporting.table import MISSING, Cell, Table, escape, grid, markdown, number
-from obdbench.reporting.tables import cost, gaps, provenance, score_tables
+from obdbench.reporting.grid import Grid
+from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.leaderboard_tables import cost, gaps, provenance, score_tables
+from obdbench.reporting.paper_tables import compare_with_papers
+from obdbench.reporting.plots import list_plots
+from obdbench.reporting.suite_results import SuiteResults, read_suite_results
+from obdbench.reporting.table import (
+    MISSING,
+    Cell,
+    Table,
+    escape_markdown,
+    format_number,
+    grid,
+    markdown,
+)
 
 BLOCKS = (
     "main",
@@ -49,10 +57,10 @@ _BLOCK = re.compile(
 
 
 @dataclass(frozen=True)
-class Board:
+class SuiteReport:
     """All tables of one suite, by block."""
 
-    collection: Collection
+    collection: SuiteResults
     grids: tuple[Grid, ...]
     tables: dict[str, list[Table]]
 
@@ -62,9 +70,9 @@ class Board:
         return self.collection.suite
 
 
-def board(collection: Collection) -> Board:
+def build_report(collection: SuiteResults) -> SuiteReport:
     """Compute every table of a collection."""
-    found, suite = grids(collection), collection.suite
+    found, suite = build_grids(collection), collection.suite
     tables: dict[str, list[Table]] = {name: [] for name in BLOCKS}
     for part in found:
         for table in score_tables(part, suite):
@@ -73,12 +81,12 @@ def board(collection: Collection) -> Board:
         if part.protocol == "default":
             tables["cost"].append(cost(part, suite))
             tables["provenance"].append(provenance(part, suite))
-    tables["published"] = beside_published(found, suite)
+    tables["published"] = compare_with_papers(found, suite)
     tables["gaps"] = gaps(collection)
-    return Board(collection, tuple(found), tables)
+    return SuiteReport(collection, tuple(found), tables)
 
 
-def blocks(made: Board, prefix: str, plots: str) -> dict[str, str]:
+def markdown_blocks(made: SuiteReport, prefix: str, plots: str) -> dict[str, str]:
     """The Markdown of every block; an empty one says nothing, but ``main`` says why."""
     texts = {
         name: "\n\n".join(markdown(table, prefix) for table in tables)
@@ -86,14 +94,16 @@ def blocks(made: Board, prefix: str, plots: str) -> dict[str, str]:
     }
     if not made.collection.entries:
         texts["main"] = f"No results yet. `obdbench run {made.suite}` makes them."
-    figures = plot_names(made.grids, made.suite)
+    figures = list_plots(made.grids, made.suite)
     if figures:
-        lines = [f"![{escape(title)}]({plots}/{quote(name)}.png)" for name, title, _ in figures]
+        lines = [
+            f"![{escape_markdown(title)}]({plots}/{quote(name)}.png)" for name, title, _ in figures
+        ]
         texts["plots"] = "\n\n".join(["### Plots", *lines])
     return texts
 
 
-def write(
+def write_pages(
     results_root: Path | str,
     out_dir: Path | str,
     *,
@@ -108,7 +118,7 @@ def write(
     blocks are to be kept up to date. Plots need matplotlib and are left as they are without it.
     """
     out = Path(out_dir)
-    boards = read_boards(Path(results_root), out, strict)
+    boards = read_reports(Path(results_root), out, strict)
     written = []
     for path, text in _pages(boards, Path(results_root), out, also).items():
         if not path.is_file() or read_page(path) != text:
@@ -116,17 +126,17 @@ def write(
         written.append(path)
     if plots:
         for made in boards.values():
-            written += draw(made, out / PLOTS)
+            written += draw_suite_plots(made, out / PLOTS)
     return written
 
 
-def check(
+def check_pages(
     results_root: Path | str, out_dir: Path | str, *, strict: bool = True, also: Sequence[Path] = ()
 ) -> list[str]:
     """What does not follow from the results: one line a page, empty where all is well."""
     out = Path(out_dir)
     complaints = []
-    boards = read_boards(Path(results_root), out, strict)
+    boards = read_reports(Path(results_root), out, strict)
     owed = {out / f"{suite}.md" for suite, made in boards.items() if made.collection.entries}
     for path, text in _pages(boards, Path(results_root), out, also).items():
         if not path.is_file():
@@ -149,18 +159,18 @@ def check(
     return complaints
 
 
-def draw(made: Board, folder: Path) -> list[Path]:
+def draw_suite_plots(made: SuiteReport, folder: Path) -> list[Path]:
     """A suite's plots as PNG and SVG, where matplotlib is installed."""
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None or not made.grids:
         return []
-    from obdbench.reporting.plots import draw_all
+    from obdbench.reporting.plots import draw_plots
 
-    return draw_all(made.grids, made.suite, folder)
+    return draw_plots(made.grids, made.suite, folder)
 
 
-def fill(text: str, texts: dict[str, str], page: str) -> str:
+def fill_blocks(text: str, texts: dict[str, str], page: str) -> str:
     """Replace what stands between markers; names that ``texts`` lacks are left alone."""
     if text.count("<!-- obdbench:begin ") != len(_BLOCK.findall(text)):
         raise InvalidDataError(
@@ -192,37 +202,37 @@ def skeleton(suite: str, results: str, guide: bool) -> str:
 
     With a ``guide``, a README beside the page, the sentence points to it.
     """
-    marks = "\n\n".join(f"{begin(name)}\n{end(name)}" for name in BLOCKS)
+    marks = "\n\n".join(f"{begin_marker(name)}\n{end_marker(name)}" for name in BLOCKS)
     folder = results.removesuffix("/") or "."
     reading = f"; [how to read these tables]({INDEX}.md)" if guide else ""
     return (
-        f"# Leaderboard: {escape(suite)}\n\nComputed from the result files under "
-        f"[{escape(unquote(folder))}]({folder}){reading}.\n\n{marks}\n"
+        f"# Leaderboard: {escape_markdown(suite)}\n\nComputed from the result files under "
+        f"[{escape_markdown(unquote(folder))}]({folder}){reading}.\n\n{marks}\n"
     )
 
 
-def begin(name: str) -> str:
+def begin_marker(name: str) -> str:
     """The marker before a generated block."""
     return f"<!-- obdbench:begin {name} -->"
 
 
-def end(name: str) -> str:
+def end_marker(name: str) -> str:
     """The marker behind a generated block."""
     return f"<!-- obdbench:end {name} -->"
 
 
-def index(boards: dict[str, Board]) -> str:
+def index(boards: dict[str, SuiteReport]) -> str:
     """The list of pages, with what each holds."""
     rows = []
     for suite, made in boards.items():
         main = [part for part in made.grids if part.protocol == "default"]
         leaders = []
         for part in main:
-            top = next((row for row in part.ranked() if part.rank(row) == 1), None)
+            top = next((row for row in part.sorted_rows() if part.rank(row) == 1), None)
             if top is not None:
-                leaders.append(f"{top.label} {number(top.average)}")
-        found = sum(row.found for part in made.grids for row in part.rows)
-        total = sum(row.total for part in made.grids for row in part.rows)
+                leaders.append(f"{top.label} {format_number(top.average)}")
+        found = sum(row.n_scores for part in made.grids for row in part.rows)
+        total = sum(row.n_expected for part in made.grids for row in part.rows)
         datasets = {d for part in made.grids for d in part.datasets}
         started = max((e.record.timing.started for e in made.collection.entries), default="")
         rows.append(
@@ -239,7 +249,7 @@ def index(boards: dict[str, Board]) -> str:
     return grid(Table("index", "Pages", "", columns, tuple(rows), texts=2))
 
 
-def read_boards(root: Path, out: Path, strict: bool) -> dict[str, Board]:
+def read_reports(root: Path, out: Path, strict: bool) -> dict[str, SuiteReport]:
     """Every suite that has results, known ones first.
 
     Where the results are those that belong to the pages, also every suite that has a page alone.
@@ -256,7 +266,9 @@ def read_boards(root: Path, out: Path, strict: bool) -> dict[str, Board]:
     known = {name: place for place, name in enumerate(SUITES)}
     ordered = sorted(suites | pages, key=lambda name: (known.get(name, len(known)), name))
     return {
-        name: board(read_results(folders[name], strict) if name in suites else Collection(name))
+        name: build_report(
+            read_suite_results(folders[name], strict) if name in suites else SuiteResults(name)
+        )
         for name in ordered
     }
 
@@ -270,27 +282,30 @@ def _belong(root: Path, out: Path) -> bool:
 
 
 def _pages(
-    boards: dict[str, Board], root: Path, out: Path, also: Sequence[Path]
+    boards: dict[str, SuiteReport], root: Path, out: Path, also: Sequence[Path]
 ) -> dict[Path, str]:
     pages: dict[Path, str] = {}
     for suite, made in boards.items():
-        page, prefix = out / f"{suite}.md", relative(out, root / suite)
+        page, prefix = out / f"{suite}.md", relative_link(out, root / suite)
         guide = (out / f"{INDEX}.md").is_file()
         text = read_page(page) if page.is_file() else skeleton(suite, prefix, guide)
-        pages[page] = fill(text, blocks(made, prefix, PLOTS), page.name)
+        pages[page] = fill_blocks(text, markdown_blocks(made, prefix, PLOTS), page.name)
     whole = _belong(root, out) or _suites_of(out) <= set(boards)
     for page in (out / f"{INDEX}.md", *also):
         if page.is_file() and whole:  # some suites' results would empty the others' tables
             texts = {"index": index(boards)}
             for suite, made in boards.items():
-                prefix, plots = relative(page.parent, root / suite), relative(page.parent, out)
-                made_blocks = blocks(made, prefix, f"{plots}{PLOTS}")
+                prefix, plots = (
+                    relative_link(page.parent, root / suite),
+                    relative_link(page.parent, out),
+                )
+                made_blocks = markdown_blocks(made, prefix, f"{plots}{PLOTS}")
                 texts |= {f"{suite}/{name}": text for name, text in made_blocks.items()}
-            pages[page] = fill(read_page(page), texts, page.name)
+            pages[page] = fill_blocks(read_page(page), texts, page.name)
     return pages
 
 
-def relative(page_folder: Path, target: Path) -> str:
+def relative_link(page_folder: Path, target: Path) -> str:
     """The relative link from a page's folder to another folder."""
     path = os.path.relpath(target.resolve(), page_folder.resolve()).replace(os.sep, "/")
     return "" if path == "." else f"{quote(path)}/"

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.leaderboard import blocks, board
-from obdbench.reporting.reader import (
+from obdbench.reporting.frame import results_frame
+from obdbench.reporting.pages import build_report, markdown_blocks
+from obdbench.reporting.suite_results import (
     ResultWarning,
-    best,
-    collect,
-    read_results,
-    source_of,
+    best_point,
+    read_suite_results,
+    suite_results_of,
 )
 from obdbench.results.check_scores import task_of_dataset
 from obdbench.results.headline import headline
@@ -117,23 +118,23 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files_are_named_and_counted_nowhere(folder, case):
     content = BAD[case](folder)
-    before = blocks(board(read_results(folder)), "", "plots")
+    before = markdown_blocks(build_report(read_suite_results(folder)), "", "plots")
     (folder / "zz-bad.json").write_bytes(content)
     with pytest.warns(ResultWarning, match="zz-bad.json"):
-        collection = read_results(folder)
-    assert [problem.file for problem in collection.problems] == ["zz-bad.json"]
-    after = blocks(board(collection), "", "plots")
+        collection = read_suite_results(folder)
+    assert [problem.file for problem in collection.skipped] == ["zz-bad.json"]
+    after = markdown_blocks(build_report(collection), "", "plots")
     assert after.pop("gaps").count("zz-bad.json") >= 1
     before.pop("gaps")
     assert after == before
     with pytest.raises(InvalidDataError, match=r"zz-bad\.json"):
-        read_results(folder, strict=True)
+        read_suite_results(folder, strict=True)
 
 
 def test_a_sound_folder_gives_no_warning(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        collection = read_results(folder, strict=True)
+        collection = read_suite_results(folder, strict=True)
     assert len(collection) == 6
     assert collection.suite == "quick"
     assert collection.has_manifest
@@ -143,14 +144,14 @@ def test_a_sound_folder_gives_no_warning(folder):
 def test_reasons_do_not_name_the_machine(folder):
     (folder / "zz-bad.json").write_text("{")
     with pytest.warns(ResultWarning):
-        collection = read_results(folder)
-    assert str(folder) not in collection.problems[0].reason
+        collection = read_suite_results(folder)
+    assert str(folder) not in collection.skipped[0].reason
 
 
 def test_oversized_files_are_not_read(folder, monkeypatch):
     monkeypatch.setattr("obdbench.results.record.MAX_BYTES", 100)
     with pytest.warns(ResultWarning, match="larger than any record"):
-        assert len(read_results(folder)) == 0
+        assert len(read_suite_results(folder)) == 0
 
 
 @pytest.mark.reliability(
@@ -170,7 +171,7 @@ def test_what_is_no_regular_file_is_named_and_never_read(folder, name, kind):
     else:
         (folder / name).symlink_to("/dev/zero" if kind == "device" else folder / "nothing")
     with pytest.warns(ResultWarning, match=f"{name} is no regular file"):
-        assert len(read_results(folder)) == 6
+        assert len(read_suite_results(folder)) == 6
     assert ResultStore(folder.parent, "quick").result("zz-bad") is None
 
 
@@ -208,7 +209,7 @@ def test_a_dataset_of_ones_own_may_be_scored_in_any_known_environment(folder):
     for dataset in ("my-lab/something-v1", "file:mine.npz", "file:mine.npz#hopper"):
         spec = record.spec.model_copy(update={"dataset": dataset})
         own = record.model_copy(update={"spec": spec, "key": spec.key})
-        assert len(collect([own])) == 1
+        assert len(suite_results_of([own])) == 1
 
 
 def test_cards_hidden_files_and_folders_are_passed_over(folder):
@@ -217,37 +218,39 @@ def test_cards_hidden_files_and_folders_are_passed_over(folder):
     (folder / ".abc.json.tmp").write_text("{")
     (folder / ".half.json").write_text("{")
     (folder / "synsets").mkdir()
-    assert len(read_results(folder, strict=True)) == 6
+    assert len(read_suite_results(folder, strict=True)) == 6
 
 
 def test_a_corrupt_manifest_is_named(folder):
     (folder / "manifest.json").write_text("{}")
     with pytest.warns(ResultWarning, match=r"manifest\.json"):
-        collection = read_results(folder)
+        collection = read_suite_results(folder)
     assert not collection.has_manifest
-    assert "no manifest" in blocks(board(collection), "", "plots")["main"]
+    assert "no manifest" in markdown_blocks(build_report(collection), "", "plots")["main"]
 
 
 def test_rows_of_one_name_and_several_files_are_said_to_be_so(folder):
     words = "results from different files of that name"
-    assert words not in blocks(board(read_results(folder)), "", "plots")["main"]
+    assert (
+        words not in markdown_blocks(build_report(read_suite_results(folder)), "", "plots")["main"]
+    )
     changed = first_file(folder)
     content = json.loads(changed.read_text())
     content["dataset"]["checksum"] = "0" * 64
     changed.write_text(json.dumps(content))
-    assert words in blocks(board(read_results(folder)), "", "plots")["main"]
+    assert words in markdown_blocks(build_report(read_suite_results(folder)), "", "plots")["main"]
 
 
 def test_the_manifest_names_what_is_missing(folder):
     lost = first_file(folder)
     spec = read_json(Result, lost).spec
     lost.unlink()
-    assert [missing.key for missing in read_results(folder).missing] == [spec.key]
+    assert [missing.key for missing in read_suite_results(folder).missing] == [spec.key]
 
 
 def test_no_folder(tmp_path):
     with pytest.raises(InvalidDataError, match="no folder"):
-        read_results(tmp_path / "nothing")
+        read_suite_results(tmp_path / "nothing")
 
 
 def test_headline_is_the_mean_of_the_last_five_points():
@@ -258,31 +261,24 @@ def test_headline_is_the_mean_of_the_last_five_points():
 
 
 def test_best_is_the_earliest_of_the_highest():
-    assert best(((0, 1.0), (10, 9.0), (20, 9.0), (30, 2.0))) == (10, 9.0)
-    assert best(((0, 30.0), (10, 20.0), (20, 25.0))) == (20, 25.0), "step 0 is not distilled"
-    assert best(((0, 30.0),)) == (0, 30.0)
+    assert best_point(((0, 1.0), (10, 9.0), (20, 9.0), (30, 2.0))) == (10, 9.0)
+    assert best_point(((0, 30.0), (10, 20.0), (20, 25.0))) == (20, 25.0), "step 0 is not distilled"
+    assert best_point(((0, 30.0),)) == (0, 30.0)
 
 
-def test_points_count_by_step_not_by_place(folder):
+def test_points_are_ordered_by_step_not_by_position(folder):
     path = first_file(folder)
     content = json.loads(path.read_text())
-    before = read_results(folder).frame()
+    before = results_frame([read_suite_results(folder)])
     content["points"].reverse()
     path.write_text(json.dumps(content))
-    assert read_results(folder).frame().equals(before)
-
-
-def test_frame_has_a_line_for_each_seed(quick):
-    frame = quick.frame()
-    assert len(frame) == 18
-    assert set(frame.columns) >= {"dataset", "objective", "seed", "normalized_return", "best"}
-    assert (frame.best >= frame.normalized_return).all()
+    assert results_frame([read_suite_results(folder)]).equals(before)
 
 
 def test_results_in_memory_make_the_same_collection(results_root, quick):
     folder = results_root / "quick"
     records = [read_json(Result, folder / entry.file) for entry in quick.entries]
-    assert collect(records, "quick").entries == quick.entries
+    assert suite_results_of(records, "quick").entries == quick.entries
 
 
 @pytest.mark.parametrize(
@@ -294,14 +290,14 @@ def test_results_in_memory_make_the_same_collection(results_root, quick):
     ],
 )
 def test_sources(dataset, source):
-    assert source_of(dataset) == source
+    assert DatasetId(dataset).source == source
 
 
-def test_reading_imports_neither_torch_nor_pandas():
+def test_reporting_imports_neither_torch_nor_matplotlib():
     code = (
-        "import sys, obdbench.reporting.leaderboard, obdbench.reporting.compare, obdbench.reporting.html, "
-        "obdbench.reporting.show; "
-        "print({'torch', 'pandas', 'ray', 'matplotlib'} & set(sys.modules))"
+        "import sys, obdbench.reporting.pages, obdbench.reporting.compare, "
+        "obdbench.reporting.html, obdbench.reporting.show; "
+        "print({'torch', 'ray', 'matplotlib', 'obdbench.execution'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

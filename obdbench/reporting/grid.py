@@ -1,0 +1,182 @@
+"""Grids of scores: rows are objectives, columns are datasets, and a cell has one score per seed."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from obdbench.datasets.identifier import DatasetId
+from obdbench.reporting import statistics as stats
+from obdbench.reporting.suite_results import ResultEntry, best_point
+from obdbench.results.headline import Curve, headline
+
+BASELINES = ("behavior", "bc-whole", "cal-ql-whole", "offrl-whole")
+OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw")
+_TASKS = ("hopper", "walker2d", "halfcheetah")
+_LEVELS = ("simple", "medium-replay", "medium", "medium-expert", "expert")
+SINGLE_ARMS = frozenset({"default", "ensemble"})
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One row on one dataset: a curve for each seed that has scores."""
+
+    expected_seeds: frozenset[int]
+    curves: Mapping[int, Curve]
+    files: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    @cached_property
+    def scores(self) -> tuple[float, ...]:
+        """Headline score of each seed, in the order of the seeds."""
+        return self.scores_of(sorted(self.curves))
+
+    def scores_of(self, seeds: Iterable[int]) -> tuple[float, ...]:
+        """Headline scores of the given seeds, in their order."""
+        return tuple(headline(self.curves[seed]) for seed in seeds)
+
+    @cached_property
+    def best_scores(self) -> tuple[float, ...]:
+        """Best evaluation point of each seed."""
+        return tuple(best_point(curve)[1] for _, curve in sorted(self.curves.items()))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every expected seed has a score."""
+        return bool(self.expected_seeds) and self.expected_seeds <= self.curves.keys()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One objective with its parameters, under one arm, over datasets."""
+
+    identity: str
+    objective: str
+    arm: str
+    label: str
+    preset: str
+    steps: tuple[int, ...]
+    seeds: frozenset[int]
+    cells: Mapping[str, GridCell]
+    expected_datasets: tuple[str, ...]  # completeness and averages refer to these datasets
+    entries: tuple[ResultEntry, ...] = field(repr=False, default=())
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the row used the whole dataset rather than a distilled synset."""
+        return self.objective in BASELINES
+
+    @property
+    def distilled(self) -> bool:
+        """Whether any outer step is taken for the synsets of the row."""
+        curves = (curve for cell in self.cells.values() for curve in cell.curves.values())
+        return {step for curve in curves for step, _ in curve} != {0}
+
+    @property
+    def n_scores(self) -> int:
+        """Number of scores on the expected datasets."""
+        return sum(len(self.cells[d].curves) for d in self.expected_datasets if d in self.cells)
+
+    @property
+    def n_expected(self) -> int:
+        """Number of expected scores; a dataset without trials counts every seed of the row."""
+        return sum(
+            len(self.cells[d].expected_seeds if d in self.cells else self.seeds)
+            for d in self.expected_datasets
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every expected dataset has every seed; only then does the row have an average."""
+        return bool(self.expected_datasets) and all(
+            d in self.cells and self.cells[d].complete for d in self.expected_datasets
+        )
+
+    @cached_property
+    def scores_by_dataset(self) -> list[tuple[float, ...]]:
+        """Scores of the seeds, for each expected dataset."""
+        return [self.cells[d].scores for d in self.expected_datasets]
+
+    @cached_property
+    def average(self) -> float | None:
+        """Mean over datasets of the mean over seeds; None where the row is incomplete."""
+        return stats.grand_mean(self.scores_by_dataset) if self.complete else None
+
+    @cached_property
+    def iqm(self) -> stats.Interval | None:
+        """Interquartile mean with its interval; None where the row is incomplete."""
+        if not self.complete:
+            return None
+        return stats.bootstrap_interval(stats.interquartile_mean, self.scores_by_dataset)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All rows of one protocol on the datasets of one source."""
+
+    source: str
+    protocol: str
+    datasets: tuple[str, ...]
+    expected_datasets: tuple[str, ...]
+    rows: tuple[Row, ...]
+    has_manifest: bool
+
+    @property
+    def entries(self) -> list[ResultEntry]:
+        """Every result of the grid."""
+        return list({e.record.key: e for row in self.rows for e in row.entries}.values())
+
+    @property
+    def distilled_rows(self) -> list[Row]:
+        """The rows without the baselines; the baselines where there is nothing else."""
+        return [row for row in self.rows if not row.is_baseline] or list(self.rows)
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds of the distilled rows."""
+        return sorted({seed for row in self.distilled_rows for seed in row.seeds})
+
+    @cached_property
+    def _ranked_averages(self) -> list[float]:
+        averages = (row.average for row in self.rows if not row.is_baseline)
+        return sorted(average for average in averages if average is not None)
+
+    def sorted_rows(self) -> list[Row]:
+        """Complete rows by descending average, then incomplete rows, then baselines."""
+
+        def sort_key(row: Row) -> tuple[bool, bool, float, tuple[Any, ...]]:
+            average = row.average
+            return (row.is_baseline, average is None, -(average or 0.0), row_sort_key(row))
+
+        return sorted(self.rows, key=sort_key)
+
+    def rank(self, row: Row) -> int | None:
+        """Rank among the complete distilled rows; None for other rows."""
+        if row.is_baseline or row.average is None:
+            return None
+        return 1 + len(self._ranked_averages) - bisect_right(self._ranked_averages, row.average)
+
+
+def row_sort_key(row: Row) -> tuple[Any, ...]:
+    """The papers' order of objectives, then arms in natural order."""
+    known = (*OBJECTIVES, *BASELINES)
+    position = known.index(row.objective) if row.objective in known else len(OBJECTIVES) - 0.5
+    return (position, row.objective, len(row.identity), row.identity, natural_sort_key(row.arm))
+
+
+def natural_sort_key(text: str) -> tuple[tuple[int, str], ...]:
+    """Sort key under which 16 comes before 128."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", text)
+    return tuple((len(p.lstrip("0")), p.lstrip("0")) if p[0].isdigit() else (-1, p) for p in parts)
+
+
+def dataset_sort_key(dataset: str) -> tuple[int, int, str]:
+    """Tasks and levels in the papers' order, other datasets after them."""
+    task, _, level = DatasetId(dataset).short_name.rpartition("/")[2].partition("-")
+    if task in _TASKS and level in _LEVELS:
+        return (_TASKS.index(task), _LEVELS.index(level), dataset)
+    return (len(_TASKS), 0, dataset)

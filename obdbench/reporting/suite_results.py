@@ -1,0 +1,186 @@
+"""Read the result files of a suite: each file is validated once and reduced to curves of scores."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from obdbench.errors import InvalidDataError, ObdError
+from obdbench.experiments.spec import TrialSpec
+from obdbench.results.check_scores import check_scores
+from obdbench.results.headline import Curve, distilled
+from obdbench.results.record import Manifest, Result, read_bytes, read_json
+
+MANIFEST = "manifest.json"
+
+
+class ResultWarning(UserWarning):
+    """A result file was skipped."""
+
+
+@dataclass(frozen=True)
+class ResultEntry:
+    """One result file: its record without points and losses, and its scores as curves."""
+
+    file: str
+    record: Result
+    curves: Mapping[str, Mapping[int, Curve]]  # by arm and seed
+    episodes: tuple[int, ...] = ()  # number of episodes of each policy behind one score
+
+    @property
+    def spec(self) -> TrialSpec:
+        """The spec of the trial."""
+        return self.record.spec
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that is not counted, and the reason."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SuiteResults:
+    """All results of one suite, and the trials that its manifest expects."""
+
+    suite: str
+    entries: tuple[ResultEntry, ...] = ()
+    expected: Mapping[str, TrialSpec] = field(default_factory=dict)  # trials of the manifest by key
+    skipped: tuple[SkippedFile, ...] = ()
+    has_manifest: bool = False
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def missing(self) -> tuple[TrialSpec, ...]:
+        """Trials of the manifest that have no result."""
+        present = {entry.record.key for entry in self.entries}
+        return tuple(spec for key, spec in self.expected.items() if key not in present)
+
+    def without(self, file: str) -> SuiteResults:
+        """The same results without one result file."""
+        return replace(self, entries=tuple(e for e in self.entries if e.file != file))
+
+
+def best_point(curve: Curve) -> tuple[int, float]:
+    """The step and score of the best evaluation point, the earliest of equal ones.
+
+    Step 0 is left out, as in the headline score.
+    """
+    return max(distilled(curve), key=lambda point: (point[1], -point[0]))
+
+
+def read_suite_results(folder: Path | str, strict: bool = False) -> SuiteResults:
+    """Read every result in the folder of a suite.
+
+    A corrupt, foreign or older file is named in a warning and in ``skipped`` and is not counted;
+    with ``strict`` it is an error. JSON cards beside synsets are not results and are ignored.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InvalidDataError(
+            f"There is no folder {folder}.", "Run a suite first: obdbench run quick"
+        )
+    names = sorted(path.name for path in folder.iterdir())
+    cards = {f"{n.removesuffix('.safetensors')}.json" for n in names if n.endswith(".safetensors")}
+    entries: list[ResultEntry] = []
+    skipped: list[SkippedFile] = []
+    manifest: Manifest | None = None
+    for name in names:
+        if not name.endswith(".json") or name.startswith(".") or name in cards:
+            continue
+        try:
+            if name == MANIFEST:
+                manifest = read_json(Manifest, folder / name)
+            else:
+                entries.append(read_result_entry(folder / name))
+        except ObdError as error:
+            if strict:
+                raise
+            skipped.append(SkippedFile(name, shorten(str(error).replace(f"{folder}/", ""))))
+    unique, repeated = _distinct(entries)
+    if repeated and strict:
+        raise InvalidDataError(repeated[0].reason, "Remove one of the two files.")
+    skipped += repeated
+    for file in skipped:
+        warnings.warn(f"Skipped {file.file}: {file.reason}", ResultWarning, stacklevel=2)
+    trials = manifest.trials.values() if manifest is not None else ()
+    return SuiteResults(
+        suite=Path(os.path.abspath(folder)).name,
+        entries=tuple(unique),
+        expected={spec.key: spec for spec in trials},
+        skipped=tuple(skipped),
+        has_manifest=manifest is not None,
+    )
+
+
+def read_result_entry(path: Path) -> ResultEntry:
+    """Read one result file."""
+    return make_entry(_read_record(path), path.name)
+
+
+def suite_results_of(records: Iterable[Result], suite: str = "results") -> SuiteResults:
+    """Suite results from records that are already in memory."""
+    entries, _ = _distinct(make_entry(record, f"{record.key}.json") for record in records)
+    return SuiteResults(suite, tuple(entries))
+
+
+def make_entry(record: Result, file: str) -> ResultEntry:
+    """Check that the scores of a record are consistent, and keep what tables need of it."""
+    curves: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for point in record.points:
+        curve = curves[point.arm][point.seed]
+        if point.seed not in record.spec.seeds or point.step in curve:
+            raise InvalidDataError(
+                f"{file} scores seed {point.seed} at step {point.step} of {point.arm!r} "
+                f"{'twice' if point.step in curve else 'without having run it'}.",
+                "Run the trial again.",
+            )
+        curve[point.step] = point.normalized_return
+    check_scores(file, record)
+    return ResultEntry(
+        file=file,
+        record=record.model_copy(update={"points": [], "losses": {}}),
+        curves={
+            arm: {seed: tuple(sorted(curve.items())) for seed, curve in seeds.items()}
+            for arm, seeds in curves.items()
+        },
+        episodes=tuple(map(len, record.points[0].returns)) if record.points else (),
+    )
+
+
+def shorten(reason: str, limit: int = 240) -> str:
+    """A text on one line with at most ``limit`` characters."""
+    line = " ".join(reason.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _read_record(path: Path) -> Result:
+    """Parse a valid file once; for other files ``read_json`` raises an error with the reason."""
+    try:
+        record = Result.model_validate_json(read_bytes(path))
+        if "schema_version" in record.model_fields_set and record.key == record.spec.key:
+            return record
+    except (OSError, ValueError, RecursionError, ObdError):
+        pass
+    return read_json(Result, path)
+
+
+def _distinct(entries: Iterable[ResultEntry]) -> tuple[list[ResultEntry], list[SkippedFile]]:
+    """One file per trial: a copy of a record under another name would count twice."""
+    kept: dict[str, ResultEntry] = {}
+    repeated = []
+    for entry in entries:
+        first = kept.setdefault(entry.record.key, entry)
+        if first is not entry:
+            reason = f"{entry.file} repeats the trial of {first.file}."
+            repeated.append(SkippedFile(entry.file, reason))
+    return list(kept.values()), repeated

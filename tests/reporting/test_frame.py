@@ -1,0 +1,64 @@
+"""Results as a DataFrame: one row per evaluation point, and one per trial without scores."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+import obdbench
+from obdbench.errors import InvalidDataError
+from obdbench.reporting.frame import COLUMNS, load_results, results_frame
+from obdbench.reporting.grouping import build_grids
+
+
+def test_every_evaluation_point_has_a_row(recon, results_root):
+    frame = load_results(results_root / "recon")
+    assert list(frame.columns) == list(COLUMNS)
+    scored = frame[frame.status == "ok"]
+    n_points = sum(len(c) for e in recon.entries for s in e.curves.values() for c in s.values())
+    assert len(scored) == n_points
+    assert not scored.duplicated(["trial", "arm", "seed", "step"]).any()
+
+
+def test_failed_and_missing_trials_have_one_row_without_a_score(results_root):
+    frame = load_results(results_root / "recon")
+    rows = frame[frame.status != "ok"]
+    assert sorted(rows.status) == ["failed", "missing"]
+    assert rows.normalized_return.isna().all()
+    assert rows.seed.isna().all()
+    assert not rows.in_headline.any()
+    assert rows.set_index("status").error["failed"] == "out of memory"
+    assert rows.set_index("status").file.isna()["missing"]
+
+
+def test_headline_scores_follow_from_the_frame(recon):
+    frame = results_frame([recon])
+    by_seed = ["objective", "dataset", "protocol", "arm", "pairs", "seed"]
+    scores = frame[frame.in_headline].groupby(by_seed).normalized_return.mean()
+    part = next(grid for grid in build_grids(recon) if grid.protocol == "default")
+    for row in part.rows:
+        for dataset, cell in row.cells.items():
+            for seed, score in zip(sorted(cell.curves), cell.scores, strict=True):
+                key = (row.objective, dataset, "default", "default", 256, seed)
+                assert scores[key] == pytest.approx(score)
+
+
+def test_a_folder_of_suites_gives_all_suites(results_root):
+    frame = obdbench.load_results(results_root)
+    assert set(frame.suite) == {"quick", "recon"}
+    assert frame.trial.nunique() == sum(
+        load_results(results_root / suite).trial.nunique() for suite in ("quick", "recon")
+    )
+
+
+def test_a_suite_keeps_its_rows_beside_other_folders(results_root, tmp_path):
+    shutil.copytree(results_root / "quick", tmp_path / "quick")
+    (tmp_path / "quick" / "synsets").mkdir()
+    assert set(load_results(tmp_path / "quick").suite) == {"quick"}
+
+
+def test_a_folder_without_results_is_an_error(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InvalidDataError):
+            load_results(folder)
