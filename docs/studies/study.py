@@ -37,7 +37,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import run_script, unknown_name
 from obdbench.execution.run import ExecutionConfig, execute, plan
 from obdbench.experiments import presets
-from obdbench.experiments.suite import Named, Suite
+from obdbench.experiments.suite import NamedComponent, Suite
 from obdbench.reporting.statistics import Interval, mean_std, paired_difference
 from obdbench.reporting.table import format_number
 from obdbench.results.headline import headline
@@ -59,7 +59,7 @@ class Variant(BaseModel):
 
     name: str
     settings: dict[str, Any] = Field(default_factory=dict)
-    objective: str | Named | None = None
+    objective: str | NamedComponent | None = None
     preset: str = "fast"
     folder: str = ""
 
@@ -92,7 +92,7 @@ class Study(BaseModel):
                 preset=variant.preset,
                 datasets=self.datasets,
                 objectives=[variant.objective or self.objective],
-                protocols=[Named(name="default", params=self.scoring)],
+                protocols=[NamedComponent(name="default", params=self.scoring)],
                 seeds=seeds,
                 settings={**self.settings, **variant.settings},
             )

@@ -104,9 +104,9 @@ def list_names(
 
 def _rows(what: str) -> Any:
     if what == "suites":
-        from obdbench.experiments.suite import load_suite, suite_names
+        from obdbench.experiments.suite import list_suites, load_suite
 
-        for name in suite_names():
+        for name in list_suites():
             yield name, load_suite(name).summary
     elif what == "presets":
         from obdbench.experiments import presets

@@ -20,7 +20,7 @@ from obdbench.errors import ObdError
 from obdbench.execution.events import Emit
 from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.spec import TrialSpec
-from obdbench.experiments.suite import canonical_dataset
+from obdbench.experiments.suite import resolve_dataset_id
 from obdbench.plugins import Plugin, load_plugins
 from obdbench.registry import architectures, objectives, protocols
 from obdbench.results.store import ResultStore, StorageError
@@ -111,7 +111,7 @@ def fit(specs: Iterable[TrialSpec]) -> None:
     for spec in specs:
         objectives.get(spec.objective)
         protocols.get(spec.protocol)
-        canonical_dataset(spec.dataset)
+        resolve_dataset_id(spec.dataset)
         architectures.get(spec.settings.architecture)
         held = code_fingerprint(
             spec.objective, spec.protocol, spec.settings.architecture, spec.dataset

@@ -1,13 +1,13 @@
-"""Named settings of one's own, beside the built-in presets.
+"""Presets: settings with a name, built in or read from the user's TOML files.
 
-A preset file is ``<folder>/<name>.toml``; the folder is ``presets`` in the working directory, or
-``$OBDBENCH_PRESETS``::
+A preset file is ``<folder>/<name>.toml``. The folder is ``presets`` in the working directory
+unless the environment variable ``OBDBENCH_PRESETS`` names another::
 
     base = "fast"                 # a built-in preset
     summary = "one line"
     [settings]                    # overrides of the base
     outer_lr = 0.02
-    [objectives.av-pbc]           # parameters that the preset gives an objective
+    [objectives.av-pbc]           # parameters of an objective under this preset
     beta = 0.05
 """
 
@@ -34,7 +34,7 @@ MAX_TOML = 1024 * 1024
 
 
 class Preset(BaseModel):
-    """Settings with a name: overrides of a built-in preset, and objectives' parameters."""
+    """A name for overrides of a built-in preset and for parameters of objectives."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,27 +46,23 @@ class Preset(BaseModel):
     provenance: dict[str, Any] = Field(default_factory=dict)
 
     def resolve(self, overrides: dict[str, Any]) -> DistillSettings:
-        """The settings it stands for, with overrides."""
+        """Return the settings of the preset with further overrides."""
         return resolve_settings(self.base, {**self.settings, **overrides})
 
 
 def preset_folder() -> Path:
-    """Where preset files lie."""
+    """Folder of the user's preset files."""
     return Path(os.environ.get("OBDBENCH_PRESETS", "presets"))
 
 
 def list_presets() -> list[str]:
-    """Built-in presets first, then one's own."""
-    own = (
-        sorted(path.stem for path in preset_folder().glob("*.toml"))
-        if preset_folder().is_dir()
-        else []
-    )
-    return [*PRESETS, *(name for name in own if name not in PRESETS)]
+    """List the names of the built-in presets, then those of the user's preset files."""
+    files = sorted(path.stem for path in preset_folder().glob("*.toml"))
+    return [*PRESETS, *(name for name in files if name not in PRESETS)]
 
 
 def load_preset(name: str) -> Preset:
-    """A preset by name."""
+    """Load a preset by name."""
     if name in PRESETS:
         return Preset(name=name, base=name, summary=SUMMARIES[name])
     if name not in list_presets():
@@ -78,7 +74,7 @@ def load_preset(name: str) -> Preset:
         preset = Preset(name=name, **content)
     except ValidationError as error:
         raise InvalidSettingError(
-            f"{path}: {format_validation_error(error)}", "Mend the preset."
+            f"{path}: {format_validation_error(error)}", "Fix the preset file."
         ) from error
     preset.resolve({})
     return preset
@@ -106,41 +102,46 @@ def save_preset(preset: Preset) -> Path:
 
 
 def check_preset_name(name: str) -> None:
-    """Refuse a name that is no file name, or a built-in preset's."""
+    """Raise an error unless the name is a valid file name and not that of a built-in preset."""
     if name in PRESETS or not name.replace("-", "").replace("_", "").isalnum():
         raise InvalidSettingError(
-            f"{name!r} cannot name a preset.",
-            "Use letters, digits, '-' and '_', and no built-in preset's name.",
+            f"{name!r} is not a valid preset name.",
+            "Use letters, digits, '-' and '_', and not the name of a built-in preset.",
         )
 
 
 def check_new_preset(name: str) -> None:
-    """Refuse a name that no new preset can take, a preset file's that is there among them."""
+    """Raise an error unless a new preset can have the name; an existing file is not replaced."""
     check_preset_name(name)
     path = preset_folder() / f"{name}.toml"
     if path.exists():
         raise InvalidSettingError(
-            f"There is a preset {path} already.", "Give another --name, or remove that file."
+            f"The preset {path} already exists.", "Choose another --name, or remove the file."
         )
 
 
 def format_toml_value(value: Any) -> str:
-    """A scalar or a flat list as TOML."""
+    """Format a scalar or a flat list as a TOML value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        unsafe = (c in '"\\\x7f' or ord(c) < 32 for c in value)
-        escaped = (f"\\u{ord(c):04x}" if u else c for c, u in zip(value, unsafe, strict=True))
+        must_escape = (c in '"\\\x7f' or ord(c) < 32 for c in value)
+        escaped = (
+            f"\\u{ord(c):04x}" if escape else c
+            for c, escape in zip(value, must_escape, strict=True)
+        )
         return f'"{"".join(escaped)}"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(format_toml_value(item) for item in value)}]"
-    raise InvalidSettingError(f"A preset cannot hold {value!r}.", "Use numbers and strings.")
+    raise InvalidSettingError(
+        f"A preset cannot store {value!r}.", "Use numbers, strings and lists."
+    )
 
 
 def parse_value(text: str) -> Any:
-    """A TOML value, ``none``, or the text itself."""
+    """Parse a TOML value or ``none``; any other text stays a text."""
     if text.lower() in ("none", "null"):
         return None
     try:
@@ -150,23 +151,23 @@ def parse_value(text: str) -> Any:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file; every complaint is one line."""
+    """Parse a TOML file; every error message is one line."""
     try:
         if path.stat().st_size > MAX_TOML:
             raise InvalidSettingError(
-                f"{path} is too large for a settings file.", "Check the path."
+                f"{path} is larger than {MAX_TOML:,} bytes.", "Check the path."
             )
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except ObdError:
         raise
     except FileNotFoundError as error:
         raise InvalidSettingError(f"There is no file {path}.", "Check the path.") from error
-    except (OSError, ValueError, RecursionError) as error:  # both decoders raise ValueErrors
-        raise InvalidSettingError(f"{path} cannot be read: {error}.", "Mend the file.") from error
+    except (OSError, ValueError, RecursionError) as error:  # TOML and UTF-8 errors are ValueErrors
+        raise InvalidSettingError(f"{path} cannot be read: {error}.", "Fix the file.") from error
 
 
 def check_keys(path: Path, content: dict[str, Any], known: list[str]) -> None:
-    """Answer a misspelt key with the nearest right ones."""
+    """Raise an error for an unknown key; it suggests similar known keys."""
     for key in content:
         if key not in known:
             error = unknown_name("key", key, known)

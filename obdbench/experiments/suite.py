@@ -1,9 +1,9 @@
-"""Suites: a TOML file becomes a list of resolved trials.
+"""Suites: grids of trials, read from TOML files and expanded to trial specs.
 
 ::
 
     summary = "one line"
-    preset = "fast"                              # a built-in preset or a file in presets/
+    preset = "fast"                              # built-in preset or a file in presets/
     datasets = ["embedded/hopper-medium-replay-v0"]
     objectives = ["random", "pbc", { name = "sdw", params = { base = "pbc" } }]
     protocols = ["default", { name = "ensemble", params = { policies = 5 } }]
@@ -20,21 +20,25 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from obdbench import registry
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import format_validation_error
 from obdbench.errors import InvalidSettingError, unknown_name
-from obdbench.experiments import presets
 from obdbench.experiments.fingerprint import code_fingerprint
+from obdbench.experiments.presets import check_keys, load_preset, read_toml
 from obdbench.experiments.spec import TrialSpec
-from obdbench.registry import datasets, objectives, protocols
+from obdbench.registry import Registry
 
 SUITES = Path(__file__).parent / "suites"
+SUITE_ORDER = (
+    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "paper"),
+)
 MAX_SEEDS = 1000
-MAX_DIGITS = 18  # of a seed; more would not fit everywhere a seed goes
+MAX_SEED_DIGITS = 18  # a seed must fit into 64 bits
 
 
-class Named(BaseModel):
-    """A registered name with parameters."""
+class NamedComponent(BaseModel):
+    """The name of a registered component, and its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +47,7 @@ class Named(BaseModel):
 
 
 class Suite(BaseModel):
-    """A grid of trials under a name."""
+    """A named grid of trials."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,21 +55,21 @@ class Suite(BaseModel):
     summary: str = ""
     preset: str = "fast"
     datasets: tuple[str, ...]
-    objectives: tuple[Named, ...]
-    protocols: tuple[Named, ...] = (Named(name="default"),)
+    objectives: tuple[NamedComponent, ...]
+    protocols: tuple[NamedComponent, ...] = (NamedComponent(name="default"),)
     seeds: tuple[int, ...] = (0, 1, 2)
     settings: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("objectives", "protocols", mode="before")
     @classmethod
-    def _names(cls, value: Any) -> Any:
+    def _expand_names(cls, value: Any) -> Any:
         if not isinstance(value, list | tuple):
             return value
         return [{"name": item} if isinstance(item, str) else item for item in value]
 
     @field_validator("seeds", mode="before")
     @classmethod
-    def _seeds(cls, value: Any) -> Any:
+    def _parse_seeds(cls, value: Any) -> Any:
         return parse_seeds(value) if isinstance(value, str) else value
 
     def select(
@@ -78,12 +82,15 @@ class Suite(BaseModel):
         preset: str | None = None,
         settings: dict[str, Any] | None = None,
     ) -> Suite:
-        """Narrow or replace parts of the grid; what is named keeps the suite's parameters."""
+        """Return the suite with parts of its grid replaced.
+
+        Objectives and protocols that the suite contains keep the parameters they have in it.
+        """
         changes: dict[str, Any] = {"settings": {**self.settings, **(settings or {})}}
         if objectives:
-            changes["objectives"] = _pick(self.objectives, objectives, registries["objectives"])
+            changes["objectives"] = _select(self.objectives, objectives, registry.objectives)
         if protocols:
-            changes["protocols"] = _pick(self.protocols, protocols, registries["protocols"])
+            changes["protocols"] = _select(self.protocols, protocols, registry.protocols)
         if datasets:
             changes["datasets"] = tuple(datasets)
         if seeds:
@@ -93,82 +100,90 @@ class Suite(BaseModel):
         return self.model_copy(update=changes)
 
     def specs(self) -> list[TrialSpec]:
-        """Every trial, resolved and validated: names, parameters, settings."""
+        """Expand the grid to trials, with every name, parameter and setting validated."""
         from obdbench.evaluation.protocol import make_protocol
         from obdbench.objectives.objective import make_objective
 
-        preset = presets.load_preset(self.preset)
+        preset = load_preset(self.preset)
         settings = preset.resolve(self.settings)
-        specs: dict[str, TrialSpec] = {}
-        for dataset in self.datasets:
-            dataset_id = canonical_dataset(dataset)
-            for objective in self.objectives:
-                name = objectives.resolve_name(objective.name)
-                params = {**preset.objectives.get(name, {}), **objective.params}
-                make_objective(name, params)
-                for protocol in self.protocols:
-                    protocol_name = protocols.resolve_name(protocol.name)
-                    rule = make_protocol(protocol_name, protocol.params)
-                    for variant in rule.variants(settings):
-                        spec = _spec(
-                            dataset=dataset_id,
-                            objective=name,
-                            objective_params=params,
-                            protocol=protocol_name,
-                            protocol_params=protocol.params,
-                            preset=self.preset,
-                            settings=variant,
-                            seeds=self.seeds,
-                            code=code_fingerprint(
-                                name, protocol_name, variant.architecture, dataset_id
-                            ),
-                        )
-                        specs[spec.key] = spec
+        dataset_ids = [resolve_dataset_id(dataset_id) for dataset_id in self.datasets]
+        objectives: list[tuple[str, dict[str, Any]]] = []
+        for objective in self.objectives:
+            name = registry.objectives.resolve_name(objective.name)
+            params = {**preset.objectives.get(name, {}), **objective.params}
+            make_objective(name, params)
+            objectives.append((name, params))
+        protocols = []
+        for protocol in self.protocols:
+            name = registry.protocols.resolve_name(protocol.name)
+            variants = make_protocol(name, protocol.params).variants(settings)
+            protocols.append((name, protocol.params, variants))
+        specs = [
+            _make_spec(
+                dataset=dataset_id,
+                objective=objective_name,
+                objective_params=objective_params,
+                protocol=protocol_name,
+                protocol_params=protocol_params,
+                preset=self.preset,
+                settings=variant,
+                seeds=self.seeds,
+                code=code_fingerprint(
+                    objective_name, protocol_name, variant.architecture, dataset_id
+                ),
+            )
+            for dataset_id in dataset_ids
+            for objective_name, objective_params in objectives
+            for protocol_name, protocol_params, variants in protocols
+            for variant in variants
+        ]
         if not specs:
             raise InvalidSettingError(
-                f"The suite {self.name!r} holds no trial.", "Give it datasets and objectives."
+                f"The suite {self.name!r} contains no trials.",
+                "Name at least one dataset, one objective and one protocol.",
             )
-        return list(specs.values())
+        return list({spec.key: spec for spec in specs}.values())
 
 
-registries = {"objectives": objectives, "protocols": protocols}
-
-
-def _spec(**content: Any) -> TrialSpec:
+def _make_spec(**content: Any) -> TrialSpec:
     try:
         return TrialSpec(**content)
     except ValidationError as error:
         raise InvalidSettingError(
-            format_validation_error(error), "Mend the suite or the call."
+            format_validation_error(error), "Fix the suite file or the options."
         ) from error
 
 
-def _pick(held: Iterable[Named], wanted: Sequence[str], registry: Any) -> tuple[Named, ...]:
-    picked: list[Named] = []
-    for name in map(registry.resolve_name, wanted):
-        matching = [item for item in held if registry.resolve_name(item.name) == name]
-        picked += matching or [Named(name=name)]
-    return tuple(picked)
+def _select(
+    components: Iterable[NamedComponent], names: Sequence[str], known: Registry[Any]
+) -> tuple[NamedComponent, ...]:
+    selected: list[NamedComponent] = []
+    for name in map(known.resolve_name, names):
+        matching = [item for item in components if known.resolve_name(item.name) == name]
+        selected += matching or [NamedComponent(name=name)]
+    return tuple(selected)
 
 
-def canonical_dataset(dataset_id: str) -> str:
-    """A known identifier, or one that a source resolves by itself."""
-    if DatasetId(dataset_id).is_open and dataset_id not in datasets:
+def resolve_dataset_id(dataset_id: str) -> str:
+    """Return a registered dataset's name, or the identifier if its source resolves any name."""
+    if DatasetId(dataset_id).is_open and dataset_id not in registry.datasets:
         return dataset_id
-    return datasets.resolve_name(dataset_id)
+    return registry.datasets.resolve_name(dataset_id)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """``"0-4"``, ``"3"`` or ``"0,2,5-7"``."""
+    """Parse seeds such as ``"0-4"``, ``"3"`` or ``"0,2,5-7"``."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not _is_seed(first) or (dash and not _is_seed(last)):
-            raise InvalidSettingError(f"{text!r} names no seeds.", "Write 0-4, 3 or 0,2,5-7.")
+            raise InvalidSettingError(
+                f"{text!r} is not a list of seeds.", "Write 0-4, 3 or 0,2,5-7."
+            )
         low, high = int(first), int(last) if dash else int(first)
         if high < low or len(seeds) + high - low >= MAX_SEEDS:
             raise InvalidSettingError(
-                f"{text!r} is no range of seeds, or of more than {MAX_SEEDS}.",
+                f"{text!r} is not a range of at most {MAX_SEEDS} seeds.",
                 "Write the smaller seed first, as in 0-4.",
             )
         seeds += range(low, high + 1)
@@ -176,46 +191,36 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def _is_seed(text: str) -> bool:
-    return text.isdecimal() and len(text) <= MAX_DIGITS
+    return text.isdecimal() and len(text) <= MAX_SEED_DIGITS
 
 
-def suite_names() -> list[str]:
-    """The suites that come with the package, small ones first."""
-    order = [
-        "smoke",
-        "quick",
-        "embedded",
-        "recon",
-        "recon-protocols",
-        "recon-size",
-        "d4rl",
-        "paper",
-    ]
-    found = [path.stem for path in SUITES.glob("*.toml")]
-    return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
+def list_suites() -> list[str]:
+    """List the names of the suites in the package, from small to large."""
+    names = sorted(path.stem for path in SUITES.glob("*.toml"))
+    return sorted(names, key=lambda name: SUITE_ORDER.index(name) if name in SUITE_ORDER else 99)
 
 
-def suite_holding(folder: str, protocol: str) -> str:
-    """The shipped suite that puts a protocol into a folder of results, or the folder itself."""
-    for name in suite_names():
+def find_suite_with_protocol(folder: str, protocol: str) -> str:
+    """Find the suite that writes results of a protocol into a folder; the folder if none does."""
+    for name in list_suites():
         suite = load_suite(name)
-        if suite.name == folder and any(held.name == protocol for held in suite.protocols):
+        if suite.name == folder and any(item.name == protocol for item in suite.protocols):
             return name
     return folder
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by its name, or by the path of a TOML file."""
+    """Load a suite of the package by name, or any suite by the path of its TOML file."""
     path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
     if not path.is_file():
         if name.endswith(".toml"):
             raise InvalidSettingError(f"There is no suite file {name}.", "Check the path.")
-        raise unknown_name("suite", name, suite_names())
-    content = presets.read_toml(path)
-    presets.check_keys(path, content, list(Suite.model_fields))
+        raise unknown_name("suite", name, list_suites())
+    content = read_toml(path)
+    check_keys(path, content, list(Suite.model_fields))
     try:
         return Suite(**{"name": path.stem, **content})
     except ValidationError as error:
         raise InvalidSettingError(
-            f"{path}: {format_validation_error(error)}", "Mend the suite."
+            f"{path}: {format_validation_error(error)}", "Fix the suite file."
         ) from error

@@ -14,7 +14,13 @@ from typing import Any
 
 from obdbench.distillation.settings import PRESETS, resolve_settings
 from obdbench.experiments.spec import TrialSpec
-from obdbench.experiments.suite import Named, Suite, load_suite, suite_holding, suite_names
+from obdbench.experiments.suite import (
+    NamedComponent,
+    Suite,
+    find_suite_with_protocol,
+    list_suites,
+    load_suite,
+)
 from obdbench.reporting.captions import all_seeds, distilled_rows, format_ranges
 from obdbench.reporting.grid import Grid
 
@@ -35,11 +41,11 @@ def command(grid: Grid, suite: str) -> str:
     """Runs by the seeds that were one trial, and the table; empty where no call would be true."""
     if all(row.is_baseline for row in grid.rows) or suite == COMPARE:
         return ""
-    name = suite_holding(suite, grid.protocol)
+    name = find_suite_with_protocol(suite, grid.protocol)
     specs = [entry.spec for row in distilled_rows(grid) for entry in row.entries]
     protocol = () if grid.protocol == "default" else ("--protocol", grid.protocol)
     try:
-        if name in suite_names():
+        if name in list_suites():
             calls = list(_calls(load_suite(name), grid.protocol, specs))
         else:
             name = f"{name}.toml"
@@ -101,7 +107,7 @@ def _plugin(spec: TrialSpec) -> ExecutionConfig:
     return () if not spec.code else ("--plugin", "PLUGIN")
 
 
-def _params(held: Sequence[Named], name: str) -> list[dict[str, Any]]:
+def _params(held: Sequence[NamedComponent], name: str) -> list[dict[str, Any]]:
     return [item.params for item in held if item.name == name] or [{}]
 
 

@@ -12,7 +12,7 @@ from obdbench.errors import InvalidSettingError, ObdError, unknown_name
 from obdbench.execution.run import ExecutionConfig, check_device
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
-from obdbench.experiments.suite import canonical_dataset
+from obdbench.experiments.suite import resolve_dataset_id
 from obdbench.plugins import Plugin, load_plugins
 from obdbench.registry import objectives
 from obdbench.tuning.criterion import CRITERIA, CandidateResult
@@ -101,7 +101,7 @@ def _check_search(search: SearchConfig) -> SearchConfig:
     return replace(
         search,
         objective=objectives.resolve_name(search.objective),
-        datasets=tuple(map(canonical_dataset, search.datasets)),
+        datasets=tuple(map(resolve_dataset_id, search.datasets)),
         loaded_preset=presets.load_preset(search.preset),
     )
 

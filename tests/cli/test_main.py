@@ -145,7 +145,7 @@ def test_list(call, what, expected):
         (["tune", "pbc", "--param", "outer_rl=1:3"], "Did you mean outer_lr"),
         (["tune", "random", "--param", "outer_lr=1:3"], "no tuning"),
         (["tune", "pbc", "--param", "outer_lr=1:3", "--criterion", "online"], "offline"),
-        (["tune", "pbc", "--param", "outer_lr=1:3", "--name", "paper"], "cannot name a preset"),
+        (["tune", "pbc", "--param", "outer_lr=1:3", "--name", "paper"], "not a valid preset name"),
     ],
 )
 def test_wrong_calls_are_one_line_and_exit_with_2(call, tmp_path, arguments, said):

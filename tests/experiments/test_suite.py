@@ -7,7 +7,13 @@ from obdbench.evaluation.protocol import make_protocol
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
 from obdbench.experiments.spec import label_trials
-from obdbench.experiments.suite import Suite, load_suite, parse_seeds, suite_holding, suite_names
+from obdbench.experiments.suite import (
+    Suite,
+    find_suite_with_protocol,
+    list_suites,
+    load_suite,
+    parse_seeds,
+)
 
 SHIPPED = [
     *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "paper"),
@@ -39,14 +45,14 @@ def test_shipped_suites_resolve(name):
 
 
 def test_the_suite_that_remakes_a_table_is_found():
-    assert suite_holding("recon", "default") == "recon"
-    assert suite_holding("recon", "ensemble") == "recon-protocols"
-    assert suite_holding("recon", "size") == "recon-size"
-    assert suite_holding("mine", "size") == "mine"
+    assert find_suite_with_protocol("recon", "default") == "recon"
+    assert find_suite_with_protocol("recon", "ensemble") == "recon-protocols"
+    assert find_suite_with_protocol("recon", "size") == "recon-size"
+    assert find_suite_with_protocol("mine", "size") == "mine"
 
 
 def test_suite_names_start_with_the_small_ones():
-    assert suite_names()[:2] == ["smoke", "quick"]
+    assert list_suites()[:2] == ["smoke", "quick"]
 
 
 def write(tmp_path, text):
@@ -107,7 +113,7 @@ def test_select_narrows_keeps_params_and_replaces(tmp_path):
         (('"0-1,7"', '"4-1"'), "smaller seed first"),
         (('"0-1,7"', "[1, 1]"), "distinct"),
         (("[settings]", "[settings"), "cannot be read"),
-        (('["embedded/hopper-medium-v0"]', "[]"), "no trial"),
+        (('["embedded/hopper-medium-v0"]', "[]"), "no trials"),
     ],
 )
 def test_mistakes_are_one_clear_line(tmp_path, change, said):
@@ -176,9 +182,9 @@ def test_bad_presets(tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
     with pytest.raises(UnknownNameError, match="Did you mean fast"):
         presets.load_preset("fasst")
-    with pytest.raises(InvalidSettingError, match="cannot name a preset"):
+    with pytest.raises(InvalidSettingError, match="not a valid preset name"):
         presets.save_preset(Preset(name="../up"))
-    with pytest.raises(InvalidSettingError, match="cannot name a preset"):
+    with pytest.raises(InvalidSettingError, match="not a valid preset name"):
         presets.save_preset(Preset(name="paper"))
     (tmp_path / "odd.toml").write_text("[settings]\nouter_lrr = 1\n")
     with pytest.raises(UnknownNameError, match="Did you mean outer_lr"):
