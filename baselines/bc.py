@@ -31,11 +31,17 @@ import torch
 from torch import Tensor
 
 from baselines import checkpoint
-from baselines.rows import OUT, deterministic_returns, line, parse_seeds, write_row
+from baselines.rows import (
+    RESULTS_FOLDER,
+    deterministic_returns,
+    format_result,
+    parse_seeds,
+    write_row,
+)
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import run_script
-from obdbench.policies.networks import MLP4, Params, seeded
+from obdbench.policies.networks import MLP4, Params, seeded_generator
 from obdbench.results.record import Result
 
 SAVE_EVERY = 2_000
@@ -60,8 +66,8 @@ class Cloning:
         self.datasets, self.seeds, self.settings = datasets, seeds, settings
         self.dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
         first = datasets[0]
-        inits = [seeded(seed, 0) for _ in datasets for seed in seeds]
-        self.draws = [seeded(seed, 1) for _ in datasets for seed in seeds]
+        inits = [seeded_generator(seed, 0) for _ in datasets for seed in seeds]
+        self.draws = [seeded_generator(seed, 1) for _ in datasets for seed in seeds]
         self.params = MLP4.init(inits, first.observation_size, first.action_size)
         for tensor in self.params.values():
             tensor.requires_grad_(True)
@@ -211,7 +217,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--episodes", type=int, default=20, help="a seed")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the suite's results")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS_FOLDER, help="folder of the suite's results"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/bc"), help="for resuming")
     options = parser.parse_args(arguments)
     datasets = sorted(map(load_dataset, options.dataset), key=lambda each: each.task.name)
@@ -226,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             resume=options.work / f"{options.out.name}-{task}-{_digest(group)}.pt",
         )
         for result in results:
-            print(line(result))
+            print(format_result(result))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.rows import OUT, line, write_row
+from baselines.rows import RESULTS_FOLDER, format_result, write_row
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError, run_script
@@ -43,10 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", nargs="+", required=True)
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the suite's results")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS_FOLDER, help="folder of the suite's results"
+    )
     options = parser.parse_args(arguments)
     for dataset_id in options.dataset:
-        print(line(behavior(load_dataset(dataset_id), options.out)))
+        print(format_result(behavior(load_dataset(dataset_id), options.out)))
 
 
 if __name__ == "__main__":

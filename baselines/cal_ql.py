@@ -49,12 +49,18 @@ from torch import Tensor
 from baselines import checkpoint
 from baselines.offline import Batch, Replay, collected
 from baselines.publish import layers, publish, teacher_row
-from baselines.rows import OUT, deterministic_returns, line
+from baselines.rows import RESULTS_FOLDER, deterministic_returns, format_result
 from baselines.squashed import Noise, sample
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.embedded import FILES, short_name
 from obdbench.errors import run_script
-from obdbench.policies.networks import MLP4, Params, linear, orthogonal, seeded
+from obdbench.policies.networks import (
+    MLP4,
+    Params,
+    orthogonal_matrices,
+    seeded_generator,
+    stacked_linear,
+)
 from obdbench.tasks.task import normalized_return
 from obdbench.teachers.teacher import Teacher
 
@@ -100,12 +106,12 @@ class Settings:
 def critic_parameters(datasets: int, inputs: int, seed: int) -> Params:
     """Two critics a dataset, one after the other in the stack."""
     sizes = [inputs, CRITIC_WIDTH, CRITIC_WIDTH, 1]
-    generator = seeded(seed, 1)
+    generator = seeded_generator(seed, 1)
     stack = CRITICS * datasets
     params: Params = {}
     for index, (columns, rows) in enumerate(pairwise(sizes)):
         drawn = torch.randn(stack, max(rows, columns), min(rows, columns), generator=generator)
-        params[f"w{index}"] = orthogonal(drawn, rows, columns)
+        params[f"w{index}"] = orthogonal_matrices(drawn, rows, columns)
         params[f"b{index}"] = torch.zeros(stack, rows)
     return params
 
@@ -116,8 +122,8 @@ def values(params: Params, states: Tensor, actions: Tensor, dtype: torch.dtype) 
     x = inputs.repeat_interleave(CRITICS, dim=0)
     cast = {name: tensor.to(dtype) for name, tensor in params.items()}
     for index in range(2):
-        x = torch.relu(linear(cast, index, x))
-    estimates = linear(params, 2, x.float()).squeeze(-1)
+        x = torch.relu(stacked_linear(cast, index, x))
+    estimates = stacked_linear(params, 2, x.float()).squeeze(-1)
     return estimates.unflatten(0, (-1, CRITICS))
 
 
@@ -209,7 +215,7 @@ class Learner:
         self.settings, self.datasets = settings, datasets
         self.replay = Replay(datasets, settings.discount)
         observation, action = self.replay.widths
-        generators = [seeded(settings.seed, 0, index) for index in range(len(datasets))]
+        generators = [seeded_generator(settings.seed, 0, index) for index in range(len(datasets))]
         self.actor = MLP4.init(generators, observation, action)
         self.critics = critic_parameters(len(datasets), observation + action, settings.seed)
         self.targets = {name: tensor.clone() for name, tensor in self.critics.items()}
@@ -218,7 +224,7 @@ class Learner:
         self.best_critics = {name: tensor.clone() for name, tensor in self.critics.items()}
         self.best_scores = torch.full((len(datasets),), -math.inf)
         self.log_temperature = torch.full((len(datasets),), math.log(0.1))
-        self.generator = seeded(settings.seed, 2)
+        self.generator = seeded_generator(settings.seed, 2)
         self.step, self.seconds = 0, 0.0
         for tensor in (*self.actor.values(), *self.critics.values(), self.log_temperature):
             tensor.requires_grad_(True)
@@ -374,7 +380,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teachers", type=Path, default=FILES, help="folder for the teachers")
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--bfloat16", action="store_true", help="where the processor has it")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the suite's results")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS_FOLDER, help="folder of the suite's results"
+    )
     options = parser.parse_args(arguments)
     if not options.published:
         names = sorted(short_name(dataset_id) for dataset_id in options.dataset)
@@ -385,7 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             learner = train(full, settings, options.work / task)
             publish(learner, options.teachers)
     for dataset_id in options.dataset:
-        print(line(teacher_row(dataset_id, options.out)))
+        print(format_result(teacher_row(dataset_id, options.out)))
 
 
 if __name__ == "__main__":

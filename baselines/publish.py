@@ -16,7 +16,8 @@ from obdbench.datasets.loading import load_dataset
 from obdbench.policies.networks import Params
 from obdbench.results.record import Result
 from obdbench.tasks.task import normalized_return
-from obdbench.teachers.teacher import Layers, Teacher, load, load_teacher
+from obdbench.teachers.loading import load_teacher
+from obdbench.teachers.teacher import Layers, Teacher
 
 if TYPE_CHECKING:
     from baselines.cal_ql import Learner
@@ -59,7 +60,7 @@ def publish(learner: Learner, folder: Path, episodes: int = EPISODES) -> list[Pa
             "environment": dataset.task.env_id,
         }
         halved(teachers[0]).save(path)
-        card["checksum"] = load(path).checksum
+        card["checksum"] = Teacher.load(path).checksum
         card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         paths.append(path)

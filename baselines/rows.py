@@ -22,7 +22,7 @@ from obdbench.tasks.task import Task, normalized_return
 from obdbench.teachers.teacher import Teacher
 
 EPISODES = 100
-OUT = Path("leaderboards/results/embedded")
+RESULTS_FOLDER = Path("leaderboards/results/embedded")
 
 
 def deterministic_returns(
@@ -90,7 +90,7 @@ def write_row(
     return result
 
 
-def line(result: Result) -> str:
+def format_result(result: Result) -> str:
     """One cell, as the commands print it."""
     scores = [point.normalized_return for point in result.points]
     spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""

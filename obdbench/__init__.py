@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from obdbench.offline_rl.api import train_teacher
     from obdbench.reporting.api import leaderboard
     from obdbench.reporting.frame import load_results
-    from obdbench.teachers.teacher import Teacher, load_teacher
+    from obdbench.teachers.loading import load_teacher
+    from obdbench.teachers.teacher import Teacher
 
 _LAZY = {
     "Dataset": "obdbench.datasets.dataset",
@@ -39,7 +40,7 @@ _LAZY = {
     "leaderboard": "obdbench.reporting.api",
     "load_dataset": "obdbench.datasets.loading",
     "load_results": "obdbench.reporting.frame",
-    "load_teacher": "obdbench.teachers.teacher",
+    "load_teacher": "obdbench.teachers.loading",
     "train_teacher": "obdbench.offline_rl.api",
     "run": "obdbench.execution.api",
 }

@@ -62,7 +62,7 @@ MEMBERS = {
     "Evaluation": "normalized_return protocol returns scores",
     "Objective": "distils loss name noise_columns prepare settings uses_teacher",
     "Synset": "actions card export load observations save standardizer states task",
-    "Teacher": "act action_size actor card checksum columns critics distribution id "
+    "Teacher": "act action_size actor card checksum columns critics distribution id load "
     "log_std_multiplier log_std_offset observation_size save standardizer tensors value",
 }
 COMMANDS = {

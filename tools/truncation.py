@@ -26,10 +26,10 @@ from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
 from obdbench.distillation.settings import resolve_settings
 from obdbench.objectives.objective import make_objective
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import MLP4, seeded
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import MLP4, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
-from obdbench.teachers.teacher import load_teacher
+from obdbench.teachers.loading import load_teacher
 
 DATASET, OBJECTIVE = "embedded/hopper-medium-replay-v0", "av-pbc"
 POLICIES, OUTER_STEPS = 8, 60
@@ -47,7 +47,7 @@ def measure() -> dict[str, Any]:
     objective = make_objective(OBJECTIVE)
     exact = {"kernel_share": 0.0, "smoothing": 0.0, "schedule": "constant"}
     settings = resolve_settings("fast", {**exact, "steps": OUTER_STEPS, "evaluate_at": (0.0, 1.0)})
-    how = Cloning(MLP4, get_optimizer("sgd"), settings.inner_lr, settings.inner_steps)
+    how = CloningConfig(MLP4, get_optimizer("sgd"), settings.inner_lr, settings.inner_steps)
     points = distill_points(dataset, teacher, objective, settings, [0])
     feed = BatchSampler.from_dataset(
         dataset, objective.prepare(dataset, teacher, np.random.default_rng(0)), "cpu"
@@ -61,7 +61,7 @@ def measure() -> dict[str, Any]:
         change: dict[Any, list[tuple[float, float]]] = {key: [] for key in (*SOLVERS, OTHER)}
         fulls: list[MetaGradient] = []
         for policy in range(POLICIES):
-            generators = [seeded(policy, 20)]
+            generators = [seeded_generator(policy, 20)]
             batch = feed.draw(settings.batch, generators)
             params = MLP4.init(generators, dataset.observation_size, dataset.action_size)
             outer = OuterLossOnStates(MLP4.act, batch.states, partial(objective.loss, batch=batch))

@@ -56,9 +56,9 @@ def fetch(ids: Ids, progress: Progress = True) -> None:
                 "Fetch d4rl/, minari/ or recon/ identifiers; build embedded/ ones.",
             )
         for teacher in _published_teachers(source, name):
-            from obdbench.teachers.checkpoint import locate as locate_teacher
+            from obdbench.teachers.published import download_checkpoint
 
-            typer.echo(f"{dataset_id}: {locate_teacher(teacher, progress=progress)}")
+            typer.echo(f"{dataset_id}: {download_checkpoint(teacher, progress=progress)}")
 
 
 @app.command()
@@ -113,26 +113,26 @@ def verify(
 
 
 def _verify_teachers(episodes: int) -> Iterator[str]:
-    from obdbench.teachers import verify as check
+    from obdbench.teachers import published_scores
 
     typer.echo(f"{'published teacher':<30} {'measured':>8} {'paper':>8} {'differs':>8}")
-    found: list[check.Comparison] = []
-    for each in check.compare(episodes):
+    found: list[published_scores.TeacherComparison] = []
+    for each in published_scores.compare_published_teachers(episodes):
         found.append(each)
-        line = f"{each.name:<30} {each.measured:>8.1f} {each.printed:>8.1f} "
-        typer.echo(f"{line}{each.difference:>+8.1f}{'' if each.holds else '  !'}")
-        if not each.holds:
-            yield f"{each.name} differs by more than {check.EACH_WITHIN:.0f} points."
-    mean = check.mean_difference(found)
+        line = f"{each.name:<30} {each.measured:>8.1f} {each.published:>8.1f} "
+        typer.echo(f"{line}{each.difference:>+8.1f}{'' if each.agrees else '  !'}")
+        if not each.agrees:
+            yield f"{each.name} differs by more than {published_scores.MAX_DIFFERENCE:.0f} points."
+    mean = published_scores.mean_difference(found)
     typer.echo(f"{'mean':<47} {'':>1}{mean:>+8.1f}")
-    if abs(mean) > check.MEAN_WITHIN:
-        yield f"The mean differs by more than {check.MEAN_WITHIN:.0f} points."
+    if abs(mean) > published_scores.MAX_MEAN_DIFFERENCE:
+        yield f"The mean differs by more than {published_scores.MAX_MEAN_DIFFERENCE:.0f} points."
 
 
 def _verify_datasets(ids: Iterable[str], episodes: int) -> Iterator[str]:
     from obdbench.datasets.loading import load_dataset
-    from obdbench.teachers import verify as check
-    from obdbench.teachers.teacher import load_teacher
+    from obdbench.teachers import published_scores
+    from obdbench.teachers.loading import load_teacher
 
     for dataset_id in _matching(ids):
         dataset = load_dataset(dataset_id)
@@ -144,7 +144,9 @@ def _verify_datasets(ids: Iterable[str], episodes: int) -> Iterator[str]:
         elif dataset.card.get("mismatches", "none") != "none":
             yield f"{dataset_id}: {dataset.card['mismatches']}."
         if dataset_id.startswith(("embedded/", "recon/", "d4rl/")):
-            scores = check.scores(load_teacher(dataset_id), dataset.task, episodes)
+            scores = published_scores.evaluate_teacher(
+                load_teacher(dataset_id), dataset.task, episodes
+            )
             typer.echo(f"  teacher: normalized return {scores.mean():.1f} over {episodes} episodes")
 
 
@@ -176,11 +178,11 @@ def _matching(ids: Iterable[str]) -> list[str]:
 def _published_teachers(source: str, name: str) -> list[str]:
     if source not in ("d4rl", "recon"):
         return []
-    from obdbench.teachers.checkpoint import published
+    from obdbench.teachers.published import published_teachers
 
     task = name.split("-")[0]
-    wanted = published() if source == "recon" else [name]
-    return [each for each in published() if each in wanted and each.startswith(f"{task}-")]
+    wanted = published_teachers() if source == "recon" else [name]
+    return [each for each in published_teachers() if each in wanted and each.startswith(f"{task}-")]
 
 
 def _state(dataset_id: str) -> str:

@@ -196,10 +196,10 @@ def validate(
 ) -> None:
     """Check in seconds, on toy data, that an objective of your own keeps its contract."""
     from obdbench.cli.options import parse_assignments
-    from obdbench.validation.objective_contract import validate as examine
+    from obdbench.validation.objective_contract import validate_objectives
 
     sound = True
-    for report in examine(plugin, parse_assignments(param)):
+    for report in validate_objectives(plugin, parse_assignments(param)):
         typer.echo(report.text())
         sound = sound and report.passed
     if not sound:

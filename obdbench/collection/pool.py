@@ -52,10 +52,12 @@ class Pool:
     _transitions: int = 0
 
     def __post_init__(self) -> None:
-        from obdbench.teachers.checkpoint import load_published
+        from obdbench.teachers.published import load_published_teacher
 
         self._seeds = np.random.SeedSequence([self.seed, *self.name.encode()])
-        self._teachers = {level: load_published(f"{self.task.name}-{level}-v2") for level in LEVELS}
+        self._teachers = {
+            level: load_published_teacher(f"{self.task.name}-{level}-v2") for level in LEVELS
+        }
 
     @property
     def sums(self) -> Array:

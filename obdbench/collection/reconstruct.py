@@ -27,7 +27,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.references import moments_of
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
 from obdbench.io import lock, replace_atomically
-from obdbench.policies.threads import one_thread
+from obdbench.policies.single_thread import single_thread
 from obdbench.registry import D4RL_NAMES
 from obdbench.tasks.task import Task, get_task
 
@@ -73,7 +73,7 @@ def build(name: str, *, size: int = SIZE, pool: int = POOL) -> Dataset:
     """Simulate and select; the same on every call on the same machine and versions."""
     task, wanted = get_task(name), moments_of(name)
     simulated = Pool(name, task, wanted, seed=RECIPE)
-    with one_thread():
+    with single_thread():
         simulated.fill(pool, size)
     chosen = select(simulated.sums, simulated.lengths, round(SURPLUS * size))
     np.random.default_rng(RECIPE).shuffle(chosen)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError
-from obdbench.objectives.objective import Batch, Columns, tensor
-from obdbench.policies.transfer import onto
+from obdbench.objectives.objective import Batch, Columns, float_tensor
+from obdbench.policies.device import to_device
 
 
 @dataclass
@@ -31,7 +31,11 @@ class BatchSampler:
         noise_columns: tuple[str, ...] = (),
     ) -> BatchSampler:
         """The dataset's own columns and those of the objective."""
-        joined = {"states": tensor(dataset.states), "actions": tensor(dataset.actions), **columns}
+        joined = {
+            "states": float_tensor(dataset.states),
+            "actions": float_tensor(dataset.actions),
+            **columns,
+        }
         for name, column in joined.items():
             if len(column) != len(dataset):
                 raise InvalidDataError(
@@ -50,11 +54,11 @@ class BatchSampler:
     def draw(self, size: int, generators: list[torch.Generator]) -> Batch:
         """One batch per seed, (S, size, …), by each seed's own generator."""
         index = torch.stack([torch.randint(self.size, (size,), generator=g) for g in generators])
-        index = onto(index, self.columns["states"].device)
+        index = to_device(index, self.columns["states"].device)
         columns = {name: column[index] for name, column in self.columns.items()}
         for name in self.noise_columns:
             drawn = [torch.randn(size, self.action_size, generator=g) for g in generators]
-            columns[name] = onto(torch.stack(drawn), index.device)
+            columns[name] = to_device(torch.stack(drawn), index.device)
         return Batch(columns)
 
 

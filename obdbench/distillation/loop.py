@@ -33,8 +33,8 @@ from obdbench.distillation.step_methods import StepMethods
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import Objective
-from obdbench.policies.networks import get_architecture, narrowed, seeded
-from obdbench.policies.transfer import onto
+from obdbench.policies.device import to_device
+from obdbench.policies.networks import get_architecture, seeded_generator, with_width
 from obdbench.tasks.task import get_task
 from obdbench.teachers.teacher import Teacher
 
@@ -89,7 +89,7 @@ def distill_points(
         run.points[0] = (run.x.cpu(), run.a.cpu(), 0.0)
         yield _point(run, 0, dataset, objective, settings, seeds)
         return
-    narrowed(get_architecture(settings.architecture), settings.width)
+    with_width(get_architecture(settings.architecture), settings.width)
     if snapshot is not None and snapshot.exists():
         restore(run, snapshot)
     wanted = settings.evaluation_steps
@@ -153,7 +153,8 @@ def _start(
     x = torch.from_numpy(np.stack([states for states, _ in pairs])).to(device, dtype)
     a = torch.from_numpy(np.stack([actions for _, actions in pairs])).to(device, dtype)
     generators = {
-        stream: [seeded(seed, stream) for seed in seeds] for stream in (POLICIES, BATCHES, NOISE)
+        stream: [seeded_generator(seed, stream) for seed in seeds]
+        for stream in (POLICIES, BATCHES, NOISE)
     }
     return Run(x, a, OuterOptimizer(settings), generators, losses=[[] for _ in seeds])
 
@@ -209,7 +210,7 @@ def _stepper(
     def draw_noise() -> Tensor:
         shape = (settings.inner_steps, settings.pairs, dataset.action_size)
         drawn = [torch.randn(*shape, generator=g) for g in noisy]
-        return onto(torch.stack(drawn, dim=1), device, dtype)
+        return to_device(torch.stack(drawn, dim=1), device, dtype)
 
     def drawn() -> Callable[[Tensor], Tensor]:
         params = wide.init(

@@ -9,8 +9,8 @@ import torch
 from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.distillation.settings import DistillSettings
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import MLP4, Architecture, get_architecture, narrowed
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import MLP4, Architecture, get_architecture, with_width
 from obdbench.policies.optimizers import get_optimizer
 
 
@@ -27,8 +27,8 @@ class StepMethods:
     def __post_init__(self) -> None:
         settings = self.settings
         scored = get_architecture(settings.architecture)
-        how = Cloning(
-            narrowed(scored, settings.width),
+        how = CloningConfig(
+            with_width(scored, settings.width),
             get_optimizer(settings.inner_optimizer),
             settings.inner_lr,
             settings.inner_steps,

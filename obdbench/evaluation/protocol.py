@@ -22,7 +22,7 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
 from obdbench.evaluation import students
 from obdbench.objectives.objective import check_flag, check_range
-from obdbench.policies.cloning import Cloning
+from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import get_architecture
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.registry import architectures as known
@@ -35,7 +35,7 @@ TINY = 1e-12  # the least learning rate that still means one
 
 
 @dataclass(frozen=True)
-class Scored:
+class SeedScore:
     """One seed under one arm."""
 
     seed: int
@@ -49,7 +49,7 @@ class Arm:
     """One way of training students, by name."""
 
     name: str
-    how: Cloning
+    how: CloningConfig
 
 
 class Protocol:
@@ -95,15 +95,15 @@ class Protocol:
         """The students to train."""
         return [Arm("default", self.cloning(settings))]
 
-    def cloning(self, settings: DistillSettings) -> Cloning:
+    def cloning(self, settings: DistillSettings) -> CloningConfig:
         """The distilling architecture, trained as this protocol says."""
-        return Cloning(
+        return CloningConfig(
             get_architecture(settings.architecture), get_optimizer("sgd"), self.lr, self.steps
         )
 
     def score(
         self, synsets: Sequence[Synset], settings: DistillSettings, seeds: Sequence[int]
-    ) -> list[Scored]:
+    ) -> list[SeedScore]:
         """Every seed's synset under every arm."""
         scored = []
         arms = self.arms(settings)
@@ -113,18 +113,18 @@ class Protocol:
                 "Name every arm differently.",
             )
         for arm in arms:
-            params = students.train(arm.how, synsets, seeds, self.policies, settings)
+            params = students.train_students(arm.how, synsets, seeds, self.policies, settings)
             returns = self.play(arm.how, params, synsets, seeds)
             for seed, synset, own in zip(seeds, synsets, returns, strict=True):
                 mean = float(np.mean(normalized_return(synset.task, own)))
-                scored.append(Scored(seed, arm.name, own.tolist(), mean))
+                scored.append(SeedScore(seed, arm.name, own.tolist(), mean))
         return scored
 
     def play(
-        self, how: Cloning, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
+        self, how: CloningConfig, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
     ) -> Any:
         """Raw returns, (seed, policy, episode)."""
-        return students.score(how, params, synsets, seeds, self.policies, self.episodes)
+        return students.score_students(how, params, synsets, seeds, self.policies, self.episodes)
 
 
 class Default(Protocol):
@@ -179,7 +179,7 @@ class CrossArchitecture(Protocol):
         """One arm an architecture."""
         sgd = get_optimizer("sgd")
         return [
-            Arm(name, Cloning(get_architecture(name), sgd, self.lr, self.steps))
+            Arm(name, CloningConfig(get_architecture(name), sgd, self.lr, self.steps))
             for name in self.architectures
         ]
 
@@ -226,7 +226,7 @@ class CrossOptimizer(Protocol):
         return [
             Arm(
                 name,
-                Cloning(
+                CloningConfig(
                     architecture,
                     get_optimizer("sgd" if self.setting == "as-run" else name),
                     rate if own else self.lr,
@@ -258,7 +258,7 @@ class Ensemble(Protocol):
         return [Arm("ensemble", self.cloning(settings))]
 
     def play(
-        self, how: Cloning, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
+        self, how: CloningConfig, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
     ) -> Any:
         """One row of episodes a seed."""
         return students.score_ensemble(how, params, synsets, seeds, self.policies, self.episodes)
@@ -365,7 +365,7 @@ def evaluate(
             f"The synset's card holds settings that cannot be used: {reason}", "Distil it again."
         ) from error
     if seed is None:
-        seed = students.card_number(synset, "seed", "Give evaluate() a seed.")
+        seed = students.read_card_integer(synset, "seed", "Give evaluate() a seed.")
     scored = chosen.score([synset], settings, [seed])
     return Evaluation(
         chosen.name,

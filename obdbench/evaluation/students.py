@@ -13,16 +13,16 @@ from obdbench.datasets.dataset import Array, Standardizer
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
-from obdbench.policies.cloning import Cloning, clone
-from obdbench.policies.networks import Architecture, Params, seeded
+from obdbench.policies.cloning import CloningConfig, clone
+from obdbench.policies.networks import Architecture, Params, seeded_generator
 from obdbench.tasks.rollout import run_episodes
 from obdbench.tasks.task import Task
 
 INITIAL, NOISE, EPISODES = 101, 102, 103
 
 
-def train(
-    how: Cloning,
+def train_students(
+    how: CloningConfig,
     synsets: Sequence[Synset],
     seeds: Sequence[int],
     policies: int,
@@ -35,17 +35,17 @@ def train(
     """
     task = synsets[0].task
     keys = [
-        (seed, step_of(synset), number)
+        (seed, outer_step(synset), number)
         for seed, synset in zip(seeds, synsets, strict=True)
         for number in range(policies)
     ]
-    stack = [seeded(seed, INITIAL, step, number) for seed, step, number in keys]
+    stack = [seeded_generator(seed, INITIAL, step, number) for seed, step, number in keys]
     params = how.architecture.init(stack, task.observation_size, task.action_size)
     states = _stacked([synset.states for synset in synsets], policies)
     actions = _stacked([synset.actions for synset in synsets], policies)
     if settings.noise == "none":
         return clone(how, params, states, actions)
-    noisy = [seeded(seed, NOISE, step, number) for seed, step, number in keys]
+    noisy = [seeded_generator(seed, NOISE, step, number) for seed, step, number in keys]
 
     def noise_at(_: int) -> Tensor:
         return torch.stack([torch.randn(actions.shape[1:], generator=g) for g in noisy])
@@ -53,12 +53,12 @@ def train(
     return clone(how, params, states, actions, noise_at)
 
 
-def step_of(synset: Synset) -> int:
+def outer_step(synset: Synset) -> int:
     """The outer step a synset is of, which its students are drawn for; 0 if its card names none."""
-    return card_number(synset, "step", "It is a whole number from 0.")
+    return read_card_integer(synset, "step", "It is a whole number from 0.")
 
 
-def card_number(synset: Synset, name: str, advice: str) -> int:
+def read_card_integer(synset: Synset, name: str, advice: str) -> int:
     """A whole number from 0 on a synset's card, 0 if it has none of that name."""
     number = synset.card.get(name, 0)
     if type(number) is not int or number < 0:
@@ -72,7 +72,7 @@ def _stacked(arrays: Sequence[Array], policies: int) -> Tensor:
 
 
 @dataclass
-class Actor:
+class BatchedActor:
     """Acts for a stack of policies, ``episodes`` slots each; finished policies are dropped."""
 
     architecture: Architecture
@@ -121,8 +121,8 @@ def episode_seeds(seed: int, step: int, policies: int, episodes: int) -> list[in
     return [int(value) & 0x7FFFFFFF for value in state]
 
 
-def score(
-    how: Cloning,
+def score_students(
+    how: CloningConfig,
     params: Params,
     synsets: Sequence[Synset],
     seeds: Sequence[int],
@@ -134,18 +134,18 @@ def score(
     standardizers = [synset.standardizer for synset in synsets for _ in range(policies)]
     if all(s is standardizers[0] for s in standardizers):
         standardizers = standardizers[:1]
-    actor = Actor(how.architecture, params, standardizers, episodes)
+    actor = BatchedActor(how.architecture, params, standardizers, episodes)
     resets = [
         reset
         for seed, synset in zip(seeds, synsets, strict=True)
-        for reset in episode_seeds(seed, step_of(synset), policies, episodes)
+        for reset in episode_seeds(seed, outer_step(synset), policies, episodes)
     ]
     returns = run_episodes(actor, task, resets).returns
     return np.asarray(returns).reshape(len(synsets), policies, episodes)
 
 
 def score_ensemble(
-    how: Cloning,
+    how: CloningConfig,
     params: Params,
     synsets: Sequence[Synset],
     seeds: Sequence[int],
@@ -163,6 +163,6 @@ def score_ensemble(
             states = torch.from_numpy(synset.standardizer.apply(observations))
             return np.asarray(how.architecture.act(own, states).mean(0).numpy())
 
-        resets = episode_seeds(seed, step_of(synset), 1, episodes)
+        resets = episode_seeds(seed, outer_step(synset), 1, episodes)
         returns.append(run_episodes(act, synset.task, resets).returns)
     return np.stack(returns)[:, None, :]

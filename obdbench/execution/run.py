@@ -243,7 +243,7 @@ def collect(suite: Suite, options: ExecutionConfig) -> tuple[list[Result], Summa
 def preflight(specs: Sequence[TrialSpec]) -> None:
     """Fetch and check, once and before any work, what the trials will read."""
     from obdbench.datasets.loading import load_dataset
-    from obdbench.teachers.teacher import load_teacher
+    from obdbench.teachers.loading import load_teacher
 
     mention_kernel(specs)
     largest: dict[str, int] = {}

@@ -170,7 +170,7 @@ class _Run:
         from obdbench.datasets.loading import load_dataset
         from obdbench.distillation.loop import distill_points
         from obdbench.objectives.objective import make_objective
-        from obdbench.teachers.teacher import load_teacher
+        from obdbench.teachers.loading import load_teacher
 
         began = time.monotonic()
         settings = self.spec.settings

@@ -4,12 +4,12 @@ r"""Av-PBC, action-value weighted PBC.
           w(s) = \beta\, q_{\pi^*}(s, \pi^*(s)), \quad \beta = 0.02
 
 Lei, Zhang and Tao, 2024, arXiv 2410.22728: the bound on the difference in return between π and π*
-is tighter when states are weighted by the teacher's action value. A value below zero would reward
-being far from the teacher; it is clamped at zero.
+is tighter when states are weighted by the teacher's action value. A negative value would reward
+distance from the teacher; it is clamped to zero.
 
-As published the weight does not average one (0.02 q averages about 5 to 13 on the D4RL
-locomotion data), so that Av-PBC runs at several times PBC's outer learning rate.
-``weight_normalization="mean-one"`` takes that difference away.
+The published weight does not have mean one (0.02 q has mean 5 to 13 on the D4RL locomotion data),
+so that Av-PBC effectively runs at several times PBC's outer learning rate.
+``weight_normalization="mean-one"`` removes that difference.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from obdbench.objectives.objective import (
     Normalization,
     check_choice,
     check_range,
-    normalized,
-    require,
-    tensor,
+    float_tensor,
+    normalize_weights,
+    require_teacher,
 )
 from obdbench.objectives.pbc import PBC
 from obdbench.teachers.teacher import Teacher
 
 logger = logging.getLogger(__name__)
-MOST = 0.5  # of the states may be without weight and nothing is said
+MAX_ZERO_WEIGHT_SHARE = 0.5  # a larger share of states with zero weight is a warning
 
 
 class AvPBC(PBC):
@@ -60,30 +60,37 @@ class AvPBC(PBC):
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
-        """PBC's target and the weight."""
-        teacher = require(teacher, self.name)
-        known = teacher.columns(dataset.observations)
-        self._check(known["teacher_q"], teacher, dataset)
-        columns = self.target(known)
-        weight = self.beta * tensor(known["teacher_q"]).clamp_min(0.0)
-        columns["weight"] = normalized(weight, self.weight_normalization)
+        """PBC's columns and the weight."""
+        teacher = require_teacher(teacher, self.name)
+        if not teacher.critics:
+            raise InvalidDataError(
+                f"The objective {self.name} needs action values, and the teacher {teacher.id!r} "
+                "has no critic.",
+                "Use pbc, or a teacher with a critic.",
+            )
+        teacher_columns = teacher.columns(dataset.observations)
+        q = teacher_columns["teacher_q"]
+        self._check_values(q, teacher, dataset)
+        columns = self.target_columns(teacher_columns)
+        weight = self.beta * float_tensor(q).clamp_min(0.0)
+        columns["weight"] = normalize_weights(weight, self.weight_normalization)
         return columns
 
-    def _check(self, q: Array, teacher: Teacher, dataset: Dataset) -> None:
-        """Insist that some state has a weight, and say so where most have none."""
-        clamped = float((q <= 0).mean())
-        if clamped == 1:
+    def _check_values(self, q: Array, teacher: Teacher, dataset: Dataset) -> None:
+        """Raise an error if every weight is zero, and warn if most are."""
+        zero_share = float((q <= 0).mean())
+        if zero_share == 1:
             raise InvalidDataError(
-                f"The teacher {teacher.id!r} values no state of {dataset.id} above zero, so that "
-                f"every weight of {self.name} is zero.",
+                f"The teacher {teacher.id!r} has no positive action value on {dataset.id}, so every "
+                f"weight of {self.name} is zero.",
                 "Use pbc, or another teacher.",
             )
-        if clamped > MOST:
+        if zero_share > MAX_ZERO_WEIGHT_SHARE:
             logger.warning(
-                "The teacher %r values %.0f%% of the states of %s below zero: %s gives them no "
-                "weight.",
+                "The teacher %r has action values below zero on %.0f%% of the states of %s; %s "
+                "gives them zero weight.",
                 teacher.id,
-                100 * clamped,
+                100 * zero_share,
                 dataset.id,
                 self.name,
             )

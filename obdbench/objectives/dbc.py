@@ -2,8 +2,8 @@ r"""DBC, data-based behavioural cloning distance.
 
 .. math:: H(\pi) = \mathbb{E}_{(s, a) \sim D}\; \lVert \pi(s) - a \rVert^2
 
-Lei, Zhang and Tao, 2024, arXiv 2410.22728, where it is the naive objective. The norm is averaged
-over action dimensions, as everywhere in this project.
+Lei, Zhang and Tao, 2024, arXiv 2410.22728, introduce it as the naive objective. As in all
+objectives of this project, the squared norm is averaged over action dimensions.
 """
 
 from __future__ import annotations

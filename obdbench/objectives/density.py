@@ -22,8 +22,8 @@ import torch
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import cache_root
 from obdbench.io import lock, replace_atomically
-from obdbench.objectives.objective import tensor
-from obdbench.policies.networks import seeded
+from obdbench.objectives.objective import float_tensor
+from obdbench.policies.networks import seeded_generator
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class FlowSettings:
     seed: int = 0
 
 
-def fit(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
+def fit_flow(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
     """Fit the flow by maximum likelihood."""
     import zuko
 
-    generator = seeded(settings.seed, 11)
+    generator = seeded_generator(settings.seed, 11)
     with torch.random.fork_rng(devices=[]):  # zuko initializes from the global generator
         torch.manual_seed(settings.seed)
         flow = zuko.flows.MAF(
@@ -51,7 +51,7 @@ def fit(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
             transforms=settings.transforms,
             hidden_features=(settings.hidden,),
         )
-    data = tensor(states)
+    data = float_tensor(states)
     optimizer = torch.optim.Adam(
         flow.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
@@ -68,10 +68,12 @@ def fit(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
 
 
 @torch.no_grad()
-def evaluate(flow: Any, states: Array, chunk: int = 16_384) -> Array:
+def evaluate_log_density(flow: Any, states: Array, chunk: int = 16_384) -> Array:
     """Log-densities under a fitted flow."""
     distribution = flow()
-    parts = [distribution.log_prob(part).numpy() for part in torch.split(tensor(states), chunk)]
+    parts = [
+        distribution.log_prob(part).numpy() for part in torch.split(float_tensor(states), chunk)
+    ]
     return np.asarray(np.concatenate(parts), dtype=np.float32)
 
 
@@ -86,7 +88,7 @@ def gaussian_log_density(train: Array, test: Array) -> Array:
     return np.asarray(-0.5 * ((z * z).sum(axis=0) + log_det + len(mean) * math.log(2 * math.pi)))
 
 
-def cache_path(dataset: Dataset, settings: FlowSettings) -> Path:
+def density_cache_path(dataset: Dataset, settings: FlowSettings) -> Path:
     """Where the log-densities of a dataset lie."""
     import hashlib
 
@@ -96,18 +98,18 @@ def cache_path(dataset: Dataset, settings: FlowSettings) -> Path:
 
 def log_density(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Array:
     """Log-density of every state of a dataset, fitted on first use."""
-    path = cache_path(dataset, settings)
+    path = density_cache_path(dataset, settings)
     with lock(path):
-        cached = _read(path, len(dataset))
+        cached = read_cached_density(path, len(dataset))
         if cached is not None:
             return cached
-        logs = evaluate(fit(dataset.states, settings), dataset.states)
+        logs = evaluate_log_density(fit_flow(dataset.states, settings), dataset.states)
         with replace_atomically(path) as temporary, temporary.open("wb") as file:
             np.save(file, logs)
     return logs
 
 
-def _read(path: Path, size: int) -> Array | None:
+def read_cached_density(path: Path, size: int) -> Array | None:
     """The cached array, or nothing where it is absent or damaged."""
     form = np.lib.format
     try:

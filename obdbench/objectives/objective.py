@@ -1,11 +1,11 @@
-r"""What an objective is.
+r"""The base class of objectives.
 
-An objective scores the student's actions on states of the offline data. It knows nothing of
-optimizers, seeds, files or bi-level optimization:
+An objective measures the student's actions on states of the offline data. It is independent of
+optimizers, seeds, files and bi-level optimization:
 
-* :meth:`Objective.prepare` looks once at the dataset and its teacher and returns *columns*, one row
-  per dataset state;
-* :meth:`Objective.loss` gets the student's actions of shape (S, B, n_a) on a batch of states and
+* :meth:`Objective.prepare` is called once with the dataset and its teacher and returns *columns*
+  with one row per dataset state;
+* :meth:`Objective.loss` takes the student's actions of shape (S, B, n_a) on a batch of states and
   the same rows of the columns, and returns one number per student, shape (S,).
 """
 
@@ -28,7 +28,7 @@ Normalization = Literal["none", "mean-one"]
 
 
 class Batch:
-    """Rows of the columns, by attribute: ``batch.states``, ``batch.actions``, ``batch.weight``."""
+    """Rows of the columns as attributes: ``batch.states``, ``batch.actions``, ``batch.weight``."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
@@ -43,7 +43,11 @@ class Batch:
 
 
 class Objective:
-    """Base class. Settings are the keyword arguments of ``__init__``, kept as attributes."""
+    """Base class. Settings are the keyword arguments of ``__init__``, stored as attributes.
+
+    ``uses_teacher`` says that ``prepare`` needs a teacher, ``distils`` that the objective optimizes
+    the synset. The engine draws standard normal numbers for each of ``noise_columns`` per batch.
+    """
 
     name: ClassVar[str] = ""
     uses_teacher: ClassVar[bool] = True
@@ -53,7 +57,7 @@ class Objective:
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
-        """Per-state columns, computed once. The dataset's states and actions need no column."""
+        """Columns with one row per state. States and actions of the dataset are always present."""
         return {}
 
     def loss(self, actions: Tensor, batch: Batch) -> Tensor:
@@ -61,7 +65,7 @@ class Objective:
         raise TypeError(f"{type(self).__name__} defines no loss")
 
     def settings(self) -> dict[str, Any]:
-        """The settings by name, JSON-serializable: what ``__init__`` takes."""
+        """The keyword arguments of ``__init__``, JSON-serializable."""
         return {name: getattr(self, name) for name in parameters_of(type(self))}
 
 
@@ -76,17 +80,17 @@ def parameters_of(objective: type[Objective]) -> dict[str, Any]:
 
 
 def make_objective(name: str, params: dict[str, Any] | None = None) -> Objective:
-    """An objective by name with its settings checked."""
-    found = objectives.get(name)
-    if isinstance(found, type) and issubclass(found, Objective):
-        known = parameters_of(found)
+    """Create an objective by name and check its settings."""
+    target = objectives.get(name)
+    if isinstance(target, type) and issubclass(target, Objective):
+        known = parameters_of(target)
         for key in params or {}:
             if key not in known:
                 raise unknown_name(f"setting of {name}", key, known)
-    objective = construct("objective", name, found, params or {}) if callable(found) else found
+    objective = construct("objective", name, target, params or {}) if callable(target) else target
     if not isinstance(objective, Objective):
         raise InvalidSettingError(
-            f"The objective {name!r} is {type(objective).__name__}, not an Objective.",
+            f"The objective {name!r} is a {type(objective).__name__}, not an Objective.",
             "Derive it from obdbench.Objective.",
         )
     if not type(objective).name:
@@ -95,21 +99,21 @@ def make_objective(name: str, params: dict[str, Any] | None = None) -> Objective
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a setting that is none of its choices."""
+    """Raise an error unless the value is one of the choices."""
     if value not in choices:
         raise unknown_name(name, str(value), choices)
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Refuse a setting outside its bounds."""
+    """Raise an error unless the value is a number within the bounds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InvalidSettingError(f"{name} is {value}.", f"It lies between {low} and {high}.")
+        raise InvalidSettingError(f"{name} is {value}.", f"Choose a number from {low} to {high}.")
 
 
 def check_flag(name: str, value: bool) -> None:
-    """Refuse a switch that is neither on nor off."""
+    """Raise an error unless the value is a boolean."""
     if not isinstance(value, bool):
-        raise InvalidSettingError(f"{name} is {value!r}.", "It is true or false.")
+        raise InvalidSettingError(f"{name} is {value!r}.", "Choose true or false.")
 
 
 def squared_error(actions: Tensor, target: Tensor) -> Tensor:
@@ -117,18 +121,21 @@ def squared_error(actions: Tensor, target: Tensor) -> Tensor:
     return (actions - target).square().mean(-1)
 
 
-def normalized(weight: Tensor, how: Normalization) -> Tensor:
-    """Weights as they are, or scaled to mean one over the dataset."""
-    return weight / weight.mean() if how == "mean-one" else weight
+def normalize_weights(weight: Tensor, normalization: Normalization) -> Tensor:
+    """The weights, scaled to mean one over the dataset if ``normalization`` is ``mean-one``."""
+    return weight / weight.mean() if normalization == "mean-one" else weight
 
 
-def require(teacher: Teacher | None, name: str) -> Teacher:
-    """The teacher, or a clear error where the objective needs one and there is none."""
+def require_teacher(teacher: Teacher | None, name: str) -> Teacher:
+    """The teacher; raises an error if there is none."""
     if teacher is None:
-        raise InvalidSettingError(f"The objective {name!r} needs a teacher.", "Pass one.")
+        raise InvalidSettingError(
+            f"The objective {name!r} needs a teacher.",
+            "Name a teacher, or use an objective without one.",
+        )
     return teacher
 
 
-def tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    """A float32 tensor of an array."""
+def float_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """Convert an array to a float32 tensor."""
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

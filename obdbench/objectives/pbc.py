@@ -2,10 +2,10 @@ r"""PBC, policy-based behavioural cloning distance.
 
 .. math:: H(\pi) = \mathbb{E}_{s \sim D}\; \lVert \pi(s) - \pi^*(s) \rVert^2
 
-Lei, Zhang and Tao, 2024, arXiv 2410.22728: the data's sub-optimal actions are replaced by those of
-a near-expert teacher π* trained on the same data by offline RL. The public code samples the
-teacher's action afresh in every batch (``sample_teacher``); the default takes its mode, which is
-the same target without the variance.
+Lei, Zhang and Tao, 2024, arXiv 2410.22728: the actions of a near-expert teacher π*, trained on the
+same data by offline RL, replace the suboptimal actions of the data. The public code samples a new
+teacher action in every batch (``sample_teacher``); the default uses the mode, which is the same
+target without the sampling variance.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from obdbench.objectives.objective import (
     Columns,
     Objective,
     check_flag,
-    require,
+    float_tensor,
+    require_teacher,
     squared_error,
-    tensor,
 )
 from obdbench.teachers.teacher import Teacher
 
@@ -41,23 +41,27 @@ class PBC(Objective):
 
     @property
     def noise_columns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The engine draws this column afresh for every batch."""
+        """The noise column, if teacher actions are sampled."""
         return ("teacher_noise",) if self.sample_teacher else ()
 
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
-        """The teacher's action on every state, or its Gaussian where it is to be sampled."""
-        return self.target(require(teacher, self.name).columns(dataset.observations))
+        """The teacher's action on every state, or its Gaussian if actions are sampled."""
+        teacher = require_teacher(teacher, self.name)
+        return self.target_columns(teacher.columns(dataset.observations))
 
-    def target(self, known: Mapping[str, Array]) -> Columns:
-        """What the distance is taken to, out of what the teacher says of every state."""
+    def target_columns(self, teacher_columns: Mapping[str, Array]) -> Columns:
+        """The columns that :meth:`distance` uses, out of those of ``Teacher.columns``."""
         if self.sample_teacher:
-            return {name: tensor(known[name]) for name in ("teacher_mean", "teacher_std")}
-        return {"teacher_actions": tensor(known["teacher_actions"])}
+            return {
+                name: float_tensor(teacher_columns[name])
+                for name in ("teacher_mean", "teacher_std")
+            }
+        return {"teacher_actions": float_tensor(teacher_columns["teacher_actions"])}
 
     def distance(self, actions: Tensor, batch: Batch) -> Tensor:
-        """Squared distance to the teacher, per state."""
+        """Squared distance to the teacher's action per state."""
         if self.sample_teacher:
             sampled = batch.teacher_mean + batch.teacher_std * batch.teacher_noise
             return squared_error(actions, torch.tanh(sampled))

@@ -1,4 +1,4 @@
-"""Random selection: the synset is N real pairs drawn uniformly. The floor of every table."""
+"""Random selection: the synset consists of N data pairs drawn uniformly, the control row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from obdbench.objectives.objective import Objective
 
 
 class RandomSelection(Objective):
-    """Real pairs drawn uniformly without replacement; nothing is distilled."""
+    """Data pairs drawn uniformly without replacement, not distilled."""
 
     name: ClassVar[str] = "random"
     uses_teacher: ClassVar[bool] = False

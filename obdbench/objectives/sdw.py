@@ -3,22 +3,21 @@ r"""SDW, state-density weighting.
 .. math:: H(\pi) = \mathbb{E}_{s \sim D}\; \frac{w_\mathrm{base}(s)}{d(s)^{\tau}}\,
           \lVert \pi(s) - \pi^*(s) \rVert^2
 
-Lei, Cheng and Tao, 2025, arXiv 2512.06692: where data is of little diversity, rare states matter
-more than their frequency says, so the base objective is weighted by the reciprocal of the state's
-density, estimated by a masked autoregressive flow. What we could not read there is a parameter
-here, with a reason for its default:
+Lei, Cheng and Tao, 2025, arXiv 2512.06692: in data of low diversity, rare states matter more than
+their frequency suggests, so the base objective is weighted by the reciprocal of the state density,
+which a masked autoregressive flow estimates. Settings that the paper does not state are parameters:
 
 ``tau`` (0.1)
-    the exponent. On the genuine data log-densities spread over 6 to 14 nats, so a literal 1/d
-    puts nearly all weight on a handful of states; at 0.1 the effective sample fraction is
+    The exponent. On the genuine data the log-densities have a range of 6 to 14 nats, so that a
+    literal 1/d puts nearly all weight on a few states. At 0.1 the effective sample fraction is
     0.2 to 0.7.
 ``floor_quantile`` (0.01)
-    densities below this quantile count as that quantile: a few states have log d = −∞.
+    Densities below this quantile are raised to it, because some states have log d = −∞.
 ``density_normalization`` ("mean-one")
-    density is per unit of volume, so d^(−τ) has an arbitrary scale; scaled to mean one it leaves
-    the base objective's scale as it was.
+    Density has the unit 1/volume, so the scale of d^(−τ) is arbitrary. Mean one preserves the
+    scale of the base objective.
 ``base`` ("av-pbc")
-    the objective that is multiplied; "pbc" is the other choice.
+    The objective that is weighted; "pbc" is the alternative.
 """
 
 from __future__ import annotations
@@ -36,25 +35,27 @@ from obdbench.objectives.objective import (
     Normalization,
     check_choice,
     check_range,
-    normalized,
-    tensor,
+    float_tensor,
+    normalize_weights,
 )
 from obdbench.objectives.pbc import PBC
 from obdbench.teachers.teacher import Teacher
 
 
-def density_weight(log_d: Tensor, tau: float, floor_quantile: float, how: Normalization) -> Tensor:
-    """d^(−τ) with densities floored at a quantile, computed in float64 and without overflow."""
+def density_weight(
+    log_d: Tensor, tau: float, floor_quantile: float, normalization: Normalization
+) -> Tensor:
+    """d^(−τ) with densities raised to a quantile, computed in float64 without overflow."""
     logs = log_d.double()
     floor = np.quantile(logs[logs.isfinite()].numpy(), floor_quantile)
     logs = logs.clamp_min(float(floor))
-    if how == "mean-one":  # the shift cancels in the mean; it keeps the exponential in range
+    if normalization == "mean-one":  # the shift cancels and prevents overflow
         logs = logs - logs.min()
-    return normalized((-tau * logs).exp(), how).float()
+    return normalize_weights((-tau * logs).exp(), normalization).float()
 
 
 class SDW(AvPBC):
-    """Weighted further by the reciprocal of the state's density."""
+    """PBC or Av-PBC weighted by the reciprocal of the state density."""
 
     name: ClassVar[str] = "sdw"
 
@@ -84,14 +85,19 @@ class SDW(AvPBC):
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
-        """The base objective's columns, its weight multiplied by the density's."""
+        """The columns of the base objective, with its weight multiplied by the density weight."""
         density = density_weight(
-            tensor(log_density(dataset)), self.tau, self.floor_quantile, self.density_normalization
+            float_tensor(log_density(dataset)),
+            self.tau,
+            self.floor_quantile,
+            self.density_normalization,
         )
         if self.base == "pbc":
             columns = PBC.prepare(self, dataset, teacher, rng)
-            columns["weight"] = normalized(density, self.weight_normalization)
+            columns["weight"] = normalize_weights(density, self.weight_normalization)
             return columns
         columns = super().prepare(dataset, teacher, rng)
-        columns["weight"] = normalized(columns["weight"] * density, self.weight_normalization)
+        columns["weight"] = normalize_weights(
+            columns["weight"] * density, self.weight_normalization
+        )
         return columns

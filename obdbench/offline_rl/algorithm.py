@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from obdbench.policies.networks import Params, seeded
+from obdbench.policies.networks import Params, seeded_generator
 from obdbench.teachers.teacher import Layers
 
 
@@ -37,7 +37,7 @@ class Shape:
     def generators(self, seed: int, stream: int, networks: int = 1) -> list[torch.Generator]:
         """Generators for the initial weights: ``networks`` of them per dataset."""
         return [
-            seeded(seed, stream, dataset, network)
+            seeded_generator(seed, stream, dataset, network)
             for dataset in range(self.datasets)
             for network in range(networks)
         ]

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from obdbench.policies.networks import Params, linear
+from obdbench.policies.networks import Params, stacked_linear
 from obdbench.teachers.teacher import Layers
 
 
@@ -41,8 +41,8 @@ def apply_networks(params: Params, x: Tensor, dtype: torch.dtype = torch.float32
         hidden = {name: tensor.to(dtype) for name, tensor in params.items()}
         x = x.to(dtype)
     for index in range(depth - 1):
-        x = torch.relu(linear(hidden, index, x))
-    return linear(params, depth - 1, x.float())
+        x = torch.relu(stacked_linear(hidden, index, x))
+    return stacked_linear(params, depth - 1, x.float())
 
 
 def apply_twin_critics(

@@ -24,7 +24,7 @@ from obdbench.offline_rl.iql import IQL, IQLSettings
 from obdbench.offline_rl.networks import network_layers
 from obdbench.offline_rl.replay import Replay
 from obdbench.offline_rl.td3_bc import TD3BC, TD3BCSettings
-from obdbench.policies.networks import seeded
+from obdbench.policies.networks import seeded_generator
 from obdbench.teachers.teacher import Teacher
 from obdbench.version import __version__
 
@@ -80,7 +80,7 @@ class TeacherTraining:
         self.replay = Replay(datasets, self.settings.discount, held_out=HELD_OUT, seed=seed)
         build = ALGORITHMS[algorithm][0]
         self.algorithm = build(self.replay.shape, self.settings, seed, steps)
-        self.generator = seeded(seed, 3)
+        self.generator = seeded_generator(seed, 3)
         self.step, self.seconds = 0, 0.0
         self.losses: dict[str, torch.Tensor] = {}
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from obdbench.policies.networks import Architecture, Params
-from obdbench.policies.optimizers import Optimizer, State
+from obdbench.policies.optimizers import Optimizer, OptimizerState
 
 
 @dataclass(frozen=True)
-class Cloning:
+class CloningConfig:
     """How a student learns: what it is, by which optimizer, how fast and for how long."""
 
     architecture: Architecture
@@ -41,13 +41,13 @@ def clone_loss(
 
 
 def clone_step(
-    how: Cloning,
+    how: CloningConfig,
     params: Params,
-    state: State,
+    state: OptimizerState,
     states: Tensor,
     actions: Tensor,
     noise: Tensor | None = None,
-) -> tuple[Params, State]:
+) -> tuple[Params, OptimizerState]:
     """One differentiable inner step."""
     grads = torch.func.grad(lambda p: clone_loss(how.architecture, p, states, actions, noise))(
         params
@@ -56,7 +56,7 @@ def clone_step(
 
 
 def clone(
-    how: Cloning,
+    how: CloningConfig,
     params: Params,
     states: Tensor,
     actions: Tensor,

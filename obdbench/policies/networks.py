@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from obdbench.errors import InvalidSettingError
-from obdbench.policies.transfer import onto
+from obdbench.policies.device import to_device
 from obdbench.registry import architectures
 
 Params = dict[str, Tensor]
@@ -66,7 +66,9 @@ class Architecture:
                     for generator in generators
                 ]
             )
-            params[f"w{index}"] = onto(orthogonal(drawn, rows, columns), device, dtype)
+            params[f"w{index}"] = to_device(
+                orthogonal_matrices(drawn, rows, columns), device, dtype
+            )
             params[f"b{index}"] = torch.zeros(len(generators), rows, dtype=dtype, device=device)
         return params
 
@@ -74,9 +76,9 @@ class Architecture:
         """Mean and log std, (S, N, action), for states of shape (N, obs) or (S, N, obs)."""
         x = states.expand(params["w0"].shape[0], *states.shape[-2:])
         for index in range(self.depth - 1):
-            h = torch.relu(linear(params, index, x))
+            h = torch.relu(stacked_linear(params, index, x))
             x = x + h if self.residual and index > 0 else h
-        mean, raw = linear(params, self.depth - 1, x).chunk(2, dim=-1)
+        mean, raw = stacked_linear(params, self.depth - 1, x).chunk(2, dim=-1)
         return mean, (raw + LOG_STD_OFFSET).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def act(self, params: Params, states: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -85,13 +87,13 @@ class Architecture:
         return torch.tanh(mean if noise is None else mean + log_std.exp() * noise)
 
 
-def linear(params: Params, index: int, x: Tensor) -> Tensor:
+def stacked_linear(params: Params, index: int, x: Tensor) -> Tensor:
     """Layer ``index`` of every policy in the stack."""
     weight, bias = params[f"w{index}"], params[f"b{index}"]
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
-def orthogonal(drawn: Tensor, rows: int, columns: int) -> Tensor:
+def orthogonal_matrices(drawn: Tensor, rows: int, columns: int) -> Tensor:
     """Orthogonal matrices from normal ones of shape (S, larger side, smaller side), gain √2.
 
     The QR factor with its signs fixed by R's diagonal is uniform over orthogonal matrices
@@ -122,7 +124,7 @@ def get_architecture(name: str) -> Architecture:
     return cast(Architecture, found)
 
 
-def narrowed(architecture: Architecture, width: int | None) -> Architecture:
+def with_width(architecture: Architecture, width: int | None) -> Architecture:
     """The same with ``width`` units a hidden layer; unchanged where there is none."""
     if width is None:
         return architecture
@@ -133,12 +135,12 @@ def narrowed(architecture: Architecture, width: int | None) -> Architecture:
     return replace(architecture, width=width)
 
 
-def count(params: Params) -> int:
+def count_parameters(params: Params) -> int:
     """Numbers in one policy of the stack."""
     return sum(tensor[0].numel() for tensor in params.values())
 
 
-def seeded(seed: int, *stream: int) -> torch.Generator:
+def seeded_generator(seed: int, *stream: int) -> torch.Generator:
     """An explicit generator for one seed and one purpose, independent of all others."""
     import numpy as np
 

@@ -32,7 +32,7 @@ WEIGHT_DECAY = 0.01
 
 
 @dataclass(frozen=True)
-class State:
+class OptimizerState:
     """Optimizer state: the step count and named moments, each shaped like the parameters."""
 
     count: int = 0
@@ -54,13 +54,13 @@ class Optimizer:
     ]
     default_lr: float
 
-    def init(self, params: Params) -> State:
+    def init(self, params: Params) -> OptimizerState:
         """Fresh state."""
-        return State(0, {name: _zeros(params) for name in self.moments})
+        return OptimizerState(0, {name: _zeros(params) for name in self.moments})
 
     def update(
-        self, params: Params, grads: Params, state: State, lr: float
-    ) -> tuple[Params, State]:
+        self, params: Params, grads: Params, state: OptimizerState, lr: float
+    ) -> tuple[Params, OptimizerState]:
         """One step for every policy in the stack."""
         count = state.count + 1
         new_params: Params = {}
@@ -70,7 +70,7 @@ class Optimizer:
             new_params[key], new = self.step(value, grads[key], old, count, lr)
             for name in self.moments:
                 new_moments[name][key] = new[name]
-        return new_params, State(count, new_moments)
+        return new_params, OptimizerState(count, new_moments)
 
 
 def _sgd(

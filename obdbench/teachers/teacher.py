@@ -23,19 +23,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from obdbench.datasets.dataset import Array, Standardizer
-from obdbench.datasets.identifier import DatasetId
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-CHUNK = 16_384
+CHUNK_ROWS = 16_384
+FILE_FORMAT = "obdbench-teacher-1"
 
 
-def forward(layers: Layers, x: Tensor) -> Tensor:
-    """A ReLU network given as (weight, bias) pairs."""
+def apply_layers(layers: Layers, x: Tensor) -> Tensor:
+    """Apply a ReLU network given as (weight, bias) pairs."""
     for weight, bias in layers[:-1]:
         x = torch.relu(torch.nn.functional.linear(x, weight, bias))
     weight, bias = layers[-1]
@@ -68,27 +70,27 @@ class Teacher:
         if mean.shape != (observation,):
             problems.append(f"state means of shape {mean.shape} for {observation} inputs")
         if std.shape != mean.shape:
-            problems.append("as many state spreads as means are needed")
+            problems.append("state standard deviations and state means have different shapes")
         if (std < 0).any():
-            problems.append("its state spreads are negative")
+            problems.append("a state standard deviation is negative")
         if not isinstance(self.card, Mapping):
-            problems.append(f"its card is a {type(self.card).__name__}, no dictionary")
-        scales = (self.log_std_multiplier, self.log_std_offset)
-        if not all(np.isfinite(held).all() for held in (*vars(self.standardizer).values(), scales)):
-            problems.append("its scales are not finite")
+            problems.append(f"the card is a {type(self.card).__name__}, not a dictionary")
+        scales = (mean, std, (self.log_std_multiplier, self.log_std_offset))
+        if not all(np.isfinite(values).all() for values in scales):
+            problems.append("a scale is not finite")
         if problems:
             raise InvalidDataError(
-                f"Teacher {self.id!r} is malformed: {problems[0]}.", "Fetch or retrain it."
+                f"Teacher {self.id!r} is invalid: {problems[0]}.", "Download or retrain it."
             )
 
     @property
     def observation_size(self) -> int:
-        """Length of the observations the actor takes."""
+        """Number of observation dimensions."""
         return int(self.actor[0][0].shape[1])
 
     @property
     def action_size(self) -> int:
-        """Length of the actions the actor gives."""
+        """Number of action dimensions."""
         return int(self.actor[-1][0].shape[0]) // 2
 
     @cached_property
@@ -101,12 +103,12 @@ class Teacher:
         digest.update(f"{self.log_std_multiplier}{self.log_std_offset}".encode())
         return digest.hexdigest()
 
-    def _states(self, observations: Array) -> Tensor:
+    def _standardize(self, observations: Array) -> Tensor:
         return torch.from_numpy(self.standardizer.apply(np.asarray(observations)))
 
     def distribution(self, observations: Array) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the Gaussian before the tanh."""
-        mean, raw = forward(self.actor, self._states(observations)).chunk(2, dim=-1)
+        mean, raw = apply_layers(self.actor, self._standardize(observations)).chunk(2, dim=-1)
         log_std = (self.log_std_multiplier * raw + self.log_std_offset).clamp(
             LOG_STD_MIN, LOG_STD_MAX
         )
@@ -114,7 +116,7 @@ class Teacher:
 
     @torch.no_grad()
     def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
-        """Actions for raw observations: the mode, or a sample where ``rng`` is given."""
+        """Actions for raw observations: the mode, or a sample if ``rng`` is given."""
         mean, std = self.distribution(observations)
         if rng is not None:
             noise = rng.standard_normal(tuple(mean.shape), dtype=np.float32)
@@ -123,41 +125,45 @@ class Teacher:
 
     @torch.no_grad()
     def value(self, observations: Array, actions: Array) -> Array:
-        """Action value: the smaller of the critics' estimates, computed in chunks."""
+        """Action values :math:`q(s, a)`: the minimum over critics, computed in chunks."""
         if not self.critics:
             raise InvalidDataError(
-                f"Teacher {self.id!r} has no critic.", "Give it one: values are asked of it."
+                f"Teacher {self.id!r} has no critic.",
+                "Use a teacher with a critic, or an objective that needs no action value.",
             )
         values = []
-        for rows in _chunks(len(observations), CHUNK):
-            taken = torch.from_numpy(np.asarray(actions[rows]))
-            inputs = torch.cat([self._states(observations[rows]), taken], -1)
-            estimates = [forward(critic, inputs).squeeze(-1) for critic in self.critics]
+        for rows in _chunks(len(observations), CHUNK_ROWS):
+            states = self._standardize(observations[rows])
+            inputs = torch.cat([states, torch.from_numpy(np.asarray(actions[rows]))], -1)
+            estimates = [apply_layers(critic, inputs).squeeze(-1) for critic in self.critics]
             values.append(torch.stack(estimates).amin(dim=0).numpy())
         return np.concatenate(values)
 
-    def columns(self, observations: Array, chunk: int = CHUNK) -> dict[str, Array]:
-        """Over a whole dataset: the teacher's action, spread and value, computed in chunks."""
-        actions, values, stds, means = [], [], [], []
-        for rows in _chunks(len(observations), chunk):
-            part = observations[rows]
-            with torch.no_grad():
-                mean, std = self.distribution(part)
+    @torch.no_grad()
+    def columns(self, observations: Array, chunk_rows: int = CHUNK_ROWS) -> dict[str, Array]:
+        """The teacher's action, Gaussian and value on every state, computed in chunks.
+
+        Without critics there is no column ``teacher_q``.
+        """
+        chunks: dict[str, list[Array]] = {}
+        for rows in _chunks(len(observations), chunk_rows):
+            chunk = observations[rows]
+            mean, std = self.distribution(chunk)
             action = np.asarray(torch.tanh(mean).numpy())
-            means.append(mean.numpy())
-            stds.append(std.numpy())
-            actions.append(action)
-            values.append(self.value(part, action))
-        return {
-            "teacher_actions": np.concatenate(actions),
-            "teacher_mean": np.concatenate(means),
-            "teacher_std": np.concatenate(stds),
-            "teacher_q": np.concatenate(values),
-        }
+            columns = {
+                "teacher_actions": action,
+                "teacher_mean": mean.numpy(),
+                "teacher_std": std.numpy(),
+            }
+            if self.critics:
+                columns["teacher_q"] = self.value(chunk, action)
+            for name, values in columns.items():
+                chunks.setdefault(name, []).append(values)
+        return {name: np.concatenate(values) for name, values in chunks.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """All arrays under flat names, as they are stored."""
-        flat: dict[str, Tensor] = {
+        """All weights and moments by the names they have in a file."""
+        tensors: dict[str, Tensor] = {
             "state_mean": torch.from_numpy(np.asarray(self.standardizer.mean, np.float32)),
             "state_std": torch.from_numpy(np.asarray(self.standardizer.std, np.float32)),
         }
@@ -165,16 +171,14 @@ class Teacher:
         networks.update({f"critic{i}": critic for i, critic in enumerate(self.critics)})
         for network, layers in networks.items():
             for index, (weight, bias) in enumerate(layers):
-                flat[f"{network}.{index}.weight"] = weight
-                flat[f"{network}.{index}.bias"] = bias
-        return flat
+                tensors[f"{network}.{index}.weight"] = weight
+                tensors[f"{network}.{index}.bias"] = bias
+        return tensors
 
     def save(self, path: Path) -> None:
-        """Write safetensors with the card in its metadata."""
-        from safetensors.torch import save_file
-
+        """Write a safetensors file with the card in its metadata."""
         metadata = {
-            "format": "obdbench-teacher-1",
+            "format": FILE_FORMAT,
             "id": self.id,
             "log_std_multiplier": repr(self.log_std_multiplier),
             "log_std_offset": repr(self.log_std_offset),
@@ -183,43 +187,43 @@ class Teacher:
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors().items()}
         save_file(tensors, path, metadata=metadata)
 
-
-def load(path: Path) -> Teacher:
-    """Read a teacher written by :meth:`Teacher.save`."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != "obdbench-teacher-1":
-            raise InvalidDataError(f"{path.name} is no teacher of this project.", "Fetch it again.")
-        critics = sorted({name.split(".")[0] for name in tensors if name.startswith("critic")})
-        if not critics:
-            raise InvalidDataError(
-                f"The teacher file {path.name} holds no critic.", "Fetch or retrain it."
+    @classmethod
+    def load(cls, path: Path) -> Teacher:
+        """Read a file written by :meth:`save`."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {
+                    name: file.get_tensor(name).float()
+                    for name in file.keys()  # noqa: SIM118
+                }
+            if metadata.get("format") != FILE_FORMAT:
+                raise InvalidDataError(
+                    f"{path.name} is not a teacher file of obdbench.",
+                    "Import it with obdbench, or train a teacher.",
+                )
+            critics = sorted({name.split(".")[0] for name in tensors if name.startswith("critic")})
+            return cls(
+                id=metadata["id"],
+                actor=_network(tensors, "actor"),
+                critics=tuple(_network(tensors, critic) for critic in critics),
+                standardizer=Standardizer(
+                    tensors["state_mean"].numpy(), tensors["state_std"].numpy()
+                ),
+                log_std_multiplier=float(metadata["log_std_multiplier"]),
+                log_std_offset=float(metadata["log_std_offset"]),
+                card=json.loads(metadata.get("card", "{}")),
             )
-        return Teacher(
-            id=metadata["id"],
-            actor=_layers(tensors, "actor"),
-            critics=tuple(_layers(tensors, critic) for critic in critics),
-            standardizer=Standardizer(tensors["state_mean"].numpy(), tensors["state_std"].numpy()),
-            log_std_multiplier=float(metadata["log_std_multiplier"]),
-            log_std_offset=float(metadata["log_std_offset"]),
-            card=json.loads(metadata.get("card", "{}")),
-        )
-    except ObdError:
-        raise
-    except (
-        *(OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError),
-        RecursionError,
-    ) as error:
-        raise InvalidDataError(
-            f"The teacher file {path.name} cannot be read: {error}.", "Fetch or retrain it."
-        ) from error
+        except (
+            *(OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError),
+            RecursionError,
+        ) as error:
+            raise InvalidDataError(
+                f"The teacher file {path.name} cannot be read: {error}.", "Download or retrain it."
+            ) from error
 
 
-def _layers(tensors: Mapping[str, Tensor], network: str) -> Layers:
+def _network(tensors: Mapping[str, Tensor], network: str) -> Layers:
     count = len({name for name in tensors if name.startswith(f"{network}.")}) // 2
     return tuple(
         (tensors[f"{network}.{index}.weight"], tensors[f"{network}.{index}.bias"])
@@ -234,34 +238,12 @@ def _layer_problems(name: str, layers: Layers, inputs: int, outputs: int) -> Ite
             yield f"{name} layer {index} has shapes {tuple(weight.shape)}, {tuple(bias.shape)}"
             return
         if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
-            yield f"{name} layer {index} holds values that are not finite"
+            yield f"{name} layer {index} contains values that are not finite"
         width = int(weight.shape[0])
     if width != outputs:
-        yield f"{name} gives {width} outputs, not {outputs}"
+        yield f"{name} has {width} outputs instead of {outputs}"
 
 
 def _chunks(total: int, size: int) -> Iterator[slice]:
     for start in range(0, max(total, 1), size):
         yield slice(start, min(start + size, total))
-
-
-def load_teacher(dataset_id: str) -> Teacher:
-    """The teacher that belongs to a dataset.
-
-    Embedded datasets ship their own; ``d4rl/`` and ``recon/`` use the published Cal-QL policies.
-    None is known for other data: :func:`load` reads one of your own.
-    """
-    parsed = DatasetId(dataset_id)
-    if parsed.source == "embedded":
-        from obdbench.datasets.embedded import teacher_path
-
-        return load(teacher_path(dataset_id))
-    if parsed.source in ("d4rl", "recon"):
-        from obdbench.teachers.checkpoint import load_published
-
-        return load_published(parsed.name)
-    raise ObdError(
-        f"No teacher is known for {dataset_id!r}.",
-        "Use an embedded, recon or d4rl dataset, an objective that needs no teacher, or pass a "
-        "Teacher to obdbench.distill in Python.",
-    )

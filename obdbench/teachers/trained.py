@@ -12,7 +12,7 @@ from pathlib import Path
 
 from obdbench.datasets.download import cache_root
 from obdbench.io import replace_atomically
-from obdbench.teachers.teacher import Teacher, load
+from obdbench.teachers.teacher import Teacher
 
 
 def trained_teacher_path(dataset_id: str, algorithm: str) -> Path:
@@ -51,4 +51,4 @@ def load_trained_teacher(dataset_id: str, algorithm: str | None = None) -> Teach
         found = {name: path for name, path in found.items() if name == algorithm}
     if not found:
         return None
-    return load(max(found.values(), key=lambda path: path.stat().st_mtime))
+    return Teacher.load(max(found.values(), key=lambda path: path.stat().st_mtime))

@@ -28,8 +28,9 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidDataError
 from obdbench.evaluation import students
 from obdbench.evaluation.protocol import make_protocol
-from obdbench.objectives.objective import Batch, make_objective, tensor
-from obdbench.teachers.teacher import Teacher, load_teacher
+from obdbench.objectives.objective import Batch, float_tensor, make_objective
+from obdbench.teachers.loading import load_teacher
+from obdbench.teachers.teacher import Teacher
 from obdbench.tuning.search_space import Candidate, SearchConfig
 
 CRITERIA = ("offline", "returns")
@@ -115,15 +116,17 @@ def make_criterion(
         ]
     reference = make_objective(search.objective, {})
     prepared = reference.prepare(held_out, teacher, np.random.default_rng([0, 13]))
-    columns = {"actions": tensor(held_out.actions), **prepared}
+    columns = {"actions": float_tensor(held_out.actions), **prepared}
     for name in reference.noise_columns:
         columns[name] = torch.zeros(len(held_out), held_out.action_size)
     cloning = protocol.cloning(settings)
 
     def measure_offline(point: EvaluationPoint) -> list[float]:
         synsets = point.synsets
-        params = students.train(cloning, synsets, list(search.seeds), STUDENTS_PER_SYNSET, settings)
-        states = tensor(synsets[0].standardizer.apply(held_out.observations))
+        params = students.train_students(
+            cloning, synsets, list(search.seeds), STUDENTS_PER_SYNSET, settings
+        )
+        states = float_tensor(synsets[0].standardizer.apply(held_out.observations))
         count = len(synsets) * STUDENTS_PER_SYNSET
         batch = Batch(
             {

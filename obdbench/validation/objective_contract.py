@@ -24,7 +24,7 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
 from obdbench.objectives.objective import Batch, Objective, make_objective
 from obdbench.plugins import Plugin
-from obdbench.policies.threads import one_thread
+from obdbench.policies.single_thread import single_thread
 from obdbench.registry import objectives
 from obdbench.tasks.task import TASKS
 from obdbench.teachers.teacher import Layers, Teacher
@@ -73,7 +73,7 @@ class Report:
         return "\n".join(lines)
 
 
-def validate(reference: str, params: dict[str, Any] | None = None) -> list[Report]:
+def validate_objectives(reference: str, params: dict[str, Any] | None = None) -> list[Report]:
     """Check the objectives of a plugin, or one that is registered already."""
     names = [reference] if reference in objectives else _brought_by(reference)
     if not names:
@@ -81,7 +81,7 @@ def validate(reference: str, params: dict[str, Any] | None = None) -> list[Repor
             f"The plugin {reference} brings no objective.",
             "Derive a class from obdbench.Objective and give it a name.",
         )
-    return [examine(name, params or {}) for name in names]
+    return [check_objective(name, params or {}) for name in names]
 
 
 def _brought_by(reference: str) -> list[str]:
@@ -95,11 +95,11 @@ def _brought_by(reference: str) -> list[str]:
         raise
 
 
-def examine(name: str, params: dict[str, Any]) -> Report:
+def check_objective(name: str, params: dict[str, Any]) -> Report:
     """Run every check; one that raises has failed and does not stop the others."""
     target = objectives.get(name)
     checks: list[Check] = []
-    with one_thread():
+    with single_thread():
         made = _attempt("it can be made", target, "__init__", lambda: make_objective(name, params))
         checks.append(made[0])
         objective = made[1]
@@ -110,7 +110,7 @@ def examine(name: str, params: dict[str, Any]) -> Report:
 
 
 def _clauses(name: str, objective: Objective) -> list[tuple[str, str, Callable[[], Any]]]:
-    toy = Toy(objective)
+    toy = ToyChecks(objective)
     clauses: list[tuple[str, str, Callable[[], Any]]] = [
         ("its settings survive JSON", "settings", lambda: _settings(name, objective)),
     ]
@@ -130,7 +130,7 @@ def _clauses(name: str, objective: Objective) -> list[tuple[str, str, Callable[[
     return clauses
 
 
-class Toy:
+class ToyChecks:
     """Small random data, and the checks that need it."""
 
     def __init__(self, objective: Objective) -> None:

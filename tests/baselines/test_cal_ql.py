@@ -21,7 +21,7 @@ from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError
 from obdbench.policies.networks import MLP4
 from obdbench.tasks.task import TASKS
-from obdbench.teachers.teacher import load
+from obdbench.teachers.teacher import Teacher
 
 HOPPER = TASKS["hopper"]
 TINY = Settings(steps=8, warmup=3, batch=16, samples=2, penalized=5, bfloat16=False)
@@ -275,7 +275,7 @@ def test_a_published_teacher_is_the_trained_policy(tmp_path: Path) -> None:
     learner.keep_best([0.5])
     (path,) = publish(learner, tmp_path, episodes=3)
     assert path.name == "hopper-medium-v0-teacher.safetensors"
-    teacher = load(path)
+    teacher = Teacher.load(path)
     observations, actions = toy().observations, toy().actions
     assert np.abs(teacher.act(observations) - exact.act(observations)).max() < 5e-3
     scale = learner.replay.scales[0]

@@ -308,7 +308,7 @@ def _rollout(policies: int, episodes: int) -> tuple[int, float, float]:
     from obdbench.datasets.loading import load_dataset
     from obdbench.distillation.settings import resolve_settings
     from obdbench.distillation.synset import Synset
-    from obdbench.evaluation.students import Actor, episode_seeds, train
+    from obdbench.evaluation.students import BatchedActor, episode_seeds, train_students
     from obdbench.tasks.rollout import run_episodes
 
     dataset = load_dataset("embedded/hopper-medium-replay-v0")
@@ -318,8 +318,8 @@ def _rollout(policies: int, episodes: int) -> tuple[int, float, float]:
     )
     settings = resolve_settings("fast")
     how = Step(PAPER).how
-    params = train(how, [synset], [0], policies, settings)
-    actor = Actor(how.architecture, params, [synset.standardizer], episodes)
+    params = train_students(how, [synset], [0], policies, settings)
+    actor = BatchedActor(how.architecture, params, [synset.standardizer], episodes)
     resets = episode_seeds(0, 0, policies, episodes)
     run_episodes(actor, dataset.task, resets[:2])
     started = time.perf_counter()

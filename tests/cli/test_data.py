@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from obdbench.cli.data import app
 from obdbench.errors import InvalidSettingError, UnknownNameError
-from obdbench.teachers import verify
+from obdbench.teachers import published_scores
 
 
 def call(*arguments: str):
@@ -66,14 +66,17 @@ def test_fetch_names_the_teachers_of_a_stand_in(mirror):
 
 
 def test_verify_compares_and_judges(monkeypatch):
-    good = [verify.Comparison("a", 50.0, 51.0), verify.Comparison("b", 40.0, 36.0)]
-    monkeypatch.setattr(verify, "compare", lambda episodes: iter(good))
+    good = [
+        published_scores.TeacherComparison("a", 50.0, 51.0),
+        published_scores.TeacherComparison("b", 40.0, 36.0),
+    ]
+    monkeypatch.setattr(published_scores, "compare_published_teachers", lambda episodes: iter(good))
     result = call("verify")
     assert result.exit_code == 0
     assert "-1.0" in result.stdout
     assert "+4.0" in result.stdout
-    bad = [*good, verify.Comparison("c", 90.0, 60.0)]
-    monkeypatch.setattr(verify, "compare", lambda episodes: iter(bad))
+    bad = [*good, published_scores.TeacherComparison("c", 90.0, 60.0)]
+    monkeypatch.setattr(published_scores, "compare_published_teachers", lambda episodes: iter(bad))
     result = call("verify")
     assert result.exit_code == 1
     assert "c differs by more than 15 points." in result.output

@@ -16,7 +16,7 @@ from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.registry import D4RL_NAMES
 from obdbench.tasks.rollout import Episodes, run_episodes
 from obdbench.tasks.task import TASKS
-from obdbench.teachers import checkpoint
+from obdbench.teachers import published
 
 NAME = "hopper-medium-v2"
 SIZES = {"size": 600, "pool": 3000}
@@ -28,7 +28,7 @@ def small(monkeypatch, tmp_path, toy_teacher):
     teacher = dataclasses.replace(toy_teacher, standardizer=moments_of(NAME))
     run = run_episodes(lambda o, _: teacher.act(o), TASKS["hopper"], range(40), record=True)
     wanted = Standardizer.fit(np.concatenate(run.observations))
-    monkeypatch.setattr(checkpoint, "load_published", lambda name: teacher)
+    monkeypatch.setattr(published, "load_published_teacher", lambda name: teacher)
     monkeypatch.setattr(reconstruct, "moments_of", lambda name: wanted)
     monkeypatch.setattr(pool, "CALM_SLOTS", 4)
     monkeypatch.setattr(pool, "LIMPING_SLOTS", 4)

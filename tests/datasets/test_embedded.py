@@ -18,7 +18,7 @@ from obdbench.datasets.loading import load_dataset
 from obdbench.datasets.packing import pack, unpack
 from obdbench.errors import InvalidDataError, ObdError, UnknownNameError
 from obdbench.tasks.task import TASKS, normalized_return
-from obdbench.teachers.teacher import load_teacher
+from obdbench.teachers.loading import load_teacher
 
 HOPPER = TASKS["hopper"]
 IDS = [f"embedded/{name}" for name in embedded.NAMES]

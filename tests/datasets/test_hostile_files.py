@@ -20,7 +20,9 @@ from obdbench.teachers import checkpoint
 
 def read_checkpoint(path: Path):
     moments = Standardizer(np.zeros(11, np.float32), np.ones(11, np.float32))
-    return checkpoint.teacher_from(checkpoint.read(path), "hopper-test", moments, {})
+    return checkpoint.teacher_from_checkpoint(
+        checkpoint.read_checkpoint(path), "hopper-test", moments, {}
+    )
 
 
 def read(path: Path):
@@ -68,7 +70,7 @@ def test_the_foreign_class_is_replaced_and_forgotten(tmp_path, monkeypatch):
     content["alpha"] = Scalar()
     torch.save(content, tmp_path / "teacher.pt")
     monkeypatch.delattr(sys.modules["__main__"], "Scalar")
-    inside = checkpoint.read(tmp_path / "teacher.pt")
+    inside = checkpoint.read_checkpoint(tmp_path / "teacher.pt")
     assert vars(inside["alpha"]) == {}
     assert read_checkpoint(tmp_path / "teacher.pt").action_size == 3
 

@@ -12,8 +12,8 @@ from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.objectives.objective import make_objective
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import MLP4, seeded
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import MLP4, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 
 
@@ -82,11 +82,11 @@ def test_the_error_of_tf32_is_that_of_a_few_kinks():
     x, a = torch.randn(1, 256, 11, generator=generator), torch.rand(1, 256, 3, generator=generator)
     states = torch.randn(1, 512, 11, generator=generator)
     target = torch.rand(1, 512, 3, generator=generator)
-    how = Cloning(MLP4, get_optimizer("sgd"), 0.1, 100)
+    how = CloningConfig(MLP4, get_optimizer("sgd"), 0.1, 100)
 
     def gradient(precision, dtype):
         there = [t.to("cuda", dtype) for t in (x, a, states, target)]
-        params = MLP4.init([seeded(0)], 11, 3, dtype=dtype, device="cuda")
+        params = MLP4.init([seeded_generator(0)], 11, 3, dtype=dtype, device="cuda")
 
         def outer(learned):
             return (MLP4.act(learned, there[2]) - there[3]).square().mean((-2, -1))

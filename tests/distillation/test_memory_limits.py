@@ -24,8 +24,8 @@ from obdbench.errors import ObdError
 from obdbench.execution import estimate
 from obdbench.experiments.spec import TrialSpec
 from obdbench.objectives.objective import Columns, make_objective
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import MLP4, RESIDUAL, Architecture, seeded
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import MLP4, RESIDUAL, Architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.teachers.teacher import Teacher
 
@@ -82,8 +82,8 @@ def test_the_longest_segment_that_fits_is_taken() -> None:
 def test_the_size_of_a_state_is_known_before_it_is_made(
     architecture: Architecture, optimizer: str
 ) -> None:
-    how = Cloning(architecture, get_optimizer(optimizer), 0.1, 10)
-    params = architecture.init([seeded(s) for s in range(3)], 17, 6)
+    how = CloningConfig(architecture, get_optimizer(optimizer), 0.1, 10)
+    params = architecture.init([seeded_generator(s) for s in range(3)], 17, 6)
     held = [params, *how.optimizer.init(params).moments.values()]
     found = sum(value.numel() * 4 for group in held for value in group.values())
     assert predict_state_bytes(how, 3, 17, 6, 4) == found

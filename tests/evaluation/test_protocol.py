@@ -17,7 +17,7 @@ from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.evaluation import students
 from obdbench.evaluation.protocol import Arm, Protocol, evaluate, make_protocol
 from obdbench.experiments.spec import TrialSpec
-from obdbench.policies.networks import Architecture, Params, get_architecture, seeded
+from obdbench.policies.networks import Architecture, Params, get_architecture, seeded_generator
 from obdbench.tasks.task import TASKS, normalized_return
 
 TINY = resolve_settings("tiny", {"inner_steps": 5})
@@ -171,17 +171,17 @@ def test_a_size_changes_nothing_but_the_pairs() -> None:
 def test_an_ensemble_of_equals_is_the_policy_itself(toy_dataset: Dataset) -> None:
     synset = synset_at(toy_dataset)
     how = make_protocol("default").arms(TINY)[0].how
-    one = how.architecture.init([seeded(0)], 11, 3)
+    one = how.architecture.init([seeded_generator(0)], 11, 3)
     three = {name: value.expand(3, *value.shape[1:]).clone() for name, value in one.items()}
-    single = students.score(how, one, [synset], [0], 1, 4)
+    single = students.score_students(how, one, [synset], [0], 1, 4)
     ensemble = students.score_ensemble(how, three, [synset], [0], 3, 4)
     assert np.allclose(single, ensemble, rtol=1e-3)
 
 
 def test_the_actor_is_each_policy_on_its_own_slots(toy_dataset: Dataset) -> None:
     architecture = get_architecture("mlp2")
-    params = architecture.init([seeded(s) for s in range(4)], 11, 3)
-    actor = students.Actor(architecture, params, [toy_dataset.standardizer], episodes=3)
+    params = architecture.init([seeded_generator(s) for s in range(4)], 11, 3)
+    actor = students.BatchedActor(architecture, params, [toy_dataset.standardizer], episodes=3)
     rng = np.random.default_rng(0)
     running = np.arange(12)
     while len(running):
@@ -202,8 +202,10 @@ def test_standardization_of_each_seed_is_its_own(toy_dataset: Dataset) -> None:
 
     other = Standardizer(toy_dataset.standardizer.mean + 1, toy_dataset.standardizer.std * 2)
     architecture = get_architecture("mlp2")
-    params = architecture.init([seeded(0), seeded(1)], 11, 3)
-    actor = students.Actor(architecture, params, [toy_dataset.standardizer, other], episodes=1)
+    params = architecture.init([seeded_generator(0), seeded_generator(1)], 11, 3)
+    actor = students.BatchedActor(
+        architecture, params, [toy_dataset.standardizer, other], episodes=1
+    )
     observations = np.random.default_rng(0).normal(size=(2, 11))
     found = actor(observations, np.array([0, 1]))
     for row, standardizer in enumerate((toy_dataset.standardizer, other)):
@@ -288,10 +290,10 @@ def test_parameters_may_have_any_name(toy_dataset: Dataset) -> None:
             return self.inner.act({k.removeprefix("layer "): v for k, v in params.items()}, states)
 
     inner = get_architecture("mlp2")
-    params = inner.init([seeded(0), seeded(1)], 11, 3)
+    params = inner.init([seeded_generator(0), seeded_generator(1)], 11, 3)
     renamed = {f"layer {name}": value for name, value in params.items()}
     one, other = (
-        students.Actor(architecture, values, [toy_dataset.standardizer], episodes=1)
+        students.BatchedActor(architecture, values, [toy_dataset.standardizer], episodes=1)
         for architecture, values in ((inner, params), (cast(Any, Renamed(inner)), renamed))
     )
     observations = np.random.default_rng(0).normal(size=(2, 11))

@@ -15,8 +15,8 @@ from obdbench.datasets.dataset import Array, Dataset, Standardizer
 from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.synset import Synset
 from obdbench.evaluation import students
-from obdbench.policies.cloning import Cloning, clone
-from obdbench.policies.networks import Params, get_architecture, seeded
+from obdbench.policies.cloning import CloningConfig, clone
+from obdbench.policies.networks import Params, get_architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.tasks.rollout import run_episodes
 
@@ -35,16 +35,16 @@ def drawn_with(
     """Initial parameters, the noise of a step, what cloning returned, and what training did."""
     seen: dict[str, Any] = {}
 
-    def watched(how: Cloning, params: Params, *given: Any) -> Params:
+    def watched(how: CloningConfig, params: Params, *given: Any) -> Params:
         seen.update(params=params, noise=given[2] if given[2:] else None)
         seen["learned"] = clone(how, params, *given)
         return seen["learned"]
 
     monkeypatch.setattr(students, "clone", watched)
-    how = Cloning(MLP2, get_optimizer("sgd"), 0.1, 1)
+    how = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
     seeds = [seed for seed, _ in PLACES]
     settings = resolve_settings("tiny", {"noise": noise})
-    found = students.train(how, synsets_at(dataset), seeds, 2, settings)
+    found = students.train_students(how, synsets_at(dataset), seeds, 2, settings)
     return seen["params"], seen["noise"], seen["learned"], found
 
 
@@ -77,8 +77,10 @@ def test_a_student_does_not_depend_on_how_many_there_are(
     monkeypatch: pytest.MonkeyPatch, toy_dataset: Dataset
 ) -> None:
     params, *_ = drawn_with(monkeypatch, toy_dataset, "none")
-    how = Cloning(MLP2, get_optimizer("sgd"), 1e-12, 1)
-    alone = students.train(how, synsets_at(toy_dataset)[1:2], [5], 1, resolve_settings("tiny"))
+    how = CloningConfig(MLP2, get_optimizer("sgd"), 1e-12, 1)
+    alone = students.train_students(
+        how, synsets_at(toy_dataset)[1:2], [5], 1, resolve_settings("tiny")
+    )
     assert torch.allclose(alone["w0"][0], params["w0"][2])
 
 
@@ -92,20 +94,22 @@ def test_seeds_of_other_standardizations_are_scored_by_their_own(toy_dataset: Da
     own = toy_dataset.standardizer
     synset = synsets_at(toy_dataset)[0]
     moved = replace(synset, standardizer=Standardizer(own.mean + 1, own.std * 2))
-    how = Cloning(MLP2, get_optimizer("sgd"), 0.1, 1)
-    params = MLP2.init([seeded(0), seeded(1)], 11, 3)
-    together = students.score(how, params, [synset, moved], [0, 1], 1, 2)
+    how = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
+    params = MLP2.init([seeded_generator(0), seeded_generator(1)], 11, 3)
+    together = students.score_students(how, params, [synset, moved], [0, 1], 1, 2)
     second = {name: value[1:] for name, value in params.items()}
-    assert np.allclose(together[1], students.score(how, second, [moved], [1], 1, 2)[0], rtol=1e-3)
+    assert np.allclose(
+        together[1], students.score_students(how, second, [moved], [1], 1, 2)[0], rtol=1e-3
+    )
     assert not np.allclose(
-        together[1], students.score(how, second, [synset], [1], 1, 2)[0], rtol=1e-2
+        together[1], students.score_students(how, second, [synset], [1], 1, 2)[0], rtol=1e-2
     )
 
 
 def test_an_ensemble_acts_by_the_mean_of_its_own_members(toy_dataset: Dataset) -> None:
     synset = synsets_at(toy_dataset)[0]
-    how = Cloning(MLP2, get_optimizer("sgd"), 0.1, 1)
-    params = MLP2.init([seeded(number) for number in range(4)], 11, 3)
+    how = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
+    params = MLP2.init([seeded_generator(number) for number in range(4)], 11, 3)
     found = students.score_ensemble(how, params, [synset, synset], [3, 5], 2, 3)
     assert found.shape == (2, 1, 3)
     for row, seed in enumerate((3, 5)):

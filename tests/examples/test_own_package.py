@@ -124,10 +124,10 @@ def test_disturbance_of_a_seed_ignores_its_neighbours(
 
 
 def test_its_architecture_is_smooth_and_general(module: Callable[[str], Any]) -> None:
-    from obdbench.policies.networks import seeded
+    from obdbench.policies.networks import seeded_generator
 
     smooth = module("architecture").MLP4_SILU
-    params = smooth.init([seeded(0), seeded(1)], 5, 2, dtype=torch.float64)
+    params = smooth.init([seeded_generator(0), seeded_generator(1)], 5, 2, dtype=torch.float64)
     states = torch.linspace(-2, 2, 15, dtype=torch.float64).reshape(3, 5).requires_grad_()
     assert smooth.act(params, states).shape == (2, 3, 2)
     assert torch.autograd.gradgradcheck(lambda x: smooth.act(params, x).sum((0, 2)), (states,))

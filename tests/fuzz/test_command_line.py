@@ -247,7 +247,9 @@ def program(
     monkeypatch.setattr("obdbench.collection.recipe.build", stop)
     monkeypatch.setattr("obdbench.collection.reconstruct.build", stop)
     monkeypatch.setattr("obdbench.reporting.pages.draw_suite_plots", lambda *_: [])
-    monkeypatch.setattr("obdbench.teachers.verify.scores", lambda *_: np.zeros(1))
+    monkeypatch.setattr(
+        "obdbench.teachers.published_scores.evaluate_teacher", lambda *_: np.zeros(1)
+    )
     handler = signal.getsignal(signal.SIGTERM)
 
     def call(arguments: list[str]) -> tuple[int, str]:

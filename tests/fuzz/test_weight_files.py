@@ -94,7 +94,7 @@ def test_teacher(place: Path, tried: Tried) -> None:
     @given(hostile(whole))
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        tried.reads(lambda: teacher.load(path), acts)
+        tried.reads(lambda: teacher.Teacher.load(path), acts)
 
     check()
     assert tried.refused
@@ -166,7 +166,10 @@ def test_published_checkpoint(place: Path, tried: Tried) -> None:
         path.write_bytes(content)
         before = sorted(place.iterdir())
         tried.reads(
-            lambda: checkpoint.teacher_from(checkpoint.read(path), "hopper", MOMENTS, {}), acts
+            lambda: checkpoint.teacher_from_checkpoint(
+                checkpoint.read_checkpoint(path), "hopper", MOMENTS, {}
+            ),
+            acts,
         )
         assert sorted(place.iterdir()) == before
 
@@ -272,7 +275,7 @@ def test_density_cache(place: Path, tried: Tried) -> None:
     @given(damaged(buffer.getvalue()))
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        found = tried.reads(lambda: density._read(path, 40))
+        found = tried.reads(lambda: density.read_cached_density(path, 40))
         if found is not None:
             assert found.shape == (40,)
             assert found.dtype == np.float32

@@ -24,8 +24,10 @@ def banana(size: int, seed: int) -> np.ndarray:
 
 def test_flow_beats_the_gaussian_on_held_out_states() -> None:
     train, test = banana(4000, 0), banana(1000, 1)
-    flow = density.fit(train, QUICK)
-    gain = density.evaluate(flow, test).mean() - gaussian_log_density(train, test).mean()
+    flow = density.fit_flow(train, QUICK)
+    gain = (
+        density.evaluate_log_density(flow, test).mean() - gaussian_log_density(train, test).mean()
+    )
     assert gain > 0.3
 
 
@@ -42,17 +44,17 @@ def test_same_fit_twice_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     dataset = make_toy_dataset(300)
     tiny = FlowSettings(transforms=1, hidden=8, steps=5, batch=32)
     first = density.log_density(dataset, tiny)
-    path = density.cache_path(dataset, tiny)
+    path = density.density_cache_path(dataset, tiny)
     assert path.is_relative_to(tmp_path)
 
-    monkeypatch.setattr(density, "fit", lambda *_: pytest.fail("fitted again"))
+    monkeypatch.setattr(density, "fit_flow", lambda *_: pytest.fail("fitted again"))
     assert np.array_equal(density.log_density(dataset, tiny), first)
     monkeypatch.undo()
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
 
     path.write_bytes(b"damaged")
     assert np.array_equal(density.log_density(dataset, tiny), first)
-    other = density.cache_path(make_toy_dataset(300, seed=1), tiny)
+    other = density.density_cache_path(make_toy_dataset(300, seed=1), tiny)
     assert other != path
 
 
@@ -65,5 +67,7 @@ def test_flow_beats_the_gaussian_on_every_embedded_dataset(task: str, level: str
     states = load_dataset(f"embedded/{task}-{level}-v0").states
     rows = np.random.default_rng(0).permutation(len(states))
     train, test = states[rows[2000:]], states[rows[:2000]]
-    flow = density.fit(train, FlowSettings())
-    assert density.evaluate(flow, test).mean() > gaussian_log_density(train, test).mean()
+    flow = density.fit_flow(train, FlowSettings())
+    assert (
+        density.evaluate_log_density(flow, test).mean() > gaussian_log_density(train, test).mean()
+    )

@@ -144,18 +144,18 @@ def test_mean_one(name: str, toy_dataset: Dataset, toy_teacher: Teacher) -> None
 
 def test_density_weight_formula() -> None:
     log_d = torch.tensor([-50.0, -2.0, 0.0, 3.0])
-    raw = density_weight(log_d, tau=0.5, floor_quantile=0.0, how="none")
+    raw = density_weight(log_d, tau=0.5, floor_quantile=0.0, normalization="none")
     assert torch.allclose(raw, (-0.5 * log_d).exp(), rtol=1e-5)
-    one = density_weight(log_d, tau=0.5, floor_quantile=0.0, how="mean-one")
+    one = density_weight(log_d, tau=0.5, floor_quantile=0.0, normalization="mean-one")
     assert torch.allclose(one, raw / raw.mean(), rtol=1e-5)
 
 
 def test_density_weight_floor_and_extremes() -> None:
     log_d = torch.cat([torch.tensor([-torch.inf, -1e5]), torch.linspace(-5, 5, 98)])
-    weight = density_weight(log_d, tau=1.0, floor_quantile=0.05, how="mean-one")
+    weight = density_weight(log_d, tau=1.0, floor_quantile=0.05, normalization="mean-one")
     assert torch.isfinite(weight).all()
     assert weight[0] == weight[1] == weight.max()
-    assert density_weight(log_d, tau=0.0, floor_quantile=0.0, how="mean-one").eq(1).all()
+    assert density_weight(log_d, tau=0.0, floor_quantile=0.0, normalization="mean-one").eq(1).all()
 
 
 def test_sdw_base(toy_dataset: Dataset, toy_teacher: Teacher) -> None:

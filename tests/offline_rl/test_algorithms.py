@@ -23,7 +23,7 @@ from obdbench.offline_rl.trainer import (
     algorithm_settings,
     train_teachers,
 )
-from obdbench.policies.networks import seeded
+from obdbench.policies.networks import seeded_generator
 
 SHAPE = Shape(datasets=2, observation_size=3, action_size=2)
 NARROW = {"width": 16, "batch_size": 32}
@@ -66,7 +66,7 @@ def make_dataset(rows: int = 600, episode: int = 50) -> Dataset:
 
 
 def test_networks_equal_torch_linear_layers_one_by_one():
-    params = init_networks([seeded(0, i) for i in range(2)], [3, 7, 7, 2])
+    params = init_networks([seeded_generator(0, i) for i in range(2)], [3, 7, 7, 2])
     x = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     for index in range(2):
         hidden = x[index]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, get_architecture, seeded
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import Architecture, get_architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.tasks.task import TASKS
 
@@ -65,10 +65,10 @@ class Step:
         states = torch.randn(setting.seeds, setting.states, observation, generator=generator)
         target = torch.rand(setting.seeds, setting.states, action, generator=generator)
         self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
-        self.how = Cloning(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
+        self.how = CloningConfig(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
         self.solver = MetaGradientSolver(self.how, fast=fast)
         self.window = window
-        self.generators = [seeded(seed, 1) for seed in range(setting.seeds)]
+        self.generators = [seeded_generator(seed, 1) for seed in range(setting.seeds)]
         self.sizes = (observation, action)
 
     def loss(self, actions: Tensor) -> Tensor:

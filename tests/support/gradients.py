@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss
-from obdbench.policies.cloning import Cloning, clone_loss
-from obdbench.policies.networks import Architecture, Params, seeded
+from obdbench.policies.cloning import CloningConfig, clone_loss
+from obdbench.policies.networks import Architecture, Params, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 
 ARCHITECTURES = [
@@ -25,13 +25,17 @@ def problem(stack: int = STACK, pairs: int = PAIRS) -> tuple[Tensor, Tensor]:
     return x, a
 
 
-def cloning(architecture: Architecture, optimizer: str, steps: int = STEPS) -> Cloning:
+def cloning(architecture: Architecture, optimizer: str, steps: int = STEPS) -> CloningConfig:
     chosen = get_optimizer(optimizer)
-    return Cloning(architecture, chosen, 0.2 if optimizer == "sgd" else chosen.default_lr, steps)
+    return CloningConfig(
+        architecture, chosen, 0.2 if optimizer == "sgd" else chosen.default_lr, steps
+    )
 
 
-def start(how: Cloning, stack: int = STACK) -> Params:
-    return how.architecture.init([seeded(s, 1) for s in range(stack)], 11, 3, dtype=DOUBLE)
+def start(how: CloningConfig, stack: int = STACK) -> Params:
+    return how.architecture.init(
+        [seeded_generator(s, 1) for s in range(stack)], 11, 3, dtype=DOUBLE
+    )
 
 
 def noise_of(stack: int = STACK, steps: int = STEPS, seed: int = 3) -> Tensor:
@@ -39,7 +43,7 @@ def noise_of(stack: int = STACK, steps: int = STEPS, seed: int = 3) -> Tensor:
     return torch.randn(steps, stack, PAIRS, 3, generator=generator, dtype=DOUBLE)
 
 
-def simple_outer(how: Cloning) -> OuterLoss:
+def simple_outer(how: CloningConfig) -> OuterLoss:
     generator = torch.Generator().manual_seed(11)
     states = torch.randn(20, 11, generator=generator, dtype=DOUBLE)
     target = torch.rand(20, 3, generator=generator, dtype=DOUBLE)
@@ -47,7 +51,7 @@ def simple_outer(how: Cloning) -> OuterLoss:
 
 
 def unrolled(
-    how: Cloning, params: Params, x: Tensor, a: Tensor, outer: OuterLoss, noise: Tensor | None
+    how: CloningConfig, params: Params, x: Tensor, a: Tensor, outer: OuterLoss, noise: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Plain autograd through the whole loop: the oracle."""
     x, a = x.clone().requires_grad_(), a.clone().requires_grad_()

@@ -12,7 +12,7 @@ import numpy as np
 
 from obdbench import register_dataset, register_objective, register_protocol
 from obdbench.datasets.dataset import Dataset
-from obdbench.evaluation.protocol import Protocol, Scored
+from obdbench.evaluation.protocol import Protocol, SeedScore
 from obdbench.objectives.dbc import DBC
 from obdbench.tasks.task import TASKS, normalized_return
 
@@ -48,7 +48,7 @@ class ToyProtocol(Protocol):
         time.sleep(float(os.environ.get("TOY_SCORE_SECONDS", "0")))
         values = [1000 * (float(synset.actions.mean()) + self.shift) for synset in synsets]
         return [
-            Scored(seed, "default", [[value]], float(normalized_return(TASK, value)))
+            SeedScore(seed, "default", [[value]], float(normalized_return(TASK, value)))
             for seed, value in zip(seeds, values, strict=True)
         ]
 

@@ -3,12 +3,12 @@
 import pytest
 
 from obdbench.errors import InvalidSettingError, UnknownNameError
-from obdbench.validation.objective_contract import validate
+from obdbench.validation.objective_contract import validate_objectives
 
 HEAD = """
 import numpy as np
 import torch
-from obdbench.objectives.objective import Objective, tensor
+from obdbench.objectives.objective import Objective, float_tensor
 
 class Mine(Objective):
     name = "validated"
@@ -16,7 +16,7 @@ class Mine(Objective):
     def __init__(self, *, power: float = 2.0):
         self.power = power
     def prepare(self, dataset, teacher, rng):
-        return {"weight": tensor(1 + rng.random(len(dataset)))}
+        return {"weight": float_tensor(1 + rng.random(len(dataset)))}
     def loss(self, actions, batch):
         error = (actions - batch.actions).abs() ** self.power
         return (batch.weight * error.mean(-1)).mean(-1)
@@ -31,7 +31,7 @@ def check(tmp_path):
         assert old in HEAD
         path = tmp_path / "mine.py"
         path.write_text(HEAD.replace(old, new) if old else HEAD)
-        (report,) = validate(str(path))
+        (report,) = validate_objectives(str(path))
         return report, path
 
     yield run
@@ -66,7 +66,7 @@ def test_sound(check):
             "prepare gives",
             "not finite",
         ),
-        ("tensor(1 +", "(1 +", "prepare gives", "tensors"),
+        ("float_tensor(1 +", "(1 +", "prepare gives", "tensors"),
         (
             "return (batch",
             "import time; time.sleep(0.3)\n        return (batch",
@@ -98,13 +98,13 @@ def test_without_a_teacher_there_is_none(check):
 
 
 def test_registered_ones_and_parameters():
-    (report,) = validate("pbc")
+    (report,) = validate_objectives("pbc")
     assert report.passed, report.text()
-    (report,) = validate("random")
+    (report,) = validate_objectives("random")
     assert report.passed, report.text()
-    (report,) = validate("av-pbc", {"beta": 0.5})
+    (report,) = validate_objectives("av-pbc", {"beta": 0.5})
     assert report.passed, report.text()
-    (report,) = validate("av-pbc", {"bta": 0.5})
+    (report,) = validate_objectives("av-pbc", {"bta": 0.5})
     assert "Did you mean beta" in report.text()
 
 
@@ -112,18 +112,18 @@ def test_what_is_no_plugin(tmp_path, monkeypatch):
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
     with pytest.raises(InvalidSettingError, match="no objective"):
-        validate(str(empty))
+        validate_objectives(str(empty))
     broken = tmp_path / "broken.py"
     broken.write_text("import nowhere\n")
     with pytest.raises(InvalidSettingError, match=r"cannot be loaded.*nowhere"):
-        validate(str(broken))
+        validate_objectives(str(broken))
     with pytest.raises(InvalidSettingError, match="cannot be read"):
-        validate(str(tmp_path / "missing.py"))
+        validate_objectives(str(tmp_path / "missing.py"))
     with pytest.raises(UnknownNameError, match=r"no objective or module .*Known: av-pbc"):
-        validate("no_such_module_anywhere")
+        validate_objectives("no_such_module_anywhere")
     with pytest.raises(UnknownNameError, match=r"Did you mean .*pbc"):
-        validate("pcb")
+        validate_objectives("pcb")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "obd_lacks_one.py").write_text("import nowhere\n")
     with pytest.raises(InvalidSettingError, match=r"cannot be loaded.*nowhere"):
-        validate("obd_lacks_one")
+        validate_objectives("obd_lacks_one")

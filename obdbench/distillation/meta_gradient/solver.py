@@ -29,9 +29,9 @@ from obdbench.distillation.meta_gradient.trajectory import (
     segment_length,
     state_bytes,
 )
-from obdbench.policies.cloning import Cloning, clone_step
+from obdbench.policies.cloning import CloningConfig, clone_step
 from obdbench.policies.networks import Architecture, Params
-from obdbench.policies.optimizers import State
+from obdbench.policies.optimizers import OptimizerState
 
 MEMORY = 2 * 1024**3
 
@@ -46,7 +46,7 @@ class MetaGradient:
 
 
 def general(
-    how: Cloning,
+    how: CloningConfig,
     params: Params,
     x: Tensor,
     a: Tensor,
@@ -80,7 +80,7 @@ def general(
         def one(
             p: Params, m: dict[str, Params], x: Tensor, a: Tensor, at: Any = (state.count, epsilon)
         ) -> tuple[Params, dict[str, Params]]:
-            after, new = clone_step(how, p, State(at[0], m), x, a, at[1])
+            after, new = clone_step(how, p, OptimizerState(at[0], m), x, a, at[1])
             return after, new.moments
 
         _, pull = torch.func.vjp(one, before, state.moments, x, a)  # type: ignore[misc]
@@ -93,7 +93,7 @@ def general(
 class MetaGradientSolver:
     """Chooses the way: the sweep for plain MLPs under SGD, the general path for the rest."""
 
-    how: Cloning
+    how: CloningConfig
     memory: int = MEMORY
     fast: bool = True
     _sweeps: BatchedReverseSweep | None = field(default=None, init=False)

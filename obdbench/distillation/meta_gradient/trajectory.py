@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from obdbench.distillation.memory_limits import insufficient_memory
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, Params, count, seeded
-from obdbench.policies.optimizers import State
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import Architecture, Params, count_parameters, seeded_generator
+from obdbench.policies.optimizers import OptimizerState
 
-TrainingState = tuple[Params, State]
+TrainingState = tuple[Params, OptimizerState]
 
 
 @dataclass
@@ -82,7 +82,7 @@ def state_bytes(held: TrainingState) -> int:
 
 
 def predict_state_bytes(
-    how: Cloning, stack: int, observation_size: int, action_size: int, element: int
+    how: CloningConfig, stack: int, observation_size: int, action_size: int, element: int
 ) -> int:
     """:func:`state_bytes` a stack's states before there are any."""
     student = how.architecture
@@ -90,5 +90,7 @@ def predict_state_bytes(
         layers = student.shapes(observation_size, action_size)
         numbers = sum(rows * (columns + 1) for rows, columns in layers)
     else:
-        numbers = count(student.init([seeded(0)], observation_size, action_size))
+        numbers = count_parameters(
+            student.init([seeded_generator(0)], observation_size, action_size)
+        )
     return element * stack * numbers * (1 + len(how.optimizer.moments))

@@ -16,8 +16,8 @@ from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.objectives.objective import make_objective
-from obdbench.policies.cloning import Cloning, clone
-from obdbench.policies.networks import Architecture, narrowed, seeded
+from obdbench.policies.cloning import CloningConfig, clone
+from obdbench.policies.networks import Architecture, seeded_generator, with_width
 from obdbench.policies.optimizers import get_optimizer
 
 DOUBLE = torch.float64
@@ -42,7 +42,7 @@ def test_the_kernel_is_that_of_wide_networks(depth: int) -> None:
     found = torch.zeros(4, 3, dtype=DOUBLE)
     draws = 6
     for seed in range(draws):
-        params = architecture.init([seeded(seed, 1)], 11, 3, dtype=DOUBLE)
+        params = architecture.init([seeded_generator(seed, 1)], 11, 3, dtype=DOUBLE)
         gradients = []
         for point in [*s[0], *x[0]]:
             leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
@@ -79,7 +79,7 @@ def test_the_derivative_is_exact_from_a_drawn_start() -> None:
     """Against autograd through the written-out recursion, and against the way from zero."""
     x, a, s, target = inputs()
     student = Architecture("narrow", 4, width=32)
-    params = student.init([seeded(i, 5) for i in range(2)], 11, 3, dtype=DOUBLE)
+    params = student.init([seeded_generator(i, 5) for i in range(2)], 11, 3, dtype=DOUBLE)
     limit = InfiniteWidthSolver(4, lr=0.3, steps=12)
 
     def first(states: torch.Tensor) -> torch.Tensor:
@@ -135,9 +135,11 @@ def test_wide_students_learn_what_the_limit_says() -> None:
     distance = {}
     for width in (16, 512):
         architecture = Architecture("wide", 3, width=width)
-        how = Cloning(architecture, get_optimizer("sgd"), 0.1, 40)
+        how = CloningConfig(architecture, get_optimizer("sgd"), 0.1, 40)
         draws = 12
-        params = architecture.init([seeded(i, 2) for i in range(draws)], 11, 3, dtype=DOUBLE)
+        params = architecture.init(
+            [seeded_generator(i, 2) for i in range(draws)], 11, 3, dtype=DOUBLE
+        )
         learned = clone(how, params, x.expand(draws, -1, -1), a.expand(draws, -1, -1))
         mean = architecture.act(learned, s[0]).mean(0)
         distance[width] = float((mean - expected).square().mean().sqrt())
@@ -223,7 +225,7 @@ def test_narrow_students_are_another_distillation() -> None:
     assert np.array_equal(states(), states(width=256))
     assert not np.array_equal(states(), states(width=16))
     with pytest.raises(ObdError, match="width"):
-        narrowed(object(), 16)  # type: ignore[arg-type]
+        with_width(object(), 16)  # type: ignore[arg-type]
 
 
 def test_results_from_before_the_limit_keep_their_names() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from obdbench.distillation.meta_gradient.grouped_reverse_sweep import split_stack
 from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, Params, seeded
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import Architecture, Params, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 
 PAIRS, STEPS = 40, 12
@@ -43,8 +43,10 @@ def gradient(
     x = torch.randn(stack, PAIRS, 11, generator=generator).to(dtype)
     a = (torch.rand(stack, PAIRS, 3, generator=generator) * 1.8 - 0.9).to(dtype)
     drawn = torch.randn(2, STEPS, stack, PAIRS, 3, generator=generator).to(dtype)
-    how = Cloning(Architecture("mlp4", 4, width=32), get_optimizer("sgd"), 0.2, STEPS)
-    params = how.architecture.init([seeded(s, 1) for s in range(stack)], 11, 3, dtype=dtype)
+    how = CloningConfig(Architecture("mlp4", 4, width=32), get_optimizer("sgd"), 0.2, STEPS)
+    params = how.architecture.init(
+        [seeded_generator(s, 1) for s in range(stack)], 11, 3, dtype=dtype
+    )
 
     def outer(p: Params) -> Tensor:
         return how.architecture.act(p, x).square().mean((-1, -2))

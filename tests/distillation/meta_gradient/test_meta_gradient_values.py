@@ -30,8 +30,8 @@ from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.errors import ObdError
 from obdbench.objectives.density import gaussian_log_density
 from obdbench.objectives.objective import make_objective
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, Params, seeded
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import Architecture, Params, seeded_generator
 from obdbench.policies.optimizers import OPTIMIZERS, get_optimizer
 from obdbench.tasks.task import TASKS
 
@@ -104,7 +104,7 @@ def test_equals_finite_differences(
 _OUTERS: dict[str, tuple[BatchSampler, Dataset]] = {}
 
 
-def outer_of(name: str, how: Cloning) -> OuterLoss:
+def outer_of(name: str, how: CloningConfig) -> OuterLoss:
     """A real objective on toy data, in float64."""
     objective = make_objective(name)
     if name not in _OUTERS:
@@ -121,7 +121,7 @@ def outer_of(name: str, how: Cloning) -> OuterLoss:
         feed.columns = {key: value.to(DOUBLE) for key, value in feed.columns.items()}
         _OUTERS[name] = (feed, dataset)
     feed, _ = _OUTERS[name]
-    batch = feed.draw(16, [seeded(s, 2) for s in range(STACK)])
+    batch = feed.draw(16, [seeded_generator(s, 2) for s in range(STACK)])
     return lambda p: objective.loss(how.architecture.act(p, batch.states), batch)
 
 
@@ -172,7 +172,7 @@ def test_a_window_differentiates_the_last_steps_only(window: int, fast: bool) ->
 
     for _ in range(STEPS - window):
         params, state = clone_step(how, params, state, x, a)
-    late = Cloning(how.architecture, how.optimizer, how.lr, window)
+    late = CloningConfig(how.architecture, how.optimizer, how.lr, window)
     _, gx, ga = unrolled(
         late, {k: v.detach() for k, v in params.items()}, x, a, simple_outer(how), None
     )
@@ -204,7 +204,7 @@ def test_an_inner_loop_ended_early_is_a_shorter_loop(fast: bool) -> None:
     solver(start(how), x, -a, simple_outer(how), window=3)
     buffers = solver._sweeps
     for steps in (5, 3, STEPS, 4):
-        short = Cloning(how.architecture, how.optimizer, how.lr, steps)
+        short = CloningConfig(how.architecture, how.optimizer, how.lr, steps)
         found = solver(start(how), x, a, simple_outer(how), window=3, steps=steps)
         expected = MetaGradientSolver(short, fast=fast)(
             start(how), x, a, simple_outer(how), window=3
@@ -271,8 +271,8 @@ def test_the_fast_path_at_full_size(sizes: tuple[int, int], sampled: bool) -> No
     a = torch.rand(1, 32, action, generator=generator, dtype=DOUBLE) * 1.8 - 0.9
     states = torch.randn(64, observation, generator=generator, dtype=DOUBLE)
     noise = torch.randn(100, 1, 32, action, generator=generator, dtype=DOUBLE)
-    how = Cloning(Architecture("mlp4", 4), get_optimizer("sgd"), 0.1, 100)
-    params = how.architecture.init([seeded(0)], observation, action, dtype=DOUBLE)
+    how = CloningConfig(Architecture("mlp4", 4), get_optimizer("sgd"), 0.1, 100)
+    params = how.architecture.init([seeded_generator(0)], observation, action, dtype=DOUBLE)
 
     def outer(p: Params) -> Tensor:
         return how.architecture.act(p, states).square().mean((-1, -2))
@@ -301,8 +301,8 @@ def test_float32_is_as_close_to_float64_as_on_the_general_path() -> None:
     a = torch.rand(stack, pairs, 3, generator=generator) * 1.8 - 0.9
     states = torch.randn(128, 11, generator=generator)
     target = torch.rand(128, 3, generator=generator)
-    how = Cloning(Architecture("mlp4", 4, width=64), get_optimizer("sgd"), 0.1, 100)
-    start = how.architecture.init([seeded(s) for s in range(stack)], 11, 3)
+    how = CloningConfig(Architecture("mlp4", 4, width=64), get_optimizer("sgd"), 0.1, 100)
+    start = how.architecture.init([seeded_generator(s) for s in range(stack)], 11, 3)
 
     def found(dtype: torch.dtype, fast: bool) -> Tensor:
         def outer(p: Params) -> Tensor:

@@ -15,8 +15,8 @@ from obdbench.distillation.meta_gradient.outer_gradient import (
     outer_gradient,
 )
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import Architecture, Params, get_architecture, seeded
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import Architecture, Params, get_architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 
 OBSERVATIONS, ACTIONS = 11, 3
@@ -29,7 +29,7 @@ def student(depth: int = 4, width: int = 32) -> Architecture:
 def trained(architecture: Architecture, stack: int, dtype: torch.dtype = torch.float32) -> Params:
     """Parameters no longer at their start: biases are not zero."""
     params = architecture.init(
-        [seeded(s, 1) for s in range(stack)], OBSERVATIONS, ACTIONS, dtype=dtype
+        [seeded_generator(s, 1) for s in range(stack)], OBSERVATIONS, ACTIONS, dtype=dtype
     )
     generator = torch.Generator().manual_seed(stack)
     return {
@@ -124,11 +124,11 @@ def test_nothing_given_is_changed() -> None:
 def test_the_solver_answers_the_same_however_the_objective_is_given(name: str) -> None:
     """As an objective on states, which the fast path sees through, or as any function."""
     architecture = get_architecture(name)
-    how = Cloning(architecture, get_optimizer("sgd"), 0.1, 4)
+    how = CloningConfig(architecture, get_optimizer("sgd"), 0.1, 4)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 20, OBSERVATIONS, generator=generator)
     a = torch.rand(2, 20, ACTIONS, generator=generator) * 1.8 - 0.9
-    params = architecture.init([seeded(s, 1) for s in range(2)], OBSERVATIONS, ACTIONS)
+    params = architecture.init([seeded_generator(s, 1) for s in range(2)], OBSERVATIONS, ACTIONS)
     outer = OuterLossOnStates(architecture.act, seen(2, 64), weighted(2, 64, torch.float32))
     found = MetaGradientSolver(how)(params, x, a, outer)
     expected = MetaGradientSolver(how)(params, x, a, lambda learned: outer(learned))

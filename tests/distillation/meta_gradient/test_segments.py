@@ -20,10 +20,10 @@ from support.gradients import (
 from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.errors import ObdError
-from obdbench.policies.cloning import Cloning
+from obdbench.policies.cloning import CloningConfig
 
 
-def general_state(how: Cloning) -> int:
+def general_state(how: CloningConfig) -> int:
     """Bytes of the parameters and moments of one inner step, from its tensors."""
     params = start(how)
     return sum(p.numel() * 8 for p in params.values()) * (1 + len(how.optimizer.moments))

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
 from obdbench.errors import ObdError
-from obdbench.policies.cloning import Cloning
-from obdbench.policies.networks import LOG_STD_OFFSET, Architecture, Params, linear
+from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.networks import LOG_STD_OFFSET, Architecture, Params, stacked_linear
 
 MLP4 = ARCHITECTURES[2]
 
@@ -54,8 +54,8 @@ class Smooth(Architecture):
     def apply(self, params: Params, states: Tensor) -> tuple[Tensor, Tensor]:
         x = states.expand(params["w0"].shape[0], *states.shape[-2:])
         for index in range(self.depth - 1):
-            x = torch.tanh(linear(params, index, x))
-        mean, raw = linear(params, self.depth - 1, x).chunk(2, dim=-1)
+            x = torch.tanh(stacked_linear(params, index, x))
+        mean, raw = stacked_linear(params, self.depth - 1, x).chunk(2, dim=-1)
         return mean, raw
 
 
@@ -141,7 +141,7 @@ def test_the_memory_that_is_asked_for_is_enough_for_a_stack_that_is_cut() -> Non
     MetaGradientSolver(how, memory=enough)(start(how, 3), x, a, simple_outer(how))
 
 
-def changed(how: Cloning, **options: object) -> tuple[MetaGradient, MetaGradient]:
+def changed(how: CloningConfig, **options: object) -> tuple[MetaGradient, MetaGradient]:
     """A call after one of another kind, and the same call of a fresh solver."""
     (x, a), used = problem(), MetaGradientSolver(how)
     used(start(how), x, a, simple_outer(how))

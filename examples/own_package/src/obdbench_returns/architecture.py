@@ -19,7 +19,7 @@ from obdbench.policies.networks import (
     LOG_STD_OFFSET,
     Architecture,
     Params,
-    linear,
+    stacked_linear,
 )
 
 
@@ -31,8 +31,8 @@ class Smooth(Architecture):
         """Mean and log std of every policy of the stack."""
         x = states.expand(params["w0"].shape[0], *states.shape[-2:])
         for index in range(self.depth - 1):
-            x = silu(linear(params, index, x))
-        mean, raw = linear(params, self.depth - 1, x).chunk(2, dim=-1)
+            x = silu(stacked_linear(params, index, x))
+        mean, raw = stacked_linear(params, self.depth - 1, x).chunk(2, dim=-1)
         return mean, (raw + LOG_STD_OFFSET).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
 

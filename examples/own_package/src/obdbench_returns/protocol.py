@@ -11,7 +11,7 @@ import numpy as np
 from obdbench import Synset
 from obdbench.evaluation import students
 from obdbench.evaluation.protocol import Protocol
-from obdbench.policies.cloning import Cloning
+from obdbench.policies.cloning import CloningConfig
 from obdbench.tasks.rollout import run_episodes
 
 DISTURBANCE = 201  # a stream of random numbers that nothing else in the suite draws from
@@ -36,7 +36,7 @@ class Disturbed(Protocol):
         self.sigma = sigma
 
     def play(
-        self, how: Cloning, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
+        self, how: CloningConfig, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
     ) -> np.ndarray:
         """Raw returns, (seed, policy, episode).
 
@@ -46,7 +46,7 @@ class Disturbed(Protocol):
         task = synsets[0].task
         slots = self.policies * self.episodes
         standardizers = [synset.standardizer for synset in synsets for _ in range(self.policies)]
-        actor = students.Actor(how.architecture, params, standardizers, self.episodes)
+        actor = students.BatchedActor(how.architecture, params, standardizers, self.episodes)
         resets: list[int] = []
         noise = []
         for seed, synset in zip(seeds, synsets, strict=True):

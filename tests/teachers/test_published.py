@@ -12,38 +12,44 @@ from obdbench.datasets.references import moments_of
 from obdbench.errors import FetchError, UnknownNameError
 from obdbench.registry import D4RL_NAMES
 from obdbench.tasks.task import TASKS, get_task
-from obdbench.teachers import verify
-from obdbench.teachers.checkpoint import load_published, locate, published, read
-from obdbench.teachers.teacher import load, load_teacher
+from obdbench.teachers import published_scores
+from obdbench.teachers.checkpoint import read_checkpoint
+from obdbench.teachers.loading import load_teacher
+from obdbench.teachers.published import (
+    download_checkpoint,
+    load_published_teacher,
+    published_teachers,
+)
+from obdbench.teachers.teacher import Teacher
 
 NAME = "walker2d-medium-v2"
 
 
-def test_facts_are_complete():
-    assert sorted(published()) == sorted(f"{name}-v2" for name in D4RL_NAMES)
-    for facts in published().values():
+def test_every_published_teacher_has_address_checksum_and_size():
+    assert sorted(published_teachers()) == sorted(f"{name}-v2" for name in D4RL_NAMES)
+    for facts in published_teachers().values():
         assert facts["url"].startswith("https://")
         assert len(facts["sha256"]) == 64
         assert 3_000_000 < facts["bytes"] < 5_000_000
 
 
-def test_wrong_names_are_answered():
+def test_unknown_name_suggests_a_known_one():
     with pytest.raises(UnknownNameError, match="hopper-medium-v2"):
-        load_published("hopper-medum-v2")
+        load_published_teacher("hopper-medum-v2")
 
 
-def test_without_network_or_mirror_it_says_so(tmp_path, monkeypatch):
+def test_offline_without_mirror_is_a_fetch_error(tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
     monkeypatch.delenv("OBDBENCH_MIRROR", raising=False)
     with pytest.raises(FetchError, match="OBDBENCH_MIRROR"):
-        load_published(NAME)
+        load_published_teacher(NAME)
 
 
 @pytest.mark.mirror
 @pytest.mark.parametrize("name", [f"{name}-v2" for name in D4RL_NAMES])
-def test_every_teacher_loads_with_the_genuine_moments(mirror, name):
-    teacher = load_published(name)
+def test_every_teacher_uses_the_moments_of_the_d4rl_data(mirror, name):
+    teacher = load_published_teacher(name)
     task = get_task(name)
     assert teacher.observation_size == task.observation_size
     assert teacher.action_size == task.action_size
@@ -53,9 +59,9 @@ def test_every_teacher_loads_with_the_genuine_moments(mirror, name):
 
 
 @pytest.mark.mirror
-def test_nothing_foreign_is_imported_or_kept(mirror):
+def test_reading_imports_no_foreign_module(mirror):
     before = set(sys.modules)
-    content = read(locate(NAME))
+    content = read_checkpoint(download_checkpoint(NAME))
     foreign = {name.split(".")[0] for name in set(sys.modules) - before}
     assert foreign <= {"torch", "numpy", "pickle", "zipfile", "_compat_pickle"} | set(
         sys.stdlib_module_names
@@ -65,9 +71,13 @@ def test_nothing_foreign_is_imported_or_kept(mirror):
 
 
 @pytest.mark.mirror
-def test_the_map_equals_the_checkpoints_own_arithmetic(mirror):
+def test_teacher_equals_the_checkpoint_in_double_precision(mirror):
     """Actor and critics by hand from the raw state dictionaries, in double precision."""
-    content, teacher, moments = read(locate(NAME)), load_published(NAME), moments_of(NAME)
+    content, teacher, moments = (
+        read_checkpoint(download_checkpoint(NAME)),
+        load_published_teacher(NAME),
+        moments_of(NAME),
+    )
     rng = np.random.default_rng(0)
     raw = (moments.mean + moments.std * rng.normal(size=(50, 17))).astype(np.float32)
 
@@ -94,32 +104,37 @@ def test_the_map_equals_the_checkpoints_own_arithmetic(mirror):
 
 
 @pytest.mark.mirror
-def test_saved_as_safetensors_it_is_the_same_teacher(mirror, tmp_path):
-    teacher = load_published("hopper-medium-v2")
+def test_safetensors_copy_has_the_same_checksum(mirror, tmp_path):
+    teacher = load_published_teacher("hopper-medium-v2")
     teacher.save(tmp_path / "teacher.safetensors")
-    assert load(tmp_path / "teacher.safetensors").checksum == teacher.checksum
+    assert Teacher.load(tmp_path / "teacher.safetensors").checksum == teacher.checksum
     assert load_teacher("recon/hopper-medium-v2").checksum == teacher.checksum
 
 
 @pytest.mark.mirror
-def test_a_teacher_scores_as_printed(mirror):
+def test_a_teacher_reaches_its_published_score(mirror):
     """The cheapest of the nine; `obdbench data verify` measures them all."""
-    teacher = load_published("halfcheetah-medium-v2")
-    measured = verify.scores(teacher, TASKS["halfcheetah"], episodes=3).mean()
-    assert abs(measured - published()["halfcheetah-medium-v2"]["offrl"]) < 5
+    teacher = load_published_teacher("halfcheetah-medium-v2")
+    measured = published_scores.evaluate_teacher(teacher, TASKS["halfcheetah"], episodes=3).mean()
+    assert abs(measured - published_teachers()["halfcheetah-medium-v2"]["offrl"]) < 5
 
 
 @pytest.mark.mirror
 @pytest.mark.slow
-def test_all_teachers_score_as_printed(mirror):
-    comparisons = list(verify.compare())
+def test_all_teachers_reach_their_published_scores(mirror):
+    comparisons = list(published_scores.compare_published_teachers())
     assert len(comparisons) == 9
-    assert all(comparison.holds for comparison in comparisons)
-    assert abs(verify.mean_difference(comparisons)) <= verify.MEAN_WITHIN
+    assert all(comparison.agrees for comparison in comparisons)
+    assert (
+        abs(published_scores.mean_difference(comparisons)) <= published_scores.MAX_MEAN_DIFFERENCE
+    )
 
 
-def test_a_comparison_knows_when_it_fails():
-    assert verify.Comparison("a", 50.0, 64.9).holds
-    assert not verify.Comparison("a", 50.0, 65.1).holds
-    pair = [verify.Comparison("a", 50.0, 60.0), verify.Comparison("b", 50.0, 48.0)]
-    assert verify.mean_difference(pair) == -4.0
+def test_comparison_agrees_within_the_bound():
+    assert published_scores.TeacherComparison("a", 50.0, 64.9).agrees
+    assert not published_scores.TeacherComparison("a", 50.0, 65.1).agrees
+    pair = [
+        published_scores.TeacherComparison("a", 50.0, 60.0),
+        published_scores.TeacherComparison("b", 50.0, 48.0),
+    ]
+    assert published_scores.mean_difference(pair) == -4.0

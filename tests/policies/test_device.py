@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from obdbench.policies.transfer import onto
+from obdbench.policies.device import to_device
 
 
 def test_on_the_cpu_nothing_is_copied() -> None:
     drawn = torch.randn(3)
-    assert onto(drawn, "cpu") is drawn
-    assert onto(drawn, torch.device("cpu"), torch.float32) is drawn
-    assert torch.equal(onto(drawn, "cpu", torch.float64), drawn.double())
+    assert to_device(drawn, "cpu") is drawn
+    assert to_device(drawn, torch.device("cpu"), torch.float32) is drawn
+    assert torch.equal(to_device(drawn, "cpu", torch.float64), drawn.double())
 
 
 def test_to_a_gpu_it_goes_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,8 +32,8 @@ def test_to_a_gpu_it_goes_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Tensor, "pin_memory", pinned)
     monkeypatch.setattr(Tensor, "to", moved)
-    onto(torch.zeros(2), "cuda", torch.float64)
+    to_device(torch.zeros(2), "cuda", torch.float64)
     assert calls == [(torch.float64, False), ("pin", torch.float64), ("cuda", True)]
     calls.clear()
-    onto(torch.zeros(2, dtype=torch.int64), torch.device("cuda:1"))
+    to_device(torch.zeros(2, dtype=torch.int64), torch.device("cuda:1"))
     assert calls[1:] == [("pin", torch.int64), (torch.device("cuda:1"), True)]

@@ -1,0 +1,63 @@
+"""Compare the published teachers' scores in this project's environments with the paper's.
+
+The score of each deterministic teacher over a few episodes is compared with the row "OffRL (whole)"
+of Table 1 of the OBD paper (Lei et al., 2024, arXiv 2410.22728). Agreement shows that the weights,
+the standardization, the environments and the return normalization are correct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from obdbench.datasets.dataset import Array
+from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.task import Task, get_task, normalized_return
+from obdbench.teachers.published import load_published_teacher, published_teachers
+from obdbench.teachers.teacher import Teacher
+
+EPISODES = 20
+MAX_DIFFERENCE = 15.0
+MAX_MEAN_DIFFERENCE = 5.0
+
+
+@dataclass(frozen=True)
+class TeacherComparison:
+    """The measured and the published score of one teacher."""
+
+    name: str
+    measured: float
+    published: float
+
+    @property
+    def difference(self) -> float:
+        """Measured minus published score."""
+        return self.measured - self.published
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the scores differ by at most :data:`MAX_DIFFERENCE` points."""
+        return abs(self.difference) <= MAX_DIFFERENCE
+
+
+def evaluate_teacher(
+    teacher: Teacher, task: Task, episodes: int = EPISODES, seed: int = 0
+) -> Array:
+    """Normalized returns of deterministic episodes."""
+    seeds = range(seed, seed + episodes)
+    rollout = run_episodes(lambda observations, _: teacher.act(observations), task, seeds)
+    return normalized_return(task, rollout.returns)
+
+
+def compare_published_teachers(episodes: int = EPISODES) -> Iterator[TeacherComparison]:
+    """Compare all published teachers, one after another."""
+    for name, facts in published_teachers().items():
+        measured = evaluate_teacher(load_published_teacher(name), get_task(name), episodes).mean()
+        yield TeacherComparison(name, float(measured), float(facts["offrl"]))
+
+
+def mean_difference(comparisons: list[TeacherComparison]) -> float:
+    """Mean difference between measured and published scores."""
+    return float(np.mean([comparison.difference for comparison in comparisons]))
