@@ -21,7 +21,7 @@ from obdbench.execution.job import Setup
 try:
     import ray
     from ray import tune as tune
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as error:
     raise MissingExtraError("The Ray executor", "ray") from error
@@ -136,7 +136,7 @@ def storage_token(folder: Path) -> Iterator[Path]:
 
 def check_shared_storage(token: Path) -> None:
     """Refuse a cluster in which a node that runs jobs does not see the results folder."""
-    probe = ray.remote(num_cpus=0)(find_storage_problem)
+    probe = ray.remote(num_cpus=0)(check_storage)
     tasks = [
         probe.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -144,21 +144,23 @@ def check_shared_storage(token: Path) -> None:
         for node in ray.nodes()
         if node["Alive"] and node["Resources"].get("CPU", 0) > 0
     ]
-    answered, _ = ray.wait(tasks, num_returns=len(tasks), timeout=PROBE_SECONDS)
-    for task in answered:
-        with contextlib.suppress(RayError):  # a node that is lost meanwhile runs no job
-            if problem := ray.get(task):
-                raise ObdError(problem)
+    completed, _ = ray.wait(tasks, num_returns=len(tasks), timeout=PROBE_SECONDS)
+    for task in completed:
+        try:
+            ray.get(task)
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayError:  # the node is lost and runs no job
+            continue
 
 
-def find_storage_problem(token: Path) -> str:
-    """An error message if this node does not see the token file of the driver."""
-    if token.exists():
-        return ""
-    return (
-        f"The node {platform.node()} does not see the results folder {token.parents[2]}. "
-        "Give --out a folder on storage that all nodes share."
-    )
+def check_storage(token: Path) -> None:
+    """Refuse a node that does not see the token file of the driver."""
+    if not token.exists():
+        raise ObdError(
+            f"The node {platform.node()} does not see the results folder {token.parents[2]}.",
+            "Give --out a folder on storage that all nodes share.",
+        )
 
 
 def enter_working_folder(folder: str) -> None:

@@ -19,10 +19,10 @@ from obdbench.execution.events import FINAL, Event, Throttle
 from obdbench.execution.executors.local import Audience, FailFastError
 from obdbench.execution.executors.ray_cluster import (
     check_shared_storage,
+    check_storage,
     connect,
     count_workers,
     enter_working_folder,
-    find_storage_problem,
     job_resources,
     storage_token,
     tune,
@@ -95,14 +95,11 @@ def run_reported_job(
 ) -> None:
     """Run a job in a worker process of Ray and report its events to the driver."""
     enter_working_folder(config["working_folder"])
-    problem = find_storage_problem(token)
     try:
-        if not problem:
-            run_job(jobs[config["job"]], setup, Throttle(report_event, STEP_SECONDS))
+        check_storage(token)
+        run_job(jobs[config["job"]], setup, Throttle(report_event, STEP_SECONDS))
     except ObdError as error:  # no trial can be run here
-        problem = str(error)
-    if problem:
-        report_event(Event("fatal", message=problem))
+        report_event(Event("fatal", message=str(error)))
 
 
 def report_event(event: Event) -> None:

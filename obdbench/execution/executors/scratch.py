@@ -19,9 +19,8 @@ from obdbench.errors import ObdError
 PREFIX = "obdbench-ray-"
 SHORT_FOLDER = "/tmp"
 MAX_SOCKET_PATH = 107  # bytes; the limit of the operating system
-SOCKET_SUFFIX = (  # what Ray and this module append to the temporary folder
-    f"/{PREFIX}4194304-12345678/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-)
+# what this module and Ray append to the temporary folder
+SOCKET_SUFFIX = f"/{PREFIX}12345678/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 
 def temporary_root() -> Path:
@@ -52,7 +51,7 @@ def scratch_folder() -> Iterator[Path]:
 def _create_locked_folder() -> tuple[Path, int]:
     """A new folder and its lock; repeated if another run removes the folder before it is locked."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=temporary_root()))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_root()))
         with suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY)
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A real cluster of two Ray nodes on the loopback interface, one of which is killed mid-run."""
+"""A real cluster of two Ray nodes on the loopback interface."""
 
 import os
 import shutil
@@ -13,70 +13,99 @@ import pytest
 from support.paths import ROOT
 from support.toy_suite import TOY, alone, contents, write_hopper
 
+from obdbench.errors import ObdError
 from obdbench.execution.run import ExecutionConfig, plan, run
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray_cluster
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
 
 
 @pytest.fixture
-def cluster(plugin):
-    """Two nodes of one CPU each: the address, and a function that kills the second."""
+def head(plugin, monkeypatch):
+    """A cluster with one node of one CPU."""
     from ray.cluster_utils import Cluster
 
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
-    os.environ["PYTHONPATH"] = str(ROOT)
-    folder = Path(tempfile.mkdtemp(prefix="obdtest-"))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder = Path(tempfile.mkdtemp(prefix="obdtest-", dir="/tmp"))
     (folder / "ray").mkdir()
-    os.environ["RAY_TMPDIR"] = str(folder)
-    made = Cluster()
-    small = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    cluster = Cluster()
     try:
-        health = {"health_check_period_ms": 1000}
-        made.add_node(include_dashboard=False, _system_config=health, **small)
-        second = made.add_node(**small)
-        yield made.address, lambda: made.remove_node(second, allow_graceful=False)
+        system = {"health_check_period_ms": 1000, "worker_niceness": 0}
+        cluster.add_node(include_dashboard=False, _system_config=system, **NODE)
+        yield cluster
     finally:
         ray.shutdown()
-        made.shutdown()
-        del os.environ["RAY_TMPDIR"]
+        cluster.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def two_nodes(head):
+    """The address of a cluster with two nodes, and a function that kills the second."""
+    second = head.add_node(**NODE)
+    return head.address, lambda: head.remove_node(second, allow_graceful=False)
+
+
+@pytest.fixture
+def node_with_another_disk(head, tmp_path):
+    """Adds a node on which an empty file system hides ``tmp_path``; the address."""
+    arguments = ["--address", head.address, "--num-cpus", "1", "--block"]
+    start_ray = [str(Path(sys.executable).with_name("ray")), "start", *arguments]
+    hide = 'mount -t tmpfs obdbench-test "$0" && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", hide, str(tmp_path), *start_ray]
+    if subprocess.run(["unshare", "--mount", "true"], check=False).returncode != 0:
+        pytest.skip("needs the right to create a mount namespace")
+    node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    head.wait_for_nodes()
+    deadline = time.monotonic() + 120
+    while len(alive_nodes(head)) < 2:
+        assert node.poll() is None, "the node does not start"
+        assert time.monotonic() < deadline, "the node does not join the cluster"
+        time.sleep(0.5)
+    yield head.address
+    node.terminate()
+    node.wait(timeout=60)
+
+
+def alive_nodes(cluster):
+    return [node for node in cluster.global_state.node_table() if node["Alive"]]
 
 
 def objectives(count, pause):
     return [{"name": "student", "params": {"pause": pause + n * 1e-9}} for n in range(count)]
 
 
-def check(summary, suite, folder):
+def check_results(summary, suite, folder):
     assert set(summary.status.values()) == {"ok"}, summary.errors
-    ours = contents(summary.store.folder)
+    results = contents(summary.store.folder)
     for name, content in alone(suite, folder).items():
-        assert ours[name] == content
+        assert results[name] == content
     assert len(list(summary.store.folder.glob("*.json"))) == len(summary.status) + 1
 
 
 @pytest.mark.reliability(
     "fault",
     "Two nodes",
-    how="a cluster of two Ray nodes on the loopback interface; with a shared results folder, and "
-    "with results through the driver",
+    how="a cluster of two Ray nodes on the loopback interface with a shared results folder",
     outcome="every trial is done once; results equal a single process's, bit for bit",
 )
-@pytest.mark.parametrize("shared", [True, False], ids=["shared-folder", "through-the-driver"])
-def test_a_suite_on_two_nodes(cluster, tmp_path, toy_suite, shared, monkeypatch):
-    address, _ = cluster
-    if not shared:
-        hide_token(monkeypatch)
+def test_suite_on_two_nodes_equals_one_process(two_nodes, tmp_path, toy_suite):
+    address, _ = two_nodes
     suite = toy_suite("random", *objectives(4, 0.05))
     options = ExecutionConfig(
         out=tmp_path / "out", executor="ray", address=address, workers=2, plugins=(TOY,)
     )
-    check(run(suite, options), suite, tmp_path / "alone")
+    check_results(run(suite, options), suite, tmp_path / "alone")
 
 
-def test_relative_paths_on_nodes_started_elsewhere(cluster, tmp_path, toy_suite, monkeypatch):
-    """The nodes run in the folder that these tests were started in."""
-    address, _ = cluster
+def test_nodes_resolve_relative_paths_as_the_driver_does(
+    two_nodes, tmp_path, toy_suite, monkeypatch
+):
+    """The nodes run in the folder in which these tests were started."""
+    address, _ = two_nodes
     write_hopper(tmp_path / "hopper-mine.npz")
     monkeypatch.chdir(tmp_path)
     suite = toy_suite("random", protocols=("default",), steps=0).model_copy(
@@ -90,18 +119,13 @@ def test_relative_paths_on_nodes_started_elsewhere(cluster, tmp_path, toy_suite,
 
 @pytest.mark.reliability(
     "fault",
-    "Node killed in mid-run",
-    how="one of the two nodes is killed after the first result; with a shared folder, and through "
-    "the driver",
-    outcome="everything is done on the node that is left; no trial is lost or counted twice; "
-    "results equal a single process's, bit for bit",
+    "Node killed during a run",
+    how="one of two nodes is killed after the first result",
+    outcome="everything is done on the remaining node; no trial is lost or counted twice; results "
+    "equal a single process's, bit for bit",
 )
-@pytest.mark.parametrize("shared", [True, False], ids=["shared-folder", "through-the-driver"])
-def test_one_node_killed_mid_run(cluster, tmp_path, toy_suite, shared, monkeypatch):
-    """Everything is done on the node that is left; no trial is lost or counted twice."""
-    address, kill = cluster
-    if not shared:
-        hide_token(monkeypatch)
+def test_trials_of_a_killed_node_continue_on_the_other(two_nodes, tmp_path, toy_suite):
+    address, kill_second_node = two_nodes
     suite = toy_suite(*objectives(6, 0.5), steps=8)
     options = ExecutionConfig(
         out=tmp_path / "out",
@@ -111,52 +135,58 @@ def test_one_node_killed_mid_run(cluster, tmp_path, toy_suite, shared, monkeypat
         plugins=(TOY,),
         snapshot_seconds=0.5,
     )
-    prepared = plan(suite, options)
+    folder = plan(suite, options).store.folder
 
-    def when_running():
-        deadline = time.monotonic() + 120
-        while not list(prepared.store.folder.glob("*[0-9a-f].json")):
-            if time.monotonic() > deadline:
-                return
+    def kill_after_first_result():
+        deadline = time.monotonic() + 240
+        while not list(folder.glob("*[0-9a-f].json")) and time.monotonic() < deadline:
             time.sleep(0.1)
-        kill()
+        kill_second_node()
 
-    thread = threading.Thread(target=when_running)
+    thread = threading.Thread(target=kill_after_first_result)
     thread.start()
     summary = run(suite, options)
     thread.join()
-    check(summary, suite, tmp_path / "alone")
+    check_results(summary, suite, tmp_path / "alone")
 
 
-def hide_token(monkeypatch):
-    """Make workers believe that they do not see the driver's folder."""
-    from obdbench.execution.executors import ray_tune
-
-    real = ray_tune.tune.with_parameters
-
-    def with_parameters(function, **parameters):
-        return real(function, **{**parameters, "token": "/nowhere/token"})
-
-    monkeypatch.setattr(ray_tune.tune, "with_parameters", with_parameters)
+@pytest.mark.reliability(
+    "fault",
+    "Nodes without shared storage",
+    how="a second Ray node in a mount namespace of its own, in which the results folder is empty",
+    outcome="one line before any trial starts, which names the node and --out",
+)
+def test_node_that_lacks_the_results_folder_is_refused(node_with_another_disk, tmp_path, toy_suite):
+    suite = toy_suite(*objectives(4, 0.05))
+    options = ExecutionConfig(
+        out=tmp_path / "out", executor="ray", address=node_with_another_disk, plugins=(TOY,)
+    )
+    with pytest.raises(ObdError) as raised:
+        run(suite, options)
+    assert str(tmp_path / "out") in raised.value.cause
+    assert "--out" in raised.value.remedy
+    assert "\n" not in str(raised.value)
+    folder = plan(suite, options).store.folder
+    assert [path.name for path in folder.glob("*.json")] == ["manifest.json"]
+    assert not (folder / "synsets").exists()
 
 
 @pytest.mark.reliability(
     "fault",
     "No Ray cluster at the address",
-    how="ports that nobody listens on, a host that does not exist",
+    how="a port without a listener, a host that does not exist, an address of Ray Client",
     outcome="one line, exit code 2",
 )
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
-def test_no_cluster_is_one_line(tmp_path, address):
+def test_address_without_a_cluster_is_one_line(tmp_path, address):
     run_smoke = ["run", "smoke", "--objective", "random", "--out", str(tmp_path / "out")]
-    elsewhere = ["--executor", "ray", "--address", address]
-    done = subprocess.run(
-        [sys.executable, "-m", "obdbench", *run_smoke, *elsewhere],
+    completed = subprocess.run(
+        [sys.executable, "-m", "obdbench", *run_smoke, "--executor", "ray", "--address", address],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=120,
     )
-    assert done.returncode == 2
-    assert f"No Ray cluster answers at '{address}'" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == 2
+    assert repr(address) in completed.stderr.splitlines()[-1]
+    assert "Traceback" not in completed.stderr
