@@ -209,6 +209,13 @@ datasets: Registry[Any] = Registry("dataset", "obdbench.datasets")
 protocols: Registry[Any] = Registry("protocol", "obdbench.protocols")
 architectures: Registry[Any] = Registry("architecture", "obdbench.architectures")
 
+REGISTRIES: dict[str, Registry[Any]] = {
+    "objectives": objectives,
+    "datasets": datasets,
+    "protocols": protocols,
+    "architectures": architectures,
+}
+
 register_objective = objectives.register
 register_dataset = datasets.register
 register_protocol = protocols.register

@@ -39,7 +39,10 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 ROOT_PACKAGE = "obdbench"  # offers the public names, imported on first use
 RAY_FILES = ("obdbench.execution.executors.ray", "obdbench.tuning.asha")
 OPTIONAL = {"ray", "minari", "d4rl", "sbx", "stable_baselines3", "matplotlib", "jax"}
-HEAVY = {"torch", "ray", "pandas", "mujoco", "gymnasium", "matplotlib", "h5py", "jinja2", "scipy"}
+HEAVY = {
+    *("torch", "ray", "numpy", "pandas", "scipy", "matplotlib", "mujoco", "gymnasium", "h5py"),
+    *("jinja2", "filelock"),
+}
 UNSAFE = {"pickle", "dill", "cloudpickle", "marshal", "shelve"}
 OUTSIDE = {"baselines", "examples", "tests", "tools"}
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their text becomes values."""
+"""Options that several commands share, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -9,68 +9,78 @@ from typing import Annotated, Any
 import typer
 
 from obdbench.errors import InvalidSettingError
+from obdbench.experiments.presets import parse_value
+from obdbench.experiments.suite import parse_seeds
+from obdbench.plugins import Plugin, load_plugins
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of results.", envvar="OBDBENCH_RESULTS")]
+Out = Annotated[Path, typer.Option("--out", help="Results folder.", envvar="OBDBENCH_RESULTS")]
 Datasets = Annotated[
-    list[str] | None, typer.Option("--dataset", "-d", help="Dataset id; may be repeated.")
+    list[str] | None, typer.Option("--dataset", "-d", help="Dataset identifier; may be repeated.")
 ]
 Protocols = Annotated[
-    list[str] | None, typer.Option("--protocol", help="Protocol; may be repeated.")
+    list[str] | None, typer.Option("--protocol", help="Protocol name; may be repeated.")
 ]
-Seeds = Annotated[str | None, typer.Option("--seeds", help="For example 0-4, or 0,2,5.")]
-PresetName = Annotated[str | None, typer.Option("--preset", help="Named settings.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Seeds, such as 0-4 or 0,2,5.")]
+PresetName = Annotated[
+    str | None, typer.Option("--preset", help="Preset name; `obdbench list presets` lists them.")
+]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a setting, as key=value; may be repeated."),
+    typer.Option("--set", help="Setting to override, as key=value; may be repeated."),
 ]
 Plugins = Annotated[
     list[str] | None,
     typer.Option(
         "--plugin",
-        help="Code of your own: file.py or a module with objectives, datasets, protocols or "
-        "architectures, or an objective as module:Class; may be repeated.",
+        help="Python file or module with your objectives, datasets, protocols or architectures, "
+        "or an objective as module:Class; may be repeated.",
     ),
 ]
-Executor = Annotated[str, typer.Option("--executor", help="local or ray.")]
+Executor = Annotated[str, typer.Option("--executor", help="Executor: local or ray.")]
 Address = Annotated[
-    str | None, typer.Option("--address", help="Existing Ray cluster: auto, host:port or ray://…")
+    str | None,
+    typer.Option("--address", help="Address of a Ray cluster: auto, host:port or ray://…"),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=1024, help="Trials at once; one a core by default."),
+    typer.Option(
+        "--workers", min=1, max=1024, help="Number of parallel workers; one per core by default."
+    ),
 ]
 Threads = Annotated[
-    int, typer.Option("--threads", min=1, max=1024, help="Torch threads of a trial.")
+    int, typer.Option("--threads", min=1, max=1024, help="PyTorch threads per trial.")
 ]
 Memory = Annotated[
     float,
     typer.Option(
-        "--memory", min=0.01, max=1e6, help="GiB for the inner loop of a trial; recomputes beyond."
+        "--memory",
+        min=0.01,
+        max=1e6,
+        help="Memory in GiB for the inner loop of a trial; beyond it, steps are recomputed.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option("--device", help="Device: cpu, cuda or cuda:N.")]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", min=0.001, help="Seconds that one trial may take.")
+    float | None, typer.Option("--timeout", min=0.001, help="Time limit per trial in seconds.")
 ]
 
 
 def parse_assignments(texts: Sequence[str] | None) -> dict[str, Any]:
-    """``["steps=100", "schedule=cosine"]`` as a dictionary; values are TOML or plain words."""
-    from obdbench.experiments.presets import parse_value
-
+    """Parse ``["steps=100", "schedule=cosine"]`` to a dictionary of TOML values and texts."""
     values: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise InvalidSettingError(f"{text!r} sets nothing.", "Write key=value.")
+            raise InvalidSettingError(f"{text!r} is not an assignment.", "Write key=value.")
         values[key.strip()] = parse_value(value.strip())
     return values
 
 
-def seeds_of(text: str | None) -> tuple[int, ...]:
-    """The seeds of ``--seeds``; none where it was not given."""
-    if text is None:
-        return ()
-    from obdbench.experiments.suite import parse_seeds
+def parse_seed_option(text: str | None) -> tuple[int, ...]:
+    """Parse ``--seeds``; empty if the option is not given."""
+    return () if text is None else parse_seeds(text)
 
-    return parse_seeds(text)
+
+def load_plugin_options(references: Sequence[str] | None) -> None:
+    """Load the plugins of ``--plugin``, so that the call can use their names."""
+    load_plugins([Plugin.read(reference) for reference in references or ()])

@@ -24,8 +24,9 @@ from obdbench.cli.options import (
     Threads,
     Timeout,
     Workers,
+    load_plugin_options,
     parse_assignments,
-    seeds_of,
+    parse_seed_option,
 )
 from obdbench.errors import InvalidSettingError, strip_control_characters
 
@@ -33,13 +34,6 @@ if TYPE_CHECKING:
     from obdbench.execution.run import Plan, Summary
 
 INTERRUPTED = 130
-
-
-def mount(app: typer.Typer) -> None:
-    """Add the commands to an application."""
-    app.command()(run)
-    app.command()(compare)
-    app.command()(tune)
 
 
 def run(
@@ -101,12 +95,12 @@ def run(
         fail_fast=fail_fast,
         plugins=tuple(plugin or ()),
     )
-    with_plugins(options.plugins)
+    load_plugin_options(options.plugins)
     grid = load_suite(suite).select(
         objectives=objective or (),
         datasets=dataset or (),
         protocols=protocol or (),
-        seeds=seeds_of(seeds),
+        seeds=parse_seed_option(seeds),
         preset=preset,
         settings=parse_assignments(set_),
     )
@@ -115,13 +109,6 @@ def run(
         preview(plan)
         return
     finish(runner.execute(plan), f"obdbench run {suite}")
-
-
-def with_plugins(references: tuple[str, ...]) -> list[str]:
-    """Load plugins now, so that their names may be used in the rest of the call."""
-    from obdbench.plugins import Plugin, load_plugins
-
-    return load_plugins([Plugin.read(reference) for reference in references])
 
 
 def preview(plan: Plan) -> None:
@@ -226,13 +213,13 @@ def compare(
         retry_failed=True,
         plugins=tuple(plugin or ()),
     )
-    with_plugins(options.plugins)
+    load_plugin_options(options.plugins)
     rows = report.resolve_row_names(objectives)
     grid = load_suite(suite).select(
         objectives=list(dict.fromkeys(map(report.objective_name, rows))),
         datasets=dataset or (),
         protocols=protocol or (),
-        seeds=seeds_of(seeds),
+        seeds=parse_seed_option(seeds),
         preset=preset,
         settings=parse_assignments(set_),
     )
@@ -277,14 +264,14 @@ def tune(
     from obdbench.tuning import api as tuning
     from obdbench.tuning.search_space import SearchConfig, parse_ranges
 
-    with_plugins(tuple(plugin or ()))
+    load_plugin_options(plugin)
     search = SearchConfig(
         objective=objective,
         datasets=tuple(dataset or tuning.DEFAULT_DATASETS),
         ranges=parse_ranges(param or ()),
         trials=trials,
         criterion=criterion,
-        seeds=seeds_of(seeds),
+        seeds=parse_seed_option(seeds),
         preset=preset or "fast",
         settings=parse_assignments(set_),
         search_seed=search_seed,

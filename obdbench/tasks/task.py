@@ -11,11 +11,12 @@ reward, and its scores differ.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from obdbench.errors import unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -51,5 +52,7 @@ def get_task(name: str) -> Task:
 
 def normalized_return(task: Task, returns: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
     """D4RL-normalized returns, 0 = random policy, 100 = expert."""
+    import numpy as np  # in here, so that the command line lists tasks without it
+
     raw = np.asarray(returns, dtype=np.float64)
     return 100.0 * (raw - task.random_return) / (task.expert_return - task.random_return)

@@ -16,7 +16,7 @@ from support.paths import TOY_PLUGIN as TOY
 
 from obdbench import registry
 from obdbench.cli import main as cli
-from obdbench.cli import run as cli_bench
+from obdbench.cli import run as run_command
 from obdbench.cli.options import parse_assignments
 from obdbench.errors import InvalidSettingError
 
@@ -188,7 +188,7 @@ def test_several_failures_have_a_traceback_each(tmp_path):
         folder=tmp_path, log=lambda key: tmp_path / f"{key}.log", result=lambda key: None
     )
     summary = SimpleNamespace(errors={"a": "x", "b": "y", "c": "no log"}, store=store)
-    said = cli_bench.where_to_look(summary)
+    said = run_command.where_to_look(summary)
     assert said == f"Tracebacks: {tmp_path / 'KEY.log'} for each KEY above."
 
 
@@ -278,16 +278,16 @@ def test_errors_do_not_steer_the_terminal(capsys, tmp_path):
         status={"key": "failed"}, errors={"key": STEERING}, store=store, ended="", exit_code=1
     )
     with pytest.raises(typer.Exit):
-        cli_bench.finish(summary, "obdbench run toy.toml")
-    cli._complain(STEERING + "\udcff")
+        run_command.finish(summary, "obdbench run toy.toml")
+    cli.print_error(STEERING + "\udcff")
     said = capsys.readouterr().err
     assert said.startswith("failed key:  ]0;title   2J boo\n")
     assert said.endswith("obdbench:  ]0;title   2J boo\\udcff\n")
 
 
 def test_a_verdict_does_not_steer_the_terminal(capsys):
-    report = SimpleNamespace(compare=lambda *results, latex: f"{STEERING}\n\nnext")
-    cli_bench.show_comparison(report, [], ["a", "b"], latex=False)
+    report = SimpleNamespace(compare_markdown=lambda *results, latex: f"{STEERING}\n\nnext")
+    run_command.show_comparison(report, [], ["a", "b"], latex=False)
     assert capsys.readouterr().out == " ]0;title   2J boo\n\nnext\n"
 
 
