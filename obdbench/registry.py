@@ -202,7 +202,25 @@ def _summary_of(target: Any) -> str:
     return doc.splitlines()[0] if doc else ""
 
 
-objectives: Registry[Any] = Registry(
+selections: Registry[Any] = Registry(
+    "selection method",
+    "obdbench.selections",
+    base="obdbench.selection.selection_method:SelectionMethod",
+)
+
+
+class ObjectiveRegistry(Registry[Any]):
+    """Objectives, and every selection method as the objective of its undistilled pairs."""
+
+    def _load_plugins(self) -> None:
+        super()._load_plugins()
+        for entry in selections:
+            if entry.name not in self._entries:
+                target = f"obdbench.selection.undistilled:{entry.name}"
+                self._add(entry.name, target, entry.aliases, entry.summary, entry.origin)
+
+
+objectives = ObjectiveRegistry(
     "objective", "obdbench.objectives", base="obdbench.objectives.objective:Objective"
 )
 datasets: Registry[Any] = Registry("dataset", "obdbench.datasets")
@@ -217,17 +235,22 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 
 register_objective = objectives.register
+register_selection = selections.register
 register_dataset = datasets.register
 register_protocol = protocols.register
 register_architecture = architectures.register
 
+for _name, _target, _summary in (
+    ("random", "uniform:UniformSelection", "transitions drawn uniformly"),
+    ("kmeans++", "kmeans_plus_plus:KMeansPlusPlus", "states that cover the data"),
+    ("top-q", "top_value:TopValue", "the tenth of the data with the highest action values"),
+    ("top-return", "top_return:TopReturn", "the tenth of the data with the best episodes"),
+    ("sdr", "stepwise_dual_ranking:StepwiseDualRanking", "stepwise dual ranking"),
+    ("omp", "gradient_matching_pursuit:GradientMatchingPursuit", "matching pursuit on gradients"),
+):
+    selections.register(_name, f"obdbench.selection.{_target}", summary=_summary)
+
 for _name, _aliases, _target, _summary in (
-    (
-        "random",
-        (),
-        "random_selection:RandomSelection",
-        "randomly drawn real pairs, without distillation",
-    ),
     ("dbc", (), "dbc:DBC", "squared distance to the actions of the dataset"),
     ("pbc", (), "pbc:PBC", "squared distance to the actions of the teacher"),
     (

@@ -1,0 +1,1 @@
+"""Selection methods: which real transitions become pairs; one short file per method."""

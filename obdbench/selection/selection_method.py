@@ -1,0 +1,97 @@
+"""What a selection method is.
+
+A selection method chooses transitions of the data. Its pairs are a row of their own in tables,
+with the data's or the teacher's actions as labels, and a starting point of distillation. It has
+one method, :meth:`SelectionMethod.select`; its settings are the keyword arguments of ``__init__``,
+kept as attributes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
+from obdbench.registry import construct, selections
+from obdbench.teachers.teacher import Teacher
+
+
+class SelectionMethod:
+    """Base class of selection methods."""
+
+    name: ClassVar[str] = ""
+    uses_teacher: ClassVar[bool] = False
+
+    def select(
+        self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
+    ) -> Array:
+        """Indices of ``pairs`` distinct transitions.
+
+        ``dataset.actions`` are the labels that the pairs will have. Everything random is drawn
+        from ``rng``.
+        """
+        raise TypeError(f"{type(self).__name__} defines no select")
+
+
+def make_selection(name: str, params: dict[str, Any] | None = None) -> SelectionMethod:
+    """A selection method by name, with its settings checked."""
+    method = construct("selection method", name, selections.get(name), params or {})
+    if not isinstance(method, SelectionMethod):
+        raise InvalidSettingError(
+            f"The selection method {name!r} is {type(method).__name__}, not a SelectionMethod.",
+            "Derive it from obdbench.SelectionMethod.",
+        )
+    return method
+
+
+def select_rows(
+    method: SelectionMethod,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    pairs: int,
+    rng: np.random.Generator,
+) -> Array:
+    """Call a selection method and check what it returns."""
+    if pairs > len(dataset):
+        raise InvalidSettingError(
+            f"{pairs} pairs are more than the {len(dataset)} transitions of {dataset.id}.",
+            "Use fewer pairs.",
+        )
+    rows = np.asarray(method.select(dataset, teacher, pairs, rng))
+    valid = (
+        rows.shape == (pairs,)
+        and rows.dtype.kind in "iu"
+        and len(np.unique(rows)) == pairs
+        and int(rows.min()) >= 0
+        and int(rows.max()) < len(dataset)
+    )
+    if not valid:
+        raise InvalidDataError(
+            f"The selection method {method.name!r} did not return {pairs} distinct rows of "
+            f"{dataset.id}.",
+            "Return a vector of distinct row indices.",
+        )
+    return rows
+
+
+def require_teacher(teacher: Teacher | None, name: str) -> Teacher:
+    """The teacher, or an error if there is none."""
+    if teacher is None:
+        raise InvalidSettingError(
+            f"The selection method {name!r} needs a teacher.", "Pass one, or use 'random'."
+        )
+    return teacher
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Refuse a setting that is not between 0 and 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidSettingError(f"{name} is {value!r}.", "It must be between 0 and 1.")
+
+
+def check_labels(labels: str) -> None:
+    """Refuse labels that are neither the data's nor the teacher's actions."""
+    if labels not in ("data", "teacher"):
+        raise unknown_name("source of labels", str(labels), ("data", "teacher"))

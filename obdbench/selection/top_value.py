@@ -1,0 +1,36 @@
+"""Selection by the teacher's action value: transitions drawn from the most valuable tenth."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.selection.selection_method import (
+    SelectionMethod,
+    check_fraction,
+    require_teacher,
+)
+from obdbench.teachers.teacher import Teacher
+
+
+class TopValue(SelectionMethod):
+    """Uniform draws from the share of the data with the highest action values."""
+
+    name: ClassVar[str] = "top-q"
+    uses_teacher: ClassVar[bool] = True
+
+    def __init__(self, *, share: float = 0.1) -> None:
+        check_fraction("share", share)
+        self.share = share
+
+    def select(
+        self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
+    ) -> Array:
+        """Rows with a high q(s, a) of their labels."""
+        teacher = require_teacher(teacher, self.name)
+        values = teacher.value(dataset.observations, np.asarray(dataset.actions, np.float32))
+        size = max(pairs, int(len(dataset) * self.share))
+        best = np.argpartition(-values, size - 1)[:size]
+        return np.asarray(rng.choice(best, pairs, replace=False))

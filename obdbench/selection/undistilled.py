@@ -1,0 +1,98 @@
+"""Selected pairs as rows of tables: every selection method is also an undistilled objective.
+
+``obdbench.selection.undistilled:NAME`` is the objective class of the selection method NAME. Its
+settings are those of the method and ``labels``: whether pairs carry the data's actions or the
+teacher's. Such a row is the control that says what distillation adds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.objectives.objective import Objective
+from obdbench.registry import selections
+from obdbench.selection.selection_method import (
+    SelectionMethod,
+    check_labels,
+    make_selection,
+    require_teacher,
+    select_rows,
+)
+from obdbench.teachers.teacher import Teacher
+
+
+class SelectedPairs(Objective):
+    """Pairs of a selection method, not distilled."""
+
+    distils: ClassVar[bool] = False
+    uses_teacher: bool  # type: ignore[misc]
+    method: SelectionMethod
+    labels: str
+
+    def initial_pairs(
+        self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """States and labels of the selected transitions."""
+        return select_pairs(self.method, self.labels, dataset, teacher, pairs, rng)
+
+
+def select_pairs(
+    method: SelectionMethod,
+    labels: str,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    pairs: int,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Standardized states and labels that a selection method chooses."""
+    check_labels(labels)
+    rows = select_rows(method, dataset, teacher, pairs, rng)
+    if labels == "teacher":
+        actions = require_teacher(teacher, method.name).act(dataset.observations[rows])
+    else:
+        actions = dataset.actions[rows]
+    return dataset.states[rows].copy(), np.array(actions, dtype=np.float32)
+
+
+@cache
+def undistilled_objective(selection: str) -> type[SelectedPairs]:
+    """The objective class of a selection method."""
+    target = selections.get(selection)
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    own = [p for p in inspect.signature(target).parameters.values() if p.kind in named]
+
+    def init(self: SelectedPairs, *, labels: str = "data", **params: Any) -> None:
+        check_labels(labels)
+        self.method = make_selection(selection, params)
+        self.labels = labels
+        self.uses_teacher = self.method.uses_teacher or labels == "teacher"
+        for parameter in own:
+            setattr(self, parameter.name, getattr(self.method, parameter.name))
+
+    receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    choice = inspect.Parameter("labels", inspect.Parameter.KEYWORD_ONLY, default="data")
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    signature = inspect.Signature([receiver, choice, *parameters])
+    init.__signature__ = signature  # type: ignore[attr-defined]
+    documentation = f"{(inspect.getdoc(target) or '').splitlines()[0]} Not distilled."
+    return type(
+        f"Selected_{selection}",
+        (SelectedPairs,),
+        {
+            "__init__": init,
+            "__doc__": documentation,
+            "name": selection,
+            "uses_teacher": getattr(target, "uses_teacher", False),
+        },
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in selections:
+        return undistilled_objective(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
