@@ -1,0 +1,208 @@
+r"""A dynamics model of the offline data: an ensemble of networks fitted to its transitions.
+
+Every member predicts the standardized difference of successive states from the standardized state
+and the action,
+
+.. math:: \hat s' = \hat s + \mu_\Delta + \sigma_\Delta \odot f_k(\hat s, a),
+
+and is trained by mean squared error (as the deterministic ensembles of Kurutach et al., 2018,
+arXiv 1802.10592). No environment takes part. The model is fitted once per dataset and kept in the
+cache under the dataset's checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.download import cache_root
+from obdbench.errors import InvalidDataError
+from obdbench.io import lock, replace_atomically
+from obdbench.policies.networks import Params, linear, seeded
+
+STREAM = 21
+HELD_OUT = 0.05
+LARGEST_HELD_OUT = 10_000
+EDGE = 5e-4  # quantile that bounds the range of the data
+MARGIN = 0.5  # of the range, added on either side
+
+
+@dataclass(frozen=True)
+class DynamicsSettings:
+    """Settings of the ensemble; part of the cache's key."""
+
+    members: int = 3
+    width: int = 200
+    hidden_layers: int = 3
+    steps: int = 6_000
+    batch: int = 256
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicsModel:
+    """A fitted ensemble over standardized states."""
+
+    params: Params
+    difference_mean: Tensor
+    difference_std: Tensor
+    lowest: Tensor
+    highest: Tensor
+    held_out_error: float
+
+    @property
+    def members(self) -> int:
+        """Number of networks in the ensemble."""
+        return len(self.params["w0"])
+
+    @torch.no_grad()
+    def step(self, states: Tensor, actions: Tensor) -> Tensor:
+        """Next standardized states, shape (members, N, observation), for one batch per member."""
+        outputs = _forward(self.params, torch.cat([states, actions], dim=-1))
+        return states + self.difference_mean + self.difference_std * outputs
+
+    def inside(self, states: Tensor) -> Tensor:
+        """Which states lie within the range of the data, widened on either side."""
+        return ((states >= self.lowest) & (states <= self.highest)).all(dim=-1)
+
+
+def fit_dynamics(
+    dataset: Dataset, settings: DynamicsSettings = DynamicsSettings()
+) -> DynamicsModel:
+    """Fit the ensemble to the transitions of a dataset."""
+    if dataset.next_observations is None:
+        raise InvalidDataError(
+            f"Dataset {dataset.id!r} has no next observations, which imagined states need.",
+            "Add next_observations to the file, or use smoothed states.",
+        )
+    states = torch.from_numpy(dataset.states)
+    differences = torch.from_numpy(dataset.standardizer.apply(dataset.next_observations)) - states
+    inputs = torch.cat([states, torch.from_numpy(np.asarray(dataset.actions, np.float32))], dim=1)
+    order = torch.randperm(len(inputs), generator=seeded(settings.seed, STREAM, 0))
+    held_out = order[: min(LARGEST_HELD_OUT, max(1, int(HELD_OUT * len(inputs))))]
+    training = order[len(held_out) :]
+    mean = differences[training].mean(dim=0)
+    std = differences[training].std(dim=0).clamp_min(1e-6)
+    targets = (differences - mean) / std
+    params = _train(inputs, targets, training, settings)
+    with torch.no_grad():
+        predicted = _forward(params, inputs[held_out].expand(settings.members, -1, -1))
+        error = float((predicted - targets[held_out]).square().mean())
+    lowest, highest = _range_of(dataset.states)
+    return DynamicsModel(params, mean, std, lowest, highest, error)
+
+
+def _train(inputs: Tensor, targets: Tensor, rows: Tensor, settings: DynamicsSettings) -> Params:
+    generators = [seeded(settings.seed, STREAM, 1, member) for member in range(settings.members)]
+    sizes = [inputs.shape[1], *[settings.width] * settings.hidden_layers, targets.shape[1]]
+    params = {}
+    for index, (columns, outputs) in enumerate(pairwise(sizes)):
+        drawn = [torch.randn(outputs, columns, generator=g) / columns**0.5 for g in generators]
+        params[f"w{index}"] = torch.stack(drawn).requires_grad_()
+        params[f"b{index}"] = torch.zeros(settings.members, outputs).requires_grad_()
+    optimizer = torch.optim.Adam([*params.values()], settings.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+    for _ in range(settings.steps):
+        drawn_rows = torch.stack(
+            [
+                rows[torch.randint(len(rows), (settings.batch,), generator=generator)]
+                for generator in generators
+            ]
+        )
+        errors = _forward(params, inputs[drawn_rows]) - targets[drawn_rows]
+        loss = errors.square().mean(dim=(1, 2)).sum()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+    return {name: tensor.detach() for name, tensor in params.items()}
+
+
+def _forward(params: Params, inputs: Tensor) -> Tensor:
+    depth = len(params) // 2
+    x = inputs
+    for index in range(depth - 1):
+        x = silu(linear(params, index, x))
+    return linear(params, depth - 1, x)
+
+
+def _range_of(states: Array) -> tuple[Tensor, Tensor]:
+    low, high = np.quantile(states, [EDGE, 1.0 - EDGE], axis=0)
+    margin = MARGIN * (high - low)
+    return (
+        torch.from_numpy((low - margin).astype(np.float32)),
+        torch.from_numpy((high + margin).astype(np.float32)),
+    )
+
+
+def dynamics_path(dataset: Dataset, settings: DynamicsSettings) -> Path:
+    """Where the model of a dataset is kept."""
+    content = json.dumps([dataset.checksum, asdict(settings)])
+    name = hashlib.sha256(content.encode()).hexdigest()[:24]
+    return cache_root() / "dynamics" / f"{name}.safetensors"
+
+
+def load_dynamics(
+    dataset: Dataset, settings: DynamicsSettings = DynamicsSettings()
+) -> DynamicsModel:
+    """The model of a dataset, fitted on first use."""
+    path = dynamics_path(dataset, settings)
+    with lock(path):
+        cached = _read(path, dataset, settings)
+        if cached is not None:
+            return cached
+        model = fit_dynamics(dataset, settings)
+        _write(model, path)
+    return model
+
+
+def _write(model: DynamicsModel, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {
+        **{f"params.{name}": tensor.contiguous() for name, tensor in model.params.items()},
+        "difference_mean": model.difference_mean,
+        "difference_std": model.difference_std,
+        "lowest": model.lowest,
+        "highest": model.highest,
+    }
+    with replace_atomically(path) as temporary:
+        save_file(tensors, temporary, metadata={"held_out_error": repr(model.held_out_error)})
+
+
+def _read(path: Path, dataset: Dataset, settings: DynamicsSettings) -> DynamicsModel | None:
+    """The cached model; ``None`` if it is absent, damaged or of other sizes."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            error = float((file.metadata() or {})["held_out_error"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    params = {
+        name.removeprefix("params."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("params.")
+    }
+    size = dataset.observation_size
+    expected = (settings.members, settings.width, size + dataset.action_size)
+    names = ("difference_mean", "difference_std", "lowest", "highest")
+    if any(name not in tensors or tensors[name].shape != (size,) for name in names):
+        return None
+    if len(params) != 2 * (settings.hidden_layers + 1) or params["w0"].shape != expected:
+        return None
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        return None
+    return DynamicsModel(params, *(tensors[name] for name in names), held_out_error=error)

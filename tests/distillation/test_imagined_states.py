@@ -1,0 +1,123 @@
+"""The dynamics model and the states that students visit in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.toys import make_toy_dataset
+
+from obdbench.datasets.dataset import Dataset
+from obdbench.distillation.dynamics_model import (
+    DynamicsModel,
+    DynamicsSettings,
+    dynamics_path,
+    fit_dynamics,
+    load_dynamics,
+)
+from obdbench.distillation.imagined_states import imagine_states
+from obdbench.errors import InvalidDataError
+
+SMALL = DynamicsSettings(
+    members=2, width=32, hidden_layers=2, steps=1000, batch=64, learning_rate=5e-3
+)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """Transitions of a linear system that the action pushes."""
+    base = make_toy_dataset(3000)
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=base.observations.shape).astype(np.float32)
+    push = rng.normal(size=(base.action_size, base.observation_size)) * 0.3
+    following = 0.8 * observations + base.actions @ push
+    return replace(base, observations=observations, next_observations=following.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def model(dataset) -> DynamicsModel:
+    return fit_dynamics(dataset, SMALL)
+
+
+def test_the_model_predicts_held_out_transitions(dataset, model):
+    assert model.held_out_error < 0.05  # of a variance of one
+    states = torch.from_numpy(dataset.states[:64]).expand(2, -1, -1)
+    actions = torch.from_numpy(dataset.actions[:64]).expand(2, -1, -1)
+    expected = torch.from_numpy(dataset.standardizer.apply(dataset.next_observations[:64]))
+    assert (model.step(states, actions) - expected).square().mean() < 0.05
+
+
+def test_a_fitted_model_is_read_from_the_cache(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
+    first = load_dynamics(dataset, SMALL)
+    monkeypatch.setattr(
+        "obdbench.distillation.dynamics_model.fit_dynamics",
+        lambda *_: pytest.fail("fitted a second time"),
+    )
+    second = load_dynamics(dataset, SMALL)
+    assert second.held_out_error == first.held_out_error
+    assert all(torch.equal(first.params[name], second.params[name]) for name in first.params)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100])
+def test_a_damaged_cache_is_fitted_again(dataset, tmp_path, monkeypatch, content):
+    monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
+    path = dynamics_path(dataset, SMALL)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert load_dynamics(dataset, SMALL).held_out_error < 0.05
+
+
+def test_data_without_next_observations_is_refused():
+    with pytest.raises(InvalidDataError):
+        fit_dynamics(make_toy_dataset(), SMALL)
+
+
+def still(states: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(*states.shape[:-1], 3)
+
+
+def shifted_model(shift: float, size: int = 11, members: int = 2) -> DynamicsModel:
+    """A model under which every state moves by ``shift`` in its first coordinate."""
+    params = {"w0": torch.zeros(members, size, size + 3), "b0": torch.zeros(members, size)}
+    mean = torch.zeros(size)
+    mean[0] = shift
+    bound = torch.full((size,), 1.0)
+    return DynamicsModel(params, mean, torch.ones(size), -bound, bound, 0.0)
+
+
+def test_trajectories_end_where_they_leave_the_range_of_the_data():
+    starts = torch.zeros(4, 11)
+    starts[:, 0] = torch.tensor([0.0, 0.5, 0.9, -1.0])
+    states = imagine_states(
+        shifted_model(0.25), still, starts, 20, generator=torch.Generator().manual_seed(0)
+    )
+    first = sorted(round(value, 2) for value in states[:, 0].tolist())
+    expected = [
+        *(0.0, 0.25, 0.5, 0.75, 1.0),
+        *(0.5, 0.75, 1.0),
+        0.9,
+        *(-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0),
+    ]
+    assert first == sorted(expected)
+
+
+def test_the_horizon_bounds_a_trajectory():
+    states = imagine_states(
+        shifted_model(0.0), still, torch.zeros(6, 11), 5, generator=torch.Generator()
+    )
+    assert states.shape == (6 * 6, 11)
+
+
+def test_noise_is_drawn_from_the_generator():
+    def imagine(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return imagine_states(
+            shifted_model(0.0), still, torch.zeros(200, 11), 4, noise=0.1, generator=generator
+        )
+
+    assert torch.equal(imagine(1), imagine(1))
+    assert not torch.equal(imagine(1), imagine(2))
+    assert imagine(1).std() == pytest.approx(0.1, rel=0.05)
