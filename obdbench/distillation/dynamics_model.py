@@ -205,4 +205,5 @@ def _read(path: Path, dataset: Dataset, settings: DynamicsSettings) -> DynamicsM
         return None
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         return None
-    return DynamicsModel(params, *(tensors[name] for name in names), held_out_error=error)
+    mean, std, lowest, highest = (tensors[name] for name in names)
+    return DynamicsModel(params, mean, std, lowest, highest, error)
