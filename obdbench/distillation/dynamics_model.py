@@ -28,7 +28,7 @@ from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import cache_root
 from obdbench.errors import InvalidDataError
 from obdbench.io import lock, replace_atomically
-from obdbench.policies.networks import Params, linear, seeded
+from obdbench.policies.networks import Params, seeded_generator, stacked_linear
 
 STREAM = 21
 HELD_OUT = 0.05
@@ -89,7 +89,7 @@ def fit_dynamics(
     states = torch.from_numpy(dataset.states)
     differences = torch.from_numpy(dataset.standardizer.apply(dataset.next_observations)) - states
     inputs = torch.cat([states, torch.from_numpy(np.asarray(dataset.actions, np.float32))], dim=1)
-    order = torch.randperm(len(inputs), generator=seeded(settings.seed, STREAM, 0))
+    order = torch.randperm(len(inputs), generator=seeded_generator(settings.seed, STREAM, 0))
     held_out = order[: min(LARGEST_HELD_OUT, max(1, int(HELD_OUT * len(inputs))))]
     training = order[len(held_out) :]
     mean = differences[training].mean(dim=0)
@@ -104,7 +104,9 @@ def fit_dynamics(
 
 
 def _train(inputs: Tensor, targets: Tensor, rows: Tensor, settings: DynamicsSettings) -> Params:
-    generators = [seeded(settings.seed, STREAM, 1, member) for member in range(settings.members)]
+    generators = [
+        seeded_generator(settings.seed, STREAM, 1, member) for member in range(settings.members)
+    ]
     sizes = [inputs.shape[1], *[settings.width] * settings.hidden_layers, targets.shape[1]]
     params = {}
     for index, (columns, outputs) in enumerate(pairwise(sizes)):
@@ -133,8 +135,8 @@ def _forward(params: Params, inputs: Tensor) -> Tensor:
     depth = len(params) // 2
     x = inputs
     for index in range(depth - 1):
-        x = silu(linear(params, index, x))
-    return linear(params, depth - 1, x)
+        x = silu(stacked_linear(params, index, x))
+    return stacked_linear(params, depth - 1, x)
 
 
 def _range_of(states: Array) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from obdbench.datasets.dataset import Array, Dataset
-from obdbench.policies.networks import MLP4, linear, seeded
+from obdbench.policies.networks import MLP4, seeded_generator, stacked_linear
 from obdbench.selection.selection_method import SelectionMethod
 from obdbench.teachers.teacher import Teacher
 
@@ -49,11 +49,11 @@ def cloning_gradients(states: Array, actions: Array, seed: int) -> Array:
     inputs = torch.from_numpy(np.asarray(states, np.float32)).unsqueeze(0)
     labels = torch.from_numpy(np.asarray(actions, np.float32))
     size = labels.shape[-1]
-    params = MLP4.init([seeded(seed, 1)], inputs.shape[-1], size)
+    params = MLP4.init([seeded_generator(seed, 1)], inputs.shape[-1], size)
     hidden = inputs
     for index in range(MLP4.depth - 1):
-        hidden = torch.relu(linear(params, index, hidden))
-    predicted = torch.tanh(linear(params, MLP4.depth - 1, hidden)[0, :, :size])
+        hidden = torch.relu(stacked_linear(params, index, hidden))
+    predicted = torch.tanh(stacked_linear(params, MLP4.depth - 1, hidden)[0, :, :size])
     slopes = 2.0 / size * (predicted - labels) * (1.0 - predicted.square())
     features = torch.cat([hidden[0], torch.ones(len(labels), 1)], dim=1)
     return np.asarray(torch.einsum("na,nh->nah", slopes, features).flatten(1).numpy())

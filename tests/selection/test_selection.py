@@ -127,10 +127,10 @@ def test_matching_pursuit_lowers_the_residual_as_least_squares_does():
 def test_cloning_gradients_equal_autograd(dataset):
     import torch
 
-    from obdbench.policies.networks import MLP4, seeded
+    from obdbench.policies.networks import MLP4, seeded_generator
 
     states, actions = dataset.states[:3], dataset.actions[:3]
-    params = MLP4.init([seeded(7, 1)], states.shape[1], actions.shape[1])
+    params = MLP4.init([seeded_generator(7, 1)], states.shape[1], actions.shape[1])
     params["w3"].requires_grad_()
     predicted = torch.tanh(MLP4.apply(params, torch.from_numpy(states))[0])[0]
     loss = (predicted[1] - torch.from_numpy(actions)[1]).square().mean()
