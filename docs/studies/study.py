@@ -35,7 +35,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import run_script, unknown_name
-from obdbench.execution.run import ExecutionConfig, execute, plan
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import execute, plan
 from obdbench.experiments import presets
 from obdbench.experiments.suite import NamedComponent, Suite
 from obdbench.reporting.statistics import Interval, mean_std, paired_difference
@@ -134,7 +135,7 @@ def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
                     study.path(variant).parent, workers=workers, existing="resume"
                 )
                 summary = execute(plan(suite, options))
-                done &= summary.exit_code == 0 and not summary.ended
+                done &= summary.exit_code == 0 and not summary.stop_reason
     return done
 
 

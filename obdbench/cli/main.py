@@ -38,9 +38,10 @@ _python_showwarning = warnings.showwarning
 class _InterruptibleGroup(typer.core.TyperGroup):
     """Command group that reports an interrupt; typer itself ends without a message."""
 
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        """Keep the words of the command line, which the manifest of a run records."""
         with _report_interrupt():
-            return super().make_context(*arguments, **options)
+            return super().make_context(info_name, args, *rest, obj=tuple(args), **extra)
 
     def invoke(self, ctx: Any) -> Any:
         with _report_interrupt():

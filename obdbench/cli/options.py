@@ -81,6 +81,8 @@ def parse_seed_option(text: str | None) -> tuple[int, ...]:
     return () if text is None else parse_seeds(text)
 
 
-def load_plugin_options(references: Sequence[str] | None) -> None:
+def load_plugin_options(references: Sequence[str] | None) -> tuple[Plugin, ...]:
     """Load the plugins of ``--plugin``, so that the call can use their names."""
-    load_plugins([Plugin.read(reference) for reference in references or ()])
+    plugins = tuple(Plugin.read(reference) for reference in references or ())
+    load_plugins(list(plugins))
+    return plugins

@@ -31,12 +31,13 @@ from obdbench.cli.options import (
 from obdbench.errors import InvalidSettingError, strip_control_characters
 
 if TYPE_CHECKING:
-    from obdbench.execution.run import Plan, Summary
+    from obdbench.execution.run import Plan, RunSummary
 
 INTERRUPTED = 130
 
 
 def run(
+    context: typer.Context,
     suite: Annotated[str, typer.Argument(help="A suite's name, or a TOML file.")],
     objective: Annotated[
         list[str] | None, typer.Option("--objective", help="Only this; may be repeated.")
@@ -73,6 +74,7 @@ def run(
 ) -> None:
     """Run a suite: every trial becomes one result file below OUT/SUITE."""
     from obdbench.execution import run as runner
+    from obdbench.execution.config import ExecutionConfig
     from obdbench.experiments.suite import load_suite
 
     if resume and fresh:
@@ -81,7 +83,7 @@ def run(
         raise InvalidSettingError(
             "--retry-failed and --fresh contradict each other.", "--fresh runs failed trials too."
         )
-    options = runner.ExecutionConfig(
+    config = ExecutionConfig(
         out=out,
         executor=executor,
         address=address,
@@ -93,9 +95,9 @@ def run(
         existing="resume" if resume or retry_failed else "fresh" if fresh else "refuse",
         retry_failed=retry_failed,
         fail_fast=fail_fast,
-        plugins=tuple(plugin or ()),
+        plugins=load_plugin_options(plugin),
+        command=command_words(context),
     )
-    load_plugin_options(options.plugins)
     grid = load_suite(suite).select(
         objectives=objective or (),
         datasets=dataset or (),
@@ -104,71 +106,77 @@ def run(
         preset=preset,
         settings=parse_assignments(set_),
     )
-    plan = runner.plan(grid, options)
+    plan = runner.plan(grid, config)
     if dry_run:
         preview(plan)
         return
     finish(runner.execute(plan), f"obdbench run {suite}")
 
 
+def command_words(context: typer.Context) -> tuple[str, ...]:
+    """Return the words after ``obdbench``, as typed."""
+    return tuple(context.find_root().obj or ())
+
+
 def preview(plan: Plan) -> None:
-    """What ``--dry-run`` prints."""
+    """Print what ``--dry-run`` shows."""
     from obdbench.execution.estimate import estimate
     from obdbench.experiments.spec import label_trials
 
     total = estimate(plan)
-    states = {"missing": "to run", "ok": "done"}
-    todo = {spec.key for spec in plan.todo}
+    names = {"missing": "to run", "ok": "done"}
+    remaining = {spec.key for spec in plan.remaining}
     for spec, label in zip(plan.specs, label_trials(plan.specs), strict=True):
-        state = states.get(plan.status[spec.key], plan.status[spec.key])
-        state = "to run" if spec.key in todo else state
-        amount = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
-        typer.echo(strip_control_characters(f"{spec.key}  {state:<8} {label} ({amount})"))
-    typer.echo(f"{len(plan.specs)} trials, {len(todo)} to run. {total}")
+        status = "missing" if spec.key in remaining else plan.status(spec)
+        seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
+        line = f"{spec.key}  {names.get(status, status):<8} {label} ({seeds})"
+        typer.echo(strip_control_characters(line))
+    typer.echo(f"{len(plan.specs)} trials, {len(remaining)} to run. {total}")
 
 
-def finish(summary: Summary, command: str, *, resume: bool = True) -> None:
-    """Say what became of a run and how to go on, and exit with what it means.
+def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
+    """Print the outcome of a run and how to continue, and exit with its exit code.
 
-    ``resume`` says that the command takes ``--resume``; without it, it goes on by itself.
+    ``resume`` says that the command takes ``--resume``; without it, it always resumes.
     """
-    counts = Counter(summary.status.values())
+    status = summary.status
     for key, error in summary.errors.items():
-        typer.echo(strip_control_characters(f"{summary.status[key]} {key}: {error}"), err=True)
+        typer.echo(strip_control_characters(f"{status[key]} {key}: {error}"), err=True)
+    counts = Counter(status.values())
     order = ("ok", "failed", "timeout", "missing")
-    said = ", ".join(f"{counts[kind]} {kind}" for kind in order if counts[kind])
-    typer.echo(f"{said} in {summary.store.folder}")
-    if told := where_to_look(summary):
-        typer.echo(strip_control_characters(told), err=True)
-    go_on = f"go on with: {command} …{' --resume' if resume else ''}"
-    if summary.ended == "interrupted":
-        typer.echo(f"Interrupted; {go_on}", err=True)
+    text = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
+    typer.echo(f"{text} in {summary.store.folder}")
+    if help_text := describe_tracebacks(summary):
+        typer.echo(strip_control_characters(help_text), err=True)
+    resumed = f"continue with: {command} …{' --resume' if resume else ''}"
+    if summary.stop_reason == "interrupted":
+        typer.echo(f"Interrupted; {resumed}", err=True)
         raise typer.Exit(INTERRUPTED)
-    if summary.ended:
-        typer.echo(f"The run {summary.ended}; {go_on}", err=True)
+    if summary.stop_reason:
+        typer.echo(f"The run {summary.stop_reason}; {resumed}", err=True)
     elif summary.errors:
-        again = f"{command} …{' --retry-failed' if resume else ''}"
-        typer.echo(f"To try these again: {again}", err=True)
+        retried = f"{command} …{' --retry-failed' if resume else ''}"
+        typer.echo(f"Run the failed trials again with: {retried}", err=True)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 
 
-def where_to_look(summary: Summary) -> str:
-    """Where the tracebacks of failed trials lie, and what else finds the line; empty without."""
+def describe_tracebacks(summary: RunSummary) -> str:
+    """Say where the tracebacks of failed trials are; empty if there are none."""
     store = summary.store
-    logs = {key: path for key in summary.errors if (path := Path(store.log(key))).is_file()}
-    if not logs:
+    logged = [key for key in summary.errors if store.log(key).is_file()]
+    if not logged:
         return ""
-    said = f"Traceback: {next(iter(logs.values()))}."
-    if len(logs) > 1:
-        said = f"Tracebacks: {store.folder / 'KEY.log'} for each KEY above."
-    results = (store.result(key) for key in logs)
-    if any("objective" in result.spec.code for result in results if result is not None):
-        said += " `obdbench validate` checks an objective of your own and names the line."
-    return said
+    text = f"Traceback: {store.log(logged[0])}."
+    if len(logged) > 1:
+        text = f"Tracebacks: {store.folder / 'KEY.log'} for each KEY above."
+    if any("objective" in summary.results[key].spec.code for key in logged):
+        text += " `obdbench validate` checks an objective of your own and names the line."
+    return text
 
 
 def compare(
+    context: typer.Context,
     objectives: Annotated[
         list[str],
         typer.Argument(
@@ -197,10 +205,11 @@ def compare(
 ) -> None:
     """Run what is missing, failed or timed out, and say which objective is better, how surely."""
     from obdbench.execution import run as runner
+    from obdbench.execution.config import ExecutionConfig
     from obdbench.experiments.suite import load_suite
     from obdbench.reporting import compare as report
 
-    options = runner.ExecutionConfig(
+    config = ExecutionConfig(
         out=out,
         executor=executor,
         address=address,
@@ -211,9 +220,9 @@ def compare(
         timeout=timeout,
         existing="resume",
         retry_failed=True,
-        plugins=tuple(plugin or ()),
+        plugins=load_plugin_options(plugin),
+        command=command_words(context),
     )
-    load_plugin_options(options.plugins)
     rows = report.resolve_row_names(objectives)
     grid = load_suite(suite).select(
         objectives=list(dict.fromkeys(map(report.objective_name, rows))),
@@ -223,8 +232,8 @@ def compare(
         preset=preset,
         settings=parse_assignments(set_),
     )
-    results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), options)
-    if summary is not None and (summary.ended or summary.exit_code):
+    results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), config)
+    if summary is not None and (summary.stop_reason or summary.exit_code):
         finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
     show_comparison(report, results, rows, latex)
 
@@ -261,10 +270,11 @@ def tune(
     search_seed: Annotated[int, typer.Option("--search-seed", help="Of the search.")] = 0,
 ) -> None:
     """Search settings with Ray Tune's ASHA, and save the best as a preset."""
+    from obdbench.execution.config import ExecutionConfig
     from obdbench.tuning import api as tuning
     from obdbench.tuning.search_space import SearchConfig, parse_ranges
 
-    load_plugin_options(plugin)
+    plugins = load_plugin_options(plugin)
     search = SearchConfig(
         objective=objective,
         datasets=tuple(dataset or tuning.DEFAULT_DATASETS),
@@ -279,10 +289,13 @@ def tune(
     outcome = tuning.tune_settings(
         search,
         name=name or f"{objective}-tuned",
-        plugins=tuple(plugin or ()),
-        address=address,
-        workers=workers,
-        threads=threads,
-        device=device,
+        config=ExecutionConfig(
+            executor="ray",
+            address=address,
+            workers=workers,
+            threads=threads,
+            device=device,
+            plugins=plugins,
+        ),
     )
     typer.echo(outcome.format_summary())

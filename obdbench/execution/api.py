@@ -1,62 +1,95 @@
-"""The bench room's public functions."""
+"""The public function ``obdbench.run``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from obdbench.errors import ObdError
-from obdbench.execution.run import ExecutionConfig, execute, plan
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import execute, plan
 from obdbench.experiments.suite import load_suite
 from obdbench.plugins import Plugin, load_plugins
 from obdbench.results.record import Result
+
+Names = str | Sequence[str]  # a single name means a list of one
 
 
 def run(
     suite: str,
     *,
-    objectives: Sequence[str] = (),
-    datasets: Sequence[str] = (),
-    protocols: Sequence[str] = (),
+    objectives: Names = (),
+    datasets: Names = (),
+    protocols: Names = (),
     seeds: Sequence[int] = (),
     preset: str | None = None,
-    settings: dict[str, Any] | None = None,
-    **options: Any,
+    settings: Mapping[str, Any] | None = None,
+    plugins: Names = (),
+    out: str | Path = "results",
+    **execution: Any,
 ) -> list[Result]:
-    """Run what is missing of a suite and return all its results.
+    """Run the trials of a suite that have no result yet, and return the results of all its trials.
 
-    ``suite`` is a name or the path of a TOML file; the keyword arguments narrow its grid or
-    override its settings. ``options`` are the fields of
-    :class:`~obdbench.execution.run.ExecutionConfig`: ``out``, ``executor``, ``workers``, ``device``,
-    ``timeout``, ``plugins`` and so on. One name may stand for a list of one.
+    Results are kept if Ctrl-C or ``fail_fast`` ends the run early; either raises an exception.
 
-    What is done is kept when Ctrl-C or ``fail_fast`` ends the run early, which is raised.
+    Args:
+        suite: Name of a suite, or path of a TOML file.
+        objectives: Run only these objectives.
+        datasets: Run only these datasets.
+        protocols: Run only these protocols.
+        seeds: Run these seeds instead of the suite's.
+        preset: Use this preset instead of the suite's.
+        settings: Settings of the distillation that replace the suite's.
+        plugins: Files or modules with user code.
+        out: Folder of results.
+        **execution: Other fields of :class:`~obdbench.execution.config.ExecutionConfig`:
+            ``executor``, ``workers``, ``device``, ``timeout`` and so on.
     """
-    options = {"existing": "resume", **options}
-    options["out"] = Path(options.get("out", "results"))
-    options["plugins"] = _several(options.get("plugins", ()))
-    load_plugins([Plugin.read(reference) for reference in options["plugins"]])
-    grid = load_suite(suite).select(
-        objectives=_several(objectives),
-        datasets=_several(datasets),
-        protocols=_several(protocols),
+    references = _as_tuple(plugins)
+    loaded = tuple(map(Plugin.read, references))
+    load_plugins(list(loaded))
+    selected = load_suite(suite).select(
+        objectives=_as_tuple(objectives),
+        datasets=_as_tuple(datasets),
+        protocols=_as_tuple(protocols),
         seeds=seeds,
         preset=preset,
-        settings=settings,
+        settings=dict(settings or {}),
     )
-    prepared = plan(grid, ExecutionConfig(**options))
-    summary = execute(prepared)
-    if summary.ended == "interrupted":
+    command = command_line(
+        suite,
+        objective=_as_tuple(objectives),
+        dataset=_as_tuple(datasets),
+        protocol=_as_tuple(protocols),
+        seeds=[",".join(map(str, seeds))] if seeds else [],
+        preset=[preset] if preset else [],
+        set=[f"{name}={_setting(value)}" for name, value in (settings or {}).items()],
+        plugin=references,
+    )
+    execution = {"existing": "resume", "command": command, **execution}
+    config = ExecutionConfig(out=Path(out), plugins=loaded, **execution)
+    summary = execute(plan(selected, config))
+    if summary.stop_reason == "interrupted":
         raise KeyboardInterrupt
-    if summary.ended:
+    if summary.stop_reason:
         raise ObdError(
-            f"The run {summary.ended.rstrip('.')}.",
-            f"What is done lies in {summary.store.folder}; existing='resume' goes on.",
+            f"The run {summary.stop_reason.rstrip('.')}.",
+            f"Finished trials are in {summary.store.folder}; existing='resume' runs the rest.",
         )
-    found = (prepared.store.result(spec.key) for spec in prepared.specs)
-    return [result for result in found if result is not None]
+    return [summary.results[spec.key] for spec in summary.specs if spec.key in summary.results]
 
 
-def _several(names: Sequence[str]) -> tuple[str, ...]:
+def command_line(suite: str, **options: Iterable[str]) -> tuple[str, ...]:
+    """Return the words of the ``obdbench run`` call that asks for the same trials."""
+    words = [f"--{name}={value}" for name, values in options.items() for value in values]
+    return ("run", suite, *words)
+
+
+def _setting(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _as_tuple(names: Names) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)

@@ -23,7 +23,7 @@ from obdbench.errors import InvalidSettingError
 from obdbench.execution.run import Plan
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import Result
-from obdbench.results.store import ResultStore, stores
+from obdbench.results.store import stores
 from obdbench.tasks.task import TASKS, Task
 
 EFFICIENCY = 0.5
@@ -57,10 +57,12 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Add up the trials of a plan that remain."""
-    todo = plan.todo
+    todo = plan.remaining
     measured = step_times(plan)
-    rate = speed(plan.setup.threads) if any(key(s) not in measured for s in todo) else 1.0
-    workers = max(1, min(plan.options.crew(), len({spec.distill_key for spec in todo}) or 1))
+    rate = speed(plan.config.threads) if any(key(s) not in measured for s in todo) else 1.0
+    workers = max(
+        1, min(plan.config.local_workers(), len({spec.distill_key for spec in todo}) or 1)
+    )
     times: dict[str, float] = {}
     known = 0
     for spec in todo:
@@ -73,7 +75,7 @@ def estimate(plan: Plan) -> Estimate:
     scoring = sum(episodes(spec) * EPISODE_SECONDS for spec in todo)
     total = (sum(times.values()) + scoring) / workers + 5.0
     longest = max(times.values(), default=0.0)
-    memory = workers * max((peak(spec, plan.setup.memory) for spec in todo), default=0.0)
+    memory = workers * max((peak(spec, plan.config.memory) for spec in todo), default=0.0)
     return Estimate(max(total, longest), memory, workers, known, len(todo))
 
 
@@ -86,21 +88,27 @@ def key(spec: TrialSpec) -> tuple[str, ...]:
 def step_times(plan: Plan) -> dict[tuple[str, ...], float]:
     """Median over finished trials below the results folder of their mean step."""
     found: dict[tuple[str, ...], list[float]] = {}
-    for result in results(plan.store):
+    for result in results(plan):
         steps, seconds = result.timing.curve[-1] if result.timing.curve else (0, 0.0)
         if steps > 0 and seconds > 0:
             found.setdefault(key(result.spec), []).append(seconds / steps)
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def results(store: ResultStore, limit: int = 2000) -> Iterable[Result]:
-    """Finished trials of all suites beside this one, at most so many."""
-    held = [(one, path) for one in stores(store.root) for path in sorted(one.folder.glob("*.json"))]
-    for one, path in held[:limit]:
-        if path.stem != "manifest":
-            result = one.result(path.stem)
-            if result is not None and result.status == "ok":
-                yield result
+def results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
+    """Good results of all suites below the results folder, at most so many."""
+    yield from (result for result in plan.results.values() if result.status == "ok")
+    paths = [
+        (store, path.stem)
+        for store in stores(plan.store.root)
+        for path in sorted(store.folder.glob("*.json"))
+        if path.name != "manifest.json"
+        and not (store.suite == plan.suite.name and path.stem in plan.results)
+    ]
+    for store, key in paths[:limit]:
+        result = store.result(key)
+        if result is not None and result.status == "ok":
+            yield result
 
 
 def task_of(spec: TrialSpec) -> Task:

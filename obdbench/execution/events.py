@@ -1,4 +1,4 @@
-"""What a running trial tells the display, whichever executor runs it."""
+"""Events of a running trial, the same for every executor."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["start", "step", "score", "ok", "failed", "timeout", "restart", "fatal", "note"]
-FINAL: tuple[Kind, ...] = ("ok", "failed", "timeout")
+EventKind = Literal["start", "step", "score", "ok", "failed", "timeout", "restart", "fatal"]
+FINAL_KINDS: tuple[EventKind, ...] = ("ok", "failed", "timeout")
 
 
 @dataclass(frozen=True)
 class Event:
-    """One piece of news about a trial."""
+    """What happened to a trial; the fields that matter depend on ``kind``."""
 
-    kind: Kind
-    key: str = ""
-    step: int = 0
-    steps: int = 0
+    kind: EventKind
+    key: str = ""  # key of the trial
+    step: int = 0  # outer steps taken
+    steps: int = 0  # outer steps in total
     loss: float | None = None
-    rate: float | None = None  # outer steps a second
-    score: float | None = None  # normalized return, mean over seeds
+    steps_per_second: float | None = None
+    score: float | None = None  # normalized return, mean over seeds and arms
     message: str = ""
 
 
-Emit = Callable[[Event], None]
+EventHandler = Callable[[Event], None]
 
 
-class Throttle:
-    """Passes every event but steps, of which at most one in ``seconds``."""
+def ignore_event(event: Event) -> None:
+    """Do nothing with an event."""
 
-    def __init__(self, emit: Emit, seconds: float) -> None:
-        self._emit = emit
+
+class StepThrottle:
+    """Pass events on, but at most one ``step`` event in ``seconds``."""
+
+    def __init__(self, on_event: EventHandler, seconds: float) -> None:
+        self._on_event = on_event
         self._seconds = seconds
         self._last = -float("inf")
 
@@ -42,4 +46,4 @@ class Throttle:
             if now - self._last < self._seconds:
                 return
             self._last = now
-        self._emit(event)
+        self._on_event(event)

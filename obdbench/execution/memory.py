@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system, so that workers side by side hold what they need."""
+"""Returns freed memory to the operating system, so that parallel workers share it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 from contextlib import suppress
 
 
-def trim() -> None:
-    """Hand back what the allocator keeps of freed blocks, where the C library can (glibc)."""
+def release_free_memory() -> None:
+    """Return freed blocks that the allocator keeps, where the C library supports it (glibc)."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -16,8 +16,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from obdbench.execution.events import FINAL, Event
-from obdbench.execution.job import work
+from obdbench.execution.events import FINAL_KINDS, Event
+from obdbench.execution.job import relative_cost
 from obdbench.experiments.spec import TrialSpec, format_params
 
 WIDTH = 80
@@ -54,7 +54,7 @@ class ProgressDisplay:
         self.errors: dict[str, str] = {}
         self.best: tuple[float, str] | None = None
         self.began = time.monotonic()
-        self._total = sum(map(work, specs)) or 1.0
+        self._total = sum(map(relative_cost, specs)) or 1.0
         self._done = 0.0
         self._drawn = self.began
         self._live: Live | None = None
@@ -86,20 +86,20 @@ class ProgressDisplay:
             self._live = None
         self.print(self.headline())
 
-    def handle(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Take one piece of news."""
         spec = self.specs.get(event.key)
         if spec is None:
             if event.message:
                 self.print(event.message)
             return
-        if event.kind in FINAL:
+        if event.kind in FINAL_KINDS:
             self._finish(event, spec)
             return
         line = self.running.setdefault(event.key, Line(spec, time.monotonic()))
         if event.kind == "step":
             line.step, line.steps = event.step, event.steps
-            line.loss, line.rate = event.loss, event.rate
+            line.loss, line.rate = event.loss, event.steps_per_second
         elif event.kind == "score":
             line.score = event.score
         elif event.kind == "restart":
@@ -111,7 +111,7 @@ class ProgressDisplay:
         if event.key in self.finished:
             return
         self.finished[event.key] = event.kind
-        self._done += work(spec)
+        self._done += relative_cost(spec)
         told = []
         if event.kind == "ok":
             if event.score is not None:
@@ -127,7 +127,7 @@ class ProgressDisplay:
         room = max(30, min(WIDTH, self.console.width) - 1 - len(mark) - len(rest))
         self.print(f"{mark}{shorten(label(spec), room)}{rest}", event.kind)
 
-    def tick(self) -> None:
+    def refresh(self) -> None:
         """Redraw, or write a plain line now and then."""
         now = time.monotonic()
         if self._live is not None:
@@ -167,7 +167,9 @@ class ProgressDisplay:
     def share(self) -> float:
         """Part of the work that is done, 0 to 1."""
         partial = sum(
-            work(line.spec) * line.step / line.steps for line in self.running.values() if line.steps
+            relative_cost(line.spec) * line.step / line.steps
+            for line in self.running.values()
+            if line.steps
         )
         return min(1.0, (self._done + partial) / self._total)
 

@@ -1,279 +1,192 @@
-"""A run: what a suite asks for, minus what the store holds, handed to an executor."""
+"""Plan a run (the trials of a suite that have no result yet) and execute it."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, replace
 
-from obdbench.errors import (
-    InvalidDataError,
-    InvalidSettingError,
-    MissingExtraError,
-    ObdError,
-    unknown_name,
-)
-from obdbench.execution.job import Setup, group
+from obdbench.datasets.loading import load_dataset
+from obdbench.distillation.loop import check_teacher
+from obdbench.errors import InvalidSettingError
+from obdbench.execution.config import ExecutionConfig, check_device
+from obdbench.execution.executors.base import FailFastError, get_executor
+from obdbench.execution.job import group_into_jobs
 from obdbench.execution.progress import ProgressDisplay
+from obdbench.execution.trial import check_size, needs_teacher
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite
-from obdbench.plugins import Plugin, load_plugins
+from obdbench.policies.networks import Architecture, get_architecture
 from obdbench.registry import objectives
-from obdbench.results.data_identity import changeable, check_sources
+from obdbench.results.data_identity import changeable_sources, check_sources
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore, stores
+from obdbench.teachers.loading import load_teacher
 
 logger = logging.getLogger(__name__)
-EXECUTORS = ("local", "ray")
-Existing = Literal["refuse", "resume", "fresh"]
-
-
-@dataclass(frozen=True)
-class ExecutionConfig:
-    """How to run, as opposed to what."""
-
-    out: Path = Path("results")
-    executor: str = "local"
-    address: str | None = None
-    workers: int | None = None
-    threads: int = 1
-    memory: float = 2.0
-    device: str = "cpu"
-    timeout: float | None = None
-    grace: float = 15.0
-    existing: Existing = "refuse"
-    retry_failed: bool = False
-    fail_fast: bool = False
-    snapshot_seconds: float = 60.0
-    plugins: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.executor not in EXECUTORS:
-            raise unknown_name("executor", self.executor, EXECUTORS)
-        for name in ("workers", "threads", "memory", "timeout", "snapshot_seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
-        if self.executor == "ray" and find_spec("ray") is None:
-            raise MissingExtraError("The Ray executor", "ray")
-        if self.executor == "ray" and ":" in self.device:
-            raise InvalidSettingError(
-                f"With Ray, {self.device} names no GPU: Ray itself assigns GPUs to workers.",
-                "Use --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES.",
-            )
-        if self.address and self.executor != "ray":
-            raise InvalidSettingError(
-                "--address is for Ray only.", "Add --executor ray, or leave it out."
-            )
-
-    def crew(self) -> int:
-        """Workers on this machine: as asked for, else two a GPU, else one for each core share.
-
-        Seeds are batched, so that a GPU is full with few; two let one score while one distils.
-        """
-        if self.workers:
-            return self.workers
-        if self.device.startswith("cuda"):
-            import torch
-
-            return 2 * (torch.cuda.device_count() if self.device == "cuda" else 1)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return max(1, (cores or 1) // self.threads)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do."""
+    """The trials of a suite, and the results that existed when the run was planned."""
 
     suite: Suite
     specs: list[TrialSpec]
-    status: dict[str, str]
+    results: dict[str, Result]  # by key
     store: ResultStore
-    setup: Setup
-    options: ExecutionConfig
+    config: ExecutionConfig
+
+    def status(self, spec: TrialSpec) -> str:
+        """Return ``ok``, ``failed``, ``timeout`` or ``missing``."""
+        return status_of(self.results.get(spec.key))
 
     @property
-    def todo(self) -> list[TrialSpec]:
-        """Trials that remain."""
-        left = {"missing"}
-        if self.options.existing == "fresh":
-            left |= {"ok", "failed", "timeout"}
-        elif self.options.retry_failed:
-            left |= {"failed", "timeout"}
-        return [spec for spec in self.specs if self.status[spec.key] in left]
+    def remaining(self) -> list[TrialSpec]:
+        """The trials to run."""
+        selected = {"missing"}
+        if self.config.existing == "fresh":
+            selected |= {"ok", "failed", "timeout"}
+        elif self.config.retry_failed:
+            selected |= {"failed", "timeout"}
+        return [spec for spec in self.specs if self.status(spec) in selected]
 
 
-@dataclass
-class Summary:
-    """What became of a run's trials."""
+@dataclass(frozen=True)
+class RunSummary:
+    """The outcome of a run."""
 
     store: ResultStore
-    status: dict[str, str]
-    errors: dict[str, str] = field(default_factory=dict)
-    ended: str = ""  # why it ended early, if it did
+    specs: list[TrialSpec]
+    results: dict[str, Result]  # by key; trials without a result are absent
+    stop_reason: str = ""  # why the run ended early, if it did
+
+    @property
+    def status(self) -> dict[str, str]:
+        """By key: ``ok``, ``failed``, ``timeout`` or ``missing``."""
+        return {spec.key: status_of(self.results.get(spec.key)) for spec in self.specs}
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """By key: why a trial failed or timed out."""
+        ordered = (self.results.get(spec.key) for spec in self.specs)
+        return {r.key: r.error or "" for r in ordered if r is not None and r.status != "ok"}
 
     @property
     def exit_code(self) -> int:
-        """0 where every trial is done, 1 otherwise."""
+        """0 if every trial has its scores, otherwise 1."""
         return 0 if set(self.status.values()) <= {"ok"} else 1
 
 
-def plan(suite: Suite | str, options: ExecutionConfig) -> Plan:
-    """Resolve a suite and look up what is done; nothing is written."""
-    plugins = tuple(Plugin.read(reference) for reference in options.plugins)
-    load_plugins(list(plugins))
+def status_of(result: Result | None) -> str:
+    """Return the status of a result, ``missing`` if there is none."""
+    return "missing" if result is None else result.status
+
+
+def plan(suite: Suite | str, config: ExecutionConfig) -> Plan:
+    """Resolve a suite and read the results that exist; writes nothing.
+
+    Plugins must be loaded already: the suite names what they register.
+    """
     suite = load_suite(suite) if isinstance(suite, str) else suite
     specs = suite.specs()
-    if options.address is None:  # a cluster's driver may have no GPU
-        check_device(options.device)
-    store = ResultStore(options.out.resolve(), suite.name)
-    setup = Setup(
-        root=str(store.root),
-        suite=suite.name,
-        device=options.device,
-        threads=options.threads,
-        memory=options.memory,
-        timeout=options.timeout,
-        grace=options.grace,
-        snapshot_seconds=options.snapshot_seconds,
-        plugins=plugins,
-        path=tuple(str(Path(entry or ".").resolve()) for entry in sys.path),
-    )
-    return Plan(suite, specs, store.status(specs), store, setup, options)
+    if config.address is None:  # the main process of a cluster may have no GPU
+        check_device(config.device)
+    config = replace(config, out=config.out.resolve())
+    store = ResultStore(config.out, suite.name)
+    return Plan(suite, specs, store.read_results(specs), store, config)
 
 
-def execute(plan: Plan) -> Summary:
-    """Carry a plan out; Ctrl-C and fail-fast end it early with everything done so far kept."""
-    from obdbench.execution.executors.local import FailFastError
-
-    store, options = plan.store, plan.options
-    finished = [spec for spec in plan.specs if plan.status[spec.key] != "missing"]
-    if finished and options.existing == "refuse":
+def execute(plan: Plan) -> RunSummary:
+    """Execute a plan. Ctrl-C and fail-fast end it early; finished trials keep their results."""
+    store, config = plan.store, plan.config
+    if plan.results and config.existing == "refuse":
         raise InvalidSettingError(
-            f"{store.folder} holds results of {len(finished)} of these "
-            f"{len(plan.specs)} trials already.",
-            "Add --resume to run only the rest, or --fresh to run all of them anew.",
+            f"{store.folder} already has results of {len(plan.results)} of these "
+            f"{len(plan.specs)} trials.",
+            "Add --resume to run only the rest, or --fresh to run all of them again.",
         )
-    todo = plan.todo
+    remaining = plan.remaining
     try:
         store.prepare()
-        preflight(todo)
-        if options.existing != "fresh":
-            check_sources(changeable(store, plan.specs))
+        check_inputs(remaining)
+        if config.existing != "fresh":
+            check_sources(changeable_sources(store, plan.specs, plan.results))
     except BaseException:
-        store.retract()
+        store.remove_empty_folders()
         raise
-    if options.existing == "fresh":
-        store.forget(todo)
+    if config.existing == "fresh":
+        store.forget(remaining)
     else:
-        store.clear(todo)
-    store.expect(plan.specs)
-    ended = ""
-    if todo:
-        with ProgressDisplay(plan.suite.name, todo) as display:
-            if len(todo) < len(plan.specs):
-                display.print(f"{len(plan.specs) - len(todo)} trials are done already")
-            try:
-                _hand_out(plan, todo, display)
-            except KeyboardInterrupt:
-                ended = "interrupted"
-            except FailFastError as error:
-                ended = f"stopped at the first failure: {error}"
-    status = store.status(plan.specs)
-    results = {key: store.result(key) for key, state in status.items() if state != "ok"}
-    errors = {key: result.error or "" for key, result in results.items() if result is not None}
-    if not ended:
-        store.tidy()
-    return Summary(store, status, errors, ended)
+        store.remove_failed(remaining)
+    manifest = store.expect(plan.specs, config.command)
+    stop_reason = _run_jobs(plan, remaining) if remaining else ""
+    started = {spec.key for spec in remaining}
+    results = {key: result for key, result in plan.results.items() if key not in started}
+    results |= store.read_results(remaining)
+    if not stop_reason:
+        store.tidy(manifest)
+    return RunSummary(store, plan.specs, results, stop_reason)
 
 
-def _hand_out(plan: Plan, todo: list[TrialSpec], audience: ProgressDisplay) -> None:
-    options, jobs = plan.options, group(todo)
-    if options.executor == "ray":
-        from obdbench.execution.executors import ray_executor
-
-        ray_executor.execute(
-            jobs,
-            plan.setup,
-            audience,
-            workers=options.workers if options.address else options.crew(),
-            address=options.address,
-            fail_fast=options.fail_fast,
-        )
-        return
-    from obdbench.execution.executors import local
-
-    local.execute(jobs, plan.setup, audience, workers=options.crew(), fail_fast=options.fail_fast)
+def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
+    """Run trials with the executor; returns why it ended early, or an empty string."""
+    with ProgressDisplay(plan.suite.name, remaining) as display:
+        if len(remaining) < len(plan.specs):
+            display.print(f"{len(plan.specs) - len(remaining)} trials are done already")
+        try:
+            jobs = group_into_jobs(remaining, plan.suite.name)
+            get_executor(plan.config.executor)(jobs, plan.config, display)
+        except KeyboardInterrupt:
+            return "interrupted"
+        except FailFastError as error:
+            return f"stopped at the first failure: {error}"
+    return ""
 
 
-def run(suite: Suite | str, options: ExecutionConfig | None = None) -> Summary:
+def run(suite: Suite | str, config: ExecutionConfig | None = None) -> RunSummary:
     """Plan and execute."""
-    return execute(plan(suite, options or ExecutionConfig(existing="resume")))
+    return execute(plan(suite, config or ExecutionConfig(existing="resume")))
 
 
-def collect(suite: Suite, options: ExecutionConfig) -> tuple[list[Result], Summary | None]:
-    """Results of a suite's trials from any suite's folder; runs what none of them holds.
+def collect(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], RunSummary | None]:
+    """Return good results of a suite's trials from the folder of any suite; run the rest.
 
-    A result that counts is one that is ``ok``; what has to be run goes to the suite's own folder.
+    New results are stored in the suite's own folder. There is no summary if nothing was run.
     """
-    prepared = plan(suite, options)
-    found: dict[str, Result] = {}
+    prepared = plan(suite, config)
+    good = {key: result for key, result in prepared.results.items() if result.status == "ok"}
     for store in stores(prepared.store.root):
-        for spec in prepared.specs:
-            result = store.result(spec.key)
-            if result is not None and result.status == "ok":
-                found.setdefault(spec.key, result)
-    check_sources((result.spec, result.dataset) for result in found.values())
-    left = [spec for spec in prepared.specs if spec.key not in found]
-    if not left:
-        return list(found.values()), None
-    summary = execute(replace(prepared, specs=left))
-    for spec in left:
-        result = prepared.store.result(spec.key)
-        if result is not None and result.status == "ok":
-            found[spec.key] = result
-    return list(found.values()), summary
+        if store.suite != suite.name:
+            rest = [spec for spec in prepared.specs if spec.key not in good]
+            good |= {k: r for k, r in store.read_results(rest).items() if r.status == "ok"}
+    check_sources((result.spec, result.dataset) for result in good.values())
+    rest = [spec for spec in prepared.specs if spec.key not in good]
+    if not rest:
+        return list(good.values()), None
+    failed = {key: result for key, result in prepared.results.items() if key not in good}
+    summary = execute(replace(prepared, specs=rest, results=failed))
+    good |= {key: result for key, result in summary.results.items() if result.status == "ok"}
+    return list(good.values()), summary
 
 
-def preflight(specs: Sequence[TrialSpec]) -> None:
-    """Fetch and check, once and before any work, what the trials will read."""
-    from obdbench.datasets.loading import load_dataset
-    from obdbench.teachers.loading import load_teacher
-
-    mention_kernel(specs)
-    largest: dict[str, int] = {}
+def check_inputs(specs: Sequence[TrialSpec]) -> None:
+    """Download and check the datasets and teachers of trials once, before any work."""
+    warn_kernel_mismatch(specs)
+    pairs: dict[str, int] = {}
     taught: set[str] = set()
     for spec in specs:
-        largest[spec.dataset] = max(largest.get(spec.dataset, 0), spec.settings.pairs)
-        if objectives.get(spec.objective).uses_teacher or spec.settings.init == "top-q":
+        pairs[spec.dataset] = max(pairs.get(spec.dataset, 0), spec.settings.pairs)
+        if needs_teacher(spec, objectives.get(spec.objective)):
             taught.add(spec.dataset)
-    for dataset_id, pairs in largest.items():
+    for dataset_id, largest in pairs.items():
         dataset = load_dataset(dataset_id)
-        if pairs > len(dataset):
-            raise InvalidDataError(
-                f"{dataset_id} holds {len(dataset)} transitions, fewer than {pairs} pairs.",
-                "Ask for fewer with --set pairs=N.",
-            )
+        check_size(dataset, largest)
         if dataset_id in taught:
-            teacher = load_teacher(dataset_id)
-            sizes = (dataset.observation_size, dataset.action_size)
-            if (teacher.observation_size, teacher.action_size) != sizes:
-                raise InvalidDataError(
-                    f"The teacher {teacher.id!r} does not fit {dataset_id}: it maps "
-                    f"{teacher.observation_size} inputs to {teacher.action_size} actions.",
-                    "Check that the file belongs to this task.",
-                )
+            check_teacher(load_teacher(dataset_id), dataset)
 
 
-def mention_kernel(specs: Sequence[TrialSpec]) -> None:
-    """Say where steps at infinite width are those of another student than the exact ones."""
-    from obdbench.policies.networks import Architecture, get_architecture
-
+def warn_kernel_mismatch(specs: Sequence[TrialSpec]) -> None:
+    """Warn where infinite-width steps describe another student than the exact steps."""
     shares = {
         spec.settings.architecture: spec.settings.kernel_share
         for spec in specs
@@ -283,26 +196,8 @@ def mention_kernel(specs: Sequence[TrialSpec]) -> None:
         student = get_architecture(name)
         if type(student) is not Architecture or student.residual:
             logger.warning(
-                "%.0f%% of the steps are taken at infinite width, which is that of a plain ReLU "
-                "MLP, not of %s. Do without with --set kernel_share=0.",
+                "%.0f%% of the steps use the infinite-width limit of a plain ReLU MLP, which is "
+                "not the limit of %s. Use only exact steps with --set kernel_share=0.",
                 100 * share,
                 name,
             )
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is not there."""
-    if device == "cpu":
-        return
-    kind, colon, number = device.partition(":")
-    if kind != "cuda" or (colon and not number.isdecimal()):
-        raise InvalidSettingError(f"{device!r} names no device.", "Use cpu, cuda or cuda:N.")
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ObdError(
-            f"The device {device!r} cannot be used: {str(error).splitlines()[0]}.",
-            "Use --device cpu.",
-        ) from error

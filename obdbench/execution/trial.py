@@ -1,34 +1,40 @@
 """One trial from its spec to its result.
 
-A trial distils unless its synsets are there, scores them at the points its protocol asks for, and
-always leaves a record: a failure is a row with its reason. Equal specs give equal records but for
-``timing``, however often the trial was interrupted.
+A trial distils unless its synsets exist, scores them at the points its protocol selects, and
+always writes a record: a failure is a result with its reason. Equal specs give equal records,
+``timing`` excepted, however often the trial was interrupted.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from obdbench.errors import InvalidDataError, ObdError
-from obdbench.execution.events import Emit, Event
-from obdbench.execution.memory import trim
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.events import Event, EventHandler, ignore_event
+from obdbench.execution.memory import release_free_memory
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.headline import mean_headline
 from obdbench.results.provenance import environment
-from obdbench.results.record import Point, Result, Source, Timing
+from obdbench.results.record import Point, Result, Source, Status, Timing, utc_now
 from obdbench.results.store import ResultStore, StorageError, refused
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
 
 if TYPE_CHECKING:
-    from obdbench.evaluation.protocol import Protocol
+    from obdbench.datasets.dataset import Dataset
+    from obdbench.distillation.loop import EvaluationPoint, Progress
+    from obdbench.distillation.synset import Synset
+    from obdbench.objectives.objective import Objective
+    from obdbench.teachers.teacher import Teacher
 
-SNAPSHOT_SECONDS = 60.0
+TIMEOUT_EXIT = 75
 
 
 class TrialTimeoutError(ObdError):
@@ -42,61 +48,45 @@ class DivergedError(ObdError):
 def run_trial(
     spec: TrialSpec,
     store: ResultStore,
+    config: ExecutionConfig | None = None,
+    on_event: EventHandler = ignore_event,
     *,
-    suite: str | None = None,
-    progress: Emit | None = None,
-    device: str = "cpu",
-    threads: int = 1,
-    memory: float = 2.0,
-    timeout: float | None = None,
-    snapshot_seconds: float = SNAPSHOT_SECONDS,
-    guard: Callable[[], AbstractContextManager[None]] = nullcontext,
-    reuse: bool = False,
+    exit_on_hang: bool = False,
 ) -> Result:
-    """Run a trial and store its result, which is returned; whatever it raises becomes a row.
+    """Run a trial that has no good result yet, store its result and return it.
 
-    The trial's time, and ``guard`` around it, begin once no other process works on the same
-    distillation. With ``reuse`` a good result that such a process has left meanwhile is taken.
-    Only a store that cannot be written (:class:`StorageError`) and interrupts are raised.
+    Exceptions of the trial become a failed result. Only a store that cannot be written
+    (:class:`StorageError`) and interrupts are raised. The time limit begins once no other process
+    works on the same distillation; a good result that such a process has written is returned. With
+    ``exit_on_hang`` the process exits where the trial does not end ``grace`` seconds after it.
     """
-    emit = progress or (lambda event: None)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    emit(Event("start", spec.key, steps=spec.settings.steps))
-    name, log = suite or store.suite, None
+    config = config or ExecutionConfig()
+    synsets = SynsetStore(store, spec)
+    started = utc_now()
+    on_event(Event("start", spec.key, steps=spec.settings.steps))
     try:
-        with _torch(threads), SynsetStore(store, spec).lock(), guard():
-            held = store.result(spec.key) if reuse else None
-            if held is not None and held.status == "ok":
-                emit(Event("ok", spec.key, score=mean_headline(held)))
-                return held
-            run = _Run(spec, store, emit, device, threads, memory, timeout, snapshot_seconds)
-            result = run.result(name, started)
+        with _torch_settings(config.threads), synsets.lock():
+            result = store.result(spec.key)
+            if result is None or result.status != "ok":
+                with _exit_timer(spec, store, config) if exit_on_hang else nullcontext():
+                    result = _TrialRun(spec, synsets, config, on_event).run(store.suite, started)
+                store.save(result)
+                synsets.drop_scores()
     except StorageError:
         raise
     except Exception as error:
         if (refusal := refused(error, store.folder)) is not None:
             raise StorageError(store.folder, refusal) from error
-        status = "timeout" if isinstance(error, TrialTimeoutError) else "failed"
-        log = traceback.format_exc()
-        result = unfinished(spec, name, status, reason(error), started)
-    store.save(result, log)
-    if result.status == "ok":
-        SynsetStore(store, spec).drop_scores()
-    emit(Event(result.status, spec.key, score=mean_headline(result), message=result.error or ""))
+        status: Status = "timeout" if isinstance(error, TrialTimeoutError) else "failed"
+        result = Result.unfinished(spec, store.suite, status, error_summary(error), started)
+        store.save(result, traceback.format_exc())
+    score = mean_headline(result)
+    on_event(Event(result.status, spec.key, score=score, message=result.error or ""))
     return result
 
 
-def unfinished(
-    spec: TrialSpec, suite: str, status: Any, error: str, started: str | None = None
-) -> Result:
-    """The row of a trial that has no scores."""
-    started = started or datetime.now(UTC).isoformat(timespec="seconds")
-    timing = Timing(started=started)
-    return Result(key=spec.key, suite=suite, spec=spec, status=status, error=error, timing=timing)
-
-
-def reason(error: BaseException) -> str:
-    """An exception in one line."""
+def error_summary(error: BaseException) -> str:
+    """Describe an exception in one line."""
     if isinstance(error, ObdError):
         return str(error)
     first = (str(error).strip().splitlines() or [""])[0]
@@ -105,194 +95,235 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-class _Run:
+def exit_with_timeout(spec: TrialSpec, store: ResultStore, timeout: float) -> None:
+    """End this process, leaving a timeout result behind unless a good one exists."""
+    message = f"The trial took longer than {timeout:g} s and did not respond."
+    try:
+        result = store.result(spec.key)
+        if result is None or result.status != "ok":
+            store.save(Result.unfinished(spec, store.suite, "timeout", message))
+    except StorageError:
+        pass
+    finally:
+        os._exit(TIMEOUT_EXIT)
+
+
+def check_size(dataset: Dataset, pairs: int) -> None:
+    """Raise an error if a dataset has fewer transitions than the synset has pairs."""
+    if pairs > len(dataset):
+        raise InvalidDataError(
+            f"{dataset.id} has {len(dataset)} transitions, fewer than the {pairs} pairs asked for.",
+            "Ask for fewer with --set pairs=N.",
+        )
+
+
+def needs_teacher(spec: TrialSpec, objective: type[Objective] | Objective) -> bool:
+    """Return whether the distillation of a trial reads a teacher."""
+    return objective.uses_teacher or spec.settings.init == "top-q"
+
+
+class _TrialRun:
     """The state of one run of one trial."""
 
     def __init__(
         self,
         spec: TrialSpec,
-        store: ResultStore,
-        emit: Emit,
-        device: str,
-        threads: int,
-        memory: float,
-        timeout: float | None,
-        snapshot_seconds: float,
+        synsets: SynsetStore,
+        config: ExecutionConfig,
+        on_event: EventHandler,
     ) -> None:
         from obdbench.evaluation.protocol import make_protocol
 
         self.spec = spec
-        self.emit = emit
-        self.device = device
-        self.threads = threads
-        self.memory = round(memory * 2**30)
-        self.timeout = timeout
-        self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.snapshot_seconds = snapshot_seconds
-        self.folder = SynsetStore(store, spec)
-        self.protocol: Protocol = make_protocol(spec.protocol, spec.protocol_params)
-        kept = self.folder.scores()
-        self.points: dict[int, list[Point]] = dict(kept.points)
-        self.seconds = kept.seconds
+        self.synsets = synsets
+        self.config = config
+        self.on_event = on_event
+        self.deadline = None if config.timeout is None else time.monotonic() + config.timeout
+        self.protocol = make_protocol(spec.protocol, spec.protocol_params)
+        partial = synsets.scores()  # of an earlier process that was interrupted
+        self.points: dict[int, list[Point]] = dict(partial.points)
+        self.seconds = partial.seconds
 
-    def result(self, suite: str, started: str) -> Result:
-        record, distilled = self.folder.record(), 0.0
+    def run(self, suite: str, started: str) -> Result:
+        """Distil and score whatever is missing, and return the result."""
+        record, distill_seconds = self.synsets.record(), 0.0
         if record is None:
-            record = self.distil()
-            distilled = record.seconds
-        selected = self.protocol.select(record.steps)
+            record = self.distill()
+            distill_seconds = record.seconds
+        selected = sorted(self.protocol.select(record.steps))
         for step in selected:
             if step not in self.points:
-                self.score(step)
-        points = [point for step in sorted(selected) for point in self.points[step]]
+                self.score(step, self.synsets.load(step))
         return Result(
             key=self.spec.key,
             suite=suite,
             spec=self.spec,
             status="ok",
-            points=points,
+            points=[point for step in selected for point in self.points[step]],
             losses=record.losses,
             timing=Timing(
                 started=started,
-                distill=distilled,
+                distill=distill_seconds,
                 step=record.step_seconds,
                 prepare=record.prepare,
                 evaluate=self.seconds,
                 curve=record.curve,
             ),
-            environment=environment(self.env_id(record), self.device, self.threads),
+            environment=environment(record.env_id, self.config.device, self.config.threads),
             dataset=record.dataset,
             teacher=record.teacher,
         )
 
-    def distil(self, again: bool = False) -> DistillationRecord:
-        """Distil from the last snapshot on, scoring on the way."""
-        from obdbench.datasets.loading import load_dataset
-        from obdbench.distillation.loop import distill_points
-        from obdbench.objectives.objective import make_objective
-        from obdbench.teachers.loading import load_teacher
-
-        began = time.monotonic()
-        settings = self.spec.settings
-        dataset = load_dataset(self.spec.dataset)
-        if settings.pairs > len(dataset):
+    def distill(self) -> DistillationRecord:
+        """Distil, continuing from the last snapshot; again from the start if it is incomplete."""
+        record = self._distill_once()
+        if record is None:
+            self.synsets.restart()  # the snapshot exists but its synsets were removed
+            record = self._distill_once()
+        if record is None:
             raise InvalidDataError(
-                f"{self.spec.dataset} holds {len(dataset)} transitions, fewer than the "
-                f"{settings.pairs} pairs asked for.",
-                "Ask for fewer pairs.",
+                "The distillation did not yield its evaluation points.", "Run it with --fresh."
             )
-        objective = make_objective(self.spec.objective, self.spec.objective_params)
-        needed = objective.uses_teacher or settings.init == "top-q"
-        teacher = load_teacher(self.spec.dataset) if needed else None
-        inline = set(self.protocol.select(settings.evaluation_steps))
+        self.synsets.finish(record)
+        return record
+
+    def _distill_once(self) -> DistillationRecord | None:
+        """Distil and score on the way; None if synsets of earlier points are missing."""
+        started = time.monotonic()
+        dataset, objective, teacher = self._load_inputs()
+        inline = set(self.protocol.select(self.spec.settings.evaluation_steps))
         curve: list[tuple[int, float]] = []
-        point, prepare = None, 0.0
-        for point in distill_points(
-            dataset,
-            teacher,
-            objective,
-            settings,
-            list(self.spec.seeds),
-            snapshot=self.folder.snapshot,
-            snapshot_seconds=self.snapshot_seconds,
-            progress=self.on_progress,
-            device=self.device,
-            memory=self.memory,
-        ):
-            if not all(math.isfinite(loss) for seed in point.losses for _, loss in seed):
-                raise DivergedError(
-                    f"The distillation diverged before step {point.step}: its loss is not finite.",
-                    "Lower outer_lr or inner_lr, or set clip.",
-                )
-            if not curve:  # loading and preparing end where the first point comes
-                prepare = time.monotonic() - began
-                trim()
-            self.folder.keep(point.step, point.synsets)
+        prepare, point = 0.0, None
+        for point in self._distill_points(dataset, objective, teacher):
+            _check_losses(point)
+            if not curve:  # loading and preparing end with the first point
+                prepare = time.monotonic() - started
+                release_free_memory()
+            self.synsets.keep(point.step, point.synsets)
             curve.append((point.step, point.seconds))
             if point.step in inline and point.step not in self.points:
-                self.score(point.step)
-        if point is None or not self._expected(point.step) <= set(self.folder.steps()):
-            if again:
-                raise InvalidDataError(
-                    "The distillation did not yield its evaluation points.", "Run it --fresh."
-                )
-            self.folder.restart()  # a snapshot whose synsets were removed
-            return self.distil(again=True)
-        record = DistillationRecord(
-            steps=sorted(self._expected(point.step)),
-            losses={
-                str(seed): losses
-                for seed, losses in zip(self.spec.seeds, point.losses, strict=True)
-            },
+                self.score(point.step, point.synsets)
+        if point is None or not self._expected_steps(point.step) <= set(self.synsets.steps()):
+            return None
+        return DistillationRecord(
+            steps=sorted(self._expected_steps(point.step)),
+            losses=dict(zip(map(str, self.spec.seeds), point.losses, strict=True)),
             seconds=point.seconds,
             step_seconds=point.step_seconds,
             prepare=prepare,
             curve=curve,
+            env_id=dataset.task.env_id,
             dataset=Source(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
             teacher=Source(id=teacher.id, checksum=teacher.checksum) if teacher else None,
         )
-        self.folder.finish(record)
-        return record
 
-    def _expected(self, last: int) -> set[int]:
-        """Evaluation points of a distillation that ended; one that takes no steps has one."""
+    def _load_inputs(self) -> tuple[Dataset, Objective, Teacher | None]:
+        from obdbench.datasets.loading import load_dataset
+        from obdbench.objectives.objective import make_objective
+        from obdbench.teachers.loading import load_teacher
+
+        dataset = load_dataset(self.spec.dataset)
+        check_size(dataset, self.spec.settings.pairs)
+        objective = make_objective(self.spec.objective, self.spec.objective_params)
+        teacher = load_teacher(self.spec.dataset) if needs_teacher(self.spec, objective) else None
+        return dataset, objective, teacher
+
+    def _distill_points(
+        self, dataset: Dataset, objective: Objective, teacher: Teacher | None
+    ) -> Iterator[EvaluationPoint]:
+        from obdbench.distillation.loop import distill_points
+
+        return distill_points(
+            dataset,
+            teacher,
+            objective,
+            self.spec.settings,
+            list(self.spec.seeds),
+            snapshot=self.synsets.snapshot,
+            snapshot_seconds=self.config.snapshot_seconds,
+            progress=self._report_step,
+            device=self.config.device,
+            memory=round(self.config.memory * 2**30),
+        )
+
+    def _expected_steps(self, last: int) -> set[int]:
+        """Evaluation points of a finished distillation; one that takes no steps has only 0."""
         return set(self.spec.settings.evaluation_steps) if last > 0 else {0}
 
-    def on_progress(self, news: Any) -> None:
-        self.check_time()
-        loss = float(news.loss)
-        self.emit(
+    def _report_step(self, progress: Progress) -> None:
+        self._check_time()
+        loss = float(progress.loss)
+        self.on_event(
             Event(
                 "step",
                 self.spec.key,
-                step=news.step,
-                steps=news.steps,
+                step=progress.step,
+                steps=progress.steps,
                 loss=loss if math.isfinite(loss) else None,
-                rate=news.steps_per_second,
+                steps_per_second=progress.steps_per_second,
             )
         )
 
-    def env_id(self, record: DistillationRecord) -> str:
-        return self.folder.load(record.steps[-1])[0].task.env_id
-
-    def check_time(self) -> None:
+    def _check_time(self) -> None:
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise TrialTimeoutError(
-                f"The trial took longer than {self.timeout:g} s.", "Raise --timeout."
+                f"The trial took longer than {self.config.timeout:g} s.", "Raise --timeout."
             )
 
-    def score(self, step: int) -> None:
-        """Score the synsets of one evaluation point, and keep the scores."""
-        self.check_time()
-        began = time.monotonic()
-        scored = self.protocol.score(
-            self.folder.load(step), self.spec.settings, list(self.spec.seeds)
-        )
-        self.seconds += time.monotonic() - began
+    def score(self, step: int, synsets: Sequence[Synset]) -> None:
+        """Score the synsets of one evaluation point, and store the scores."""
+        self._check_time()
+        started = time.monotonic()
+        scores = self.protocol.score(synsets, self.spec.settings, list(self.spec.seeds))
+        self.seconds += time.monotonic() - started
         self.points[step] = [
             Point(
-                seed=one.seed,
+                seed=score.seed,
                 step=step,
-                arm=one.arm,
-                returns=one.returns,
-                normalized_return=one.normalized_return,
+                arm=score.arm,
+                returns=score.returns,
+                normalized_return=score.normalized_return,
             )
-            for one in sorted(scored, key=lambda one: (one.arm, one.seed))
+            for score in sorted(scores, key=lambda score: (score.arm, score.seed))
         ]
-        self.folder.keep_scores(PartialScores(points=self.points, seconds=self.seconds))
-        trim()
-        mean = sum(one.normalized_return for one in scored) / max(1, len(scored))
-        self.emit(Event("score", self.spec.key, step=step, score=mean))
+        self.synsets.keep_scores(PartialScores(points=self.points, seconds=self.seconds))
+        release_free_memory()
+        mean = sum(score.normalized_return for score in scores) / max(1, len(scores))
+        self.on_event(Event("score", self.spec.key, step=step, score=mean))
+
+
+def _check_losses(point: EvaluationPoint) -> None:
+    if not all(math.isfinite(loss) for curve in point.losses for _, loss in curve):
+        raise DivergedError(
+            f"The distillation diverged before step {point.step}: its loss is not finite.",
+            "Lower outer_lr or inner_lr, or set clip.",
+        )
 
 
 @contextmanager
-def _torch(threads: int) -> Iterator[None]:
-    """Fixed threads and deterministic algorithms, put back afterwards."""
+def _exit_timer(spec: TrialSpec, store: ResultStore, config: ExecutionConfig) -> Iterator[None]:
+    """Exit the process if the block takes ``grace`` seconds longer than the timeout."""
+    timer = None
+    if config.timeout is not None:
+        arguments = (spec, store, config.timeout)
+        timer = threading.Timer(config.timeout + config.grace, exit_with_timeout, arguments)
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+@contextmanager
+def _torch_settings(threads: int) -> Iterator[None]:
+    """Fix the number of threads, use deterministic algorithms, and restore both afterwards."""
     import torch
 
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("warn")  # without importing a compiler, unlike its kin
+    torch.set_deterministic_debug_mode("warn")  # does not import a compiler, unlike the other call
     try:
         yield
     finally:

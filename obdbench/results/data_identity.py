@@ -6,14 +6,14 @@ under the same name; everything else is held to a checksum when it is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.fingerprint import hash_source
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import datasets
-from obdbench.results.record import Source
+from obdbench.results.record import Result, Source
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import SynsetStore
 
@@ -43,12 +43,12 @@ def check_sources(held: Iterable[tuple[TrialSpec, Source | None]]) -> None:
             )
 
 
-def changeable(
-    store: ResultStore, specs: Iterable[TrialSpec]
+def changeable_sources(
+    store: ResultStore, specs: Iterable[TrialSpec], results: Mapping[str, Result]
 ) -> Iterator[tuple[TrialSpec, Source | None]]:
-    """What results, and synsets that wait for one, were made from, where that may change."""
+    """Yield what results, and synsets without a result, were made from, where that may change."""
     for spec in specs:
         if may_change(spec.dataset):
-            result, record = store.result(spec.key), SynsetStore(store, spec).record()
+            result, record = results.get(spec.key), SynsetStore(store, spec).record()
             yield spec, result.dataset if result else None
             yield spec, record.dataset if record else None

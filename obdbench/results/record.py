@@ -6,6 +6,8 @@ Schema 1. Every key has one comment here and nowhere else.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -20,6 +22,14 @@ M = TypeVar("M", bound=BaseModel)
 SCHEMA = 1
 MAX_BYTES = 16 * 1024 * 1024
 Count = Annotated[int, Field(ge=0, le=10**18)]  # an endless number could not even be printed
+
+
+Status = Literal["ok", "failed", "timeout"]
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class _Part(BaseModel):
@@ -72,7 +82,7 @@ class Result(_Part):
     key: str  # hash of the resolved spec
     suite: str  # the suite it was run for
     spec: TrialSpec  # the whole spec
-    status: Literal["ok", "failed", "timeout"]
+    status: Status
     error: str | None = None  # one line, where status is not ok
     points: list[Point] = Field(default_factory=list)
     losses: dict[str, list[tuple[Count, float]]] = Field(
@@ -83,13 +93,37 @@ class Result(_Part):
     dataset: Source | None = None
     teacher: Source | None = None
 
+    @classmethod
+    def unfinished(
+        cls, spec: TrialSpec, suite: str, status: Status, error: str, started: str | None = None
+    ) -> Result:
+        """Return the result of a trial that has no scores, with the reason."""
+        timing = Timing(started=started or utc_now())
+        return cls(key=spec.key, suite=suite, spec=spec, status=status, error=error, timing=timing)
+
+
+Command = tuple[Annotated[str, Field(max_length=1000)], ...]
+
 
 class Manifest(_Part):
-    """Every trial a suite run expects, so that a missing one is known."""
+    """Every trial that a suite expects, so that missing ones are known, and who asked for it."""
 
     schema_version: Literal[1] = 1
     suite: str
     trials: dict[str, TrialSpec]  # by key
+    commands: dict[str, Command] = Field(default_factory=dict)
+    # by key: the words after `obdbench` of the first command line that asked for the trial
+
+    def with_trials(self, specs: Iterable[TrialSpec], command: Sequence[str]) -> Manifest:
+        """Return the manifest with more trials, in the order of their keys."""
+        added = {spec.key: spec for spec in specs}
+        commands = dict.fromkeys(added, tuple(command)) if command else {}
+        return self.model_copy(
+            update={
+                "trials": dict(sorted({**self.trials, **added}.items())),
+                "commands": dict(sorted({**commands, **self.commands}.items())),
+            }
+        )
 
 
 def write_json(model: BaseModel, path: Path) -> None:

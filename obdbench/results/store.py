@@ -16,7 +16,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -83,8 +83,8 @@ class ResultStore:
             write_atomically(probe, "probe\n" * 1024)
             probe.unlink()
 
-    def retract(self) -> None:
-        """Take back empty folders that :meth:`prepare` made."""
+    def remove_empty_folders(self) -> None:
+        """Remove the empty folders that :meth:`prepare` made."""
         for folder in (self.work, self.folder, self.root):
             with suppress(OSError):
                 folder.rmdir()
@@ -122,18 +122,19 @@ class ResultStore:
             return Manifest(suite=self.suite, trials={})
         return read_json(Manifest, path)
 
-    def expect(self, specs: Iterable[TrialSpec]) -> Manifest:
-        """Add trials to the manifest; a damaged one is set aside, never written over."""
+    def expect(self, specs: Iterable[TrialSpec], command: Sequence[str] = ()) -> Manifest:
+        """Add trials, and the command that asked for them, to the manifest.
+
+        A damaged manifest is renamed, never overwritten.
+        """
         with storage(self.folder), lock(self.work / "manifest"):
             try:
-                trials = dict(self.manifest().trials)
+                before = self.manifest()
             except InvalidDataError as error:
-                logger.warning("%s It was set aside as %s.", error.cause, self._set_aside())
-                trials = {}
-            before = dict(trials)
-            trials |= {spec.key: spec for spec in specs}
-            manifest = Manifest(suite=self.suite, trials=dict(sorted(trials.items())))
-            if trials != before:
+                logger.warning("%s It was renamed to %s.", error.cause, self._set_aside())
+                before = Manifest(suite=self.suite, trials={})
+            manifest = before.with_trials(specs, command)
+            if manifest != before:
                 write_json(manifest, self.folder / "manifest.json")
         return manifest
 
@@ -145,20 +146,17 @@ class ResultStore:
         os.replace(self.folder / "manifest.json", aside)
         return aside
 
-    def status(self, specs: Iterable[TrialSpec]) -> dict[str, str]:
-        """By key: ``ok``, ``failed``, ``timeout`` or ``missing``."""
+    def read_results(self, specs: Iterable[TrialSpec]) -> dict[str, Result]:
+        """Read the results of trials, by key; trials without a readable result are absent."""
         results = {spec.key: self.result(spec.key) for spec in specs}
-        return {key: result.status if result else "missing" for key, result in results.items()}
+        return {key: result for key, result in results.items() if result is not None}
 
-    def missing(self, specs: Iterable[TrialSpec], retry: bool = False) -> list[TrialSpec]:
-        """Trials without a result; with ``retry`` also those that failed or timed out."""
-        specs = list(specs)
-        status = self.status(specs)
-        wanted = {"missing", "failed", "timeout"} if retry else {"missing"}
-        return [spec for spec in specs if status[spec.key] in wanted]
+    def missing(self, specs: Iterable[TrialSpec]) -> list[TrialSpec]:
+        """Return the trials that have no readable result."""
+        return [spec for spec in specs if self.result(spec.key) is None]
 
-    def clear(self, specs: Iterable[TrialSpec]) -> None:
-        """Remove results that say of no success; others may have come from another run since."""
+    def remove_failed(self, specs: Iterable[TrialSpec]) -> None:
+        """Remove results without scores, but none that another run has written since."""
         for spec in specs:
             result = self.result(spec.key)
             if result is None or result.status != "ok":
@@ -201,9 +199,9 @@ class ResultStore:
                     if left.name != LOCK:
                         left.unlink()
 
-    def tidy(self) -> None:
-        """Once every expected trial has its result, remove the working folder and strays."""
-        if self.missing(self.manifest().trials.values()):
+    def tidy(self, manifest: Manifest) -> None:
+        """If every expected trial has its result, remove the working folder and stray files."""
+        if not all(self.path(key).is_file() for key in manifest.trials):
             return
         for stray in self.folder.glob(".*.json.*"):
             stray.unlink(missing_ok=True)

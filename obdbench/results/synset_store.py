@@ -40,6 +40,7 @@ class DistillationRecord(_Part):
     step_seconds: float = 0.0  # median outer step
     prepare: float = 0.0  # objective's preparation
     curve: list[tuple[int, float]] = Field(default_factory=list)  # (step, seconds)
+    env_id: str  # gymnasium identifier of the task's environment
     dataset: Source
     teacher: Source | None = None
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
-from obdbench.execution.run import ExecutionConfig, check_device
+from obdbench.execution.config import ExecutionConfig, check_device
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
 from obdbench.experiments.suite import resolve_dataset_id
-from obdbench.plugins import Plugin, load_plugins
 from obdbench.registry import objectives
 from obdbench.tuning.criterion import CRITERIA, CandidateResult
 from obdbench.tuning.search_space import Candidate, SearchConfig, draw_candidates
@@ -47,37 +46,22 @@ def tune_settings(
     search: SearchConfig,
     *,
     name: str,
-    plugins: Sequence[str] = (),
-    address: str | None = None,
-    workers: int | None = None,
-    threads: int = 1,
-    device: str = "cpu",
+    config: ExecutionConfig | None = None,
 ) -> TuningResult:
     """Search, and save the best candidate as the preset ``name``."""
     presets.check_new_preset(name)
-    load_plugins(loaded := [Plugin.read(reference) for reference in plugins])
+    config = config or ExecutionConfig(executor="ray")
     search = _check_search(search)
     draws = draw_candidates(search)
     for draw in draws:  # a value that a preset cannot hold is refused before the work
         for value in Candidate.from_draw(search, draw).overrides.values():
             presets.format_toml_value(value)
-    options = ExecutionConfig(
-        executor="ray", address=address, workers=workers, threads=threads, device=device
-    )
-    if address is None:
-        check_device(device)
+    if config.address is None:
+        check_device(config.device)
 
     from obdbench.tuning.asha import search_with_asha  # Ray takes seconds to import
 
-    results = search_with_asha(
-        search,
-        draws,
-        loaded,
-        address=address,
-        workers=workers if address else options.crew(),
-        threads=threads,
-        device=device,
-    )
+    results = search_with_asha(search, draws, config)
     if not results or not math.isfinite(results[0].criterion):
         raise ObdError(
             "No candidate reached an evaluation point with a finite criterion.",

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.ray_cluster import (
     connect,
     count_workers,
@@ -17,9 +18,8 @@ from obdbench.execution.executors.ray_cluster import (
     job_resources,
     tune,
 )
-from obdbench.execution.job import Setup, ready
-from obdbench.execution.trial import reason
-from obdbench.plugins import Plugin
+from obdbench.execution.job import prepare_process
+from obdbench.execution.trial import error_summary
 from obdbench.tuning.criterion import CandidateResult, measure_candidate
 from obdbench.tuning.search_space import Candidate, SearchConfig
 
@@ -29,12 +29,7 @@ MAX_LOSSES = 1  # how often a candidate whose process is lost starts again
 def search_with_asha(
     search: SearchConfig,
     draws: list[dict[str, Any]],
-    plugins: list[Plugin],
-    *,
-    address: str | None,
-    workers: int | None,
-    threads: int,
-    device: str,
+    config: ExecutionConfig,
 ) -> list[CandidateResult]:
     """Measure candidates, stopping poor ones early; returns them best first.
 
@@ -50,13 +45,15 @@ def search_with_asha(
         max_t=100,
         grace_period=percent_of_points(min(2, points), points),
     )
-    setup = Setup(root="", suite="", device=device, threads=threads, plugins=tuple(plugins))
+    workers = config.ray_workers()
     monitor = SearchMonitor(len(draws))
-    with connect(address, (workers or 1) * threads) as folder:
-        workers = workers or count_workers(setup)
-        trainable = tune.with_parameters(report_candidate, search=search, setup=setup, draws=draws)
+    with connect(config.address, (workers or 1) * config.threads) as folder:
+        workers = workers or count_workers(config)
+        trainable = tune.with_parameters(
+            report_candidate, search=search, execution=config, draws=draws
+        )
         results = tune.Tuner(
-            tune.with_resources(trainable, job_resources(setup, workers)),
+            tune.with_resources(trainable, job_resources(config, workers)),
             param_space={
                 "candidate": tune.grid_search([*range(len(draws))]),
                 "working_folder": os.getcwd(),
@@ -95,17 +92,21 @@ def rank_candidates(
 
 
 def report_candidate(
-    config: dict[str, Any], *, search: SearchConfig, setup: Setup, draws: list[dict[str, Any]]
+    config: dict[str, Any],
+    *,
+    search: SearchConfig,
+    execution: ExecutionConfig,
+    draws: list[dict[str, Any]],
 ) -> None:
     """Measure a candidate in a worker process of Ray, and report each evaluation point."""
     enter_working_folder(config["working_folder"])
-    ready(setup)
-    torch.set_num_threads(setup.threads)
+    prepare_process(execution)
+    torch.set_num_threads(execution.threads)
     draw = draws[config["candidate"]]
     report = {"criterion": math.inf, "percent": 1, "step": 0, "candidate": config["candidate"]}
     try:
         points = len(Candidate.from_draw(search, draw).settings.evaluation_steps)
-        for point, result in enumerate(measure_candidate(search, draw, setup.device), start=1):
+        for point, result in enumerate(measure_candidate(search, draw, execution.device), start=1):
             tune.report(
                 report
                 | {
@@ -115,7 +116,7 @@ def report_candidate(
                 }
             )
     except Exception as error:
-        tune.report(report | {"error": reason(error)})
+        tune.report(report | {"error": error_summary(error)})
 
 
 class SearchMonitor(tune.Callback):  # type: ignore[misc]

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from support.toy_suite import TOY
+from support.toy_suite import PLUGINS
 
 from obdbench.distillation.settings import resolve_settings
 from obdbench.execution import estimate as estimates
-from obdbench.execution.run import ExecutionConfig, plan
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import plan
 from obdbench.execution.trial import run_trial
 from obdbench.experiments.spec import TrialSpec
 
@@ -52,7 +53,7 @@ def test_names_tell_the_task():
 
 
 def test_earlier_results_tell_the_time(toy_suite, tmp_path):
-    options = ExecutionConfig(out=tmp_path, existing="resume", workers=1, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, existing="resume", workers=1, plugins=PLUGINS)
     suite = toy_suite("student")
     prepared = plan(suite, options)
     guess = estimates.estimate(prepared)
@@ -67,7 +68,7 @@ def test_earlier_results_tell_the_time(toy_suite, tmp_path):
     steps, seconds = result.timing.curve[-1]
     assert known.seconds == pytest.approx(5 + 4000 * seconds / steps + scoring)
     assert "earlier results" in str(known)
-    done = estimates.estimate(replace(prepared, status={prepared.specs[0].key: "ok"}))
+    done = estimates.estimate(replace(prepared, results={result.key: result}))
     assert str(done) == "Nothing to do."
 
 

@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import platform
-from obdbench.execution.memory import trim
+from obdbench.execution.memory import release_free_memory
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -15,7 +15,7 @@ blocks = [bytearray(60_000) for _ in range(3_000)]  # below malloc's threshold f
 kept = bytearray(60_000)  # on top of the heap, which free() alone would shrink
 full = resident()
 blocks.clear()
-trim()
+release_free_memory()
 print(platform.libc_ver()[0], full - resident())
 """
 

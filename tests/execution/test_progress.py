@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from obdbench.execution.events import Event, Throttle
+from obdbench.execution.events import Event, StepThrottle
 from obdbench.execution.progress import Line, ProgressDisplay, clock, describe, label, shorten
 from obdbench.experiments.spec import TrialSpec
 
@@ -26,16 +26,18 @@ def shown(terminal, events, specs, width=80, height=12):
     )
     with ProgressDisplay("quick", specs, console) as display:
         for event in events:
-            display.handle(event)
+            display.on_event(event)
             display._drawn = -1e9  # every event is worth a drawing
-            display.tick()
+            display.refresh()
     return display, out.getvalue()
 
 
 def news(specs):
     for spec in specs:
         yield Event("start", spec.key, steps=300)
-        yield Event("step", spec.key, step=150, steps=300, loss=0.012345678, rate=3.14159)
+        yield Event(
+            "step", spec.key, step=150, steps=300, loss=0.012345678, steps_per_second=3.14159
+        )
         yield Event("score", spec.key, step=150, score=41.23456)
         yield Event("ok", spec.key, score=45.6)
 
@@ -129,7 +131,7 @@ def test_describe_and_label():
 
 def test_throttle_drops_steps_only():
     got = []
-    emit = Throttle(got.append, 1e9)
+    emit = StepThrottle(got.append, 1e9)
     for number in range(5):
         emit(Event("step", "k", step=number))
         emit(Event("score", "k", step=number))

@@ -1,14 +1,18 @@
 """One trial: equal specs give equal results, whatever happened on the way."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from support.toy_suite import bare, contents
 
+from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.trial import run_trial
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import SynsetStore
+
+SNAPSHOTS = ExecutionConfig(snapshot_seconds=0.0001)  # after every step
 
 
 def fresh(tmp_path, name):
@@ -90,7 +94,7 @@ def test_going_on_after_a_kill_at_any_event_gives_the_same_files(tmp_path, spec,
             raise KilledError
 
     with pytest.raises(KilledError):
-        run_trial(spec(), broken, progress=interrupt, snapshot_seconds=0.0)
+        run_trial(spec(), broken, SNAPSHOTS, interrupt)
     assert broken.path(spec().key).exists() == (seen[-1] == "ok")
     run_trial(spec(), broken)
     assert contents(broken.folder) == contents(whole.folder)
@@ -104,7 +108,7 @@ def test_a_kill_within_any_step_costs_that_step_only(tmp_path, spec, stop, monke
     monkeypatch.setenv("TOY_TRACE", str(trace))
     monkeypatch.setenv("TOY_KILL_AT", str(stop))
     with pytest.raises(KeyboardInterrupt):
-        run_trial(spec(), broken, snapshot_seconds=0.0)
+        run_trial(spec(), broken, SNAPSHOTS)
     run_trial(spec(), broken)
     assert len(trace.read_text().splitlines()) == 4 + 1
     assert contents(broken.folder) == contents(whole.folder)
@@ -149,7 +153,7 @@ def test_impossible_size_and_unknown_objective_are_rows(store, spec):
 )
 def test_timeout_keeps_what_was_done(store, spec):
     one = spec(params={"pause": 0.15}, steps=40)
-    result = run_trial(one, store, timeout=0.4, snapshot_seconds=0.0)
+    result = run_trial(one, store, replace(SNAPSHOTS, timeout=0.4))
     assert result.status == "timeout"
     assert "0.4 s" in (result.error or "")
     assert SynsetStore(store, one).snapshot.is_file()
@@ -166,7 +170,7 @@ def test_threads_and_determinism_are_put_back(store, spec):
     import torch
 
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    assert run_trial(spec(), store, threads=2).environment.threads == 2
+    assert run_trial(spec(), store, ExecutionConfig(threads=2)).environment.threads == 2
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 

@@ -125,7 +125,7 @@ def test_the_name_of_a_preset_enters_no_key():
 
 
 def test_a_student_that_the_limit_does_not_know_is_mentioned(caplog):
-    from obdbench.execution.run import mention_kernel
+    from obdbench.execution.run import warn_kernel_mismatch
 
     def specs(**settings):
         return Suite(
@@ -135,9 +135,9 @@ def test_a_student_that_the_limit_does_not_know_is_mentioned(caplog):
             settings=settings,
         ).specs()
 
-    mention_kernel(specs())
-    mention_kernel(specs(architecture="residual", kernel_share=0))
+    warn_kernel_mismatch(specs())
+    warn_kernel_mismatch(specs(architecture="residual", kernel_share=0))
     assert not caplog.records
-    mention_kernel(specs(architecture="residual"))
+    warn_kernel_mismatch(specs(architecture="residual"))
     assert "95% of the steps" in caplog.text
     assert "not of residual" in caplog.text

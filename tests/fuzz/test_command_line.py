@@ -241,7 +241,7 @@ def program(
         raise ObdError("This is where the work would begin.", "It does not in this test.")
 
     monkeypatch.setattr("os.fsync", lambda _: None)  # the disk is not what is tried
-    monkeypatch.setattr("obdbench.execution.run._hand_out", lambda *_: None)
+    monkeypatch.setattr("obdbench.execution.run.get_executor", lambda name: lambda *_: None)
     monkeypatch.setattr("obdbench.tuning.asha.search_with_asha", stop)
     monkeypatch.setattr("obdbench.execution.estimate.speed", lambda threads: 1e10)
     monkeypatch.setattr("obdbench.collection.recipe.build", stop)

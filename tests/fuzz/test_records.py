@@ -16,7 +16,6 @@ from support.suite_files import FIXTURES, SUITE
 
 from obdbench.datasets import download as fetch
 from obdbench.execution.estimate import episodes
-from obdbench.execution.trial import unfinished
 from obdbench.experiments import presets
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import load_suite
@@ -100,7 +99,11 @@ def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
     work = SynsetStore(ResultStore(place, "quick"), spec)
     source = Source(id="toy", checksum="0" * 64, size=9)
     record = DistillationRecord(
-        steps=[0, 4], losses={"0": [(0, 1.0)]}, dataset=source, curve=[(4, 1.0)]
+        steps=[0, 4],
+        losses={"0": [(0, 1.0)]},
+        env_id="Hopper-v4",
+        dataset=source,
+        curve=[(4, 1.0)],
     )
     scores = PartialScores(points={4: RESULT["points"][:1]}, seconds=2.0)
     for step in record.steps:
@@ -174,7 +177,7 @@ def previewed(specs: list[TrialSpec]) -> None:
     """What a dry run needs of every trial, and a result's way through its file."""
     for spec in specs:
         assert episodes(spec) > 0
-        record = unfinished(spec, "mine", "failed", "not run")
+        record = Result.unfinished(spec, "mine", "failed", "not run")
         assert Result.model_validate_json(json.dumps(record.model_dump(mode="json"))) == record
 
 

@@ -1,16 +1,15 @@
 """Results of a file that has changed under its name are not taken for those of the new one."""
 
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from support.toy_suite import SETTINGS, TOY
+from support.toy_suite import PLUGINS, SETTINGS
 
 from obdbench.errors import InvalidDataError
-from obdbench.execution.job import Setup, _expire
-from obdbench.execution.run import ExecutionConfig, collect, execute, plan
-from obdbench.execution.trial import run_trial
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import collect, execute, plan
+from obdbench.execution.trial import TIMEOUT_EXIT, exit_with_timeout, run_trial
 from obdbench.experiments.suite import Suite
 from obdbench.results.store import stores
 
@@ -44,7 +43,8 @@ def mine(tmp_path, plugin):
 
 def options(tmp_path, **changes):
     return ExecutionConfig(
-        **{"out": tmp_path / "out", "workers": 1, "existing": "resume", "plugins": (TOY,)} | changes
+        **{"out": tmp_path / "out", "workers": 1, "existing": "resume", "plugins": PLUGINS}
+        | changes
     )
 
 
@@ -76,25 +76,20 @@ def test_hidden_folders_are_no_suites(mine, tmp_path):
 
 def test_a_trial_that_waited_takes_the_result_of_the_one_it_waited_for(spec, store):
     first = run_trial(spec("random"), store)
-
-    @contextmanager
-    def guard():
-        yield
-
-    held = run_trial(spec("random"), store, guard=guard, reuse=True)
-    assert held == first
-    time.sleep(1.1)  # a run of its own starts in another second
+    time.sleep(1.1)  # a second run would start in another second
+    assert run_trial(spec("random"), store) == first
+    store.path(first.key).unlink()
     assert run_trial(spec("random"), store).timing.started != first.timing.started
 
 
-def test_the_watchdog_leaves_a_good_result_alone(spec, store, monkeypatch):
-    ended = []
-    monkeypatch.setattr("obdbench.execution.job.os._exit", ended.append)
-    one, setup = spec("random"), Setup(root=str(store.root), suite=store.suite, timeout=1.0)
-    run_trial(one, store)
-    _expire(one, setup)
-    assert store.result(one.key).status == "ok"
-    store.path(one.key).unlink()
-    _expire(one, setup)
-    assert store.result(one.key).status == "timeout"
-    assert len(ended) == 2
+def test_the_exit_after_a_timeout_leaves_a_good_result_alone(spec, store, monkeypatch):
+    codes = []
+    monkeypatch.setattr("obdbench.execution.trial.os._exit", codes.append)
+    trial = spec("random")
+    run_trial(trial, store)
+    exit_with_timeout(trial, store, 1.0)
+    assert store.result(trial.key).status == "ok"
+    store.path(trial.key).unlink()
+    exit_with_timeout(trial, store, 1.0)
+    assert store.result(trial.key).status == "timeout"
+    assert codes == [TIMEOUT_EXIT] * 2

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from obdbench.errors import InvalidSettingError
-from obdbench.execution.trial import unfinished
 from obdbench.results.record import Result, write_json
 from obdbench.results.store import ResultStore, StorageError, refused
 from obdbench.results.synset_store import SynsetStore
@@ -21,10 +20,9 @@ def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
     store.expect([second, first])
     assert set(store.manifest().trials) == {first.key, second.key}
     assert store.missing([first, second]) == [first, second]
-    store.save(unfinished(first, "toy", "failed", "why"), "Traceback …")
-    assert store.status([first, second]) == {first.key: "failed", second.key: "missing"}
+    store.save(Result.unfinished(first, "toy", "failed", "why"), "Traceback …")
+    assert store.read_results([first, second])[first.key].status == "failed"
     assert store.missing([first, second]) == [second]
-    assert store.missing([first, second], retry=True) == [first, second]
     assert store.log(first.key).read_text() == "Traceback …"
     store.forget([first])
     assert store.missing([first]) == [first]
@@ -39,7 +37,7 @@ def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
 )
 def test_a_damaged_result_counts_as_missing(store, spec):
     one = spec()
-    store.save(unfinished(one, "toy", "failed", "why"))
+    store.save(Result.unfinished(one, "toy", "failed", "why"))
     path = store.path(one.key)
     path.write_text(path.read_text()[:-20])
     assert store.missing([one]) == [one]
@@ -47,24 +45,24 @@ def test_a_damaged_result_counts_as_missing(store, spec):
 
 def test_what_another_run_has_finished_since_the_plan_is_kept(store, spec):
     done, failed, damaged = spec(), spec("raises"), spec(steps=5)
-    store.save(unfinished(done, "toy", "failed", "why").model_copy(update={"status": "ok"}))
+    store.save(Result.unfinished(done, "toy", "failed", "why").model_copy(update={"status": "ok"}))
     for one in (failed, damaged):
-        store.save(unfinished(one, "toy", "failed", "why"))
+        store.save(Result.unfinished(one, "toy", "failed", "why"))
     store.path(damaged.key).write_text("{")
-    store.clear([done, failed, damaged])
+    store.remove_failed([done, failed, damaged])
     assert [store.path(one.key).exists() for one in (done, failed, damaged)] == [True, False, False]
 
 
 def test_work_that_another_process_holds_is_not_forgotten(store, spec):
     one, other = spec(), spec(steps=5)
     for each in (one, other):
-        store.save(unfinished(each, "toy", "failed", "why"))
+        store.save(Result.unfinished(each, "toy", "failed", "why"))
         SynsetStore(store, each).work.mkdir(parents=True)
         SynsetStore(store, each).snapshot.write_text("half way")
     with SynsetStore(store, other).lock():
         with pytest.raises(InvalidSettingError, match="at work"):
             store.forget([one, other])
-        store.tidy()
+        store.tidy(store.manifest())
         assert SynsetStore(store, other).snapshot.exists()
     assert store.missing([one, other]) == []
     store.forget([one, other])
@@ -112,7 +110,7 @@ def test_a_damaged_manifest_is_set_aside(store, spec, caplog):
 
 def test_a_result_under_a_foreign_key_is_refused(store, spec):
     one, other = spec(), spec("raises")
-    result = unfinished(one, "toy", "failed", "why")
+    result = Result.unfinished(one, "toy", "failed", "why")
     write_json(Result(**{**result.model_dump(), "key": other.key}), store.path(other.key))
     assert store.result(other.key) is None
 
@@ -174,12 +172,12 @@ def _write_to_full_disk():
         raise RuntimeError("wrapped") from full
 
 
-def test_retract_leaves_nothing_but_keeps_work(tmp_path):
+def test_empty_folders_are_removed_but_work_is_kept(tmp_path):
     store = ResultStore(tmp_path / "new", "toy")
     store.prepare()
-    store.retract()
+    store.remove_empty_folders()
     assert not (tmp_path / "new").exists()
     store.prepare()
     (store.work / "something").write_text("")
-    store.retract()
+    store.remove_empty_folders()
     assert store.work.is_dir()

@@ -7,9 +7,11 @@ import numpy as np
 
 from obdbench.execution.trial import run_trial
 from obdbench.experiments.suite import Suite
+from obdbench.plugins import Plugin
 from obdbench.results.store import ResultStore
 
 TOY = str(Path(__file__).with_name("toy_plugin.py"))
+PLUGINS = (Plugin.read(TOY),)
 SETTINGS = {
     "pairs": 4,
     "inner_steps": 2,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.execution.config import ExecutionConfig
 from obdbench.experiments import presets
 from obdbench.experiments.suite import Suite
 from obdbench.tuning.api import tune_settings
@@ -133,10 +134,14 @@ def test_the_reference_is_the_objective_with_default_parameters(plugin):
 @pytest.mark.slow
 def test_tune_saves_a_preset_that_suites_can_use(plugin, tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    from support.toy_suite import TOY
+    from support.toy_suite import PLUGINS
 
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
-    outcome = tune_settings(make_search(), name="mine", plugins=(TOY,), workers=2)
+    outcome = tune_settings(
+        make_search(),
+        name="mine",
+        config=ExecutionConfig(executor="ray", plugins=PLUGINS, workers=2),
+    )
     assert len(outcome.candidates) == 6
     assert outcome.candidates[0].criterion == min(
         result.criterion
@@ -179,7 +184,7 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    def elsewhere(given, drawn, plugins, **options):
+    def elsewhere(given, drawn, config):
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path / "elsewhere")
             candidate = Candidate.from_draw(pickle.loads(pickle.dumps(given)), {})
@@ -187,7 +192,7 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
         return [CandidateResult({}, 1.0, 6)]
 
     monkeypatch.setattr(asha, "search_with_asha", elsewhere)
-    outcome = tune_settings(make_search(preset="own", objective="av-pbc"), name="mine", workers=1)
+    outcome = tune_settings(make_search(preset="own", objective="av-pbc"), name="mine")
     assert outcome.preset.settings["outer_lr"] == 0.07
     assert presets.load_preset("mine").objectives == {"av-pbc": {"beta": 0.3}}
 
@@ -204,13 +209,13 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
 def test_search_uses_as_many_workers_as_a_run(plugin, monkeypatch, options, workers):
     """Two per GPU, and the whole of a cluster."""
     asha = pytest.importorskip("obdbench.tuning.asha")
-    seen = {}
+    seen = []
     monkeypatch.setattr("obdbench.tuning.api.check_device", lambda device: None)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr(asha, "search_with_asha", lambda *_, **given: seen.update(given) or [])
+    monkeypatch.setattr(asha, "search_with_asha", lambda *given: seen.append(given[-1]) or [])
     with pytest.raises(ObdError, match="No candidate"):
-        tune_settings(make_search(), name="mine", **options)
-    assert seen["workers"] == workers
+        tune_settings(make_search(), name="mine", config=ExecutionConfig(executor="ray", **options))
+    assert seen[0].ray_workers() == workers
 
 
 def test_candidates_are_ranked_by_the_share_of_their_own_points():
@@ -240,7 +245,9 @@ def test_device_is_checked_before_the_work(plugin, monkeypatch):
 
     monkeypatch.setattr("obdbench.tuning.api.check_device", refuse)
     with pytest.raises(ObdError, match="no cuda here"):
-        tune_settings(make_search(), name="mine", device="cuda")
+        tune_settings(
+            make_search(), name="mine", config=ExecutionConfig(executor="ray", device="cuda")
+        )
 
 
 SUITE = """

@@ -1,7 +1,7 @@
-"""The local executor: a few worker processes, one job at a time each.
+"""The local executor: worker processes that run one job at a time each.
 
-A worker that dies takes nothing with it: its trial goes on in a fresh process from the last
-snapshot, and only a trial whose worker dies again and again becomes a failed row.
+If a worker dies, its trial continues in a new process from the last snapshot. Only a trial whose
+worker dies again and again becomes a failed result.
 """
 
 from __future__ import annotations
@@ -11,221 +11,157 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol
 
-from obdbench.errors import ObdError
-from obdbench.execution.events import FINAL, Event
-from obdbench.execution.job import TIMEOUT_EXIT, Job, Setup, Tally
-from obdbench.execution.trial import unfinished
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.events import Event
+from obdbench.execution.executors.base import RunEvents, RunListener
+from obdbench.execution.job import Job
+from obdbench.execution.trial import TIMEOUT_EXIT
+from obdbench.results.store import ResultStore
 
-TICK = 0.25
+POLL_SECONDS = 0.25
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class Audience(Protocol):
-    """Who is told what happens."""
+def execute(jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
+    """Run jobs in worker processes; see :class:`~obdbench.execution.executors.base.Executor`."""
+    if not jobs:
+        return
+    run = _LocalRun(jobs, config, listener)
+    try:
+        for _ in range(min(config.local_workers(), len(jobs))):
+            run.start_worker()
+        while run.workers:
+            run.process_messages()
+            listener.refresh()
+    finally:
+        for worker in run.workers:
+            worker.kill()
+        listener.refresh()
 
-    def handle(self, event: Event) -> None:
-        """Take one piece of news."""
 
-    def tick(self) -> None:
-        """Draw, if it is time to."""
+class _Worker:
+    """A process, the pipe to it, and the job it runs."""
 
+    def __init__(self, config: ExecutionConfig, log: Path) -> None:
+        self.pipe, remote = Pipe()
+        self.job: Job | None = None
+        self.current_key = ""  # of the trial that the last event was about
+        threads = dict.fromkeys(THREAD_VARIABLES, str(config.threads))
+        module = "obdbench.execution.executors.local_worker"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, str(remote.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[remote.fileno()],
+                env={**os.environ, **threads, "PYTHONPATH": _python_path()},
+                start_new_session=True,
+            )
+        remote.close()
+        self.pipe.send(config)
 
-class FailFastError(Exception):
-    """A trial failed and the run was to end there."""
-
-
-@dataclass
-class Worker:
-    """A process, its pipe and what it is doing."""
-
-    process: subprocess.Popen[bytes]
-    pipe: Connection[Any, Any]
-    job: Job | None = None
-    current: str = ""
-    announced: set[str] = field(default_factory=set)
-
-    def give(self, job: Job) -> None:
-        """Hand it a job."""
-        self.job, self.current, self.announced = job, "", set()
+    def assign(self, job: Job) -> None:
+        """Send a job to the process."""
+        self.job, self.current_key = job, ""
         self.pipe.send(job)
 
-    def end(self) -> None:
-        """Stop the process at once; what it wrote is whole."""
+    def kill(self) -> None:
+        """Kill the process; files are written atomically, so none is left incomplete."""
         self.process.kill()
         self.process.wait()
         self.pipe.close()
 
 
-def spawn(setup: Setup, index: int) -> Worker:
-    """Start a worker; what it prints goes to a log in the working folder."""
-    ours, theirs = Pipe()
-    threads = dict.fromkeys(THREAD_VARIABLES, str(setup.threads))
-    log = setup.store().work / f"worker-{index}.log"
-    command = [
-        sys.executable,
-        "-m",
-        "obdbench.execution.executors.local_worker",
-        str(theirs.fileno()),
-    ]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*command, str(os.getpid())],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, **threads, "PYTHONPATH": _python_path()},
-            start_new_session=True,
-        )
-    theirs.close()
-    ours.send(setup)
-    return Worker(process, ours)
-
-
 def _python_path() -> str:
-    """Where the worker finds this very package, installed or not."""
+    """Return a PYTHONPATH on which the worker finds this package, installed or not."""
     root = str(Path(__file__).resolve().parents[3])
     return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
 
 
-def execute(
-    jobs: Sequence[Job],
-    setup: Setup,
-    audience: Audience,
-    *,
-    workers: int,
-    fail_fast: bool = False,
-) -> None:
-    """Run jobs in ``workers`` processes; raises on interrupts, full disks and fail-fast."""
-    run = _Run(deque(jobs), setup, audience, fail_fast)
-    try:
-        run.start(min(workers, len(jobs)))
-        while run.crew:
-            run.listen()
-            audience.tick()
-    finally:
-        for worker in run.crew:
-            worker.end()
-        audience.tick()
+class _LocalRun:
+    def __init__(self, jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
+        self.pending = deque(jobs)
+        self.config = config
+        self.store: ResultStore = jobs[0].open_store(config)
+        self.events = RunEvents(config, self.store, listener)
+        self.workers: list[_Worker] = []
+        self.started = 0
 
+    def start_worker(self) -> None:
+        """Start a worker for the next pending job."""
+        log = self.store.work / f"worker-{self.started}.log"
+        worker = _Worker(self._config_on_device(), log)
+        self.started += 1
+        self.workers.append(worker)
+        self._assign_next(worker)
 
-class _Run:
-    def __init__(
-        self, pending: deque[Job], setup: Setup, audience: Audience, fail_fast: bool
-    ) -> None:
-        self.pending = pending
-        self.setup = setup
-        self.store = setup.store()
-        self.audience = audience
-        self.fail_fast = fail_fast
-        self.tally = Tally()
-        self.crew: list[Worker] = []
-        self.spawned = 0
-
-    def start(self, workers: int) -> None:
-        for _ in range(workers):
-            self.hire()
-
-    def hire(self) -> None:
-        """Another worker for the next job."""
-        worker = spawn(self.device_setup(), self.spawned)
-        self.spawned += 1
-        self.crew.append(worker)
-        self.next(worker)
-
-    def device_setup(self) -> Setup:
-        """GPUs in turn, where there are several."""
-        if self.setup.device != "cuda":
-            return self.setup
-        from dataclasses import replace
-
+    def _config_on_device(self) -> ExecutionConfig:
+        """Assign GPUs round-robin where there are several."""
+        if self.config.device != "cuda":
+            return self.config
         import torch
 
-        index = self.spawned % max(1, torch.cuda.device_count())
-        return replace(self.setup, device=f"cuda:{index}")
+        index = self.started % max(1, torch.cuda.device_count())
+        return replace(self.config, device=f"cuda:{index}")
 
-    def next(self, worker: Worker) -> None:
-        """Give a worker the next job, or let it go."""
+    def _assign_next(self, worker: _Worker) -> None:
+        """Give a worker the next job, or end it if there is none."""
         if self.pending:
             job = self.pending.popleft()
             try:
-                worker.give(job)
+                worker.assign(job)
             except (BrokenPipeError, ConnectionResetError):
-                self.lost(worker)
+                self._replace_dead(worker)
         else:
-            self.crew.remove(worker)
-            worker.end()
+            self.workers.remove(worker)
+            worker.kill()
 
-    def listen(self) -> None:
-        """Take whatever the workers say within one tick."""
-        for pipe in wait([worker.pipe for worker in self.crew], TICK):
-            worker = next(one for one in self.crew if one.pipe is pipe)
+    def process_messages(self) -> None:
+        """Process the messages that arrive within one polling interval."""
+        by_pipe = {worker.pipe: worker for worker in self.workers}
+        for pipe in wait(list(by_pipe), POLL_SECONDS):
+            worker = by_pipe[pipe]  # type: ignore[index]
             try:
                 message = worker.pipe.recv()
             except (EOFError, ConnectionResetError):
-                self.lost(worker)
+                self._replace_dead(worker)
                 continue
             if isinstance(message, Event):
-                worker.current = message.key
-                self.tell(worker, message)
+                worker.current_key = message.key
+                self.events.forward(message)
             else:
                 worker.job = None
-                self.next(worker)
+                self._assign_next(worker)
 
-    def tell(self, worker: Worker, event: Event) -> None:
-        if event.kind == "fatal":
-            raise ObdError(event.message)
-        if event.kind in FINAL:
-            worker.announced.add(event.key)
-        self.audience.handle(event)
-        if self.fail_fast and event.kind in ("failed", "timeout"):
-            raise FailFastError(event.message)
-
-    def lost(self, worker: Worker) -> None:
-        """A worker died: keep what it finished, go on with the rest or give its trial up."""
-        self.crew.remove(worker)
-        worker.end()
+    def _replace_dead(self, worker: _Worker) -> None:
+        """Start a new worker for what the dead one left; after too many deaths a trial fails."""
+        self.workers.remove(worker)
+        worker.kill()
         code = worker.process.returncode
         job, worker.job = worker.job, None
         if job is not None:
-            for spec in job.specs:
-                result = self.store.result(spec.key)
-                if result is not None and spec.key not in worker.announced:
-                    self.tell(worker, Event(result.status, spec.key, message=result.error or ""))
-            rest = self.store.missing(job.specs)
-            if rest and code != TIMEOUT_EXIT:
-                current = [spec for spec in rest if spec.key == worker.current]
-                key = (current or rest)[0].key
-                again = self.tally.count(key)
-                cause = died(code)
-                if again:
-                    self.tell(worker, Event("restart", key, message=cause))
-                else:
-                    self.give_up(worker, next(s for s in rest if s.key == key), cause)
-                    rest = self.store.missing(job.specs)
-            if rest:
-                self.pending.appendleft(Job(job.name, tuple(rest)))
+            if code == TIMEOUT_EXIT:
+                missing = self.events.forward_stored_results(job.specs)
+            else:
+                cause = describe_exit_code(code)
+                missing = self.events.handle_death(job.specs, worker.current_key, cause)
+            if missing:
+                self.pending.appendleft(replace(job, specs=tuple(missing)))
         if self.pending:
-            self.hire()
-
-    def give_up(self, worker: Worker, spec: Any, cause: str) -> None:
-        deaths = self.tally.deaths[spec.key]
-        message = f"Its worker died {deaths} times: {cause}."
-        self.store.save(unfinished(spec, self.setup.suite, "failed", message))
-        self.tell(worker, Event("failed", spec.key, message=message))
+            self.start_worker()
 
 
-def died(code: int | None) -> str:
-    """Why a process ended, in words."""
+def describe_exit_code(code: int | None) -> str:
+    """Say why a process ended."""
     if code == -9:
-        return "killed, perhaps for want of memory"
+        return "killed, possibly because memory ran out"
     if code is not None and code < 0:
         return f"ended by signal {-code}"
     return f"ended with exit code {code}"

@@ -1,7 +1,8 @@
-"""A worker process of the local executor: ``python -m obdbench.execution.executors.local_worker FD``.
+"""The worker process of the local executor.
 
-It is a fresh interpreter, not a fork, and does not import the driver's main module, so that a
-script or a notebook may start a run without any guard.
+Started as ``python -m obdbench.execution.executors.local_worker FD PARENT``: a fresh interpreter
+that does not import the main module of its parent, so that a script or a notebook may start a run
+without a ``__main__`` guard.
 """
 
 from __future__ import annotations
@@ -13,48 +14,49 @@ import time
 from multiprocessing.connection import Connection
 
 from obdbench.errors import ObdError
-from obdbench.execution.events import Event, Throttle
-from obdbench.execution.job import Job, Setup, run_job
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.events import Event, StepThrottle
+from obdbench.execution.job import Job, run_job
 
 STEP_SECONDS = 0.2
 
 
-def serve(pipe: Connection[object, object], parent: int) -> None:
+def serve_jobs(pipe: Connection[object, object], parent: int) -> None:
     """Run the jobs that come through the pipe until it closes."""
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    setup = pipe.recv()
-    assert isinstance(setup, Setup)
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
+    config = pipe.recv()
+    assert isinstance(config, ExecutionConfig)
 
     def send(message: object) -> None:
         try:
             pipe.send(message)
-        except OSError:  # the driver is gone: this is no fault of the trial
+        except OSError:  # the parent process ended; this is not a failure of the trial
             os._exit(1)
 
-    emit = Throttle(send, STEP_SECONDS)
+    on_event = StepThrottle(send, STEP_SECONDS)
     while True:
         job = pipe.recv()
         if not isinstance(job, Job):
             return
         try:
-            run_job(job, setup, emit)
+            run_job(job, config, on_event)
         except ObdError as error:  # no trial can be run here
             send(Event("fatal", message=str(error)))
             return
         send(job.name)
 
 
-def _follow(parent: int) -> None:
-    """Do not outlive the driver, however it ended."""
+def _exit_with_parent(parent: int) -> None:
+    """Exit once the parent process has ended, however it ended."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
 
 
 def main() -> None:
-    """Entry point."""
+    """Serve the pipe whose file descriptor is the first argument."""
     try:
-        serve(Connection(int(sys.argv[1])), int(sys.argv[2]))
+        serve_jobs(Connection(int(sys.argv[1])), int(sys.argv[2]))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         os._exit(1)
 

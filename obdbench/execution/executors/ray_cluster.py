@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from obdbench.errors import InvalidSettingError, MissingExtraError, ObdError
+from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.scratch import scratch_folder
-from obdbench.execution.job import Setup
 
 try:
     import ray
@@ -103,18 +103,18 @@ def check_listener(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
-def count_workers(setup: Setup) -> int:
+def count_workers(config: ExecutionConfig) -> int:
     """Number of jobs that the cluster runs at once: two per GPU; on CPU, ``cores // threads``."""
     resources = ray.cluster_resources()
-    if setup.device.startswith("cuda"):
+    if config.device.startswith("cuda"):
         return max(1, 2 * int(resources.get("GPU", 0)))
-    return max(1, int(resources.get("CPU", 1)) // setup.threads)
+    return max(1, int(resources.get("CPU", 1)) // config.threads)
 
 
-def job_resources(setup: Setup, workers: int) -> dict[str, float]:
+def job_resources(config: ExecutionConfig, workers: int) -> dict[str, float]:
     """Resources that a job declares to Ray: its torch threads, and an equal part of the GPUs."""
-    resources: dict[str, float] = {"cpu": setup.threads}
-    if setup.device.startswith("cuda"):
+    resources: dict[str, float] = {"cpu": config.threads}
+    if config.device.startswith("cuda"):
         gpus = ray.cluster_resources().get("GPU", 0.0)
         if gpus == 0:
             raise ObdError("Ray sees no GPU.", "Use --device cpu.")

@@ -6,20 +6,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.toy_suite import SETTINGS, TOY, alone, contents
+from support.toy_suite import PLUGINS, SETTINGS, TOY, alone, contents
 
 from obdbench.errors import InvalidSettingError, ObdError
-from obdbench.execution.executors.local import Worker, _Run
-from obdbench.execution.job import MAX_DEATHS, Job, Setup, fit
-from obdbench.execution.run import ExecutionConfig, collect, execute, plan, run
-from obdbench.execution.trial import unfinished
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.executors.base import MAX_DEATHS, RunEvents
+from obdbench.execution.job import check_specs
+from obdbench.execution.run import collect, execute, plan, run
 from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.suite import Suite
+from obdbench.results.record import Result
+from obdbench.results.store import ResultStore
 
 
 def children() -> list[str]:
@@ -53,7 +54,7 @@ def outcome(plugin, tmp_path_factory):
         settings=SETTINGS,
     )
     options = ExecutionConfig(
-        out=folder / "results", workers=2, timeout=90.0, grace=1.0, plugins=(TOY,)
+        out=folder / "results", workers=2, timeout=90.0, grace=1.0, plugins=PLUGINS
     )
     prepared = plan(suite, options)
     return prepared, execute(prepared), mark
@@ -100,11 +101,11 @@ def test_bad_trials_are_rows_with_their_reason(outcome):
     outcome="a timeout row each; the rest goes on",
 )
 def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_suite):
-    options = ExecutionConfig(out=tmp_path, workers=1, timeout=2.0, grace=1.0, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, workers=1, timeout=2.0, grace=1.0, plugins=PLUGINS)
     suite = toy_suite("sleeps", protocols=("toy", {"name": "toy", "params": {"shift": 1.0}}))
     summary = run(suite, options)
     assert list(summary.status.values()) == ["timeout"] * 2
-    assert all("longer than 2 s and did not answer" in e for e in summary.errors.values())
+    assert all("longer than 2 s and did not respond" in e for e in summary.errors.values())
 
 
 @pytest.mark.reliability(
@@ -136,14 +137,14 @@ def test_no_process_and_no_foreign_file_is_left(outcome):
 def test_resume_runs_exactly_what_is_missing(outcome, monkeypatch):
     prepared, summary, _ = outcome
     with pytest.raises(InvalidSettingError, match="--resume"):
-        execute(plan(prepared.suite, prepared.options))
+        execute(plan(prepared.suite, prepared.config))
     from dataclasses import replace
 
-    resumed = replace(prepared.options, existing="resume")
-    assert plan(prepared.suite, resumed).todo == []
-    again = plan(prepared.suite, replace(resumed, retry_failed=True)).todo
+    resumed = replace(prepared.config, existing="resume")
+    assert plan(prepared.suite, resumed).remaining == []
+    again = plan(prepared.suite, replace(resumed, retry_failed=True)).remaining
     assert {summary.status[spec.key] for spec in again} == {"failed"}
-    everything = plan(prepared.suite, replace(resumed, existing="fresh")).todo
+    everything = plan(prepared.suite, replace(resumed, existing="fresh")).remaining
     assert everything == prepared.specs
     assert execute(plan(prepared.suite, resumed)).status == summary.status
 
@@ -151,11 +152,11 @@ def test_resume_runs_exactly_what_is_missing(outcome, monkeypatch):
 def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
     prepared, _, _ = outcome
     other = toy_suite("student", "random", name="other")
-    options = ExecutionConfig(out=prepared.options.out, existing="resume", plugins=(TOY,))
+    options = ExecutionConfig(out=prepared.config.out, existing="resume", plugins=PLUGINS)
     results, summary = collect(other, options)
     assert summary is None
     assert {result.suite for result in results} == {"toy"}
-    assert not (prepared.options.out / "other").exists()
+    assert not (prepared.config.out / "other").exists()
 
 
 @pytest.mark.reliability(
@@ -165,53 +166,43 @@ def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
     outcome="the run ends at it and says why; the rest is missing, for --resume",
 )
 def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
-    options = ExecutionConfig(out=tmp_path, workers=1, fail_fast=True, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, workers=1, fail_fast=True, plugins=PLUGINS)
     suite = toy_suite("raises", "student", protocols=("toy",))
     summary = run(suite, options)
-    assert "first failure" in summary.ended
-    assert "ZeroDivisionError" in summary.ended
+    assert "first failure" in summary.stop_reason
+    assert "ZeroDivisionError" in summary.stop_reason
     assert sorted(summary.status.values()) == ["failed", "missing"]
     assert summary.exit_code == 1
 
 
 def test_a_death_between_two_trials_counts_against_the_next(tmp_path, toy_suite):
-    """The one it had come to is done; the next has all its tries left."""
+    """The first trial is finished; the second still has all its attempts."""
     specs = toy_suite("student", "raises").specs()
-    setup = Setup(root=str(tmp_path), suite="toy")
-    store, job = setup.store(), Job("both", tuple(specs))
+    store = ResultStore(tmp_path, "toy")
     store.prepare()
-    heard = []
-    audience = SimpleNamespace(handle=heard.append, tick=lambda: None)
-    run = _Run(deque(), setup, audience, fail_fast=False)
-    run.hire = lambda: None
-
-    def dies():
-        process = SimpleNamespace(returncode=-9, kill=lambda: None, wait=lambda: None)
-        worker = Worker(process, SimpleNamespace(close=lambda: None), job, specs[0].key)
-        run.crew.append(worker)
-        run.lost(worker)
-
+    received = []
+    listener = SimpleNamespace(on_event=received.append, refresh=lambda: None)
+    events = RunEvents(ExecutionConfig(out=tmp_path), store, listener)
     for _ in range(MAX_DEATHS - 1):
-        dies()
-    store.save(unfinished(specs[0], "toy", "failed", "why"))
-    dies()
-    assert [(e.kind, e.key) for e in heard if e.kind == "restart"] == [
-        *[("restart", specs[0].key)] * (MAX_DEATHS - 1),
-        ("restart", specs[1].key),
+        assert events.handle_death(specs, specs[0].key, "killed") == specs
+    store.save(Result.unfinished(specs[0], "toy", "failed", "why"))
+    assert events.handle_death(specs, specs[0].key, "killed") == [specs[1]]
+    assert [event.key for event in received if event.kind == "restart"] == [
+        *[specs[0].key] * (MAX_DEATHS - 1),
+        specs[1].key,
     ]
-    assert store.missing(specs) == [specs[1]]
 
 
 @pytest.mark.slow  # a signal in mid-run races with whatever shares the cores
 def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
     slow = {"name": "student", "params": {"pause": 0.2}}
     options = ExecutionConfig(
-        out=tmp_path, workers=1, snapshot_seconds=0.001, existing="resume", plugins=(TOY,)
+        out=tmp_path, workers=1, snapshot_seconds=0.001, existing="resume", plugins=PLUGINS
     )
     suite = toy_suite(slow, steps=25)
     threading.Timer(0.1, _when_snapshot, (tmp_path,)).start()
     summary = run(suite, options)
-    assert summary.ended == "interrupted"
+    assert summary.stop_reason == "interrupted"
     assert set(summary.status.values()) == {"missing"}
     assert list(tmp_path.glob("toy/.work/*/snapshot"))
     assert children() == []
@@ -245,7 +236,7 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     assert children() == []
     assert list(tmp_path.glob("toy/*.json")) == [tmp_path / "toy" / "manifest.json"]
     assert set(
-        run(suite, ExecutionConfig(out=tmp_path, existing="resume", plugins=(TOY,))).status
+        run(suite, ExecutionConfig(out=tmp_path, existing="resume", plugins=PLUGINS)).status
     ) == {spec.key for spec in suite.specs()}
 
 
@@ -259,14 +250,14 @@ def test_a_worker_with_another_source_of_the_objective_says_so(spec):
     """Its results would stand under the wrong key."""
     one = spec()
     code = code_fingerprint(one.objective, one.protocol, one.settings.architecture, one.dataset)
-    fit([one.model_copy(update={"code": code})])
-    with pytest.raises(ObdError, match=r"own code in .*student.* is not the driver's"):
-        fit([one.model_copy(update={"code": {"objective": "0" * 16}})])
+    check_specs([one.model_copy(update={"code": code})])
+    with pytest.raises(ObdError, match=r"plugin code of .*student.* differs"):
+        check_specs([one.model_copy(update={"code": "0" * 16})])
 
 
 def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):
     suite = toy_suite({"name": "student", "params": {"pause": 0.1}}, steps=8)
-    options = ExecutionConfig(out=tmp_path, workers=1, existing="resume", plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, workers=1, existing="resume", plugins=PLUGINS)
 
     def spoil():
         deadline = time.monotonic() + 60

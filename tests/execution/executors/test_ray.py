@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.toy_suite import TOY, alone, contents, write_hopper
+from support.toy_suite import PLUGINS, alone, contents, write_hopper
 
 from obdbench.errors import InvalidSettingError, ObdError
-from obdbench.execution.job import Setup
-from obdbench.execution.run import ExecutionConfig, plan, run
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import plan, run
 
 pytest.importorskip("ray")
 
@@ -37,7 +37,7 @@ def test_good_and_bad_trials_and_a_killed_worker(tmp_path, toy_suite, capfd):
     mark = tmp_path / "died-once"
     once = {"name": "dies", "params": {"once": str(mark)}}
     before = set(scratch_folders())
-    options = ExecutionConfig(out=tmp_path / "ray", executor="ray", workers=2, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path / "ray", executor="ray", workers=2, plugins=PLUGINS)
     summary = run(toy_suite("random", "student", once, "raises"), options)
     said = capfd.readouterr()
     assert sorted(summary.status.values()) == ["failed", "ok", "ok", "ok"]
@@ -96,7 +96,7 @@ def test_a_job_declares_its_share_of_the_gpus(monkeypatch, gpus, workers, share)
 
     held = {"CPU": 16.0, "GPU": gpus}
     monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: held)
-    setup = Setup(root="", suite="", device="cuda", threads=2)
+    setup = ExecutionConfig(executor="ray", device="cuda", threads=2)
     assert ray_cluster.job_resources(setup, workers) == {"cpu": 2, "gpu": share}
     assert ray_cluster.count_workers(setup) == 2 * gpus
     assert ray_cluster.job_resources(replace(setup, device="cpu"), workers) == {"cpu": 2}
@@ -108,7 +108,7 @@ def test_a_cluster_without_gpus_is_one_line(monkeypatch):
 
     monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: {"CPU": 2.0})
     with pytest.raises(ObdError, match=r"Ray sees no GPU\. Use --device cpu\."):
-        ray_cluster.job_resources(Setup(root="", suite="", device="cuda"), 2)
+        ray_cluster.job_resources(ExecutionConfig(executor="ray", device="cuda"), 2)
 
 
 def test_device_of_a_cluster_is_not_checked_on_the_driver(tmp_path, toy_suite, monkeypatch):
@@ -116,10 +116,10 @@ def test_device_of_a_cluster_is_not_checked_on_the_driver(tmp_path, toy_suite, m
         raise ObdError(f"no {device} here", "none")
 
     monkeypatch.setattr("obdbench.execution.run.check_device", refuse)
-    options = ExecutionConfig(out=tmp_path, executor="ray", device="cuda", plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, executor="ray", device="cuda", plugins=PLUGINS)
     with pytest.raises(ObdError, match="no cuda here"):
         plan(toy_suite("student"), options)
-    assert plan(toy_suite("student"), replace(options, address="auto")).todo
+    assert plan(toy_suite("student"), replace(options, address="auto")).remaining
 
 
 @pytest.mark.reliability(
@@ -130,10 +130,10 @@ def test_device_of_a_cluster_is_not_checked_on_the_driver(tmp_path, toy_suite, m
 )
 @pytest.mark.slow
 def test_a_trial_whose_process_always_dies_is_given_up(tmp_path, toy_suite):
-    options = ExecutionConfig(out=tmp_path, executor="ray", workers=2, plugins=(TOY,))
+    options = ExecutionConfig(out=tmp_path, executor="ray", workers=2, plugins=PLUGINS)
     summary = run(toy_suite("dies", "student"), options)
     assert sorted(summary.status.values()) == ["failed", "ok"]
-    assert "lost 3 times" in next(iter(summary.errors.values()))
+    assert "died 3 times" in next(iter(summary.errors.values()))
 
 
 @pytest.mark.reliability(
@@ -145,7 +145,7 @@ def test_a_trial_whose_process_always_dies_is_given_up(tmp_path, toy_suite):
 @pytest.mark.slow
 def test_hanging_trials_time_out_and_fail_fast_stops(tmp_path, toy_suite):
     options = ExecutionConfig(
-        out=tmp_path, executor="ray", workers=1, timeout=5.0, grace=1.0, plugins=(TOY,)
+        out=tmp_path, executor="ray", workers=1, timeout=5.0, grace=1.0, plugins=PLUGINS
     )
     summary = run(toy_suite("sleeps", "random"), options)
     assert sorted(summary.status.values()) == ["ok", "timeout"]
@@ -153,7 +153,7 @@ def test_hanging_trials_time_out_and_fail_fast_stops(tmp_path, toy_suite):
     began = time.monotonic()
     summary = run(
         suite,
-        ExecutionConfig(out=tmp_path, executor="ray", workers=2, fail_fast=True, plugins=(TOY,)),
+        ExecutionConfig(out=tmp_path, executor="ray", workers=2, fail_fast=True, plugins=PLUGINS),
     )
-    assert "first failure" in summary.ended
+    assert "first failure" in summary.stop_reason
     assert time.monotonic() - began < 60

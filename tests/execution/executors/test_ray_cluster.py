@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
-from support.toy_suite import TOY, alone, contents, write_hopper
+from support.toy_suite import PLUGINS, alone, contents, write_hopper
 
-from obdbench.errors import ObdError
-from obdbench.execution.run import ExecutionConfig, plan, run
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import plan, run
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray_cluster
@@ -96,7 +96,7 @@ def test_suite_on_two_nodes_equals_one_process(two_nodes, tmp_path, toy_suite):
     address, _ = two_nodes
     suite = toy_suite("random", *objectives(4, 0.05))
     options = ExecutionConfig(
-        out=tmp_path / "out", executor="ray", address=address, workers=2, plugins=(TOY,)
+        out=tmp_path / "out", executor="ray", address=address, workers=2, plugins=PLUGINS
     )
     check_results(run(suite, options), suite, tmp_path / "alone")
 
@@ -132,7 +132,7 @@ def test_trials_of_a_killed_node_continue_on_the_other(two_nodes, tmp_path, toy_
         executor="ray",
         address=address,
         workers=2,
-        plugins=(TOY,),
+        plugins=PLUGINS,
         snapshot_seconds=0.5,
     )
     folder = plan(suite, options).store.folder

@@ -1,0 +1,108 @@
+"""The interface of executors, and what they share: forwarding events and counting deaths."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+from obdbench.errors import ObdError
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.events import FINAL_KINDS, Event
+from obdbench.execution.job import Job
+from obdbench.experiments.spec import TrialSpec
+from obdbench.results.record import Result
+from obdbench.results.store import ResultStore
+
+MAX_DEATHS = 3
+_MODULES = {"local": "local", "ray": "ray_executor"}
+
+
+class RunListener(Protocol):
+    """Receives the events of a run."""
+
+    def on_event(self, event: Event) -> None:
+        """Receive one event."""
+
+    def refresh(self) -> None:
+        """Redraw; called several times per second."""
+
+
+class Executor(Protocol):
+    """Runs jobs; returns when every trial has a result.
+
+    Raises KeyboardInterrupt, :class:`FailFastError`, and :class:`~obdbench.errors.ObdError` where
+    no trial can be run (full disk, missing plugin). No process outlives the call.
+    """
+
+    def __call__(
+        self, jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener
+    ) -> None: ...
+
+
+class FailFastError(Exception):
+    """A trial failed and ``fail_fast`` ends the run."""
+
+
+def get_executor(name: str) -> Executor:
+    """Return an executor by name; Ray is imported only if it is asked for."""
+    module = import_module(f"obdbench.execution.executors.{_MODULES[name]}")
+    executor: Executor = module.execute
+    return executor
+
+
+class RunEvents:
+    """Forwards the events of a run to its listener, and ends the run where an event asks for it."""
+
+    def __init__(self, config: ExecutionConfig, store: ResultStore, listener: RunListener) -> None:
+        self.fail_fast = config.fail_fast
+        self.store = store
+        self.listener = listener
+        self.finished: set[str] = set()  # keys of the trials whose last event was forwarded
+        self.deaths: Counter[str] = Counter()  # by key: how often the worker of the trial died
+
+    def forward(self, event: Event) -> None:
+        """Forward one event; raises on fatal errors, and on failures if ``fail_fast`` is set."""
+        if event.kind == "fatal":
+            raise ObdError(event.message)
+        if event.kind in FINAL_KINDS:
+            self.finished.add(event.key)
+        self.listener.on_event(event)
+        if self.fail_fast and event.kind in ("failed", "timeout"):
+            raise FailFastError(event.message)
+
+    def forward_stored_results(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
+        """Report results whose last event was lost; returns the trials that have no result."""
+        missing = []
+        for spec in specs:
+            result = self.store.result(spec.key)
+            if result is None:
+                missing.append(spec)
+            elif spec.key not in self.finished:
+                self.forward(Event(result.status, spec.key, message=result.error or ""))
+        return missing
+
+    def handle_death(
+        self, specs: Sequence[TrialSpec], current_key: str, cause: str
+    ) -> list[TrialSpec]:
+        """Count the death of a worker against the trial it ran; returns the trials to run again.
+
+        A trial whose worker died :data:`MAX_DEATHS` times becomes a failed result.
+        """
+        missing = self.forward_stored_results(specs)
+        if not missing:
+            return []
+        spec = next((spec for spec in missing if spec.key == current_key), missing[0])
+        self.deaths[spec.key] += 1
+        if self.deaths[spec.key] < MAX_DEATHS:
+            self.forward(Event("restart", spec.key, message=cause))
+        else:
+            self.record_failure(spec, f"Its worker died {MAX_DEATHS} times: {cause}.")
+            missing.remove(spec)
+        return missing
+
+    def record_failure(self, spec: TrialSpec, message: str) -> None:
+        """Store and report a failed result of a trial."""
+        self.store.save(Result.unfinished(spec, self.store.suite, "failed", message))
+        self.forward(Event("failed", spec.key, message=message))
