@@ -13,6 +13,7 @@ import pytest
 from support.paths import ROOT
 from support.toy_suite import PLUGINS, alone, contents, write_hopper
 
+from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import plan, run
 
@@ -159,7 +160,7 @@ def test_trials_of_a_killed_node_continue_on_the_other(two_nodes, tmp_path, toy_
 def test_node_that_lacks_the_results_folder_is_refused(node_with_another_disk, tmp_path, toy_suite):
     suite = toy_suite(*objectives(4, 0.05))
     options = ExecutionConfig(
-        out=tmp_path / "out", executor="ray", address=node_with_another_disk, plugins=(TOY,)
+        out=tmp_path / "out", executor="ray", address=node_with_another_disk, plugins=PLUGINS
     )
     with pytest.raises(ObdError) as raised:
         run(suite, options)
