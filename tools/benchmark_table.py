@@ -21,7 +21,7 @@ def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def table(report: dict[str, Any]) -> str:
+def format_table(report: dict[str, Any]) -> str:
     """Markdown."""
     found = rows(report)
     peaks = _peaks(found)
@@ -122,4 +122,4 @@ def _precision(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(table(json.loads(Path(sys.argv[1]).read_text())))
+    print(format_table(json.loads(Path(sys.argv[1]).read_text())))

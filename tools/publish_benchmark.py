@@ -1,6 +1,6 @@
-"""Put a measurement and its table into the documentation: `publish.py MEASUREMENT.json`.
+"""Copy a measurement and its table into the documentation: `publish_benchmark.py REPORT.json`.
 
-It takes what `make benchmark` leaves or what `truncation.py` leaves.
+The report comes from `make benchmark` or from `tools/truncation.py`.
 """
 
 from __future__ import annotations
@@ -12,36 +12,37 @@ from pathlib import Path
 from typing import Any
 
 from tools import truncation
-from tools.benchmark_table import table
+from tools.benchmark_table import format_table
 
 ROOT = Path(__file__).parents[1]
-KEPT = ("min", "median", "mean", "stddev", "rounds")
+STATISTICS = ("min", "median", "mean", "stddev", "rounds")
 
 
-def publish(measured: Path) -> None:
-    report = json.loads(measured.read_text())
+def publish(report_path: Path) -> None:
+    """Publish a report of either kind."""
+    report = json.loads(report_path.read_text())
     if "benchmarks" in report:
-        report = without_rounds(report)
-        put("benchmark", "cpu.json", report, table(report))
+        report = remove_rounds(report)
+        publish_block("benchmark", "cpu.json", report, format_table(report))
     else:
-        put("truncation", "truncation.json", report, truncation.table(report))
+        publish_block("truncation", "truncation.json", report, truncation.format_table(report))
 
 
-def put(block: str, file: str, report: dict[str, Any], shown: str) -> None:
-    """Keep the measurement, and its table between the page's marks."""
+def publish_block(block: str, file: str, report: dict[str, Any], table: str) -> None:
+    """Store the report, and write its table between the markers of the page."""
     (ROOT / "docs/benchmarks" / file).write_text(json.dumps(report, indent=1) + "\n")
     page = ROOT / "docs/performance.md"
     text = re.sub(
         rf"(<!-- {block}:begin -->\n).*?(<!-- {block}:end -->)",
-        lambda found: f"{found[1]}\n{shown}\n\n{found[2]}",
+        lambda match: f"{match[1]}\n{table}\n\n{match[2]}",
         page.read_text(),
         flags=re.DOTALL,
     )
     page.write_text(text)
 
 
-def without_rounds(report: dict[str, Any]) -> dict[str, Any]:
-    """What the table needs, without the machine's name and without single rounds."""
+def remove_rounds(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the report without the machine's name and the times of single rounds."""
     return {
         "machine_info": {
             "cpu": {"brand_raw": report["machine_info"]["cpu"].get("brand_raw", "unknown")},
@@ -53,7 +54,7 @@ def without_rounds(report: dict[str, Any]) -> dict[str, Any]:
             {
                 "name": entry["name"],
                 "extra_info": entry["extra_info"],
-                "stats": {name: entry["stats"][name] for name in KEPT},
+                "stats": {name: entry["stats"][name] for name in STATISTICS},
             }
             for entry in report["benchmarks"]
         ],

@@ -1,1 +1,1 @@
-"""Offline behavior distillation: the outer loop and its gradient methods."""
+"""Offline behavior distillation: settings, synsets, the outer loop and its gradients."""

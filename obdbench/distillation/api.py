@@ -1,9 +1,11 @@
-"""The one-call form of distillation."""
+"""Distillation of one synset by one call."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import Progress, distill_points
@@ -25,30 +27,40 @@ def distill(
     device: str = "cpu",
     **overrides: Any,
 ) -> Synset:
-    """Distil one synset and return it as it stands at the last evaluation point.
+    """Distil one synset and return it as of the last evaluation point.
 
-    ``overrides`` are fields of :class:`~obdbench.distillation.settings.DistillSettings`, such as
-    ``pairs=64`` or ``steps=100``. With ``snapshot`` an interrupted call goes on where it stopped.
+    Args:
+        dataset: The data that is distilled.
+        teacher: The policy that labels and weights the data, for objectives that use one.
+        objective: A registered objective's name or an :class:`~obdbench.Objective`.
+        preset: The settings that ``overrides`` are applied to.
+        seed: Fixes all random numbers.
+        snapshot: A file that the state is saved to and that an interrupted call resumes from.
+        progress: Whether to show a progress bar.
+        device: The torch device.
+        overrides: Fields of :class:`~obdbench.distillation.settings.DistillSettings`, such as
+            ``pairs=64`` or ``steps=100``.
     """
-    from tqdm import tqdm
-
     settings = resolve_settings(preset, overrides)
-    chosen = make_objective(objective) if isinstance(objective, str) else objective
+    if isinstance(objective, str):
+        objective = make_objective(objective)
     synset: Synset | None = None
-    with tqdm(total=settings.steps, unit="step", disable=not progress or not chosen.distils) as bar:
+    with tqdm(
+        total=settings.steps, unit="step", disable=not progress or not objective.distils
+    ) as bar:
 
-        def show(now: Progress) -> None:
+        def update_bar(now: Progress) -> None:
             bar.set_postfix(loss=f"{now.loss:.4g}", refresh=False)
             bar.update(now.step - bar.n)
 
         for point in distill_points(
             dataset,
             teacher,
-            chosen,
+            objective,
             settings,
             [seed],
             snapshot=None if snapshot is None else Path(snapshot),
-            progress=show,
+            progress=update_bar,
             device=device,
         ):
             synset = point.synsets[0]

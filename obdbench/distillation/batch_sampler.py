@@ -1,4 +1,4 @@
-"""Data for the outer loss: columns of the dataset on the device, gathered by index each step."""
+"""Batches of dataset states for the outer loss, gathered by index from columns on the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from obdbench.policies.device import to_device
 
 @dataclass
 class BatchSampler:
-    """Everything an objective needs of every state, resident on the device."""
+    """Draws batches of the columns that an objective needs; the columns stay on the device."""
 
     columns: Columns
     size: int
@@ -26,17 +26,17 @@ class BatchSampler:
     def from_dataset(
         cls,
         dataset: Dataset,
-        columns: Columns,
+        objective_columns: Columns,
         device: str,
         noise_columns: tuple[str, ...] = (),
     ) -> BatchSampler:
-        """The dataset's own columns and those of the objective."""
-        joined = {
+        """Join the dataset's states and actions with the columns that the objective prepared."""
+        columns = {
             "states": float_tensor(dataset.states),
             "actions": float_tensor(dataset.actions),
-            **columns,
+            **objective_columns,
         }
-        for name, column in joined.items():
+        for name, column in columns.items():
             if len(column) != len(dataset):
                 raise InvalidDataError(
                     f"The objective's column {name!r} has {len(column)} rows for the "
@@ -48,22 +48,22 @@ class BatchSampler:
                     f"The objective's column {name!r} holds values that are not finite.",
                     "Check prepare() and the teacher.",
                 )
-        moved = {name: column.to(device) for name, column in joined.items()}
-        return cls(moved, len(dataset), dataset.action_size, noise_columns)
+        columns = {name: column.to(device) for name, column in columns.items()}
+        return cls(columns, len(dataset), dataset.action_size, noise_columns)
 
     def draw(self, size: int, generators: list[torch.Generator]) -> Batch:
-        """One batch per seed, (S, size, …), by each seed's own generator."""
+        """Draw one batch of shape (seeds, size, …), each seed's rows by its own generator."""
         index = torch.stack([torch.randint(self.size, (size,), generator=g) for g in generators])
         index = to_device(index, self.columns["states"].device)
         columns = {name: column[index] for name, column in self.columns.items()}
         for name in self.noise_columns:
-            drawn = [torch.randn(size, self.action_size, generator=g) for g in generators]
-            columns[name] = to_device(torch.stack(drawn), index.device)
+            noise = [torch.randn(size, self.action_size, generator=g) for g in generators]
+            columns[name] = to_device(torch.stack(noise), index.device)
         return Batch(columns)
 
 
-def repeated(batch: Batch, draws: int) -> Batch:
-    """The batch for ``draws`` policies per seed, seed-major."""
+def repeat_batch(batch: Batch, draws: int) -> Batch:
+    """Repeat each seed's batch for its ``draws`` policies; policies of a seed are adjacent."""
     if draws == 1:
         return batch
     columns: dict[str, Tensor] = batch._columns

@@ -1,11 +1,10 @@
-r"""The outer loop: all seeds of a distillation in one program.
+"""The outer loop of a distillation, for all of its seeds at once.
 
-Each outer step draws, for every seed, fresh policies, a batch of dataset states and (where asked
-for) noise, each from that seed's own generators; takes the meta-gradient of the objective; and
-moves the seed's synset. A batch of seeds is therefore the same as single runs, up to the rounding
-of batched products.
-
-With a snapshot an interrupted run goes on (:mod:`obdbench.distillation.snapshot`).
+Every outer step draws policies, a batch of dataset states and, where the settings ask for it,
+noise, from generators that belong to the seed; it differentiates the objective with respect to the
+synset and updates the synset. Seeds distilled together therefore equal seeds distilled alone up to
+the rounding of batched matrix products. An interrupted run resumes from its snapshot
+(:mod:`obdbench.distillation.snapshot`).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,29 +20,35 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.batch_sampler import BatchSampler, repeated
 from obdbench.distillation.initialization import select_initial_pairs
 from obdbench.distillation.matmul_precision import matmul_precision
-from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
+from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.outer_optimizer import OuterOptimizer
+from obdbench.distillation.outer_step import OuterStep
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.snapshot import BATCHES, NOISE, POLICIES, Run, identity_of, restore, save
-from obdbench.distillation.state_smoothing import smooth_states
-from obdbench.distillation.step_methods import StepMethods
+from obdbench.distillation.snapshot import (
+    BATCH_STREAM,
+    NOISE_STREAM,
+    POLICY_STREAM,
+    DistillationState,
+    load_snapshot,
+    save_snapshot,
+    snapshot_identity,
+)
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import Objective
-from obdbench.policies.device import to_device
-from obdbench.policies.networks import get_architecture, seeded_generator, with_width
+from obdbench.policies.networks import seeded_generator
 from obdbench.tasks.task import get_task
 from obdbench.teachers.teacher import Teacher
 
-CURVE_POINTS = 200
+LOSS_CURVE_POINTS = 200
+RATE_WINDOW = 20  # outer steps over which the rate that progress shows is taken
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a distillation stands."""
+    """The outer step that a distillation has reached, its mean objective and its speed."""
 
     step: int
     steps: int
@@ -53,13 +58,27 @@ class Progress:
 
 @dataclass(frozen=True)
 class EvaluationPoint:
-    """The synsets of all seeds at one outer step."""
+    """The synsets of all seeds at one outer step, and the loss curves and seconds until then."""
 
     step: int
     synsets: list[Synset]
     losses: list[list[tuple[int, float]]]
     seconds: float
     step_seconds: float
+
+
+@dataclass
+class _Interval:
+    """A number of seconds after which something is due again."""
+
+    seconds: float
+    started: float = field(default_factory=time.monotonic)
+
+    def is_over(self) -> bool:
+        return time.monotonic() - self.started >= self.seconds
+
+    def restart(self) -> None:
+        self.started = time.monotonic()
 
 
 def distill_points(
@@ -74,222 +93,150 @@ def distill_points(
     progress: Callable[[Progress], None] | None = None,
     progress_seconds: float = 0.2,
     device: str = "cpu",
-    memory: int = 2 * 1024**3,
+    memory: int = DEFAULT_MEMORY_BYTES,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[EvaluationPoint]:
     """Distil all seeds and yield their synsets at every evaluation step.
 
-    Points that a snapshot already holds are yielded again first, without being computed.
+    Evaluation points that the snapshot holds are yielded first, without being computed again.
     """
     if teacher is not None:
-        check_teacher(teacher, dataset)
-    run = _start(dataset, teacher, settings, seeds, device, dtype)
-    run.identity = identity_of(dataset, teacher, objective, settings, seeds)
+        check_teacher_task(teacher, dataset)
+    state = initial_state(dataset, teacher, settings, seeds, device, dtype)
+    state.identity = snapshot_identity(dataset, teacher, objective, settings, seeds)
+
+    def point_at(step: int) -> EvaluationPoint:
+        return evaluation_point(state, step, dataset, objective, settings, seeds)
+
     if not objective.distils:
-        run.points[0] = (run.x.cpu(), run.a.cpu(), 0.0)
-        yield _point(run, 0, dataset, objective, settings, seeds)
+        state.points[0] = (state.states.cpu(), state.actions.cpu(), 0.0)
+        yield point_at(0)
         return
-    with_width(get_architecture(settings.architecture), settings.width)
+    evaluation_steps = settings.evaluation_steps
     if snapshot is not None and snapshot.exists():
-        restore(run, snapshot)
-    wanted = settings.evaluation_steps
-    passed = [step for step in wanted if step < run.step and step not in run.points]
-    if passed:
-        raise ObdError(
-            f"The snapshot {snapshot} stands at step {run.step} and holds no synset of step "
-            f"{passed[0]}.",
-            "Ask for the evaluation points it was made with, or remove it to start again.",
-        )
-    for step in [s for s in wanted if s in run.points]:
-        yield _point(run, step, dataset, objective, settings, seeds)
-    if wanted[-1] <= run.step and wanted[-1] in run.points:
+        load_snapshot(state, snapshot)
+        _check_evaluation_steps(state, evaluation_steps, snapshot)
+    for step in evaluation_steps:
+        if step in state.points:
+            yield point_at(step)
+    last_step = evaluation_steps[-1]
+    if last_step in state.points:
         return
-    step_once = _stepper(dataset, teacher, objective, settings, run, device, memory, dtype)
-    saved = told = time.monotonic()
+    take_outer_step = OuterStep(
+        dataset, teacher, objective, settings, state, device=device, memory=memory, dtype=dtype
+    )
+    since_snapshot, since_progress = _Interval(snapshot_seconds), _Interval(progress_seconds)
     while True:
-        if run.step in wanted and run.step not in run.points:
-            run.points[run.step] = (run.x.cpu().clone(), run.a.cpu().clone(), run.seconds)
+        if state.step in evaluation_steps and state.step not in state.points:
+            synsets = (state.states.cpu().clone(), state.actions.cpu().clone())
+            state.points[state.step] = (*synsets, state.seconds)
             if snapshot is not None:
-                save(run, snapshot)
-                saved = time.monotonic()
-            yield _point(run, run.step, dataset, objective, settings, seeds)
-        if run.step >= wanted[-1]:
+                save_snapshot(state, snapshot)
+                since_snapshot.restart()
+            yield point_at(state.step)
+        if state.step >= last_step:
             return
         started = time.perf_counter()
         with matmul_precision(settings.precision):
-            losses = step_once()
-        record = run.step % max(1, settings.steps // CURVE_POINTS) == 0
-        now = time.monotonic()
-        due = progress is not None and (
-            now - told >= progress_seconds or run.step + 1 == settings.steps
+            losses = take_outer_step()
+        is_last = state.step + 1 == settings.steps
+        is_reported = progress is not None and (since_progress.is_over() or is_last)
+        mean_loss = _record_step(state, losses, settings, started, wait=is_reported)
+        if progress is not None and is_reported:
+            since_progress.restart()
+            rate = 1.0 / max(statistics.median(state.durations[-RATE_WINDOW:]), 1e-9)
+            progress(Progress(state.step, settings.steps, mean_loss, rate))
+        if snapshot is not None and since_snapshot.is_over():
+            save_snapshot(state, snapshot)
+            since_snapshot.restart()
+
+
+def check_teacher_task(teacher: Teacher, dataset: Dataset) -> None:
+    """Refuse a teacher whose sizes, or whose identifier if it names a task, do not match."""
+    teacher_sizes = teacher.observation_size, teacher.action_size
+    dataset_sizes = dataset.observation_size, dataset.action_size
+    try:
+        task = get_task(teacher.id)
+    except ObdError:
+        task = dataset.task  # the identifier names no task
+    if teacher_sizes != dataset_sizes or task != dataset.task:
+        raise InvalidDataError(
+            f"The teacher {teacher.id!r} ({teacher_sizes[0]} states, {teacher_sizes[1]} actions) "
+            f"does not match {dataset.task.name} ({dataset_sizes[0]} and {dataset_sizes[1]}), "
+            f"the task of {dataset.id}.",
+            "Give a teacher of the same task.",
         )
-        values = losses.tolist() if record or due else []  # waits for the device
-        if record:
-            for curve, value in zip(run.losses, values, strict=True):
-                curve.append((run.step, value))
-        run.step += 1
-        run.durations.append(time.perf_counter() - started)
-        run.seconds += run.durations[-1]
-        if progress is not None and due:
-            told = now
-            rate = 1.0 / max(statistics.median(run.durations[-20:]), 1e-9)
-            mean = sum(values) / len(values)
-            progress(Progress(run.step, settings.steps, mean, rate))
-        if snapshot is not None and time.monotonic() - saved > snapshot_seconds:
-            save(run, snapshot)
-            saved = time.monotonic()
 
 
-def _start(
+def initial_state(
     dataset: Dataset,
     teacher: Teacher | None,
     settings: DistillSettings,
     seeds: Sequence[int],
     device: str,
     dtype: torch.dtype,
-) -> Run:
+) -> DistillationState:
+    """Return the state before the first step: the initial synsets and fresh generators."""
     rngs = [np.random.default_rng([seed, 0]) for seed in seeds]
     pairs = select_initial_pairs(settings.init, dataset, teacher, settings.pairs, rngs)
-    x = torch.from_numpy(np.stack([states for states, _ in pairs])).to(device, dtype)
-    a = torch.from_numpy(np.stack([actions for _, actions in pairs])).to(device, dtype)
+    states, actions = (
+        torch.from_numpy(np.stack(arrays)).to(device, dtype) for arrays in zip(*pairs, strict=True)
+    )
     generators = {
         stream: [seeded_generator(seed, stream) for seed in seeds]
-        for stream in (POLICIES, BATCHES, NOISE)
+        for stream in (POLICY_STREAM, BATCH_STREAM, NOISE_STREAM)
     }
-    return Run(x, a, OuterOptimizer(settings), generators, losses=[[] for _ in seeds])
+    losses: list[list[tuple[int, float]]] = [[] for _ in seeds]
+    return DistillationState(states, actions, OuterOptimizer(settings), generators, losses=losses)
 
 
-def check_teacher(teacher: Teacher, dataset: Dataset) -> None:
-    """Refuse a teacher of another task: by its sizes, or by its identifier where that names one."""
-    sizes = teacher.observation_size, teacher.action_size
-    wanted = dataset.observation_size, dataset.action_size
-    try:
-        task = get_task(teacher.id)
-    except ObdError:
-        task = dataset.task  # a name of one's own
-    if sizes != wanted or task != dataset.task:
-        raise InvalidDataError(
-            f"The teacher {teacher.id!r} ({sizes[0]} states, {sizes[1]} actions) is none of "
-            f"{dataset.task.name} ({wanted[0]} and {wanted[1]}), the task of {dataset.id}.",
-            "Give a teacher of the same task.",
+def _check_evaluation_steps(
+    state: DistillationState, evaluation_steps: list[int], snapshot: Path
+) -> None:
+    """Refuse to resume if an evaluation step was passed whose synset the snapshot lacks."""
+    missing = [s for s in evaluation_steps if s < state.step and s not in state.points]
+    if missing:
+        raise ObdError(
+            f"The snapshot {snapshot} stands at step {state.step} and holds no synset of step "
+            f"{missing[0]}.",
+            "Ask for the evaluation points it was made with, or remove it to start again.",
         )
 
 
-def _stepper(
-    dataset: Dataset,
-    teacher: Teacher | None,
-    objective: Objective,
+def _record_step(
+    state: DistillationState,
+    losses: Tensor,
     settings: DistillSettings,
-    run: Run,
-    device: str,
-    memory: int,
-    dtype: torch.dtype,
-) -> Callable[[], Tensor]:
-    """One outer step as a closure over the prepared data and the solver's buffers."""
-    ways = StepMethods(settings, memory)
-    ways.required_bytes(
-        len(run.x),
-        dataset.observation_size,
-        dataset.action_size,
-        step=run.step,
-        dtype=dtype,
-        device=device,
-    )
-    architecture, wide = ways.solver.how.architecture, ways.wide
-    rng = np.random.default_rng([0, 4])
-    seen = smooth_states(dataset, settings.smoothing)
-    columns = {
-        name: column.to(dtype) if column.is_floating_point() else column
-        for name, column in objective.prepare(seen, teacher, rng).items()
-    }
-    feed = BatchSampler.from_dataset(seen, columns, device, tuple(objective.noise_columns))
-    draws = settings.draws
-    stack = [g for g in run.generators[POLICIES] for _ in range(draws)]
-    noisy = [g for g in run.generators[NOISE] for _ in range(draws)]
+    started: float,
+    *,
+    wait: bool,
+) -> float:
+    """Count the step and its seconds; return the mean loss if ``wait``, otherwise NaN.
 
-    def draw_noise() -> Tensor:
-        shape = (settings.inner_steps, settings.pairs, dataset.action_size)
-        drawn = [torch.randn(*shape, generator=g) for g in noisy]
-        return to_device(torch.stack(drawn, dim=1), device, dtype)
-
-    def drawn() -> Callable[[Tensor], Tensor]:
-        params = wide.init(
-            run.generators[POLICIES],
-            dataset.observation_size,
-            dataset.action_size,
-            dtype=dtype,
-            device=device,
-        )
-        return lambda states: wide.apply(params, states)[0]
-
-    def kernel_step() -> Tensor:
-        batch = feed.draw(settings.kernel_batch, run.generators[BATCHES])
-        gradient = ways.limit(
-            run.x,
-            run.a,
-            batch.states.to(dtype),
-            lambda actions: objective.loss(actions, batch),
-            drawn() if settings.kernel_start == "drawn" else None,
-        )
-        run.outer.update(run.step, [run.x, run.a], [gradient.states, gradient.actions])
-        return gradient.loss
-
-    def step_once() -> Tensor:
-        if run.step < settings.kernel_steps:
-            return kernel_step()
-        params = architecture.init(
-            stack, dataset.observation_size, dataset.action_size, dtype=dtype, device=device
-        )
-        batch = repeated(feed.draw(settings.batch, run.generators[BATCHES]), draws)
-        states = batch.states.to(dtype)
-        noise = draw_noise() if settings.noise != "none" else None
-        reverse = draw_noise() if settings.noise == "published" else None
-
-        def loss(actions: Tensor) -> Tensor:
-            return objective.loss(actions, batch)
-
-        gradient = ways.solver(
-            params,
-            run.x.repeat_interleave(draws, 0) if draws > 1 else run.x,
-            run.a.repeat_interleave(draws, 0) if draws > 1 else run.a,
-            OuterLossOnStates(architecture.act, states, loss),
-            noise=noise,
-            reverse_noise=reverse,
-            **_truncation(settings, run.step),
-        )
-        per_seed = (len(run.x), draws)
-        grads = [
-            g.reshape(*per_seed, *g.shape[1:]).mean(1) for g in (gradient.states, gradient.actions)
-        ]
-        run.outer.update(run.step, [run.x, run.a], grads)
-        return gradient.loss.reshape(per_seed).mean(1)
-
-    return step_once
-
-
-def _truncation(settings: DistillSettings, step: int) -> dict[str, int]:
-    """Which inner steps the solver differentiates.
-
-    ``truncated`` keeps the last ``window``. ``random-truncated`` (RaT-BPTT, Feng et al., 2023,
-    arXiv 2311.07025) also ends the inner loop at random, the same for all seeds of an outer step.
+    Reading the losses waits for the device, so only steps of the loss curve or those with ``wait``
+    do it.
     """
-    if settings.solver == "full" or settings.window is None:
-        return {}
-    if settings.solver == "truncated":
-        return {"window": settings.window}
-    end = np.random.default_rng([step, 5]).integers(settings.window, settings.inner_steps + 1)
-    return {"window": settings.window, "steps": int(end)}
+    in_curve = state.step % max(1, settings.steps // LOSS_CURVE_POINTS) == 0
+    values = losses.tolist() if in_curve or wait else []
+    if in_curve:
+        for curve, value in zip(state.losses, values, strict=True):
+            curve.append((state.step, value))
+    state.step += 1
+    state.durations.append(time.perf_counter() - started)
+    state.seconds += state.durations[-1]
+    return sum(values) / len(values) if values else float("nan")
 
 
-def _point(
-    run: Run,
+def evaluation_point(
+    state: DistillationState,
     step: int,
     dataset: Dataset,
     objective: Objective,
     settings: DistillSettings,
     seeds: Sequence[int],
 ) -> EvaluationPoint:
-    x, a, seconds = run.points[step]
+    """Return the synsets that the state holds for an evaluation step, with their cards."""
+    states, actions, seconds = state.points[step]
     card = {
         "dataset": dataset.id,
         "dataset_checksum": dataset.checksum,
@@ -300,14 +247,14 @@ def _point(
     }
     synsets = [
         Synset(
-            states=x[i].float().numpy(),
-            actions=a[i].float().numpy(),
+            states=states[i].float().numpy(),
+            actions=actions[i].float().numpy(),
             standardizer=dataset.standardizer,
             task=dataset.task,
             card={**card, "seed": seed},
         )
         for i, seed in enumerate(seeds)
     ]
-    losses = [[entry for entry in curve if entry[0] < step] for curve in run.losses]
-    median = statistics.median(run.durations) if run.durations else 0.0
-    return EvaluationPoint(step, synsets, losses, seconds, median)
+    losses = [[entry for entry in curve if entry[0] < step] for curve in state.losses]
+    step_seconds = statistics.median(state.durations) if state.durations else 0.0
+    return EvaluationPoint(step, synsets, losses, seconds, step_seconds)

@@ -1,8 +1,9 @@
-"""How exactly a device multiplies float32 matrices: ``precision`` of the settings.
+"""Precision of float32 matrix products.
 
-``float32`` is the full 24 bits; ``tf32`` and ``bfloat16`` let the device round the factors to 11
-and 8 bits inside a product, where it can, and add up in float32. Everything that is kept, synsets,
-moments and trajectories, stays float32. A device without such products, as most CPUs, ignores it.
+``float32`` uses all 24 bits of the significand. ``tf32`` and ``bfloat16`` allow a device to round
+the factors of a product to 11 and 8 bits and to accumulate in float32. Synsets, optimizer moments
+and trajectories are stored in float32 in every case. Devices without such products, which includes
+most CPUs, compute in float32.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
 
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Products of this precision within the block."""
+    """Set the precision of matrix products within a block and restore it afterwards."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     try:

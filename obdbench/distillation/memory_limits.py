@@ -1,4 +1,4 @@
-"""What a bound on memory means to the ways of an outer step: one refusal, in the same words."""
+"""The error for a memory limit that is too small for one outer step."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import math
 
 from obdbench.errors import InvalidSettingError
 
+DEFAULT_MEMORY_BYTES = 2 * 2**30
 GIB = 2**30
 
 
-def insufficient_memory(memory: int, need: float, what: str, instead: str) -> InvalidSettingError:
-    """``memory`` bytes do not hold ``what``, which takes at least ``need``."""
-    least = math.ceil(need / GIB * 1000) / 1000
+def insufficient_memory(
+    limit_bytes: int, required_bytes: float, contents: str, alternative: str
+) -> InvalidSettingError:
+    """Return the error that ``contents`` need more than ``limit_bytes`` bytes."""
+    required_gib = math.ceil(required_bytes / GIB * 1000) / 1000
     return InvalidSettingError(
-        f"{memory / GIB:.3g} GiB do not hold {what}.",
-        f"Allow at least {least:.3f} GiB with --memory, or {instead}.",
+        f"{limit_bytes / GIB:.3g} GiB do not hold {contents}.",
+        f"Allow at least {required_gib:.3f} GiB with --memory, or {alternative}.",
     )

@@ -1,16 +1,21 @@
-r"""Outer optimizers: they move the synsets, each seed's on its own.
+r"""Outer optimizers: SGD and Adam updates of the synsets, independent for every seed.
 
-``sgd``   momentum SGD with the gradient's norm clipped, as published.
-``adam``  Adam (arXiv 1412.6980) with a constant or cosine schedule.
+``sgd``   SGD with momentum and a bound on the gradient norm, as in the published code.
+``adam``  Adam (Kingma and Ba, 2015, arXiv 1412.6980).
 
-The clip is on the joint norm of a seed's states and actions, so that seeds in one batch do not feel
-each other.
+Both take a constant learning rate or the cosine schedule
+
+.. math:: \eta_k = \tfrac{1}{2}\,\eta\,\big(1 + \cos(\pi k / K)\big)
+
+for step k of a phase of K steps. The gradient norm is taken over the states and actions of one
+seed, so seeds that are distilled together do not influence each other.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,51 +23,64 @@ from torch import Tensor
 from obdbench.distillation.settings import DistillSettings
 
 
-def phase(settings: DistillSettings, step: int) -> tuple[int, int, float]:
-    """Of outer step ``step``: its number in its phase, the phase's length and highest rate.
+class PhasePosition(NamedTuple):
+    """The index of an outer step within its phase, and the phase's length and peak rate."""
 
-    The steps at infinite width are a phase of their own, with moments and a schedule of their own.
+    step: int
+    steps: int
+    peak_lr: float
+
+
+def phase_position(settings: DistillSettings, step: int) -> PhasePosition:
+    """Locate outer step ``step`` in the infinite-width phase or in the exact phase after it.
+
+    Each phase has its own schedule, and the optimizer's moments are cleared between them.
     """
-    if step < settings.kernel_steps:
-        return step, settings.kernel_steps, settings.kernel_lr
-    return step - settings.kernel_steps, settings.steps - settings.kernel_steps, settings.outer_lr
+    infinite_width_steps = settings.kernel_steps
+    if step < infinite_width_steps:
+        return PhasePosition(step, infinite_width_steps, settings.kernel_lr)
+    exact_steps = settings.steps - infinite_width_steps
+    return PhasePosition(step - infinite_width_steps, exact_steps, settings.outer_lr)
 
 
 def learning_rate(settings: DistillSettings, step: int) -> float:
-    """The rate of outer step ``step``, counted from zero."""
-    number, length, highest = phase(settings, step)
-    if settings.schedule == "constant" or length <= 1:
-        return highest
-    return highest * 0.5 * (1.0 + math.cos(math.pi * number / length))
+    """Return the learning rate of outer step ``step``, counted from zero."""
+    position = phase_position(settings, step)
+    if settings.schedule == "constant" or position.steps <= 1:
+        return position.peak_lr
+    return position.peak_lr * 0.5 * (1.0 + math.cos(math.pi * position.step / position.steps))
 
 
 @dataclass
 class OuterOptimizer:
-    """State of the outer optimizer for stacked states and actions."""
+    """The outer optimizer of a stack of synsets and its moments."""
 
     settings: DistillSettings
     moments: dict[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
-    def update(self, step: int, values: list[Tensor], grads: list[Tensor]) -> None:
-        """Move ``values`` in place."""
-        s = self.settings
-        lr = learning_rate(s, step)
-        number, _, _ = phase(s, step)
-        if number == 0:
+    def update(self, step: int, values: list[Tensor], gradients: list[Tensor]) -> None:
+        """Update ``values`` in place."""
+        settings = self.settings
+        lr = learning_rate(settings, step)
+        phase_step = phase_position(settings, step).step
+        if phase_step == 0:
             self.moments.clear()
-        if s.clip is not None:
-            norm = torch.stack([g.square().sum(dim=(1, 2)) for g in grads]).sum(0).sqrt()
-            factor = (s.clip / norm.clamp_min(1e-12)).clamp_max(1.0)[:, None, None]
-            grads = [g * factor for g in grads]
-        for index, (value, grad) in enumerate(zip(values, grads, strict=True)):
-            if s.outer_optimizer == "sgd":
-                m = self._moment(f"m{index}", value).mul_(s.momentum).add_(grad)
+        if settings.clip is not None:
+            norm = torch.stack([g.square().sum(dim=(1, 2)) for g in gradients]).sum(0).sqrt()
+            factor = (settings.clip / norm.clamp_min(1e-12)).clamp_max(1.0)[:, None, None]
+            gradients = [g * factor for g in gradients]
+        for index, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
+            if settings.outer_optimizer == "sgd":
+                m = self._moment(f"m{index}", value).mul_(settings.momentum).add_(gradient)
                 value.sub_(m, alpha=lr)
             else:
-                m = self._moment(f"m{index}", value).lerp_(grad, 0.1)
-                v = self._moment(f"v{index}", value).lerp_(grad.square(), 0.001)
-                m_hat, v_hat = m / (1 - 0.9 ** (number + 1)), v / (1 - 0.999 ** (number + 1))
+                m = self._moment(f"m{index}", value).lerp_(gradient, 0.1)
+                v = self._moment(f"v{index}", value).lerp_(gradient.square(), 0.001)
+                m_hat, v_hat = (
+                    m / (1 - 0.9 ** (phase_step + 1)),
+                    v / (1 - 0.999 ** (phase_step + 1)),
+                )
                 value.sub_(m_hat / (v_hat.sqrt() + 1e-8), alpha=lr)
 
     def _moment(self, name: str, like: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""The state of a distillation, and how it outlives an interruption.
+"""The state of a distillation, and the snapshot file that an interrupted run resumes from.
 
-A snapshot holds the synsets, the outer optimizer, the generators and the curve so far. A run that
-goes on from one ends with the same bits as one that was never interrupted. It also says what it was
-made of: a run goes on from no other's.
+A snapshot holds the synsets, the outer optimizer, the random generators and the loss curves. A
+resumed run ends with the same bits as an uninterrupted one. The snapshot also records the data,
+teacher, objective, settings and seeds it was made with, and only a run with the same ones resumes
+from it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
@@ -24,16 +27,22 @@ from obdbench.io import write_atomically
 from obdbench.objectives.objective import Objective
 from obdbench.teachers.teacher import Teacher
 
-POLICIES, BATCHES, NOISE = 1, 2, 3
+POLICY_STREAM, BATCH_STREAM, NOISE_STREAM = 1, 2, 3
+MAX_SAVED_DURATIONS = 1000
 
 
 @dataclass
-class Run:
-    """Everything that changes from step to step, and whose steps they are."""
+class DistillationState:
+    """Everything that changes from one outer step to the next, for all seeds of a distillation.
 
-    x: Tensor
-    a: Tensor
-    outer: OuterOptimizer
+    ``states`` and ``actions`` are the stacked synsets (seeds, pairs, …). ``generators`` holds one
+    generator per seed for every random stream. ``points`` maps evaluation steps to the synsets at
+    that step and the seconds taken until then.
+    """
+
+    states: Tensor
+    actions: Tensor
+    optimizer: OuterOptimizer
     generators: dict[int, list[torch.Generator]]
     identity: dict[str, Any] = field(default_factory=dict)
     step: int = 0
@@ -43,15 +52,15 @@ class Run:
     durations: list[float] = field(default_factory=list)
 
 
-def identity_of(
+def snapshot_identity(
     dataset: Dataset,
     teacher: Teacher | None,
     objective: Objective,
     settings: DistillSettings,
     seeds: Sequence[int],
 ) -> dict[str, Any]:
-    """What a snapshot must have been made of to go on from it; where it is scored is free."""
-    own = {
+    """Describe what a snapshot must have been made with; the evaluation points may differ."""
+    identity = {
         "dataset": dataset.checksum,
         "teacher": None if teacher is None else teacher.checksum,
         "objective": objective.name,
@@ -59,32 +68,32 @@ def identity_of(
         "settings": settings.model_dump(mode="json", exclude={"evaluate_at"}),
         "seeds": list(seeds),
     }
-    made: dict[str, Any] = json.loads(json.dumps(own, default=lambda other: type(other).__name__))
-    return made
+    as_stored: dict[str, Any] = json.loads(
+        json.dumps(identity, default=lambda value: type(value).__name__)
+    )
+    return as_stored
 
 
-def save(run: Run, path: Path) -> None:
+def save_snapshot(state: DistillationState, path: Path) -> None:
     """Write the snapshot atomically."""
-    from safetensors.torch import save as packed
-
-    tensors = {"x": run.x, "a": run.a}
-    tensors.update({f"moment.{name}": value for name, value in run.outer.moments.items()})
-    for stream, generators in run.generators.items():
+    tensors = {"x": state.states, "a": state.actions}
+    tensors.update({f"moment.{name}": value for name, value in state.optimizer.moments.items()})
+    for stream, generators in state.generators.items():
         for index, generator in enumerate(generators):
             tensors[f"generator.{stream}.{index}"] = generator.get_state()
-    for step, (x, a, _) in run.points.items():
-        tensors[f"point.{step}.x"], tensors[f"point.{step}.a"] = x, a
-    state: dict[str, Any] = {
-        "identity": run.identity,
-        "step": run.step,
-        "losses": run.losses,
-        "seconds": run.seconds,
-        "durations": run.durations[-1000:],
-        "points": {step: seconds for step, (_, _, seconds) in run.points.items()},
+    for step, (states, actions, _) in state.points.items():
+        tensors[f"point.{step}.x"], tensors[f"point.{step}.a"] = states, actions
+    metadata: dict[str, Any] = {
+        "identity": state.identity,
+        "step": state.step,
+        "losses": state.losses,
+        "seconds": state.seconds,
+        "durations": state.durations[-MAX_SAVED_DURATIONS:],
+        "points": {step: seconds for step, (_, _, seconds) in state.points.items()},
     }
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
-        write_atomically(path, packed(tensors, metadata={"state": json.dumps(state)}))
+        write_atomically(path, save(tensors, metadata={"state": json.dumps(metadata)}))
     except OSError as error:
         raise ObdError(
             f"The snapshot {path} cannot be written: {error}.",
@@ -92,39 +101,10 @@ def save(run: Run, path: Path) -> None:
         ) from error
 
 
-def restore(run: Run, path: Path) -> None:
-    """Go on from a snapshot; a damaged one is one clear error."""
-    from safetensors import SafetensorError, safe_open
-
+def load_snapshot(state: DistillationState, path: Path) -> None:
+    """Replace the content of ``state`` by that of a snapshot of the same distillation."""
     try:
-        with safe_open(path, framework="pt") as file:
-            state = json.loads(file.metadata()["state"])
-            others = [key for key, own in run.identity.items() if state["identity"][key] != own]
-            if others:
-                raise ValueError(f"it is of a run that differs in {others[0]}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        for name, value in tensors.items():
-            like = {"x": run.x, "0": run.x, "a": run.a, "1": run.a}.get(name[-1])
-            if name[:9] != "generator" and (like is None or value.shape != like.shape):
-                raise ValueError(f"it holds {name} of another shape")
-        run.x.copy_(tensors["x"])
-        run.a.copy_(tensors["a"])
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "moment":
-                run.outer.moments[rest] = value.to(run.x.device, run.x.dtype)
-            elif kind == "generator":
-                stream, index = rest.split(".")
-                run.generators[int(stream)][int(index)].set_state(value)
-        run.step = int(state["step"])
-        run.losses = [[(int(s), float(v)) for s, v in curve] for curve in state["losses"]]
-        if run.step < 0 or len(run.losses) != len(run.x):
-            raise ValueError("it holds no state of this run")
-        run.seconds, run.durations = float(state["seconds"]), list(map(float, state["durations"]))
-        run.points = {
-            int(step): (tensors[f"point.{step}.x"], tensors[f"point.{step}.a"], float(seconds))
-            for step, seconds in state["points"].items()
-        }
+        _restore(state, path)
     except (
         *(OSError, SafetensorError, RuntimeError, LookupError),
         *(ValueError, TypeError, AttributeError, OverflowError),
@@ -133,3 +113,42 @@ def restore(run: Run, path: Path) -> None:
             f"The snapshot {path} cannot be used: {error}.",
             "Remove it to start this distillation again.",
         ) from error
+
+
+def _restore(state: DistillationState, path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads(file.metadata()["state"])
+        differing = [k for k, value in state.identity.items() if metadata["identity"][k] != value]
+        if differing:
+            raise ValueError(f"it is of a run that differs in {differing[0]}")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    expected_shapes = {
+        "x": state.states.shape,
+        "0": state.states.shape,
+        "a": state.actions.shape,
+        "1": state.actions.shape,
+    }
+    for name, value in tensors.items():
+        if name[:9] != "generator" and value.shape != expected_shapes.get(name[-1]):
+            raise ValueError(f"it holds {name} of another shape")
+    state.states.copy_(tensors["x"])
+    state.actions.copy_(tensors["a"])
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "moment":
+            state.optimizer.moments[rest] = value.to(state.states.device, state.states.dtype)
+        elif kind == "generator":
+            stream, index = rest.split(".")
+            state.generators[int(stream)][int(index)].set_state(value)
+    state.step = int(metadata["step"])
+    state.losses = [
+        [(int(step), float(loss)) for step, loss in curve] for curve in metadata["losses"]
+    ]
+    if state.step < 0 or len(state.losses) != len(state.states):
+        raise ValueError("it holds no state of this run")
+    state.seconds = float(metadata["seconds"])
+    state.durations = list(map(float, metadata["durations"]))
+    state.points = {
+        int(step): (tensors[f"point.{step}.x"], tensors[f"point.{step}.a"], float(seconds))
+        for step, seconds in metadata["points"].items()
+    }

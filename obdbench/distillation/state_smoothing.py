@@ -1,14 +1,14 @@
-r"""States that the objective sees, smoothed: every dataset state with Gaussian noise upon it.
+r"""Gaussian noise added to the dataset states that the objective sees.
 
 .. math:: \tilde s = s + \sigma\, (\mathrm{std} + 10^{-3}) \odot \varepsilon, \qquad
           \varepsilon \sim \mathcal N(0, I)
 
-A student that errs a little leaves the states of the data, and there the objective has told it
-nothing. Where the data is narrow this ends its episodes early. Noise upon the states asks the
-teacher for its actions around the data as well, as injecting noise does for cloning (Laskey et al.,
-2017, arXiv 1703.09327; Bishop, 1995, for noise as a regularizer). The noise is drawn once for a
-dataset, so that what an objective prepares is prepared once; everything it prepares (the teacher's
-actions, action values, densities) is that of the smoothed states. Actions of the data stay theirs.
+A student's small errors lead it to states near the data where the unsmoothed objective constrains
+nothing. With noise added to the states, the teacher is also queried around the data, as noise
+injection does for behavioural cloning (Laskey et al., 2017, arXiv 1703.09327; Bishop, 1995, "Training
+with noise is equivalent to Tikhonov regularization"). The noise is drawn once per dataset, so an
+objective prepares its columns once, and teacher actions, action values and densities are those of
+the smoothed states. The actions of the dataset are unchanged.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import numpy as np
 
 from obdbench.datasets.dataset import Dataset
 
-STREAM = 6
+NOISE_STREAM = 6
 
 
-def smooth_states(dataset: Dataset, spread: float) -> Dataset:
-    """The dataset with noise of this spread upon its states, standardized as before."""
-    if not spread:
+def smooth_states(dataset: Dataset, noise_scale: float) -> Dataset:
+    """Return the dataset with noise added to its states and its standardizer unchanged."""
+    if not noise_scale:
         return dataset
-    rng = np.random.default_rng([0, STREAM])
-    drawn = np.asarray(rng.standard_normal(dataset.observations.shape, dtype=np.float32))
-    noise = drawn * (np.float32(spread) * dataset.standardizer.scale)
-    noisy = replace(dataset, observations=dataset.observations + noise)
-    noisy.__dict__["standardizer"] = dataset.standardizer  # that of the states students see
-    return noisy
+    rng = np.random.default_rng([0, NOISE_STREAM])
+    standard_noise = np.asarray(rng.standard_normal(dataset.observations.shape, dtype=np.float32))
+    noise = standard_noise * (np.float32(noise_scale) * dataset.standardizer.scale)
+    smoothed = replace(dataset, observations=dataset.observations + noise)
+    smoothed.__dict__["standardizer"] = dataset.standardizer  # students see states in these units
+    return smoothed

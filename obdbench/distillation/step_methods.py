@@ -1,4 +1,4 @@
-"""The two ways of taking an outer step that settings ask for, and the memory each takes."""
+"""The two methods of taking an outer step, and the memory that they need."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from obdbench.policies.optimizers import get_optimizer
 
 @dataclass
 class StepMethods:
-    """Exact steps by ``solver``; by ``limit`` those at infinite width, of a student like ``wide``.
+    """The solver of exact outer steps and the solver of infinite-width outer steps.
 
-    Both within ``memory`` bytes, which a step of either kind may use in turn.
+    ``memory`` is the limit in bytes for a step of either method. ``wide_architecture`` is the
+    student whose infinite-width limit is taken.
     """
 
     settings: DistillSettings
@@ -26,16 +27,18 @@ class StepMethods:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        scored = get_architecture(settings.architecture)
-        how = CloningConfig(
-            with_width(scored, settings.width),
+        architecture = get_architecture(settings.architecture)
+        self.cloning = CloningConfig(
+            with_width(architecture, settings.width),
             get_optimizer(settings.inner_optimizer),
             settings.inner_lr,
             settings.inner_steps,
         )
-        self.solver = MetaGradientSolver(how, memory=self.memory)
-        self.wide = scored if isinstance(scored, Architecture) else MLP4
-        self.limit = InfiniteWidthSolver(self.wide.depth, how.lr, how.steps, self.memory)
+        self.exact = MetaGradientSolver(self.cloning, memory=self.memory)
+        self.wide_architecture = architecture if isinstance(architecture, Architecture) else MLP4
+        self.infinite_width = InfiniteWidthSolver(
+            self.wide_architecture.depth, self.cloning.lr, self.cloning.steps, self.memory
+        )
 
     def required_bytes(
         self,
@@ -43,28 +46,34 @@ class StepMethods:
         observation_size: int,
         action_size: int,
         *,
-        step: int = 0,
+        first_step: int = 0,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
     ) -> int:
-        """Bytes of the larger kind of step from ``step`` on; too small a memory is refused."""
-        settings, found = self.settings, [0]
-        last = settings.evaluation_steps[-1]
-        if step < min(settings.kernel_steps, last):
-            cpu = torch.device(device).type == "cpu"
-            sizes = (settings.pairs, settings.kernel_batch, action_size)
-            found.append(self.limit.required_bytes(seeds, *sizes, dtype=dtype, on_cpu=cpu))
-        if max(step, settings.kernel_steps) < last:
-            window = None if settings.solver == "full" else settings.window
-            found.append(
-                self.solver.required_bytes(
-                    seeds * settings.draws,
-                    settings.pairs,
-                    observation_size,
-                    action_size,
-                    sampled=settings.noise != "none",
-                    window=window,
-                    dtype=dtype,
-                )
+        """Return the memory of the largest step from ``first_step`` on.
+
+        Raises :class:`~obdbench.errors.InvalidSettingError` if it exceeds the limit.
+        """
+        settings, required = self.settings, 0
+        last_step = settings.evaluation_steps[-1]
+        if first_step < min(settings.kernel_steps, last_step):
+            required = self.infinite_width.required_bytes(
+                seeds,
+                settings.pairs,
+                settings.kernel_batch,
+                action_size,
+                dtype=dtype,
+                on_cpu=torch.device(device).type == "cpu",
             )
-        return max(found)
+        if max(first_step, settings.kernel_steps) < last_step:
+            exact = self.exact.required_bytes(
+                seeds * settings.draws,
+                settings.pairs,
+                observation_size,
+                action_size,
+                sampled=settings.noise != "none",
+                window=None if settings.solver == "full" else settings.window,
+                dtype=dtype,
+            )
+            required = max(required, exact)
+        return required

@@ -109,7 +109,7 @@ def test_eager(benchmark: Any, task: str) -> None:
 def test_outer_step(benchmark: Any, task: str, fast: bool) -> None:
     name = f"{'sweep' if fast else 'general'} {task}"
     setting = Setting(task)
-    step = Step(setting, fast=fast)
+    step = Step(setting, use_reverse_sweep=fast)
     measure(benchmark, step, rounds=7 if fast else 3, gigaflop=setting.gigaflop, name=name)
 
 
@@ -235,7 +235,7 @@ def test_precision(benchmark: Any, task: str) -> None:
     def call() -> None:
         for fast in (True, False):
             for dtype in (torch.float64, torch.float32):
-                gradient = Step(setting, fast=fast, dtype=dtype)()
+                gradient = Step(setting, use_reverse_sweep=fast, dtype=dtype)()
                 both = [gradient.states.flatten(1), gradient.actions.flatten(1)]
                 found[fast, dtype] = torch.cat(both, 1).double()
 

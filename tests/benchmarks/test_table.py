@@ -1,4 +1,4 @@
-"""The published tables follow from the published measurements."""
+"""The tables in the documentation follow from the reports beside them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import pytest
 from support.paths import ROOT
 
 from tools import truncation
-from tools.benchmark_table import table
+from tools.benchmark_table import format_table
 
 
 @pytest.mark.parametrize(
-    ("block", "file", "made"),
-    [("benchmark", "cpu.json", table), ("truncation", "truncation.json", truncation.table)],
+    ("block", "file", "make_table"),
+    [
+        ("benchmark", "cpu.json", format_table),
+        ("truncation", "truncation.json", truncation.format_table),
+    ],
 )
-def test_the_documented_table_is_the_measurements_own(
-    block: str, file: str, made: Callable[[dict[str, Any]], str]
+def test_documented_table_is_made_from_the_report(
+    block: str, file: str, make_table: Callable[[dict[str, Any]], str]
 ) -> None:
     report = json.loads((ROOT / "docs/benchmarks" / file).read_text())
     page = (ROOT / "docs/performance.md").read_text()
-    shown = page.split(f"<!-- {block}:begin -->\n")[1].split(f"<!-- {block}:end -->")[0]
-    assert shown.strip() == made(report).strip()
+    table = page.split(f"<!-- {block}:begin -->\n")[1].split(f"<!-- {block}:end -->")[0]
+    assert table.strip() == make_table(report).strip()

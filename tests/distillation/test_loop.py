@@ -1,4 +1,4 @@
-"""The outer loop: seeds, resume, evaluation points, presets, bad input."""
+"""The outer loop: seeds, resuming, evaluation points, presets, invalid input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from obdbench.distillation.initialization import select_initial_pairs
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.outer_optimizer import OuterOptimizer, learning_rate
 from obdbench.distillation.settings import PRESETS, DistillSettings, resolve_settings
-from obdbench.errors import ObdError
+from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import make_objective
 from obdbench.teachers.teacher import Teacher
 
@@ -46,7 +46,7 @@ def points(
     return list(distill_points(dataset, teacher, make_objective("pbc"), settings, seeds, **more))
 
 
-def same(one: EvaluationPoint, two: EvaluationPoint) -> bool:
+def have_equal_synsets(one: EvaluationPoint, two: EvaluationPoint) -> bool:
     return one.step == two.step and all(
         np.array_equal(a.states, b.states) and np.array_equal(a.actions, b.actions)
         for a, b in zip(one.synsets, two.synsets, strict=True)
@@ -54,7 +54,7 @@ def same(one: EvaluationPoint, two: EvaluationPoint) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("more", "words"),
+    ("changes", "difference"),
     [
         ({"objective": "dbc"}, "differs in objective"),
         ({"objective": "av-pbc", "beta": 0.5}, "differs in objective"),
@@ -64,33 +64,42 @@ def same(one: EvaluationPoint, two: EvaluationPoint) -> bool:
     ],
     ids=str,
 )
-def test_a_run_goes_on_from_no_others_snapshot(
-    more: dict[str, Any], words: str, toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
+def test_snapshot_of_another_distillation_is_refused(
+    changes: dict[str, Any],
+    difference: str,
+    toy_dataset: Dataset,
+    toy_teacher: Teacher,
+    tmp_path: Path,
 ) -> None:
-    file = tmp_path / "snapshot.safetensors"
+    snapshot = tmp_path / "snapshot.safetensors"
 
-    def made(seed: int = 0, objective: str = "pbc", beta: float = 0.0, **settings: Any) -> None:
-        chosen = make_objective(objective, {"beta": beta} if beta else {})
+    def distil(seed: int = 0, objective: str = "pbc", beta: float = 0.0, **settings: Any) -> None:
+        params = {"beta": beta} if beta else {}
         run = distill_points(
-            toy_dataset, toy_teacher, chosen, tiny(**settings), [seed], snapshot=file
+            toy_dataset,
+            toy_teacher,
+            make_objective(objective, params),
+            tiny(**settings),
+            [seed],
+            snapshot=snapshot,
         )
         list(run)
 
-    made()
-    made(evaluate_at=(0.0, 1.0))
-    with pytest.raises(ObdError, match=words):
-        made(**more)
+    distil()
+    distil(evaluate_at=(0.0, 1.0))
+    with pytest.raises(ObdError, match=difference):
+        distil(**changes)
 
 
 @pytest.mark.parametrize("overrides", VARIANTS, ids=str)
-def test_repeats_and_resumes_bit_for_bit(
+def test_resumed_distillation_gives_the_same_bits(
     overrides: dict[str, Any], toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
 ) -> None:
     settings = tiny(**overrides)
-    whole = points(toy_dataset, toy_teacher, settings, [0, 1])
-    assert [point.step for point in whole] == [0, 3, 6]
+    uninterrupted = points(toy_dataset, toy_teacher, settings, [0, 1])
+    assert [point.step for point in uninterrupted] == [0, 3, 6]
     snapshot = tmp_path / "snapshot.safetensors"
-    broken = distill_points(
+    interrupted = distill_points(
         toy_dataset,
         toy_teacher,
         make_objective("pbc"),
@@ -98,27 +107,27 @@ def test_repeats_and_resumes_bit_for_bit(
         [0, 1],
         snapshot=snapshot,
         snapshot_seconds=0.0,
-        progress=lambda now: _interrupt_at(now, 5),
+        progress=lambda now: interrupt_at(now, 5),
         progress_seconds=0.0,
     )
     with pytest.raises(KeyboardInterrupt):
-        list(broken)
+        list(interrupted)
     resumed = points(toy_dataset, toy_teacher, settings, [0, 1], snapshot=snapshot)
-    assert len(resumed) == len(whole)
-    for one, two in zip(whole, resumed, strict=True):
-        assert same(one, two)
+    assert len(resumed) == len(uninterrupted)
+    for one, two in zip(uninterrupted, resumed, strict=True):
+        assert have_equal_synsets(one, two)
         assert one.losses == two.losses
     again = points(toy_dataset, toy_teacher, settings, [0, 1], snapshot=snapshot)
-    assert all(same(one, two) for one, two in zip(whole, again, strict=True))
+    assert all(have_equal_synsets(one, two) for one, two in zip(uninterrupted, again, strict=True))
 
 
-def _interrupt_at(now: Progress, step: int) -> None:
+def interrupt_at(now: Progress, step: int) -> None:
     if now.step == step:
         raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("overrides", VARIANTS[:6], ids=str)
-def test_a_batch_of_seeds_equals_single_runs(
+def test_seeds_distilled_together_equal_seeds_distilled_alone(
     overrides: dict[str, Any], toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     settings = tiny(**overrides)
@@ -131,7 +140,7 @@ def test_a_batch_of_seeds_equals_single_runs(
 
 
 @pytest.mark.parametrize("objective", ["dbc", "pbc", "av-pbc"])
-def test_distilling_lowers_the_objective(
+def test_distillation_lowers_the_objective(
     objective: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     settings = tiny(pairs=16, inner_steps=10, steps=25, batch=256, outer_lr=0.1, evaluate_at=(1,))
@@ -142,7 +151,7 @@ def test_distilling_lowers_the_objective(
     assert np.mean(curve[-5:]) < 0.93 * np.mean(curve[:3])
 
 
-def test_random_selection_keeps_real_pairs(toy_dataset: Dataset) -> None:
+def test_random_objective_returns_real_pairs(toy_dataset: Dataset) -> None:
     (point,) = list(
         distill_points(toy_dataset, None, make_objective("random"), tiny(steps=100), [0])
     )
@@ -151,67 +160,67 @@ def test_random_selection_keeps_real_pairs(toy_dataset: Dataset) -> None:
     assert all(tuple(row) in rows for row in point.synsets[0].states)
 
 
-@pytest.mark.parametrize("how", ["real", "kmeans++", "top-q"])
+@pytest.mark.parametrize("method", ["real", "kmeans++", "top-q"])
 def test_initial_pairs_are_distinct_real_pairs(
-    how: str, toy_dataset: Dataset, toy_teacher: Teacher
+    method: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     rngs = [np.random.default_rng(0)]
-    ((states, actions),) = select_initial_pairs(how, toy_dataset, toy_teacher, 50, rngs)
-    known = {
+    ((states, actions),) = select_initial_pairs(method, toy_dataset, toy_teacher, 50, rngs)
+    actions_of_state = {
         tuple(s): tuple(a) for s, a in zip(toy_dataset.states, toy_dataset.actions, strict=True)
     }
     assert len({tuple(s) for s in states}) == 50
-    assert all(known[tuple(s)] == tuple(a) for s, a in zip(states, actions, strict=True))
+    assert all(actions_of_state[tuple(s)] == tuple(a) for s, a in zip(states, actions, strict=True))
 
 
-def test_kmeans_covers_better_and_top_q_values_higher(
+def test_kmeans_covers_the_states_better_and_top_q_has_higher_values(
     toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
-    def chosen(how: str) -> tuple[np.ndarray, np.ndarray]:
+    def selected(method: str) -> tuple[np.ndarray, np.ndarray]:
         rngs = [np.random.default_rng(1)]
-        return select_initial_pairs(how, toy_dataset, toy_teacher, 20, rngs)[0]
+        return select_initial_pairs(method, toy_dataset, toy_teacher, 20, rngs)[0]
 
-    def spread(states: np.ndarray) -> float:
+    def mean_distance(states: np.ndarray) -> float:
         return float(
             np.linalg.norm(toy_dataset.states[:, None] - states[None], axis=-1).min(1).mean()
         )
 
-    assert spread(chosen("kmeans++")[0]) < spread(chosen("real")[0])
+    assert mean_distance(selected("kmeans++")[0]) < mean_distance(selected("real")[0])
 
     def value(pair: tuple[np.ndarray, np.ndarray]) -> float:
         raw = toy_dataset.standardizer.invert(pair[0])
         return float(toy_teacher.value(raw, pair[1]).mean())
 
-    assert value(chosen("top-q")) > value(chosen("real"))
+    assert value(selected("top-q")) > value(selected("real"))
 
 
-@pytest.mark.parametrize("how", ["real", "kmeans++", "top-q"])
-def test_initial_pairs_of_a_seed_are_its_own(
-    how: str, toy_dataset: Dataset, toy_teacher: Teacher
+@pytest.mark.parametrize("method", ["real", "kmeans++", "top-q"])
+def test_initial_pairs_do_not_depend_on_other_seeds(
+    method: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     def pairs(*seeds: int) -> list[tuple[np.ndarray, np.ndarray]]:
         rngs = [np.random.default_rng(seed) for seed in seeds]
-        return select_initial_pairs(how, toy_dataset, toy_teacher, 20, rngs)
+        return select_initial_pairs(method, toy_dataset, toy_teacher, 20, rngs)
 
     together = pairs(0, 1, 2)
     assert np.array_equal(together[1][0], pairs(1)[0][0])
     assert not np.array_equal(together[0][0], together[1][0])
 
 
-def test_the_teacher_values_the_data_once_for_all_seeds(
+def test_teacher_values_the_data_once_for_all_seeds(
     toy_dataset: Dataset, toy_teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    calls: list[int] = []
     value = Teacher.value
 
-    def counted(self: Teacher, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        asked.append(len(observations))
+    def counting_value(self: Teacher, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        calls.append(len(observations))
         return value(self, observations, actions)
 
-    monkeypatch.setattr(Teacher, "value", counted)
+    monkeypatch.setattr(Teacher, "value", counting_value)
     rngs = [np.random.default_rng(seed) for seed in range(3)]
     select_initial_pairs("top-q", toy_dataset, toy_teacher, 20, rngs)
-    assert asked == [len(toy_dataset)]
+    assert calls == [len(toy_dataset)]
 
 
 def test_outer_optimizers_agree_with_torch() -> None:
@@ -224,20 +233,22 @@ def test_outer_optimizers_agree_with_torch() -> None:
     for name, build in references.items():
         settings = tiny(outer_optimizer=name, outer_lr=0.01, schedule="constant")
         reference, ours = start.clone().requires_grad_(), start.clone()
-        torch_optimizer, outer = build(reference), OuterOptimizer(settings)
+        torch_optimizer, optimizer = build(reference), OuterOptimizer(settings)
         for step in range(12):
             torch_optimizer.zero_grad()
             reference.pow(4).sum().backward()
             torch_optimizer.step()
-            outer.update(step, [ours], [4 * ours**3])
+            optimizer.update(step, [ours], [4 * ours**3])
         assert torch.allclose(ours, reference.detach(), rtol=1e-9)
 
 
-def test_clip_is_on_each_seeds_joint_norm() -> None:
-    outer = OuterOptimizer(tiny(outer_optimizer="sgd", outer_lr=1.0, schedule="constant", clip=2.0))
+def test_clip_bounds_the_joint_norm_of_each_seed() -> None:
+    optimizer = OuterOptimizer(
+        tiny(outer_optimizer="sgd", outer_lr=1.0, schedule="constant", clip=2.0)
+    )
     x, a = torch.zeros(2, 1, 1), torch.zeros(2, 1, 1)
     gx, ga = torch.tensor([[[3.0]], [[0.3]]]), torch.tensor([[[4.0]], [[0.4]]])
-    outer.update(0, [x, a], [gx, ga])
+    optimizer.update(0, [x, a], [gx, ga])
     assert torch.allclose(x.flatten(), torch.tensor([-1.2, -0.3]))
     assert torch.allclose(a.flatten(), torch.tensor([-1.6, -0.4]))
 
@@ -248,7 +259,7 @@ def test_cosine_schedule_ends_at_zero() -> None:
     assert rates == pytest.approx([0.2, 0.1, 0.0])
 
 
-def test_presets_are_valid_and_paper_is_as_published() -> None:
+def test_presets_are_valid_and_paper_has_the_published_values() -> None:
     for name in PRESETS:
         assert resolve_settings(name).pairs > 0
     paper = resolve_settings("paper")
@@ -258,7 +269,7 @@ def test_presets_are_valid_and_paper_is_as_published() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "words"),
+    ("overrides", "named"),
     [
         ({"pairs": 0}, "pairs"),
         ({"stepps": 3}, "steps"),
@@ -270,18 +281,18 @@ def test_presets_are_valid_and_paper_is_as_published() -> None:
         ({"init": "best"}, "init"),
     ],
 )
-def test_impossible_settings_are_one_clear_line(overrides: dict[str, Any], words: str) -> None:
-    with pytest.raises(ObdError, match=words) as caught:
+def test_invalid_settings_are_one_line_errors(overrides: dict[str, Any], named: str) -> None:
+    with pytest.raises(ObdError, match=named) as caught:
         resolve_settings("fast", overrides)
     assert "\n" not in str(caught.value)
 
 
-def test_more_pairs_than_data(toy_dataset: Dataset) -> None:
+def test_more_pairs_than_transitions_are_an_error(toy_dataset: Dataset) -> None:
     with pytest.raises(ObdError, match="more than the 600"):
         points(toy_dataset, None, tiny(pairs=601), [0])  # type: ignore[arg-type]
 
 
-def test_a_damaged_snapshot_is_one_clear_error(
+def test_damaged_snapshot_is_an_error(
     toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
 ) -> None:
     snapshot = tmp_path / "s.safetensors"
@@ -294,7 +305,7 @@ def test_a_damaged_snapshot_is_one_clear_error(
         points(toy_dataset, toy_teacher, tiny(pairs=9), [0], snapshot=snapshot)
 
 
-def test_a_point_that_the_snapshot_has_passed_is_one_clear_error(
+def test_evaluation_point_that_the_snapshot_has_passed_is_an_error(
     toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
 ) -> None:
     import obdbench
@@ -311,21 +322,21 @@ def test_a_point_that_the_snapshot_has_passed_is_one_clear_error(
         )
 
     assert distil(0.0, 1.0).card["step"] == 4
-    for passed in ((0.0, 0.5), (0.5,), (0.5, 1.0)):
-        with pytest.raises(ObdError, match=r"stands at step 4 and holds no synset of step 2"):
-            distil(*passed)
+    for evaluate_at in ((0.0, 0.5), (0.5,), (0.5, 1.0)):
+        with pytest.raises(ObdError, match="no synset of step 2"):
+            distil(*evaluate_at)
     assert distil(0.0).card["step"] == 0
     assert distil(1.0).card["step"] == 4
 
 
-def test_a_column_of_the_wrong_length_is_named(toy_dataset: Dataset) -> None:
+def test_error_names_a_column_of_the_wrong_length(toy_dataset: Dataset) -> None:
     objective = make_objective("dbc")
     objective.prepare = lambda *_: {"weight": torch.ones(3)}  # type: ignore[method-assign]
     with pytest.raises(ObdError, match="'weight' has 3 rows"):
         list(distill_points(toy_dataset, None, objective, tiny(), [0]))
 
 
-def test_public_distill(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+def test_distill_returns_the_last_synset(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     import obdbench
 
     synset = obdbench.distill(toy_dataset, toy_teacher, "pbc", preset="tiny", progress=False)
@@ -334,9 +345,9 @@ def test_public_distill(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
 
 
 @pytest.mark.parametrize("task", ["walker2d", "hopper"])
-def test_a_teacher_of_another_task_is_refused(task: str) -> None:
-    """By its name where the sizes are the same, as for walker2d and halfcheetah."""
+def test_teacher_of_another_task_is_refused(task: str) -> None:
+    """The sizes of walker2d and halfcheetah are the same, so its identifier decides."""
     teacher = replace(make_toy_teacher(make_toy_dataset(60, task)), id=f"embedded/{task}-medium-v0")
     dataset = make_toy_dataset(60, "halfcheetah")
-    with pytest.raises(ObdError, match=rf"{task}-medium-v0.* is none of halfcheetah \(17 and 6\)"):
+    with pytest.raises(InvalidDataError, match=rf"{task}-medium-v0.*halfcheetah"):
         points(dataset, teacher, tiny(), [0])

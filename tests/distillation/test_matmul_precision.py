@@ -1,4 +1,4 @@
-"""The precision of products: where it holds, what it costs, and that CPUs are not touched by it."""
+"""The precision of matrix products during outer steps, and its error on a GPU."""
 
 import numpy as np
 import pytest
@@ -17,39 +17,39 @@ from obdbench.policies.networks import MLP4, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 
 
-class Watched:
-    """An objective that notes the precision it is computed under."""
+class RecordingObjective:
+    """PBC that records the precision under which its loss is computed."""
 
     def __init__(self):
         self.inner = make_objective("pbc")
-        self.seen = set()
+        self.precisions = set()
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
     def loss(self, actions, batch):
-        self.seen.add(torch.get_float32_matmul_precision())
+        self.precisions.add(torch.get_float32_matmul_precision())
         return self.inner.loss(actions, batch)
 
 
 def distil(precision):
     dataset = make_toy_dataset()
-    objective = Watched()
+    objective = RecordingObjective()
     settings = resolve_settings("tiny", {"pairs": 8, "steps": 2, "precision": precision})
     points = distill_points(dataset, make_toy_teacher(dataset), objective, settings, [0])
-    return list(points)[-1].synsets[0].states, objective.seen
+    return list(points)[-1].synsets[0].states, objective.precisions
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_steps_are_taken_under_it_and_nothing_else(precision):
+def test_precision_applies_to_outer_steps_only(precision):
     before = torch.get_float32_matmul_precision()
-    states, seen = distil(precision)
-    assert seen == {PRECISIONS[precision]}
+    states, precisions = distil(precision)
+    assert precisions == {PRECISIONS[precision]}
     assert torch.get_float32_matmul_precision() == before
     assert np.isfinite(states).all()
 
 
-def test_it_is_put_back_after_an_error():
+def test_precision_is_restored_after_an_error():
     before = torch.get_float32_matmul_precision()
     with pytest.raises(RuntimeError), matmul_precision("bfloat16"):
         raise RuntimeError
@@ -66,34 +66,34 @@ def test_it_is_part_of_a_trial_s_name_unless_it_is_float32():
     assert len(set(named.values())) == 3
 
 
-def test_other_precisions_are_refused():
+def test_unknown_precision_is_an_error():
     with pytest.raises(ObdError, match="precision"):
         resolve_settings("tiny", {"precision": "float16"})
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_the_error_of_tf32_is_that_of_a_few_kinks():
-    """The meta-gradient at 100 inner steps, against float64 on the same inputs.
+def test_error_of_tf32_is_of_the_size_of_rounding_at_kinks():
+    """Compare the meta-gradient of 100 inner steps with float64 on the same inputs.
 
-    Two orders of summation in float32 already part by some percent; TF32 may be thrice as far off.
+    Two summation orders in float32 differ by several percent; TF32 may differ three times as much.
     """
     generator = torch.Generator().manual_seed(0)
     x, a = torch.randn(1, 256, 11, generator=generator), torch.rand(1, 256, 3, generator=generator)
     states = torch.randn(1, 512, 11, generator=generator)
     target = torch.rand(1, 512, 3, generator=generator)
-    how = CloningConfig(MLP4, get_optimizer("sgd"), 0.1, 100)
+    cloning = CloningConfig(MLP4, get_optimizer("sgd"), 0.1, 100)
 
     def gradient(precision, dtype):
-        there = [t.to("cuda", dtype) for t in (x, a, states, target)]
+        inputs = [t.to("cuda", dtype) for t in (x, a, states, target)]
         params = MLP4.init([seeded_generator(0)], 11, 3, dtype=dtype, device="cuda")
 
-        def outer(learned):
-            return (MLP4.act(learned, there[2]) - there[3]).square().mean((-2, -1))
+        def outer_loss(learned):
+            return (MLP4.act(learned, inputs[2]) - inputs[3]).square().mean((-2, -1))
 
         with matmul_precision(precision):
-            found = MetaGradientSolver(how)(params, there[0], there[1], outer)
-        return torch.cat([found.states.flatten(), found.actions.flatten()]).double().cpu()
+            actual = MetaGradientSolver(cloning)(params, inputs[0], inputs[1], outer_loss)
+        return torch.cat([actual.states.flatten(), actual.actions.flatten()]).double().cpu()
 
     exact = gradient("float32", torch.float64)
     error = {p: (gradient(p, torch.float32) - exact).norm() / exact.norm() for p in PRECISIONS}

@@ -1,7 +1,7 @@
-"""The confound of weighted objectives: weights that do not average one scale the outer gradient.
+"""Weights whose mean is not one scale the outer gradient of a weighted objective.
 
-Under SGD that is another learning rate. Adam divides it out, so that published and mean-one weights
-take the same way.
+Under SGD this changes the effective learning rate. Adam divides the scale out, so published weights
+and weights of mean one move the synset in the same way.
 """
 
 import numpy as np
@@ -13,8 +13,10 @@ from obdbench.distillation.settings import resolve_settings
 from obdbench.objectives.objective import make_objective
 
 
-def moved(objective: str, normalization: str, optimizer: str, kernel_share: float) -> np.ndarray:
-    """How far a distillation moved the pairs."""
+def action_changes(
+    objective: str, normalization: str, optimizer: str, kernel_share: float
+) -> np.ndarray:
+    """Distil and return the changes of the synset's actions."""
     dataset = make_toy_dataset()
     settings = resolve_settings(
         "tiny",
@@ -27,22 +29,24 @@ def moved(objective: str, normalization: str, optimizer: str, kernel_share: floa
             "kernel_share": kernel_share,
         },
     )
-    chosen = make_objective(objective, {"weight_normalization": normalization})
-    points = list(distill_points(dataset, make_toy_teacher(dataset), chosen, settings, [0]))
+    weighted = make_objective(objective, {"weight_normalization": normalization})
+    points = list(distill_points(dataset, make_toy_teacher(dataset), weighted, settings, [0]))
     return points[-1].synsets[0].actions - points[0].synsets[0].actions
 
 
 @pytest.mark.parametrize("kernel_share", [0.0, 0.5])
 @pytest.mark.parametrize("objective", ["av-pbc", "sdw"])
-def test_adam_does_not_see_the_scale_and_sgd_does(objective: str, kernel_share: float) -> None:
-    ways = {
+def test_adam_is_invariant_to_the_scale_of_weights_and_sgd_is_not(
+    objective: str, kernel_share: float
+) -> None:
+    changes = {
         optimizer: [
-            moved(objective, normalization, optimizer, kernel_share)
+            action_changes(objective, normalization, optimizer, kernel_share)
             for normalization in ("none", "mean-one")
         ]
         for optimizer in ("adam", "sgd")
     }
-    published, mean_one = ways["adam"]
+    published, mean_one = changes["adam"]
     assert np.abs(published - mean_one).max() < 0.01 * np.abs(published).max()
-    published, mean_one = ways["sgd"]
+    published, mean_one = changes["sgd"]
     assert np.abs(published - mean_one).max() > 0.1 * np.abs(published).max()

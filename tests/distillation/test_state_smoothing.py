@@ -1,4 +1,4 @@
-"""Noise upon the states that the objective sees."""
+"""Noise added to the states that the objective sees."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from obdbench.objectives.pbc import PBC
 from obdbench.teachers.teacher import Teacher
 
 
-class Watched(PBC):
-    """PBC that keeps what it is shown."""
+class RecordingPBC(PBC):
+    """PBC that records its batches."""
 
-    name = "watched"
+    name = "recording-pbc"
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def settings(**overrides: Any) -> DistillSettings:
     return resolve_settings("tiny", {"pairs": 8, "inner_steps": 4, "steps": 3, **overrides})
 
 
-def test_noise_has_the_spread_that_is_asked_for(toy_dataset: Dataset) -> None:
+def test_noise_has_the_requested_scale(toy_dataset: Dataset) -> None:
     noisy = smooth_states(toy_dataset, 0.3)
     noise = noisy.states - toy_dataset.states
     assert noisy.standardizer is toy_dataset.standardizer
@@ -47,53 +47,63 @@ def test_noise_has_the_spread_that_is_asked_for(toy_dataset: Dataset) -> None:
     assert np.array_equal(noisy.actions, toy_dataset.actions)
 
 
-def test_it_is_the_same_noise_every_time_and_none_where_none_is_asked(toy_dataset: Dataset) -> None:
+def test_noise_is_reproducible_and_absent_at_scale_zero(toy_dataset: Dataset) -> None:
     one, two = smooth_states(toy_dataset, 0.3), smooth_states(toy_dataset, 0.3)
     assert one.checksum == two.checksum != toy_dataset.checksum
     assert smooth_states(toy_dataset, 0.0) is toy_dataset
 
 
 @pytest.mark.parametrize("kernel_share", [0.0, 1.0])
-def test_the_teacher_answers_at_the_smoothed_states(
+def test_teacher_labels_the_smoothed_states(
     kernel_share: float, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
-    objective = Watched()
-    chosen = settings(smoothing=0.5, kernel_share=kernel_share)
-    list(distill_points(toy_dataset, toy_teacher, objective, chosen, [0]))
+    objective = RecordingPBC()
+    smoothing_settings = settings(smoothing=0.5, kernel_share=kernel_share)
+    list(distill_points(toy_dataset, toy_teacher, objective, smoothing_settings, [0]))
     assert objective.batches
     for batch in objective.batches:
         states = batch["states"][0].numpy()
-        at_them = toy_teacher.act(toy_dataset.standardizer.invert(states))
-        assert np.allclose(batch["teacher_actions"][0].numpy(), at_them, atol=1e-5)
+        expected = toy_teacher.act(toy_dataset.standardizer.invert(states))
+        assert np.allclose(batch["teacher_actions"][0].numpy(), expected, atol=1e-5)
         nearest = np.abs(states[:, None] - toy_dataset.states[None]).max(-1).min(1)
-        assert nearest.min() > 1e-4, "a state came without noise"
+        assert nearest.min() > 1e-4, "a state without noise"
 
 
-def test_synsets_start_from_the_data_itself(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
-    def first(smoothing: float) -> Any:
-        chosen = settings(smoothing=smoothing)
-        made = distill_points(toy_dataset, toy_teacher, make_objective("pbc"), chosen, [0])
-        return [point.synsets[0] for point in made]
+def test_initial_synsets_have_no_noise(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    def distil(smoothing: float) -> Any:
+        smoothing_settings = settings(smoothing=smoothing)
+        points = distill_points(
+            toy_dataset, toy_teacher, make_objective("pbc"), smoothing_settings, [0]
+        )
+        return [point.synsets[0] for point in points]
 
-    plain, noisy = first(0.0), first(0.5)
+    plain, noisy = distil(0.0), distil(0.5)
     assert np.array_equal(plain[0].states, noisy[0].states)
     assert not np.array_equal(plain[-1].states, noisy[-1].states)
     assert noisy[-1].card["dataset_checksum"] == toy_dataset.checksum
     assert np.array_equal(noisy[-1].standardizer.mean, toy_dataset.standardizer.mean)
 
 
-def test_a_run_with_it_resumes_bit_for_bit(
+def test_smoothed_distillation_resumes_bit_for_bit(
     toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
 ) -> None:
-    chosen = settings(smoothing=0.2, steps=4, evaluate_at=(0.5, 1.0))
+    smoothing_settings = settings(smoothing=0.2, steps=4, evaluate_at=(0.5, 1.0))
     objective = make_objective("av-pbc")
-    whole = list(distill_points(toy_dataset, toy_teacher, objective, chosen, [0]))
-    file = tmp_path / "snapshot.safetensors"
-    broken = distill_points(toy_dataset, toy_teacher, objective, chosen, [0], snapshot=file)
-    next(broken)
-    broken.close()
-    resumed = list(distill_points(toy_dataset, toy_teacher, objective, chosen, [0], snapshot=file))
-    assert np.array_equal(whole[-1].synsets[0].states, resumed[-1].synsets[0].states)
+    uninterrupted = list(
+        distill_points(toy_dataset, toy_teacher, objective, smoothing_settings, [0])
+    )
+    snapshot = tmp_path / "snapshot.safetensors"
+    interrupted = distill_points(
+        toy_dataset, toy_teacher, objective, smoothing_settings, [0], snapshot=snapshot
+    )
+    next(interrupted)
+    interrupted.close()
+    resumed = list(
+        distill_points(
+            toy_dataset, toy_teacher, objective, smoothing_settings, [0], snapshot=snapshot
+        )
+    )
+    assert np.array_equal(uninterrupted[-1].synsets[0].states, resumed[-1].synsets[0].states)
 
 
 def test_smoothing_cannot_be_negative() -> None:

@@ -1,4 +1,4 @@
-"""Synsets on disk and exported."""
+"""Synsets: files, exports and validation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def synset(toy_dataset: Dataset) -> Synset:
     )
 
 
-def test_round_trip(synset: Synset, tmp_path: Path) -> None:
+def test_saved_synset_is_read_back_unchanged(synset: Synset, tmp_path: Path) -> None:
     again = Synset.load(synset.save(tmp_path / "deep" / "s.safetensors"))
     assert np.array_equal(again.states, synset.states)
     assert np.array_equal(again.actions, synset.actions)
@@ -34,11 +34,11 @@ def test_round_trip(synset: Synset, tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "deep").iterdir() if p.name.startswith(".")] == []
 
 
-def test_observations_are_raw(synset: Synset, toy_dataset: Dataset) -> None:
+def test_observations_are_in_environment_units(synset: Synset, toy_dataset: Dataset) -> None:
     assert np.allclose(synset.observations, toy_dataset.observations[:12], atol=1e-4)
 
 
-def test_export_npz_and_hdf5(synset: Synset, tmp_path: Path) -> None:
+def test_npz_and_hdf5_exports_hold_raw_observations(synset: Synset, tmp_path: Path) -> None:
     import h5py
 
     npz = np.load(synset.export(tmp_path / "s.npz"))
@@ -51,34 +51,39 @@ def test_export_npz_and_hdf5(synset: Synset, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def far(synset: Synset) -> Synset:
-    """As distilled: most numbers in actions lie beyond -1 and 1."""
+def synset_beyond_bounds(synset: Synset) -> Synset:
+    """A synset like distilled ones, with most action components beyond -1 and 1."""
     return replace(synset, actions=3.5 * synset.actions)
 
 
-def test_exported_actions_are_the_distilled_ones(far: Synset, tmp_path: Path) -> None:
+def test_exported_actions_are_the_distilled_ones(
+    synset_beyond_bounds: Synset, tmp_path: Path
+) -> None:
     import h5py
 
-    assert (np.abs(far.actions) > 1).any()
-    assert np.array_equal(np.load(far.export(tmp_path / "s.npz"))["actions"], far.actions)
-    with h5py.File(far.export(tmp_path / "s.hdf5")) as file:
-        assert np.array_equal(file["actions"][:], far.actions)
+    assert (np.abs(synset_beyond_bounds.actions) > 1).any()
+    assert np.array_equal(
+        np.load(synset_beyond_bounds.export(tmp_path / "s.npz"))["actions"],
+        synset_beyond_bounds.actions,
+    )
+    with h5py.File(synset_beyond_bounds.export(tmp_path / "s.hdf5")) as file:
+        assert np.array_equal(file["actions"][:], synset_beyond_bounds.actions)
 
 
-def test_minari_gets_an_action_space_that_holds_them(
-    far: Synset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_minari_export_has_an_action_space_that_contains_the_actions(
+    synset_beyond_bounds: Synset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minari = pytest.importorskip("minari")
     pytest.importorskip("jax", reason="Minari writes datasets with its extra 'create'")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    far.export(Path("obdfar-v0"), "minari")
+    synset_beyond_bounds.export(Path("obdfar-v0"), "minari")
     dataset = minari.load_dataset("obdfar-v0")
-    found = np.stack([episode.actions[0] for episode in dataset.iterate_episodes()])
-    assert np.array_equal(found, far.actions)
-    assert all(dataset.action_space.contains(action) for action in found)
+    actual = np.stack([episode.actions[0] for episode in dataset.iterate_episodes()])
+    assert np.array_equal(actual, synset_beyond_bounds.actions)
+    assert all(dataset.action_space.contains(action) for action in actual)
 
 
-def test_an_export_is_where_it_says(synset: Synset, tmp_path: Path) -> None:
+def test_export_returns_the_path_it_wrote(synset: Synset, tmp_path: Path) -> None:
     path = tmp_path / "new" / "pairs"
     assert synset.export(path, format="npz") == path
     assert np.array_equal(np.load(path)["observations"], synset.observations)
@@ -86,7 +91,9 @@ def test_an_export_is_where_it_says(synset: Synset, tmp_path: Path) -> None:
         synset.export(path / "below a file.hdf5")
 
 
-def test_export_minari(synset: Synset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minari_export_holds_raw_observations(
+    synset: Synset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     minari = pytest.importorskip("minari")
     pytest.importorskip("jax", reason="Minari writes datasets with its extra 'create'")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
@@ -96,7 +103,7 @@ def test_export_minari(synset: Synset, tmp_path: Path, monkeypatch: pytest.Monke
     assert np.allclose(dataset[3].observations[0], synset.observations[3], atol=1e-6)
 
 
-def test_unknown_export(synset: Synset, tmp_path: Path) -> None:
+def test_unknown_export_format_is_an_error(synset: Synset, tmp_path: Path) -> None:
     with pytest.raises(ObdError, match="npz"):
         synset.export(tmp_path / "s.nzp")
 
@@ -108,14 +115,14 @@ def test_unknown_export(synset: Synset, tmp_path: Path) -> None:
     outcome="one error of ours",
 )
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 4096])
-def test_a_damaged_file_is_one_clear_error(content: bytes, tmp_path: Path) -> None:
+def test_damaged_file_is_an_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "s.safetensors"
     path.write_bytes(content)
     with pytest.raises(ObdError, match="cannot be read"):
         Synset.load(path)
 
 
-def test_a_foreign_safetensors_file(tmp_path: Path) -> None:
+def test_other_safetensors_file_is_an_error(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     path = tmp_path / "s.safetensors"
@@ -124,21 +131,21 @@ def test_a_foreign_safetensors_file(tmp_path: Path) -> None:
         Synset.load(path)
 
 
-def test_wrong_shapes_and_values(synset: Synset) -> None:
-    import dataclasses
-
+def test_wrong_shapes_and_non_finite_values_are_errors(synset: Synset) -> None:
     with pytest.raises(ObdError, match="shape"):
-        dataclasses.replace(synset, actions=synset.actions[:, :2])
+        replace(synset, actions=synset.actions[:, :2])
     with pytest.raises(ObdError, match="not finite"):
-        dataclasses.replace(synset, states=np.full_like(synset.states, np.nan))
+        replace(synset, states=np.full_like(synset.states, np.nan))
 
 
-@pytest.mark.parametrize(("spread", "said"), [(-5.0, "negative"), (np.nan, "finite moments")])
-def test_spreads_that_no_data_has(synset: Synset, tmp_path: Path, spread: float, said: str) -> None:
+@pytest.mark.parametrize(("std", "reason"), [(-5.0, "negative"), (np.nan, "finite moments")])
+def test_invalid_standard_deviations_are_errors(
+    synset: Synset, tmp_path: Path, std: float, reason: str
+) -> None:
     from safetensors.numpy import load_file, save_file
 
     path = synset.save(tmp_path / "s.safetensors")
-    arrays = load_file(path) | {"state_std": np.full(11, spread, np.float32)}
+    arrays = load_file(path) | {"state_std": np.full(11, std, np.float32)}
     save_file(arrays, path, metadata={"format": "obdbench-synset-1 hopper"})
-    with pytest.raises(ObdError, match=said):
+    with pytest.raises(ObdError, match=reason):
         Synset.load(path)

@@ -216,8 +216,9 @@ def test_synset_and_its_card(place: Path, tried: Tried) -> None:
 def goes_on(run: Any) -> None:
     """A run that took a snapshot can yield its points and take a step."""
     for step in list(run.points):
-        loop._point(run, step, DATASET, _Objective(), SETTINGS, [0, 1])
-    run.outer.update(0, [run.x, run.a], [run.x.clone(), run.a.clone()])
+        loop.evaluation_point(run, step, DATASET, _Objective(), SETTINGS, [0, 1])
+    synsets = [run.states, run.actions]
+    run.optimizer.update(0, synsets, [value.clone() for value in synsets])
 
 
 @reader("snapshots")
@@ -226,20 +227,21 @@ def test_snapshot(place: Path, tried: Tried) -> None:
     path = place / "snapshot"
 
     def fresh() -> Any:
-        return loop._start(DATASET, None, SETTINGS, [0, 1], "cpu", torch.float32)
+        return loop.initial_state(DATASET, None, SETTINGS, [0, 1], "cpu", torch.float32)
 
     begun = fresh()
-    begun.outer.update(0, [begun.x, begun.a], [begun.x.clone(), begun.a.clone()])
-    begun.points[0] = (begun.x.clone(), begun.a.clone(), 0.5)
+    synsets = [begun.states, begun.actions]
+    begun.optimizer.update(0, synsets, [value.clone() for value in synsets])
+    begun.points[0] = (begun.states.clone(), begun.actions.clone(), 0.5)
     begun.losses = [[(0, 1.0)], [(0, 2.0)]]
-    snapshot.save(begun, path)
+    snapshot.save_snapshot(begun, path)
     whole = path.read_bytes()
     header, rest = parts(whole)
     state = json.loads(header["__metadata__"]["state"])
 
     def reached() -> Any:
         run = fresh()
-        snapshot.restore(run, path)
+        snapshot.load_snapshot(run, path)
         return run
 
     @examples(150)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
-from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
+from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Architecture, get_architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
@@ -66,7 +67,7 @@ class Step:
         target = torch.rand(setting.seeds, setting.states, action, generator=generator)
         self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
         self.how = CloningConfig(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
-        self.solver = MetaGradientSolver(self.how, fast=fast)
+        self.solver = MetaGradientSolver(self.how, use_reverse_sweep=fast)
         self.window = window
         self.generators = [seeded_generator(seed, 1) for seed in range(setting.seeds)]
         self.sizes = (observation, action)

@@ -1,1 +1,1 @@
-"""Meta-gradients in the limit of infinitely wide students."""
+"""The meta-gradient of students of infinite width, by their tangent kernel."""

@@ -1,1 +1,7 @@
-"""Exact meta-gradients through the inner training loop."""
+"""The exact meta-gradient of an objective in the synset, through the inner training loop.
+
+:mod:`.reverse_sweep` holds the hand-derived reverse sweep for MLP students under SGD and
+:mod:`.general` the gradient for any student and inner optimizer; :mod:`.solver` selects one of
+them. :mod:`.outer_gradient` differentiates the objective in the final parameters, which is where
+both start from.
+"""

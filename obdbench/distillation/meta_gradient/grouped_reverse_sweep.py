@@ -1,11 +1,11 @@
-"""A stack of policies on the cores: as many at a time as there are cores, the rest together.
+"""The reverse sweep of a stack of policies, in groups of as many policies as there are threads.
 
-Batched products split badly where the stack is no multiple of the cores, so on T threads the stack
-is cut into groups of T policies, one after the other, and what is left runs as a last, smaller
-group; every product of a group takes all threads. A thread of its own for each policy would save
-the splitting but lose more: threads wait for the interpreter between operations. The cut depends on
-the two numbers alone, so the same number of threads gives the same bits. With one thread, and on a
-GPU, the whole stack is one program.
+Batched matrix products divide badly over threads if the number of policies is no multiple of the
+number of threads. With T threads the stack is therefore cut into groups of T policies and a smaller
+last group; the groups run one after another and every product uses all threads. One thread per
+policy would be slower, because threads wait for the interpreter lock between operations. The cut
+depends on the two numbers alone, so the same number of threads gives the same bits. With one
+thread, and on a GPU, the whole stack is one group.
 """
 
 from __future__ import annotations
@@ -28,83 +28,94 @@ from obdbench.policies.networks import Params
 
 
 def split_stack(stack: int, threads: int) -> list[slice]:
-    """Groups of ``threads`` policies and the rest, if any; one thread takes the stack as one."""
+    """Cut a stack into groups of ``threads`` policies; with one thread it is a single group."""
     size = stack if threads == 1 else threads
     return [slice(start, min(start + size, stack)) for start in range(0, stack, size)]
 
 
-class BatchedReverseSweep:
-    """The two sweeps of a whole stack, share by share."""
+class GroupedReverseSweep:
+    """One :class:`ReverseSweep` for every group of a stack.
+
+    ``make_sweep`` allocates a sweep, given ``stack=``, ``memory=`` and the group's share of the
+    memory, ``memory_share=``.
+    """
 
     def __init__(
         self,
-        sweep: Callable[..., ReverseSweep],
+        make_sweep: Callable[..., ReverseSweep],
         stack: int,
         memory: int,
         *,
         threads: int = 1,
     ) -> None:
-        """``sweep`` makes the buffers for ``stack=`` policies within its part of the memory."""
-        self.threads, self.shares = threads, split_stack(stack, threads)
+        self.threads, self.groups = threads, split_stack(stack, threads)
         self.sweeps = []
         with torch.inference_mode():
-            for share in self.shares:
-                size = share.stop - share.start
-                self.sweeps.append(sweep(stack=size, memory=memory, part=size / stack))
-        self._derivative = MlpOuterGradient(self.sweeps[0].architecture, self.shares)
+            for group in self.groups:
+                size = group.stop - group.start
+                sweep = make_sweep(stack=size, memory=memory, memory_share=size / stack)
+                self.sweeps.append(sweep)
+        self._outer_gradient = MlpOuterGradient(self.sweeps[0].architecture, self.groups)
         self.names = [f"{kind}{i}" for i in range(self.sweeps[0].depth) for kind in ("w", "b")]
-        self._calls: dict[int | None, tuple[list[CudaGraphFunction], list[CudaGraphFunction]]] = {}
+        self._passes: dict[int | None, tuple[list[CudaGraphFunction], list[CudaGraphFunction]]] = {}
 
-    def learn(
+    def run_forward(
         self, params: Params, x: Tensor, a: Tensor, noise: Tensor | None, steps: int | None = None
     ) -> Params:
-        """Clone every policy of the stack; the parameters after the last inner step."""
-        if steps not in self._calls:
-            self._calls[steps] = (
-                [CudaGraphFunction(partial(self._forth, sweep, steps)) for sweep in self.sweeps],
-                [CudaGraphFunction(partial(self._home, sweep)) for sweep in self.sweeps],
+        """Clone every policy of the stack and return the parameters after the last inner step."""
+        if steps not in self._passes:
+            self._passes[steps] = (
+                [CudaGraphFunction(partial(self._forward, sweep, steps)) for sweep in self.sweeps],
+                [CudaGraphFunction(partial(self._backward, sweep)) for sweep in self.sweeps],
             )
-        self._now = self._calls[steps]
+        self._forward_passes, self._backward_passes = self._passes[steps]
         tensors = [params[name] for name in self.names] + [x, a]
-        return dict(zip(self.names, self._run(self._now[0], tensors, noise), strict=True))
+        final_params = self._run(self._forward_passes, tensors, noise)
+        return dict(zip(self.names, final_params, strict=True))
 
-    def derivative(self, outer: OuterLoss, learned: Params) -> tuple[Tensor, Params]:
-        """H of every policy, and its derivative in the parameters last returned."""
-        if isinstance(outer, OuterLossOnStates):
-            return self._derivative(outer, learned)
-        return outer_gradient(outer, learned)
+    def outer_gradient(self, outer_loss: OuterLoss, params: Params) -> tuple[Tensor, Params]:
+        """Return H of every policy and its gradient in the parameters returned last."""
+        if isinstance(outer_loss, OuterLossOnStates):
+            return self._outer_gradient(outer_loss, params)
+        return outer_gradient(outer_loss, params)
 
-    def back(self, gradient: Params, reverse_noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Derivatives in states and actions, given those in the parameters last returned."""
-        for forth, home in zip(*self._now, strict=True):
-            home.failed |= forth.failed  # a graph would read what a plain way forth has left behind
-        given = [gradient[name] for name in self.names]
-        if self.threads > 1:  # a stack that lies across is multiplied one policy after the other
-            given = [tensor.contiguous() for tensor in given]
-        gx, ga = self._run(self._now[1], given, reverse_noise)
-        for forth, home in zip(*self._now, strict=True):
-            forth.failed |= home.failed  # a plain way back needs what a plain way forth left
+    def run_backward(self, gradient: Params, reverse_noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the gradients in states and actions, given that in the final parameters.
+
+        A backward graph reads what the forward graph left in its buffers, so a plain call of one
+        requires a plain call of the other.
+        """
+        passes = list(zip(self._forward_passes, self._backward_passes, strict=True))
+        for forward, backward in passes:
+            backward.failed |= forward.failed
+        tensors = [gradient[name] for name in self.names]
+        if self.threads > 1:  # bmm multiplies a transposed stack one policy after another
+            tensors = [tensor.contiguous() for tensor in tensors]
+        gx, ga = self._run(self._backward_passes, tensors, reverse_noise)
+        for forward, backward in passes:
+            forward.failed |= backward.failed
         return gx, ga
 
-    def _forth(self, sweep: ReverseSweep, steps: int | None, *tensors: Tensor) -> list[Tensor]:
+    def _forward(self, sweep: ReverseSweep, steps: int | None, *tensors: Tensor) -> list[Tensor]:
         count = len(self.names)
         params = dict(zip(self.names, tensors[:count], strict=True))
-        learned = sweep.learn(params, *tensors[count:], steps=steps)
-        return [learned[name] for name in self.names]
+        final_params = sweep.run_forward(params, *tensors[count:], steps=steps)
+        return [final_params[name] for name in self.names]
 
-    def _home(self, sweep: ReverseSweep, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def _backward(self, sweep: ReverseSweep, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         count = len(self.names)
         gradient = dict(zip(self.names, tensors[:count], strict=True))
-        return sweep.back(gradient, reverse_noise=tensors[count] if tensors[count:] else None)
+        reverse_noise = tensors[count] if tensors[count:] else None
+        return sweep.run_backward(gradient, reverse_noise=reverse_noise)
 
     def _run(
-        self, calls: Sequence[CudaGraphFunction], tensors: Sequence[Tensor], noise: Tensor | None
+        self, passes: Sequence[CudaGraphFunction], tensors: Sequence[Tensor], noise: Tensor | None
     ) -> list[Tensor]:
-        with torch.inference_mode():  # which saves a little of every one of thousands of calls
-            parts = []
-            for call, share in zip(calls, self.shares, strict=True):
-                drawn = [] if noise is None else [noise[:, share]]
-                parts.append(call(*(tensor[share] for tensor in tensors), *drawn))
-        if len(parts) == 1:
-            return [tensor.clone() for tensor in parts[0]]  # autograd takes none made in that mode
-        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+        with torch.inference_mode():  # saves time in each of thousands of operations
+            outputs = []
+            for run_pass, group in zip(passes, self.groups, strict=True):
+                group_noise = [] if noise is None else [noise[:, group]]
+                outputs.append(run_pass(*(tensor[group] for tensor in tensors), *group_noise))
+        if len(outputs) == 1:
+            return [tensor.clone() for tensor in outputs[0]]  # autograd refuses inference tensors
+        return [torch.cat(group_outputs) for group_outputs in zip(*outputs, strict=True)]

@@ -1,4 +1,4 @@
-"""The limit of infinite width: its kernel, its derivative, and how real students stand to it."""
+"""Infinite width: the kernel, the gradient, and the distance of students of finite width."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import torch
 from support.toys import make_toy_dataset, make_toy_teacher
 
-from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver, TangentKernel
-from obdbench.distillation.loop import distill_points
+from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.infinite_width.tangent_kernel import TangentKernel
+from obdbench.distillation.loop import Progress, distill_points
 from obdbench.distillation.outer_optimizer import OuterOptimizer, learning_rate
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import ObdError
@@ -35,11 +36,11 @@ def inputs(
 
 
 @pytest.mark.parametrize("depth", [2, 4, 6])
-def test_the_kernel_is_that_of_wide_networks(depth: int) -> None:
-    """Inner products of gradients of a network of width 1024, averaged over draws."""
+def test_kernel_equals_that_of_wide_networks(depth: int) -> None:
+    """Compare with inner products of gradients at width 1024, averaged over draws."""
     x, _, s, _ = inputs(pairs=3, states=4, stack=1)
     architecture = Architecture("wide", depth, width=1024)
-    found = torch.zeros(4, 3, dtype=DOUBLE)
+    actual = torch.zeros(4, 3, dtype=DOUBLE)
     draws = 6
     for seed in range(draws):
         params = architecture.init([seeded_generator(seed, 1)], 11, 3, dtype=DOUBLE)
@@ -50,39 +51,39 @@ def test_the_kernel_is_that_of_wide_networks(depth: int) -> None:
             parts = torch.autograd.grad(mean[0, 0, 0], list(leaves.values()))
             gradients.append(torch.cat([part.flatten() for part in parts]))
         rows = torch.stack(gradients)
-        found += rows[:4] @ rows[4:].T / draws
+        actual += rows[:4] @ rows[4:].T / draws
     expected = TangentKernel.between(s[0], x[0], depth).value
-    assert (found - expected).norm() / expected.norm() < 0.05
+    assert (actual - expected).norm() / expected.norm() < 0.05
 
 
 @pytest.mark.parametrize("depth", [2, 4])
-def test_the_derivative_is_exact(depth: int) -> None:
-    """Central differences along random directions, in both halves of the synset."""
+def test_gradient_equals_central_differences(depth: int) -> None:
+    """Along random directions, in states and in actions."""
     x, a, s, target = inputs()
-    limit = InfiniteWidthSolver(depth, lr=0.3, steps=12)
-    gradient = limit(x, a, s, lambda actions: (actions - target).square().mean((-2, -1)))
+    solver = InfiniteWidthSolver(depth, lr=0.3, steps=12)
+    gradient = solver(x, a, s, lambda actions: (actions - target).square().mean((-2, -1)))
     generator = torch.Generator().manual_seed(9)
-    for values, found in ((x, gradient.states), (a, gradient.actions)):
+    for values, gradient_part in ((x, gradient.states), (a, gradient.actions)):
         for _ in range(4):
             direction = torch.randn(values.shape, generator=generator, dtype=DOUBLE)
-            sides = []
+            values_at_sides = []
             for sign in (1.0, -1.0):
                 values.add_(direction, alpha=sign * 1e-6)
-                actions = limit.act(x, a, s)
-                sides.append((actions - target).square().mean((-2, -1)).sum())
+                actions = solver.act(x, a, s)
+                values_at_sides.append((actions - target).square().mean((-2, -1)).sum())
                 values.sub_(direction, alpha=sign * 1e-6)
-            slope = (sides[0] - sides[1]) / 2e-6
-            assert torch.isclose((found * direction).sum(), slope, rtol=1e-6, atol=1e-10)
+            slope = (values_at_sides[0] - values_at_sides[1]) / 2e-6
+            assert torch.isclose((gradient_part * direction).sum(), slope, rtol=1e-6, atol=1e-10)
 
 
-def test_the_derivative_is_exact_from_a_drawn_start() -> None:
-    """Against autograd through the written-out recursion, and against the way from zero."""
+def test_gradient_from_a_drawn_initial_output_equals_central_differences() -> None:
+    """The objective equals that of the recursion written out, and differs from that at f_0 = 0."""
     x, a, s, target = inputs()
     student = Architecture("narrow", 4, width=32)
     params = student.init([seeded_generator(i, 5) for i in range(2)], 11, 3, dtype=DOUBLE)
-    limit = InfiniteWidthSolver(4, lr=0.3, steps=12)
+    solver = InfiniteWidthSolver(4, lr=0.3, steps=12)
 
-    def first(states: torch.Tensor) -> torch.Tensor:
+    def initial_output(states: torch.Tensor) -> torch.Tensor:
         return student.apply(params, states)[0]
 
     def value(pairs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -90,34 +91,34 @@ def test_the_derivative_is_exact_from_a_drawn_start() -> None:
         for i in range(2):
             theta = TangentKernel.between(pairs[i], pairs[i], 4).value
             reach = TangentKernel.between(s[i], pairs[i], 4).value
-            f, total = first(pairs)[i], 0
+            f, total = initial_output(pairs)[i], 0
             for _ in range(12):
                 y = torch.tanh(f)
                 slope = 2 / a[i].numel() * (y - actions[i]) * (1 - y * y)
                 f, total = f - 0.3 * theta @ slope, total + slope
-            learned = torch.tanh(first(s)[i] - 0.3 * reach @ total)
-            losses.append((learned - target[i]).square().mean())
+            actions_at_states = torch.tanh(initial_output(s)[i] - 0.3 * reach @ total)
+            losses.append((actions_at_states - target[i]).square().mean())
         return torch.stack(losses)
 
     def objective(actions: torch.Tensor) -> torch.Tensor:
         return (actions - target).square().mean((-2, -1))
 
-    gradient = limit(x, a, s, objective, first)
+    gradient = solver(x, a, s, objective, initial_output)
     assert torch.allclose(gradient.loss, value(x, a), rtol=1e-12)
-    assert not torch.allclose(gradient.loss, limit(x, a, s, objective).loss, rtol=1e-3)
+    assert not torch.allclose(gradient.loss, solver(x, a, s, objective).loss, rtol=1e-3)
     generator = torch.Generator().manual_seed(9)
-    for at, found in ((0, gradient.states), (1, gradient.actions)):
-        direction = torch.randn(found.shape, generator=generator, dtype=DOUBLE)
-        sides = []
+    for position, gradient_part in ((0, gradient.states), (1, gradient.actions)):
+        direction = torch.randn(gradient_part.shape, generator=generator, dtype=DOUBLE)
+        values_at_sides = []
         for sign in (1.0, -1.0):
             moved = [x, a]
-            moved[at] = moved[at] + sign * 1e-6 * direction
-            sides.append(value(moved[0], moved[1]).sum())
-        slope = (sides[0] - sides[1]) / 2e-6
-        assert torch.isclose((found * direction).sum(), slope, rtol=1e-6, atol=1e-10)
+            moved[position] = moved[position] + sign * 1e-6 * direction
+            values_at_sides.append(value(moved[0], moved[1]).sum())
+        slope = (values_at_sides[0] - values_at_sides[1]) / 2e-6
+        assert torch.isclose((gradient_part * direction).sum(), slope, rtol=1e-6, atol=1e-10)
 
 
-def test_equal_and_opposite_inputs_have_a_finite_derivative() -> None:
+def test_gradient_is_finite_at_equal_opposite_and_zero_states() -> None:
     x, a, s, target = inputs()
     x[0, 1], x[0, 2], s[0, 0] = x[0, 0], -x[0, 0], x[0, 0]
     x[1, 0] = 0.0
@@ -128,26 +129,26 @@ def test_equal_and_opposite_inputs_have_a_finite_derivative() -> None:
     assert torch.isfinite(gradient.actions).all()
 
 
-def test_wide_students_learn_what_the_limit_says() -> None:
-    """The mean action of many wide students nears the limit's; narrow ones are further off."""
+def test_wide_students_are_near_the_infinite_width_actions() -> None:
+    """The mean action of wide students is near the limit, that of narrow ones farther away."""
     x, a, s, _ = inputs(pairs=24, states=40, stack=1)
     expected = InfiniteWidthSolver(3, lr=0.1, steps=40).act(x, a, s)[0]
     distance = {}
     for width in (16, 512):
         architecture = Architecture("wide", 3, width=width)
-        how = CloningConfig(architecture, get_optimizer("sgd"), 0.1, 40)
+        cloning = CloningConfig(architecture, get_optimizer("sgd"), 0.1, 40)
         draws = 12
         params = architecture.init(
             [seeded_generator(i, 2) for i in range(draws)], 11, 3, dtype=DOUBLE
         )
-        learned = clone(how, params, x.expand(draws, -1, -1), a.expand(draws, -1, -1))
+        learned = clone(cloning, params, x.expand(draws, -1, -1), a.expand(draws, -1, -1))
         mean = architecture.act(learned, s[0]).mean(0)
         distance[width] = float((mean - expected).square().mean().sqrt())
     assert distance[512] < 0.06
     assert distance[512] < 0.7 * distance[16]
 
 
-def test_a_distillation_goes_from_the_limit_to_real_students_and_resumes(tmp_path: Path) -> None:
+def test_distillation_with_both_phases_resumes_bit_for_bit(tmp_path: Path) -> None:
     dataset = make_toy_dataset()
     teacher = make_toy_teacher(dataset)
     settings = resolve_settings(
@@ -165,11 +166,11 @@ def test_a_distillation_goes_from_the_limit_to_real_students_and_resumes(tmp_pat
     )
 
     def points(snapshot: Path | None = None, stop: int | None = None) -> list[np.ndarray]:
-        def watch(now: object) -> None:
-            if stop is not None and now.step >= stop:  # type: ignore[attr-defined]
+        def interrupt(now: Progress) -> None:
+            if stop is not None and now.step >= stop:
                 raise KeyboardInterrupt
 
-        found = list(
+        actual = list(
             distill_points(
                 dataset,
                 teacher,
@@ -178,42 +179,42 @@ def test_a_distillation_goes_from_the_limit_to_real_students_and_resumes(tmp_pat
                 [0, 1],
                 snapshot=snapshot,
                 snapshot_seconds=0.0,
-                progress=watch,
+                progress=interrupt,
                 progress_seconds=0.0,
             )
         )
-        return [synset.states for synset in found[-1].synsets]
+        return [synset.states for synset in actual[-1].synsets]
 
-    whole = points()
+    uninterrupted = points()
     for stop in (2, 5):
         snapshot = tmp_path / f"{stop}"
         with pytest.raises(KeyboardInterrupt):
             points(snapshot, stop)
-        for one, two in zip(whole, points(snapshot), strict=True):
+        for one, two in zip(uninterrupted, points(snapshot), strict=True):
             assert np.array_equal(one, two)
 
 
-def test_each_phase_has_a_schedule_and_moments_of_its_own() -> None:
+def test_each_phase_has_its_own_schedule_and_moments() -> None:
     settings = DistillSettings(steps=30, kernel_share=2 / 3, kernel_lr=0.5, outer_lr=0.1)
     rates = [learning_rate(settings, step) for step in range(30)]
     assert rates[0] == 0.5
     assert rates[20] == 0.1
     assert rates[19] < 0.01
     assert rates[29] < 0.01
-    outer, value = OuterOptimizer(settings), torch.zeros(1, 2, 3)
+    optimizer, value = OuterOptimizer(settings), torch.zeros(1, 2, 3)
     for step in range(21):
         before = value.clone()
-        outer.update(step, [value], [torch.full_like(value, 10.0 if step < 20 else -1.0)])
+        optimizer.update(step, [value], [torch.full_like(value, 10.0 if step < 20 else -1.0)])
     assert torch.allclose(value - before, torch.full_like(value, 0.1), atol=1e-5)
 
 
-def test_other_optimizers_have_no_limit_here() -> None:
+def test_infinite_width_needs_sgd_as_inner_optimizer() -> None:
     with pytest.raises(ObdError, match="kernel_share"):
         resolve_settings("tiny", {"kernel_share": 0.5, "inner_optimizer": "adam"})
 
 
-def test_narrow_students_are_another_distillation() -> None:
-    """``width`` reaches the exact steps, and only plain MLPs can be narrowed."""
+def test_width_changes_the_exact_steps() -> None:
+    """Only plain MLPs accept another width."""
     dataset = make_toy_dataset()
     teacher = make_toy_teacher(dataset)
 
@@ -228,7 +229,7 @@ def test_narrow_students_are_another_distillation() -> None:
         with_width(object(), 16)  # type: ignore[arg-type]
 
 
-def test_results_from_before_the_limit_keep_their_names() -> None:
+def test_results_from_before_the_solver_keep_their_names() -> None:
     """Settings without effect are no part of a trial's key."""
     spec = TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc")
     other = spec.model_copy(update={"settings": DistillSettings(kernel_lr=0.5)})

@@ -1,38 +1,39 @@
-"""Recorded calls: what comes back where recording fails. That it works takes a GPU."""
+"""Functions replayed from CUDA graphs: their outputs if recording fails, without a GPU."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from obdbench.distillation.meta_gradient import cuda_graphs
 from obdbench.distillation.meta_gradient.cuda_graphs import CudaGraphFunction
 
 
-def test_after_a_failed_recording_the_state_is_that_of_a_plain_call(
+def test_failed_recording_falls_back_to_a_plain_call(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A function leaves something behind for the next; recording may have spoilt it."""
-    left: list[float] = []
+    """The function is called again because recording may have overwritten its side effects."""
+    side_effect: list[float] = []
 
-    def remembers(value: Tensor) -> list[Tensor]:
-        left[:] = [float(value)]
+    def function(value: Tensor) -> list[Tensor]:
+        side_effect[:] = [float(value)]
         return [value + 1]
 
-    def spoils(self: CudaGraphFunction, inputs: Sequence[Tensor]) -> None:
-        left[:] = [float("nan")]
+    def fail_to_record(*_: Any) -> Any:
+        side_effect[:] = [float("nan")]
         raise RuntimeError("no graph today\nand more")
 
-    monkeypatch.setattr(CudaGraphFunction, "_record", spoils)
-    call = CudaGraphFunction(remembers)
+    monkeypatch.setattr(cuda_graphs, "record_graph", fail_to_record)
+    replayed = CudaGraphFunction(function)
     with caplog.at_level(logging.WARNING):
-        (found,) = call._first([torch.tensor(3.0)])
-    assert float(found) == 4.0
-    assert left == [3.0]
-    assert call.failed
+        (output,) = replayed.call_and_record([torch.tensor(3.0)])
+    assert float(output) == 4.0
+    assert side_effect == [3.0]
+    assert replayed.failed
     assert [record.message for record in caplog.records] == [
         "CUDA graphs are not used: no graph today"
     ]

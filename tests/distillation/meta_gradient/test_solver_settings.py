@@ -1,7 +1,4 @@
-"""Which way the solver takes, what it remembers, and the corners of the two ways.
-
-Several of these answer a fault that was planted and went uncaught (``make mutation``).
-"""
+"""The solver's choice of method, its reuse of buffers, and edge cases of both methods."""
 
 from __future__ import annotations
 
@@ -12,25 +9,25 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from support.gradients import (
-    ARCHITECTURES,
     DOUBLE,
+    MLP4,
+    RESIDUAL,
     STEPS,
-    cloning,
-    noise_of,
-    problem,
-    relative,
-    simple_outer,
-    start,
-    unrolled,
+    autograd_meta_gradient,
+    initial_params,
+    make_cloning,
+    random_noise,
+    random_synsets,
+    relative_error,
+    squared_error,
 )
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.solver import MetaGradient, MetaGradientSolver
+from obdbench.distillation.meta_gradient.general import MetaGradient
+from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.errors import ObdError
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import LOG_STD_OFFSET, Architecture, Params, stacked_linear
-
-MLP4 = ARCHITECTURES[2]
 
 
 @pytest.fixture
@@ -40,16 +37,16 @@ def _restore_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def same(found: MetaGradient, expected: tuple[Tensor, Tensor, Tensor]) -> None:
+def assert_close(actual: MetaGradient, expected: tuple[Tensor, Tensor, Tensor]) -> None:
     losses, gx, ga = expected
-    assert torch.allclose(found.loss, losses, rtol=1e-12)
-    assert relative(found.states, gx) < 1e-11
-    assert relative(found.actions, ga) < 1e-11
+    assert torch.allclose(actual.loss, losses, rtol=1e-12)
+    assert relative_error(actual.states, gx) < 1e-11
+    assert relative_error(actual.actions, ga) < 1e-11
 
 
 @dataclass(frozen=True)
-class Smooth(Architecture):
-    """A student of another class: no ReLU, so that the sweep does not hold for it."""
+class TanhArchitecture(Architecture):
+    """A subclass with tanh instead of ReLU, for which the reverse sweep is not derived."""
 
     def apply(self, params: Params, states: Tensor) -> tuple[Tensor, Tensor]:
         x = states.expand(params["w0"].shape[0], *states.shape[-2:])
@@ -60,152 +57,192 @@ class Smooth(Architecture):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "optimizer", "fast", "swept"),
+    ("architecture", "optimizer", "use_reverse_sweep", "is_swept"),
     [
         (MLP4, "sgd", True, True),
         (MLP4, "sgd", False, False),
         (MLP4, "sgdm", True, False),
-        (ARCHITECTURES[-1], "sgd", True, False),
+        (RESIDUAL, "sgd", True, False),
         (Architecture("mlp1", 1, width=12), "sgd", True, False),
-        (Smooth("smooth", 3, width=12), "sgd", True, False),
+        (TanhArchitecture("tanh", 3, width=12), "sgd", True, False),
     ],
-    ids=["mlp4", "not asked for", "momentum", "residual", "one layer", "another class"],
+    ids=["mlp4", "switched off", "momentum", "residual", "one layer", "subclass"],
 )
-def test_the_sweep_is_taken_where_it_holds(
-    architecture: Architecture, optimizer: str, fast: bool, swept: bool
+def test_reverse_sweep_is_used_where_it_is_derived(
+    architecture: Architecture, optimizer: str, use_reverse_sweep: bool, is_swept: bool
 ) -> None:
-    how, (x, a) = cloning(architecture, optimizer), problem()
-    solver = MetaGradientSolver(how, fast=fast)
-    found = solver(start(how), x, a, simple_outer(how))
-    assert (solver._sweeps is not None) == swept
-    same(found, unrolled(how, start(how), x, a, simple_outer(how), None))
+    cloning, (x, a) = make_cloning(architecture, optimizer), random_synsets()
+    solver = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)
+    actual = solver(initial_params(cloning), x, a, squared_error(cloning))
+    assert (solver.reverse_sweep is not None) == is_swept
+    assert_close(
+        actual,
+        autograd_meta_gradient(
+            cloning, initial_params(cloning), x, a, squared_error(cloning), None
+        ),
+    )
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_parameters_that_the_objective_ignores_pull_at_nothing(fast: bool) -> None:
-    how, (x, a) = cloning(MLP4, "sgd"), problem()
+@pytest.mark.parametrize("use_reverse_sweep", [True, False])
+def test_parameters_the_objective_ignores_have_zero_gradient(use_reverse_sweep: bool) -> None:
+    cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
 
     def first_layer(params: Params) -> Tensor:
         return params["w0"].square().sum((-1, -2))
 
-    found = MetaGradientSolver(how, fast=fast)(start(how), x, a, first_layer)
-    same(found, unrolled(how, start(how), x, a, first_layer, None))
+    actual = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+        initial_params(cloning), x, a, first_layer
+    )
+    assert_close(
+        actual, autograd_meta_gradient(cloning, initial_params(cloning), x, a, first_layer, None)
+    )
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-@pytest.mark.parametrize("fast", [True, False])
-def test_an_objective_may_look_at_every_parameter(fast: bool, sampled: bool) -> None:
-    """The half of the head that gives the spread stays as it was where nothing is sampled."""
-    how, (x, a) = cloning(MLP4, "sgd"), problem()
-    noise = noise_of() if sampled else None
+@pytest.mark.parametrize("use_reverse_sweep", [True, False])
+def test_objective_may_depend_on_every_parameter(use_reverse_sweep: bool, sampled: bool) -> None:
+    """Without noise the log std half of the head is not trained."""
+    cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
+    noise = random_noise() if sampled else None
 
     def everything(params: Params) -> Tensor:
         return torch.stack([p.square().flatten(1).sum(1) for p in params.values()]).sum(0)
 
-    found = MetaGradientSolver(how, fast=fast)(start(how), x, a, everything, noise=noise)
-    same(found, unrolled(how, start(how), x, a, everything, noise))
-
-
-@pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("raw", [-21.0, 2.3])
-def test_spreads_beyond_their_bounds_are_held_there(raw: float, fast: bool) -> None:
-    """One action's log spread lies out of bounds and has no slope there; the others lie within."""
-    how, (x, a) = cloning(MLP4, "sgd"), problem()
-    params = start(how)
-    params[f"b{MLP4.depth - 1}"][:, 3] = raw - LOG_STD_OFFSET
-    found = MetaGradientSolver(how, fast=fast)(params, x, a, simple_outer(how), noise=noise_of())
-    same(found, unrolled(how, params, x, a, simple_outer(how), noise_of()))
-
-
-def test_buffers_below_the_root_of_the_steps_are_refused() -> None:
-    """With fewer slots than √T, segments alone would take more memory than was allowed."""
-    how, (x, a) = cloning(MLP4, "sgd"), problem()
-    whole = MetaGradientSolver(how)
-    whole(start(how), x, a, simple_outer(how))
-    assert whole._sweeps is not None
-    slot = whole._sweeps.sweeps[0].slot_bytes
-    with pytest.raises(ObdError, match="GiB do not hold"):
-        MetaGradientSolver(how, memory=slot * 3 // 2)(start(how), x, a, simple_outer(how))
-    MetaGradientSolver(how, memory=slot * 5 // 2)(start(how), x, a, simple_outer(how))
-
-
-@pytest.mark.usefixtures("_restore_threads")
-def test_the_memory_that_is_asked_for_is_enough_for_a_stack_that_is_cut() -> None:
-    how, (x, a) = cloning(MLP4, "sgd"), problem(3)
-    torch.set_num_threads(2)
-    with pytest.raises(ObdError) as refused:
-        MetaGradientSolver(how, memory=2**10)(start(how, 3), x, a, simple_outer(how))
-    said = re.search(r"at least ([\d.]+) GiB", str(refused.value))
-    assert said is not None
-    enough = int(float(said[1]) * 2**30)
-    MetaGradientSolver(how, memory=enough)(start(how, 3), x, a, simple_outer(how))
-
-
-def changed(how: CloningConfig, **options: object) -> tuple[MetaGradient, MetaGradient]:
-    """A call after one of another kind, and the same call of a fresh solver."""
-    (x, a), used = problem(), MetaGradientSolver(how)
-    used(start(how), x, a, simple_outer(how))
-    found, expected = (
-        solver(start(how), x, a, simple_outer(how), **options)
-        for solver in (used, MetaGradientSolver(how))
+    actual = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+        initial_params(cloning), x, a, everything, noise=noise
     )
-    return found, expected
+    assert_close(
+        actual, autograd_meta_gradient(cloning, initial_params(cloning), x, a, everything, noise)
+    )
 
 
-def test_a_window_asked_for_later_is_heeded() -> None:
-    found, expected = changed(cloning(MLP4, "sgd"), window=2)
-    assert torch.equal(found.states, expected.states)
+@pytest.mark.parametrize("use_reverse_sweep", [True, False])
+@pytest.mark.parametrize("raw", [-21.0, 2.3])
+def test_log_std_is_clamped_and_has_no_gradient_outside_its_bounds(
+    raw: float, use_reverse_sweep: bool
+) -> None:
+    """One action's log std lies outside the bounds, the others inside."""
+    cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
+    params = initial_params(cloning)
+    params[f"b{MLP4.depth - 1}"][:, 3] = raw - LOG_STD_OFFSET
+    actual = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+        params, x, a, squared_error(cloning), noise=random_noise()
+    )
+    assert_close(
+        actual,
+        autograd_meta_gradient(cloning, params, x, a, squared_error(cloning), random_noise()),
+    )
 
 
-def test_noise_asked_for_later_is_heeded() -> None:
-    found, expected = changed(cloning(MLP4, "sgd"), noise=noise_of())
-    assert torch.equal(found.states, expected.states)
-
-
-def test_another_shape_makes_other_buffers() -> None:
-    """One policy after two would fit into the same buffers by being written twice."""
-    how, used = cloning(MLP4, "sgd"), MetaGradientSolver(cloning(MLP4, "sgd"))
-    used(start(how), *problem(), simple_outer(how))
-    for stack, pairs in ((1, 6), (2, 5)):
-        x, a = problem(stack, pairs)
-        found = used(start(how, stack), x, a, simple_outer(how))
-        expected = MetaGradientSolver(how)(start(how, stack), x, a, simple_outer(how))
-        assert found.states.shape == x.shape
-        assert torch.equal(found.states, expected.states)
-
-
-def test_another_precision_makes_other_buffers() -> None:
-    how, (x, a) = cloning(MLP4, "sgd"), problem()
-    params = {name: value.float() for name, value in start(how).items()}
-
-    def outer(learned: Params) -> Tensor:
-        return how.architecture.act(learned, x.to(learned["w0"].dtype)).square().mean((-1, -2))
-
-    used = MetaGradientSolver(how)
-    used(start(how), x, a, outer)
-    found = used(params, x.float(), a.float(), outer)
-    expected = MetaGradientSolver(how)(params, x.float(), a.float(), outer)
-    assert found.states.dtype == torch.float32
-    assert torch.equal(found.states, expected.states)
+def test_fewer_buffers_than_the_root_of_the_steps_are_refused() -> None:
+    """With fewer records than √T the starts of the segments alone would exceed the memory."""
+    cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
+    whole = MetaGradientSolver(cloning)
+    whole(initial_params(cloning), x, a, squared_error(cloning))
+    assert whole.reverse_sweep is not None
+    record_bytes = whole.reverse_sweep.sweeps[0].record_bytes
+    with pytest.raises(ObdError, match="GiB do not hold"):
+        MetaGradientSolver(cloning, memory=record_bytes * 3 // 2)(
+            initial_params(cloning), x, a, squared_error(cloning)
+        )
+    MetaGradientSolver(cloning, memory=record_bytes * 5 // 2)(
+        initial_params(cloning), x, a, squared_error(cloning)
+    )
 
 
 @pytest.mark.usefixtures("_restore_threads")
-def test_another_number_of_threads_cuts_the_stack_anew() -> None:
-    how, (x, a) = cloning(MLP4, "sgd"), problem(3)
-    solver = MetaGradientSolver(how)
-    torch.set_num_threads(1)
-    one = solver(start(how, 3), x, a, simple_outer(how))
-    assert solver._sweeps is not None
-    assert len(solver._sweeps.shares) == 1
+def test_memory_that_the_error_asks_for_suffices_for_a_grouped_stack() -> None:
+    cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets(3)
     torch.set_num_threads(2)
-    two = solver(start(how, 3), x, a, simple_outer(how))
-    assert len(solver._sweeps.shares) == 2
-    assert relative(two.states, one.states) < 1e-12
+    with pytest.raises(ObdError) as caught:
+        MetaGradientSolver(cloning, memory=2**10)(
+            initial_params(cloning, 3), x, a, squared_error(cloning)
+        )
+    requested = re.search(r"at least ([\d.]+) GiB", str(caught.value))
+    assert requested is not None
+    memory = int(float(requested[1]) * 2**30)
+    MetaGradientSolver(cloning, memory=memory)(
+        initial_params(cloning, 3), x, a, squared_error(cloning)
+    )
 
 
-def test_the_learning_rate_and_the_steps_are_the_students() -> None:
-    for how in (replace(cloning(MLP4, "sgd"), lr=0.07), cloning(MLP4, "sgd", STEPS + 3)):
-        x, a = problem()
-        found = MetaGradientSolver(how)(start(how), x, a, simple_outer(how))
-        same(found, unrolled(how, start(how), x, a, simple_outer(how), None))
+def reused_and_fresh(
+    cloning: CloningConfig, **options: object
+) -> tuple[MetaGradient, MetaGradient]:
+    """Return the same call of a solver that was called with other options, and of a new one."""
+    (x, a), reused = random_synsets(), MetaGradientSolver(cloning)
+    reused(initial_params(cloning), x, a, squared_error(cloning))
+    actual, expected = (
+        solver(initial_params(cloning), x, a, squared_error(cloning), **options)
+        for solver in (reused, MetaGradientSolver(cloning))
+    )
+    return actual, expected
+
+
+def test_window_may_be_added_after_a_call_without() -> None:
+    actual, expected = reused_and_fresh(make_cloning(MLP4, "sgd"), window=2)
+    assert torch.equal(actual.states, expected.states)
+
+
+def test_noise_may_be_added_after_a_call_without() -> None:
+    actual, expected = reused_and_fresh(make_cloning(MLP4, "sgd"), noise=random_noise())
+    assert torch.equal(actual.states, expected.states)
+
+
+def test_other_shapes_get_other_buffers() -> None:
+    """A stack of one policy would broadcast into the buffers of two without an error."""
+    cloning, reused = make_cloning(MLP4, "sgd"), MetaGradientSolver(make_cloning(MLP4, "sgd"))
+    reused(initial_params(cloning), *random_synsets(), squared_error(cloning))
+    for stack, pairs in ((1, 6), (2, 5)):
+        x, a = random_synsets(stack, pairs)
+        actual = reused(initial_params(cloning, stack), x, a, squared_error(cloning))
+        expected = MetaGradientSolver(cloning)(
+            initial_params(cloning, stack), x, a, squared_error(cloning)
+        )
+        assert actual.states.shape == x.shape
+        assert torch.equal(actual.states, expected.states)
+
+
+def test_other_dtype_gets_other_buffers() -> None:
+    cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
+    params = {name: value.float() for name, value in initial_params(cloning).items()}
+
+    def outer_loss(learned: Params) -> Tensor:
+        return cloning.architecture.act(learned, x.to(learned["w0"].dtype)).square().mean((-1, -2))
+
+    reused = MetaGradientSolver(cloning)
+    reused(initial_params(cloning), x, a, outer_loss)
+    actual = reused(params, x.float(), a.float(), outer_loss)
+    expected = MetaGradientSolver(cloning)(params, x.float(), a.float(), outer_loss)
+    assert actual.states.dtype == torch.float32
+    assert torch.equal(actual.states, expected.states)
+
+
+@pytest.mark.usefixtures("_restore_threads")
+def test_other_number_of_threads_regroups_the_stack() -> None:
+    cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets(3)
+    solver = MetaGradientSolver(cloning)
+    torch.set_num_threads(1)
+    one = solver(initial_params(cloning, 3), x, a, squared_error(cloning))
+    assert solver.reverse_sweep is not None
+    assert len(solver.reverse_sweep.groups) == 1
+    torch.set_num_threads(2)
+    two = solver(initial_params(cloning, 3), x, a, squared_error(cloning))
+    assert len(solver.reverse_sweep.groups) == 2
+    assert relative_error(two.states, one.states) < 1e-12
+
+
+def test_learning_rate_and_steps_are_those_of_the_inner_loop() -> None:
+    for cloning in (
+        replace(make_cloning(MLP4, "sgd"), lr=0.07),
+        make_cloning(MLP4, "sgd", STEPS + 3),
+    ):
+        x, a = random_synsets()
+        actual = MetaGradientSolver(cloning)(initial_params(cloning), x, a, squared_error(cloning))
+        assert_close(
+            actual,
+            autograd_meta_gradient(
+                cloning, initial_params(cloning), x, a, squared_error(cloning), None
+            ),
+        )
     assert x.dtype == DOUBLE
