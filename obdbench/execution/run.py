@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from obdbench.datasets.loading import load_dataset
-from obdbench.distillation.loop import check_teacher
+from obdbench.distillation.loop import check_teacher_task
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.config import ExecutionConfig, check_device
 from obdbench.execution.executors.base import FailFastError, get_executor
@@ -182,7 +182,7 @@ def check_inputs(specs: Sequence[TrialSpec]) -> None:
         dataset = load_dataset(dataset_id)
         check_size(dataset, largest)
         if dataset_id in taught:
-            check_teacher(load_teacher(dataset_id), dataset)
+            check_teacher_task(load_teacher(dataset_id), dataset)
 
 
 def warn_kernel_mismatch(specs: Sequence[TrialSpec]) -> None:
