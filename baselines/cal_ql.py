@@ -52,7 +52,7 @@ from baselines.publish import layers, publish, teacher_row
 from baselines.rows import RESULTS_FOLDER, deterministic_returns, format_result
 from baselines.squashed import Noise, sample
 from obdbench.datasets.dataset import Dataset
-from obdbench.datasets.embedded import FILES, short_name
+from obdbench.datasets.embedded import FILES, known_name
 from obdbench.errors import run_script
 from obdbench.policies.networks import (
     MLP4,
@@ -385,7 +385,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     if not options.published:
-        names = sorted(short_name(dataset_id) for dataset_id in options.dataset)
+        names = sorted(known_name(dataset_id) for dataset_id in options.dataset)
         for task, group in groupby(names, key=lambda name: name.partition("-")[0]):
             full = [collected(name, options.collections) for name in group]
             known = {**TASKS[task], "bfloat16": options.bfloat16}

@@ -308,6 +308,12 @@ for _name in D4RL_NAMES:
     )
 for _name in D4RL_NAMES:
     datasets.register(
+        f"embedded/{_name}-v1",
+        "obdbench.datasets.embedded:load",
+        summary="collected by this project with D4RL's recipe in full",
+    )
+for _name in D4RL_NAMES:
+    datasets.register(
         f"recon/{_name}-v2",
         "obdbench.collection.reconstruct:load",
         summary="stand-in for D4RL, generated from the published teachers",

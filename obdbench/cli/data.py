@@ -1,11 +1,11 @@
-"""``obdbench data``: what data there is, getting it, making it, and checking it."""
+"""``obdbench data``: list, fetch, build and verify datasets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,39 +23,40 @@ Progress = Annotated[bool, typer.Option(help="Show progress bars.")]
 
 @app.command("list")
 def list_datasets(
-    pattern: Annotated[str, typer.Argument(help="Only those that match.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="List only matching identifiers.")] = "*",
 ) -> None:
-    """List datasets and whether they are at hand."""
+    """List datasets and whether they are on this machine."""
     names = [name for name in datasets.names() if fnmatchcase(name, pattern)]
     if not names:
         typer.echo(
-            f"Nothing matches {strip_control_characters(pattern)!r}. `obdbench data list` lists all.",
+            f"Nothing matches {strip_control_characters(pattern)!r}. `obdbench data list` lists "
+            "all datasets.",
             err=True,
         )
     width = max((len(name) for name in names), default=0)
     for name in names:
-        typer.echo(f"{name:<{width}}  {_state(name):<12}  {datasets.entry(name).summary}".rstrip())
+        summary = datasets.entry(name).summary
+        typer.echo(f"{name:<{width}}  {_availability(name):<12}  {summary}".rstrip())
 
 
 @app.command()
 def fetch(ids: Ids, progress: Progress = True) -> None:
     """Download genuine datasets, and the published teachers of d4rl/ and recon/ identifiers."""
+    from obdbench.datasets.d4rl import fetch_file
     from obdbench.datasets.loading import load_dataset
 
-    for dataset_id in _matching(ids):
-        source, _, name = dataset_id.partition("/")
-        if source == "d4rl":
-            from obdbench.datasets.d4rl import locate
-
-            typer.echo(f"{dataset_id}: {locate(name, progress=progress)}")
-        elif source == "minari":
+    for dataset_id in _resolve(ids):
+        parsed = DatasetId(dataset_id)
+        if parsed.source == "d4rl":
+            typer.echo(f"{dataset_id}: {fetch_file(parsed.name, progress=progress)}")
+        elif parsed.source == "minari":
             typer.echo(f"{dataset_id}: {len(load_dataset(dataset_id)):,} transitions")
-        elif source != "recon":
+        elif parsed.source != "recon":
             raise InvalidSettingError(
-                f"{dataset_id} is not fetched from anywhere.",
+                f"{dataset_id} has no address to fetch it from.",
                 "Fetch d4rl/, minari/ or recon/ identifiers; build embedded/ ones.",
             )
-        for teacher in _published_teachers(source, name):
+        for teacher in _published_teachers(parsed):
             from obdbench.teachers.published import download_checkpoint
 
             typer.echo(f"{dataset_id}: {download_checkpoint(teacher, progress=progress)}")
@@ -64,31 +65,46 @@ def fetch(ids: Ids, progress: Progress = True) -> None:
 @app.command()
 def build(
     ids: Ids,
-    force: Annotated[bool, typer.Option("--force", help="Build again what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build a recon/ dataset again if it exists.")
+    ] = False,
     run_folder: Annotated[
-        Path | None, typer.Option(help="Folder of the SAC run (embedded/ only).")
+        Path | None,
+        typer.Option(help="Folder of an existing SAC run of the task (embedded/ only)."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the packed file (embedded/ only).")
+        Path | None,
+        typer.Option(help="Folder for packed files and full collections (embedded/ only)."),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=10_000, help="Steps of the SAC run (embedded/ only).")
+        int | None, typer.Option(min=100_000, help="Steps of a new SAC run (embedded/ only).")
+    ] = None,
+    transitions: Annotated[
+        int | None,
+        typer.Option(min=1_000, help="Size of full collections; default: D4RL's (embedded/ only)."),
     ] = None,
     progress: Progress = True,
 ) -> None:
-    """Make stand-ins (recon/) from the teachers, or run the recipe of embedded/ datasets anew."""
-    for dataset_id in _matching(ids):
-        source = dataset_id.partition("/")[0]
+    """Simulate stand-ins (recon/), or apply D4RL's recipe to a SAC run (embedded/)."""
+    for dataset_id in _resolve(ids):
+        source = DatasetId(dataset_id).source
         if source == "recon":
             from obdbench.collection import reconstruct
 
             dataset = reconstruct.load(dataset_id, force=force)
-            typer.echo(f"{dataset_id}: {len(dataset):,} transitions, {_agreement(dataset.card)}")
+            typer.echo(
+                f"{dataset_id}: {len(dataset):,} transitions, {_format_agreement(dataset.card)}"
+            )
         elif source == "embedded":
             from obdbench.collection import recipe
 
             path = recipe.build(
-                dataset_id, run_folder=run_folder, out=out, steps=steps, progress=progress
+                dataset_id,
+                run_folder=run_folder,
+                out=out,
+                steps=steps,
+                transitions=transitions,
+                progress=progress,
             )
             typer.echo(f"{dataset_id}: {path}")
         else:
@@ -102,9 +118,9 @@ def verify(
     ids: Annotated[
         list[str] | None, typer.Argument(help="Datasets to load and check.", metavar="[ID...]")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each teacher.")] = 20,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes per teacher.")] = 20,
 ) -> None:
-    """Check datasets; without identifiers, the published teachers against the paper's scores."""
+    """Check datasets; without identifiers, compare published teachers with the paper's scores."""
     problems = list(_verify_datasets(ids, episodes) if ids else _verify_teachers(episodes))
     for problem in problems:
         typer.echo(problem, err=True)
@@ -116,87 +132,90 @@ def _verify_teachers(episodes: int) -> Iterator[str]:
     from obdbench.teachers import published_scores
 
     typer.echo(f"{'published teacher':<30} {'measured':>8} {'paper':>8} {'differs':>8}")
-    found: list[published_scores.TeacherComparison] = []
-    for each in published_scores.compare_published_teachers(episodes):
-        found.append(each)
-        line = f"{each.name:<30} {each.measured:>8.1f} {each.published:>8.1f} "
-        typer.echo(f"{line}{each.difference:>+8.1f}{'' if each.agrees else '  !'}")
-        if not each.agrees:
-            yield f"{each.name} differs by more than {published_scores.MAX_DIFFERENCE:.0f} points."
-    mean = published_scores.mean_difference(found)
+    comparisons: list[published_scores.TeacherComparison] = []
+    for comparison in published_scores.compare_published_teachers(episodes):
+        comparisons.append(comparison)
+        line = f"{comparison.name:<30} {comparison.measured:>8.1f} {comparison.published:>8.1f} "
+        typer.echo(f"{line}{comparison.difference:>+8.1f}{'' if comparison.agrees else '  !'}")
+        if not comparison.agrees:
+            limit = published_scores.MAX_DIFFERENCE
+            yield f"{comparison.name} differs by more than {limit:.0f} points."
+    mean = published_scores.mean_difference(comparisons)
     typer.echo(f"{'mean':<47} {'':>1}{mean:>+8.1f}")
     if abs(mean) > published_scores.MAX_MEAN_DIFFERENCE:
         yield f"The mean differs by more than {published_scores.MAX_MEAN_DIFFERENCE:.0f} points."
 
 
 def _verify_datasets(ids: Iterable[str], episodes: int) -> Iterator[str]:
+    from obdbench.datasets.embedded import has_teacher
     from obdbench.datasets.loading import load_dataset
-    from obdbench.teachers import published_scores
+    from obdbench.datasets.statistics import format_comparison
     from obdbench.teachers.loading import load_teacher
+    from obdbench.teachers.published_scores import evaluate_teacher
 
-    for dataset_id in _matching(ids):
-        dataset = load_dataset(dataset_id)
+    for dataset_id in _resolve(ids):
+        dataset, source = load_dataset(dataset_id), DatasetId(dataset_id).source
         typer.echo(f"{dataset_id}: {len(dataset):,} transitions, SHA-256 {dataset.checksum}")
-        if dataset_id.startswith("recon/"):
-            typer.echo(f"  {_agreement(dataset.card)}")
+        for line in format_comparison(dataset):
+            typer.echo(line)
+        if source == "recon":
+            typer.echo(f"  {_format_agreement(dataset.card)}")
             if not dataset.card["within_goal"]:
-                yield f"{dataset_id} is farther from the genuine moments than it should be."
+                yield f"{dataset_id} misses the accepted distance from the genuine moments."
         elif dataset.card.get("mismatches", "none") != "none":
             yield f"{dataset_id}: {dataset.card['mismatches']}."
-        if dataset_id.startswith(("embedded/", "recon/", "d4rl/")):
-            scores = published_scores.evaluate_teacher(
-                load_teacher(dataset_id), dataset.task, episodes
-            )
+        if source in ("recon", "d4rl") or (source == "embedded" and has_teacher(dataset_id)):
+            scores = evaluate_teacher(load_teacher(dataset_id), dataset.task, episodes)
             typer.echo(f"  teacher: normalized return {scores.mean():.1f} over {episodes} episodes")
 
 
-def _agreement(card: object) -> str:
-    assert isinstance(card, dict)
+def _format_agreement(card: Mapping[str, Any]) -> str:
     return (
-        f"means off by {card['mean_error']:.3f} spreads, spread ratios "
-        f"{card['spread_ratio_smallest']:.2f} to {card['spread_ratio_largest']:.2f} "
+        f"means off by {card['mean_error']:.3f} standard deviations, ratios of standard "
+        f"deviations {card['spread_ratio_smallest']:.2f} to {card['spread_ratio_largest']:.2f} "
         f"(median {card['spread_ratio_median']:.2f})"
     )
 
 
-def _matching(ids: Iterable[str]) -> list[str]:
-    """Registered names for patterns; other names of open sources as they are."""
-    found: list[str] = []
-    for wanted in ids:
-        if any(sign in wanted for sign in "*?["):
-            names = [name for name in datasets.names() if fnmatchcase(name, wanted)]
-            if not names:
-                raise unknown_name("dataset", wanted, datasets.names())
-            found += names
-        elif DatasetId(wanted).is_open:
-            found.append(wanted)
+def _resolve(ids: Iterable[str]) -> list[str]:
+    """Expand patterns to registered names; open sources resolve other names themselves."""
+    names: list[str] = []
+    for text in ids:
+        if any(sign in text for sign in "*?["):
+            matches = [name for name in datasets.names() if fnmatchcase(name, text)]
+            if not matches:
+                raise unknown_name("dataset", text, datasets.names())
+            names += matches
+        elif DatasetId(text).is_open:
+            names.append(text)
         else:
-            found.append(datasets.resolve_name(wanted))
-    return list(dict.fromkeys(found))
+            names.append(datasets.resolve_name(text))
+    return list(dict.fromkeys(names))
 
 
-def _published_teachers(source: str, name: str) -> list[str]:
-    if source not in ("d4rl", "recon"):
+def _published_teachers(dataset_id: DatasetId) -> list[str]:
+    """A stand-in is simulated from all teachers of its task; a genuine dataset has its own."""
+    if dataset_id.source not in ("d4rl", "recon"):
         return []
     from obdbench.teachers.published import published_teachers
 
-    task = name.split("-")[0]
-    wanted = published_teachers() if source == "recon" else [name]
-    return [each for each in published_teachers() if each in wanted and each.startswith(f"{task}-")]
+    if dataset_id.source == "d4rl":
+        return [name for name in published_teachers() if name == dataset_id.name]
+    return [name for name in published_teachers() if name.startswith(f"{dataset_id.task_name}-")]
 
 
-def _state(dataset_id: str) -> str:
-    source, _, name = dataset_id.partition("/")
-    if source == "embedded":
+def _availability(dataset_id: str) -> str:
+    parsed = DatasetId(dataset_id)
+    if parsed.source == "embedded":
         from obdbench.datasets.embedded import FILES
 
-        return "shipped" if (FILES / f"{name}.npz").is_file() else "absent"
-    if source == "recon":
+        return "shipped" if (FILES / f"{parsed.name}.npz").is_file() else "not built"
+    if parsed.source == "recon":
         from obdbench.collection.reconstruct import cache_path
 
-        return "built" if cache_path(name).is_file() else "not built"
-    if source == "d4rl":
-        from obdbench.datasets.d4rl import kept
+        return "built" if cache_path(parsed.name).is_file() else "not built"
+    if parsed.source == "d4rl":
+        from obdbench.datasets.d4rl import is_local
 
-        return "fetched" if kept(name) else "not fetched"
+        return "fetched" if is_local(parsed.name) else "not fetched"
     return "on demand"

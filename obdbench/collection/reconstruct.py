@@ -20,7 +20,7 @@ import numpy as np
 
 from obdbench.collection.mixture import select
 from obdbench.collection.pool import FIELDS, Pool
-from obdbench.datasets.arrays import read_arrays, required
+from obdbench.datasets.arrays import read_arrays, require_columns
 from obdbench.datasets.dataset import Array, Dataset, Standardizer
 from obdbench.datasets.download import cache_root
 from obdbench.datasets.identifier import DatasetId
@@ -132,7 +132,7 @@ def write(dataset: Dataset, path: Path) -> None:
 
 def _read(path: Path, name: str) -> Dataset:
     columns = read_arrays(path, (*FIELDS, "card"))
-    required(path, columns, ("card", *FIELDS), same_length=FIELDS)
+    require_columns(path, columns, ("card", *FIELDS), same_length=FIELDS)
     try:
         card = json.loads(columns.pop("card").tobytes())
     except (ValueError, RecursionError) as error:

@@ -189,7 +189,7 @@ def _read_npy(claims: Claims, name: str, member: IO[bytes], file_size: int) -> A
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
-def required(
+def require_columns(
     path: Path,
     columns: Mapping[str, Array],
     names: Iterable[str],
@@ -207,7 +207,7 @@ def required(
         )
 
 
-def one_a_row(path: Path, columns: Mapping[str, Array]) -> dict[str, Array]:
+def flatten_columns(path: Path, columns: Mapping[str, Array]) -> dict[str, Array]:
     """The columns with rewards and marks as vectors, out of shape (N,) or (N, 1), all finite.
 
     Marks become truth values later, in which a NaN would be lost and a table be a giant.

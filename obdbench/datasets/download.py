@@ -74,7 +74,7 @@ def fetch(
         return _checked(Path(url2pathname(parts.path)), sha256, max_bytes, url)
     relative = _relative(url)
     mirror = os.environ.get("OBDBENCH_MIRROR")
-    target = cached(url, name)
+    target = cache_path(url, name)
     with lock(target):
         expected = sha256 or (_ledger().get(url) if trust_first else None)
         if target.is_file():
@@ -97,7 +97,7 @@ def fetch(
     return target
 
 
-def cached(url: str, name: str | None = None) -> Path:
+def cache_path(url: str, name: str | None = None) -> Path:
     """Where in the cache a download of ``url`` is kept, whether or not it is there."""
     relative = _relative(url)
     return cache_root() / "fetched" / (relative.with_name(name) if name else relative)
@@ -134,8 +134,9 @@ def _checked(path: Path, sha256: str | None, max_bytes: int, what: str) -> Path:
 def _wrong_sum(what: str, found: str, expected: str) -> FetchError:
     return FetchError(
         f"{what} has SHA-256 {found}; expected {expected}.",
-        "The file was changed or damaged. If the change is known to be right, "
-        "remove its line from fetched.json in the cache.",
+        "The file was changed or damaged. If the expected checksum is that of an earlier "
+        "download and the change is known to be right, remove its line from fetched.json in the "
+        "cache.",
     )
 
 

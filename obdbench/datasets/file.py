@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from obdbench.datasets.arrays import one_a_row, read_arrays, required
+from obdbench.datasets.arrays import flatten_columns, read_arrays, require_columns
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.transitions import as_float32, qlearning_columns
@@ -26,8 +26,8 @@ def load(dataset_id: str) -> Dataset:
     """Read ``file:PATH`` or ``file:PATH#TASK``."""
     path, task = parse(dataset_id)
     columns = read_arrays(path, (*REQUIRED, *OPTIONAL), task)
-    required(path, columns, REQUIRED)
-    columns = one_a_row(path, columns)
+    require_columns(path, columns, REQUIRED)
+    columns = flatten_columns(path, columns)
     if "next_observations" in columns:
         arrays = {name: _typed(name, column) for name, column in columns.items()}
     else:

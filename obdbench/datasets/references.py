@@ -1,8 +1,9 @@
-"""What is known of the genuine D4RL files: moments, sizes, addresses."""
+"""Published facts about the genuine D4RL files: checksums, sizes, returns, moments, addresses."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,6 +14,27 @@ from obdbench.datasets.dataset import Standardizer
 from obdbench.errors import unknown_name
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What is published about one genuine file; ``size`` counts rows of ``qlearning_dataset``."""
+
+    bytes: int
+    sha256: str
+    rows: int
+    return_mean: float
+    return_std: float | None
+    size: int | None
+    state_mean: tuple[float, ...]
+    state_std: tuple[float, ...]
+
+    @property
+    def moments(self) -> Standardizer:
+        """Mean and standard deviation of the observations."""
+        return Standardizer(
+            np.asarray(self.state_mean, np.float32), np.asarray(self.state_std, np.float32)
+        )
+
+
 @cache
 def references() -> dict[str, Any]:
     """The content of ``references.json``."""
@@ -20,19 +42,20 @@ def references() -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+def find_reference(name: str) -> Reference | None:
+    """The facts about a genuine dataset, such as ``hopper-medium-v2``; None if unpublished."""
+    facts = references()["datasets"].get(name)
+    return None if facts is None else Reference(**facts)
+
+
+def get_reference(name: str) -> Reference:
+    """The facts about a genuine dataset, which must be published."""
+    reference = find_reference(name)
+    if reference is None:
+        raise unknown_name("D4RL dataset with published facts", name, references()["datasets"])
+    return reference
+
+
 def moments_of(name: str) -> Standardizer:
-    """Moments of the observations of a genuine D4RL dataset, such as ``hopper-medium-v2``."""
-    known = references()["datasets"]
-    if name not in known:
-        raise unknown_name("D4RL dataset with known moments", name, known)
-    facts = known[name]
-    return Standardizer(
-        np.asarray(facts["state_mean"], dtype=np.float32),
-        np.asarray(facts["state_std"], dtype=np.float32),
-    )
-
-
-def size_of(name: str) -> int | None:
-    """Transitions of a genuine dataset after ``qlearning_dataset``, where that is known."""
-    size = references()["datasets"].get(name, {}).get("size")
-    return None if size is None else int(size)
+    """Moments of the observations of a genuine dataset."""
+    return get_reference(name).moments

@@ -33,9 +33,9 @@ def test_list_names_all_and_their_state(tmp_path, monkeypatch):
 
 
 def test_list_says_where_nothing_matches():
-    told = call("list", "nope*")
-    assert (told.exit_code, told.stdout) == (0, "")
-    assert told.stderr.startswith("Nothing matches 'nope*'.")
+    result = call("list", "nope*")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("Nothing matches 'nope*'.")
 
 
 def test_list_imports_nothing_heavy():
@@ -47,8 +47,8 @@ def test_list_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_what_cannot_be_done_is_said():
-    with pytest.raises(InvalidSettingError, match="not fetched from anywhere"):
+def test_sources_that_are_not_fetched_or_built_are_refused():
+    with pytest.raises(InvalidSettingError, match="no address"):
         call("fetch", "embedded/hopper-medium-v0")
     with pytest.raises(InvalidSettingError, match="cannot be built"):
         call("build", "d4rl/hopper-medium-v2")
@@ -83,7 +83,7 @@ def test_verify_compares_and_judges(monkeypatch):
     assert "The mean differs by more than 5 points." in result.output
 
 
-def test_verify_loads_a_file_of_ones_own(tmp_path):
+def test_verify_loads_a_user_file(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(
         tmp_path / "hopper.npz",
@@ -93,3 +93,15 @@ def test_verify_loads_a_file_of_ones_own(tmp_path):
         terminals=np.zeros(50, bool),
     )
     assert "49 transitions" in call("verify", f"file:{tmp_path}/hopper.npz").stdout
+
+
+def test_verify_shows_returns_and_moments_beside_the_published_ones():
+    lines = call("verify", "embedded/hopper-medium-v0", "--episodes", "1").stdout.splitlines()
+    rows = {line[2:24].strip(): line[24:].split() for line in lines[2:]}
+    assert rows["transitions"] == ["50,178", "999,906"]
+    assert rows["episodes"] == ["140", "-"]
+    assert rows["return mean"][1] == "1,422.0"
+    assert rows["return std"][1] == "379.0"
+    assert {"return min", "return max", "normalized return mean"} <= set(rows)
+    assert rows["observation mean 10"][1] != "-"
+    assert rows["action std 2"][1] == "-"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from obdbench.collection import recipe
 from obdbench.collection.recipe import (
+    FIELDS,
     Run,
     build,
     collect,
@@ -19,35 +19,28 @@ from obdbench.collection.recipe import (
     subsample,
 )
 from obdbench.datasets import embedded
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.tasks.task import TASKS
 
 HOPPER = TASKS["hopper"]
-MEDIUM = 1078.1
-FIELDS = recipe.FIELDS
+MEDIUM = 1422.0  # D4RL's mean return
+REPLAY = 467.0
+STEPS = range(20_000, 180_001, 20_000)
 
 
-def write_log(folder: Path, means: list[float], every: int = 20_000) -> None:
-    lines = [json.dumps({"step": every * (i + 1), "return": mean}) for i, mean in enumerate(means)]
+def write_log(folder: Path, means: list[float], std: float = 0.0) -> None:
+    lines = [
+        json.dumps({"step": step, "stochastic": mean, "stochastic_std": std})
+        for step, mean in zip(STEPS, means, strict=False)
+    ]
     (folder / "progress.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "settings.json").write_text(json.dumps({"env_id": "Hopper-v4", "seed": 0}))
+    settings = {"env_id": "Hopper-v4", "seed": 0, "eval_episodes": 10}
+    (folder / "settings.json").write_text(json.dumps(settings))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A run of six evaluations, its policies random, its replay a string of short episodes."""
-    folder = tmp_path / "hopper"
-    folder.mkdir()
-    write_log(folder, [100.0, 200.0, 2500.0, 1500.0, 2600.0, 3000.0])
+def write_replay(folder: Path, total: int, rewards: np.ndarray) -> None:
+    """Episodes of 100 steps that end in terminals and time-outs in turn, one interrupted."""
     rng = np.random.default_rng(0)
-    for step in range(20_000, 140_000, 20_000):
-        shapes = {"Dense_0": (11, 8), "Dense_1": (8, 8), "Dense_2": (8, 3), "Dense_3": (8, 3)}
-        tensors = {}
-        for name, shape in shapes.items():
-            tensors[f"{name}/kernel"] = rng.normal(size=shape).astype(np.float32) / 3
-            tensors[f"{name}/bias"] = rng.normal(size=shape[1]).astype(np.float32)
-        save_file(tensors, folder / f"policy-{step:07d}.safetensors")
-    total = 120_000
     observations = rng.normal(size=(total, 11)).astype(np.float32)
     following = np.roll(observations, -1, axis=0)
     terminals, timeouts = np.zeros(total, bool), np.zeros(total, bool)
@@ -58,75 +51,111 @@ def folder(tmp_path: Path) -> Path:
         folder / "replay.npz",
         observations=observations,
         actions=rng.uniform(-1, 1, (total, 3)).astype(np.float32),
-        rewards=rng.normal(size=total).astype(np.float32),
+        rewards=rewards.astype(np.float32),
         next_observations=following,
         terminals=terminals,
         timeouts=timeouts,
     )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run of nine checkpoints: policies are random, episodes in the replay buffer return 467."""
+    folder = tmp_path / "hopper"
+    folder.mkdir()
+    write_log(folder, [100, 200, 300, MEDIUM, 1000, 1400, 1600, 2600, 2500])
+    rng = np.random.default_rng(0)
+    for step in STEPS:
+        shapes = {"Dense_0": (11, 8), "Dense_1": (8, 8), "Dense_2": (8, 3), "Dense_3": (8, 3)}
+        tensors = {}
+        for name, shape in shapes.items():
+            tensors[f"{name}/kernel"] = rng.normal(size=shape).astype(np.float32) / 3
+            tensors[f"{name}/bias"] = rng.normal(size=shape[1]).astype(np.float32)
+        save_file(tensors, folder / f"policy-{step:07d}.safetensors")
+    write_replay(folder, 180_000, np.full(180_000, REPLAY / 100))
     return folder
 
 
-def test_the_medium_level_needs_the_mean_of_five(folder: Path) -> None:
-    write_log(folder, [0, 0, 0, 0, 5000, 300, 1100, 3000])
+def test_medium_is_nearest_to_the_published_return_once_the_replay_buffer_is_large_enough(
+    folder: Path,
+) -> None:
     medium = Run.read(folder, HOPPER).medium()
-    assert medium.step == 140_000  # at 120,000 the mean is still too low
-    assert medium.mean == 1100
+    assert (medium.step, medium.mean) == (120_000, 1400)  # at 80,000 the buffer is too small
 
 
-def test_of_the_five_the_lowest_above_the_level_is_medium(folder: Path) -> None:
-    write_log(folder, [0, 2000, 1200, 900, 3000, 1100])
-    assert Run.read(folder, HOPPER).medium().mean == 1200
+def test_an_uncertain_evaluation_counts_as_farther_away(folder: Path) -> None:
+    lines = (folder / "progress.jsonl").read_text().splitlines()
+    entries = [json.loads(line) for line in lines]
+    entries[5]["stochastic_std"], entries[6]["stochastic"] = 1500.0, 1500.0
+    (folder / "progress.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+    assert Run.read(folder, HOPPER).medium().step == 140_000
 
 
-def test_the_medium_level_waits_until_there_is_enough_replay(folder: Path) -> None:
-    write_log(folder, [2000.0] * 12, every=5_000)
-    assert Run.read(folder, HOPPER).medium().step == 50_000
+def test_medium_is_also_near_to_the_published_return_of_the_replay_buffer(folder: Path) -> None:
+    rewards = np.concatenate([np.zeros(120_000), np.full(60_000, 30.0)])
+    write_replay(folder, 180_000, rewards)  # the mean return is 0, then 429, 750 and 1000
+    write_log(folder, [0, 0, 0, 0, 0, MEDIUM, 1500, 1400, MEDIUM])
+    assert Run.read(folder, HOPPER).medium().step == 140_000
 
 
-def test_a_run_that_never_got_there_says_so(folder: Path) -> None:
-    write_log(folder, [MEDIUM - 1] * 10)
-    with pytest.raises(InvalidDataError, match="never reached a third"):
+def test_a_run_below_the_medium_return_is_refused(folder: Path) -> None:
+    write_log(folder, [MEDIUM - 1] * 9)
+    with pytest.raises(InvalidDataError, match="not reached"):
         Run.read(folder, HOPPER).medium()
 
 
-def test_an_evaluation_logged_twice_counts_once(folder: Path) -> None:
+def test_a_run_with_a_small_replay_buffer_is_refused(folder: Path) -> None:
+    write_replay(folder, 90_000, np.zeros(90_000))
+    with pytest.raises(InvalidDataError, match="90,000 transitions"):
+        Run.read(folder, HOPPER).medium()
+
+
+def test_a_run_of_another_task_and_no_run_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataError, match=r"Hopper-v4, not Walker2d-v4"):
+        Run.read(folder, TASKS["walker2d"])
+    with pytest.raises(InvalidDataError, match="no SAC run"):
+        Run.read(tmp_path, HOPPER)
+
+
+def test_a_checkpoint_logged_twice_counts_once(folder: Path) -> None:
     with (folder / "progress.jsonl").open("a") as log:
-        log.write(json.dumps({"step": 120_000, "return": 10.0}) + "\n")
+        log.write(json.dumps({"step": 160_000, "stochastic": 10.0, "stochastic_std": 0}) + "\n")
     run = Run.read(folder, HOPPER)
-    assert [each.step for each in run.evaluations] == list(range(20_000, 140_000, 20_000))
-    assert run.best().mean == 2600.0
+    assert [checkpoint.step for checkpoint in run.checkpoints] == list(STEPS)
+    assert run.best().mean == 2500
 
 
 def test_the_policy_is_the_saved_network(folder: Path) -> None:
     from safetensors.numpy import load_file
 
     run = Run.read(folder, HOPPER)
-    tensors = load_file(folder / "policy-0080000.safetensors")
+    tensors = load_file(folder / "policy-0120000.safetensors")
     observations = np.random.default_rng(1).normal(size=(5, 11)).astype(np.float32)
     x = observations
     for i in range(2):
         x = np.maximum(x @ tensors[f"Dense_{i}/kernel"] + tensors[f"Dense_{i}/bias"], 0)
     mean = x @ tensors["Dense_2/kernel"] + tensors["Dense_2/bias"]
     std = np.exp(np.clip(x @ tensors["Dense_3/kernel"] + tensors["Dense_3/bias"], -20, 2))
-    teacher = run.policy(run.medium())
-    assert teacher.act(observations) == pytest.approx(np.tanh(mean), abs=1e-5)
-    assert teacher.distribution(observations)[1].numpy() == pytest.approx(std, rel=1e-4)
+    actor = run.actor(run.medium())
+    assert actor.act(observations) == pytest.approx(np.tanh(mean), abs=1e-5)
+    noise = np.random.default_rng(2).standard_normal(mean.shape)
+    sample = actor.act(observations, np.random.default_rng(2))
+    assert sample == pytest.approx(np.tanh(mean + std * noise), abs=1e-5)
 
 
 def test_medium_replay_is_the_buffer_up_to_the_medium_level(folder: Path) -> None:
     run = Run.read(folder, HOPPER)
-    assert run.medium().step == 80_000
-    dataset = collect(run, "hopper-medium-replay-v0")
+    dataset = collect(run, "hopper-medium-replay-v1")
     with np.load(folder / "replay.npz") as replay:
-        expected = replay["observations"][:80_000]
-    kept = np.delete(expected, np.s_[1000:1100], axis=0)  # without the episode broken off
+        expected = replay["observations"][:120_000]
+    kept = np.delete(expected, np.s_[1000:1100], axis=0)  # without the interrupted episode
     assert np.array_equal(dataset.observations, kept)
 
 
 def test_rollouts_are_whole_episodes_and_repeat(folder: Path) -> None:
     run = Run.read(folder, HOPPER)
-    first = collect(run, "hopper-medium-v0", transitions=1500, progress=False)
-    again = collect(run, "hopper-medium-v0", transitions=1500, progress=False)
+    first = collect(run, "hopper-medium-v1", transitions=1500, progress=False)
+    again = collect(run, "hopper-medium-v1", transitions=1500, progress=False)
     assert first.checksum == again.checksum
     ends = np.flatnonzero(first.terminals | first.timeouts)
     assert len(first) >= 1500 > ends[-2] + 1
@@ -138,18 +167,18 @@ def test_rollouts_are_whole_episodes_and_repeat(folder: Path) -> None:
 
 def test_medium_expert_is_half_of_each(folder: Path) -> None:
     run = Run.read(folder, HOPPER)
-    dataset = collect(run, "hopper-medium-expert-v0", transitions=2000, progress=False)
+    dataset = collect(run, "hopper-medium-expert-v1", transitions=2000, progress=False)
     first, second = dataset.card["parts"]
     assert first + second == len(dataset)
     assert min(first, second) >= 1000
-    medium = collect(run, "hopper-medium-v0", transitions=first, progress=False)
+    medium = collect(run, "hopper-medium-v1", transitions=first, progress=False)
     assert np.array_equal(dataset.observations[:first], medium.observations)
-    assert dataset.card["policies"]["expert"]["step"] == run.best().step == 120_000
+    assert dataset.card["policies"]["expert"]["step"] == run.best().step == 160_000
 
 
 def test_a_subsample_holds_whole_episodes_of_both_parts(folder: Path) -> None:
     run = Run.read(folder, HOPPER)
-    whole = collect(run, "hopper-medium-expert-v0", transitions=4000, progress=False)
+    whole = collect(run, "hopper-medium-expert-v1", transitions=4000, progress=False)
     part = subsample(whole, 1000)
     rows = {row.tobytes(): index for index, row in enumerate(whole.observations)}
     places = np.array([rows[row.tobytes()] for row in part.observations])
@@ -163,8 +192,8 @@ def test_a_subsample_holds_whole_episodes_of_both_parts(folder: Path) -> None:
         assert edge
 
 
-def test_build_writes_the_same_verified_files_twice(folder: Path, tmp_path: Path) -> None:
-    name = "hopper-medium-replay-v0"
+def test_build_writes_equal_verified_files_twice(folder: Path, tmp_path: Path) -> None:
+    name = "hopper-medium-replay-v1"
     paths = [
         build(f"embedded/{name}", run_folder=folder, out=tmp_path / out, progress=False)
         for out in ("a", "b")
@@ -172,19 +201,24 @@ def test_build_writes_the_same_verified_files_twice(folder: Path, tmp_path: Path
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[0].with_suffix(".json").read_text() == paths[1].with_suffix(".json").read_text()
     dataset = embedded.load(name, tmp_path / "a")
-    assert len(dataset) == dataset.card["committed"]["transitions"] >= 50_000
-    assert dataset.card["full_collection"]["transitions"] == 79_900
-    full = load_collection(tmp_path / "full" / f"{name}.npz")
-    assert len(full) == 79_900
-    assert full.card["policies"]["medium"]["step"] == 80_000
+    assert len(dataset) == dataset.card["committed"]["transitions"] >= 100_000
+    assert dataset.card["full_collection"]["transitions"] == 119_900
+    full = load_collection(tmp_path / "a" / "full" / f"{name}.npz")
+    assert len(full) == 119_900
+    assert full.card["policies"]["medium"]["step"] == 120_000
 
 
 def test_a_collection_survives_the_disk(folder: Path, tmp_path: Path) -> None:
-    before = collect(Run.read(folder, HOPPER), "hopper-medium-replay-v0")
+    before = collect(Run.read(folder, HOPPER), "hopper-medium-replay-v1")
     save_collection(before, tmp_path / "x.npz")
     after = load_collection(tmp_path / "x.npz")
     assert after.checksum == before.checksum
     assert after.card == before.card
-    assert after.id == "embedded/hopper-medium-replay-v0"
+    assert after.id == "embedded/hopper-medium-replay-v1"
     for field in FIELDS:
         assert np.array_equal(getattr(after, field), getattr(before, field))
+
+
+def test_only_the_sets_of_the_recipe_are_built(folder: Path) -> None:
+    with pytest.raises(InvalidSettingError):
+        build("embedded/hopper-medium-v0", run_folder=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import warnings
@@ -50,9 +51,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_genuine_moments_pass_and_wrong_ones_are_reported(folder, monkeypatch):
-    monkeypatch.setitem(references.references()["datasets"][NAME], "size", None)
+    facts = references.references()["datasets"][NAME]
+    monkeypatch.setitem(facts, "size", None)
     moments = references.moments_of(NAME)
     write(folder / d4rl.file_name(NAME), 5000, moments)
+    with pytest.warns(GenuineDataWarning, match="mean episode return") as caught:
+        returns = load_dataset(f"d4rl/{NAME}").episode_returns()
+    assert len(caught) == 1
+    monkeypatch.setitem(facts, "return_mean", float(returns.mean()) + 20)
     with warnings.catch_warnings():
         warnings.simplefilter("error", GenuineDataWarning)
         dataset = load_dataset(f"d4rl/{NAME}")
@@ -61,7 +67,7 @@ def test_genuine_moments_pass_and_wrong_ones_are_reported(folder, monkeypatch):
     write(folder / d4rl.file_name(NAME), 5000)
     with pytest.warns(GenuineDataWarning, match="a mean is off by"):
         dataset = load_dataset(f"d4rl/{NAME}")
-    assert "spread is off" in dataset.card["mismatches"]
+    assert "standard deviation is off" in dataset.card["mismatches"]
 
 
 def test_wrong_size_is_reported(folder):
@@ -76,7 +82,7 @@ def test_actions_beyond_their_bounds_are_clipped_and_reported(folder):
     path = write(folder / d4rl.file_name(NAME), 600)
     with h5py.File(path, "a") as file:
         file["actions"][:3] = [[1.5, 0, 0], [0, -2, 1.0001], [0, 0, 0]]
-    with pytest.warns(GenuineDataWarning, match="2 numbers in actions lay beyond -1 and 1"):
+    with pytest.warns(GenuineDataWarning, match="2 numbers in actions lie beyond -1 and 1"):
         dataset = load_dataset(f"d4rl/{NAME}")
     np.testing.assert_array_equal(dataset.actions[:2], np.float32([[1, 0, 0], [0, -1, 1.0001]]))
     assert "were clipped" in dataset.card["mismatches"]
@@ -86,14 +92,49 @@ def test_actions_beyond_their_bounds_are_clipped_and_reported(folder):
         load_dataset(f"d4rl/{NAME}")
 
 
-def test_known_checksum_free_download_is_recorded(folder, tmp_path, monkeypatch):
-    """From the mirror folder, as from the network, under the address's own layout."""
-    mirror = tmp_path / "mirror"
-    host_path = d4rl.address(NAME).removeprefix("http://")
-    write(mirror / host_path, 600)
-    monkeypatch.setenv("OBDBENCH_MIRROR", str(mirror))
-    with pytest.warns(GenuineDataWarning):
-        assert len(load_dataset(f"d4rl/{NAME}")) > 500
+def place_in_mirror(folder: Path, url: str, content: bytes) -> None:
+    path = folder / url.partition("://")[2]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
+def test_a_download_must_have_the_published_checksum(folder, tmp_path, monkeypatch):
+    content = write(tmp_path / "file.hdf5", 600).read_bytes()
+    monkeypatch.setenv("OBDBENCH_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
+    place_in_mirror(tmp_path / "mirror", d4rl.address(NAME), content)
+    with pytest.raises(FetchError, match="SHA-256"):
+        d4rl.fetch_file(NAME)
+    facts = references.references()["datasets"][NAME]
+    monkeypatch.setitem(facts, "sha256", hashlib.sha256(content).hexdigest())
+    assert d4rl.fetch_file(NAME).read_bytes() == content
+    monkeypatch.setitem(facts, "bytes", len(content) - 1)
+    with pytest.raises(FetchError, match="larger than"):
+        d4rl.fetch_file(NAME)
+
+
+def test_the_public_mirror_serves_what_the_first_address_does_not(folder, tmp_path, monkeypatch):
+    content = write(tmp_path / "file.hdf5", 600).read_bytes()
+    monkeypatch.setenv("OBDBENCH_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
+    facts = references.references()["datasets"][NAME]
+    monkeypatch.setitem(facts, "sha256", hashlib.sha256(content).hexdigest())
+    first, second = d4rl.addresses(NAME)
+    assert first == d4rl.address(NAME)
+    place_in_mirror(tmp_path / "mirror", first, b"damaged")
+    place_in_mirror(tmp_path / "mirror", second, content)
+    assert d4rl.fetch_file(NAME).read_bytes() == content
+
+
+def test_a_file_without_published_checksum_is_read_from_its_one_address(
+    folder, tmp_path, monkeypatch
+):
+    name = "hopper-random-v2"
+    monkeypatch.setenv("OBDBENCH_MIRROR", str(tmp_path / "mirror"))
+    assert d4rl.addresses(name) == (d4rl.address(name),)
+    content = write(tmp_path / "file.hdf5", 600).read_bytes()
+    place_in_mirror(tmp_path / "mirror", d4rl.address(name), content)
+    assert len(load_dataset(f"d4rl/{name}")) > 500
 
 
 @pytest.mark.parametrize(
@@ -129,6 +170,9 @@ def test_every_registered_name_has_moments():
         assert moments.mean.shape == moments.std.shape == (task.observation_size,)
         assert (moments.std > 0).all()
         assert facts["size"] is None or facts["size"] > 200_000
+        assert len(bytes.fromhex(facts["sha256"])) == 32
+        assert 50e6 < facts["bytes"] < d4rl.MAX_BYTES
+        assert TASKS[task.name].random_return < facts["return_mean"] < task.expert_return
 
 
 MEASURE = """

@@ -21,7 +21,7 @@ from obdbench.tasks.task import TASKS, normalized_return
 from obdbench.teachers.loading import load_teacher
 
 HOPPER = TASKS["hopper"]
-IDS = [f"embedded/{name}" for name in embedded.NAMES]
+IDS = [f"embedded/{name}" for name in embedded.NAMES if (embedded.FILES / f"{name}.npz").is_file()]
 LIMIT_BYTES = 25_000_000
 
 

@@ -1,0 +1,73 @@
+"""Sizes, returns and moments of a dataset, beside those published for D4RL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.identifier import DatasetId
+from obdbench.datasets.references import Reference, find_reference
+from obdbench.tasks.task import normalized_return
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Transitions, complete episodes, their returns, and the moments of states and actions."""
+    returns = dataset.episode_returns()
+    summary: dict[str, Any] = {"transitions": len(dataset), "episodes": len(returns)}
+    if len(returns):
+        summary |= {
+            "return_mean": round(float(returns.mean()), 2),
+            "return_std": round(float(returns.std()), 2),
+            "return_min": round(float(returns.min()), 2),
+            "return_max": round(float(returns.max()), 2),
+            "normalized_return_mean": round(
+                float(normalized_return(dataset.task, returns).mean()), 2
+            ),
+        }
+    return summary | {
+        "observation_mean": _rounded(dataset.standardizer.mean),
+        "observation_std": _rounded(dataset.standardizer.std),
+        "action_mean": _rounded(dataset.actions.mean(axis=0, dtype=np.float64)),
+        "action_std": _rounded(dataset.actions.std(axis=0, dtype=np.float64)),
+    }
+
+
+def reference_of(dataset: Dataset) -> Reference | None:
+    """The published facts about the genuine dataset of the same task and level."""
+    return find_reference(f"{DatasetId(dataset.id).short_name}-v2")
+
+
+def format_comparison(dataset: Dataset) -> Iterator[str]:
+    """Lines that show a dataset's figures beside D4RL's, where those are published."""
+    summary, reference = describe(dataset), reference_of(dataset)
+    yield f"  {'':<22} {'here':>12} {'D4RL':>12}"
+    published: dict[str, Any] = {}
+    if reference is not None:
+        published = {
+            "transitions": reference.rows,
+            "return_mean": reference.return_mean,
+            "return_std": reference.return_std,
+            "normalized_return_mean": float(normalized_return(dataset.task, reference.return_mean)),
+            "observation_mean": reference.state_mean,
+            "observation_std": reference.state_std,
+        }
+    for key, value in summary.items():
+        label, other = key.replace("_", " "), published.get(key)
+        if isinstance(value, list):
+            for index, element in enumerate(value):
+                genuine = None if other is None else other[index]
+                yield _line(f"{label} {index}", element, genuine, decimals=3)
+        else:
+            yield _line(label, value, other, decimals=0 if isinstance(value, int) else 1)
+
+
+def _line(label: str, value: float, other: float | None, decimals: int) -> str:
+    genuine = "-" if other is None else f"{other:,.{decimals}f}"
+    return f"  {label:<22} {value:>12,.{decimals}f} {genuine:>12}"
+
+
+def _rounded(values: Array) -> list[float]:
+    return [round(float(value), 5) for value in values]
