@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -89,11 +89,12 @@ def build(
     for dataset_id in _resolve(ids):
         source = DatasetId(dataset_id).source
         if source == "recon":
-            from obdbench.collection import reconstruct
+            from obdbench.collection.reconstruct import format_agreement
+            from obdbench.collection.reconstruct import load as load_stand_in
 
-            dataset = reconstruct.load(dataset_id, force=force)
+            dataset = load_stand_in(dataset_id, force=force)
             typer.echo(
-                f"{dataset_id}: {len(dataset):,} transitions, {_format_agreement(dataset.card)}"
+                f"{dataset_id}: {len(dataset):,} transitions, {format_agreement(dataset.card)}"
             )
         elif source == "embedded":
             from obdbench.collection import recipe
@@ -147,6 +148,7 @@ def _verify_teachers(episodes: int) -> Iterator[str]:
 
 
 def _verify_datasets(ids: Iterable[str], episodes: int) -> Iterator[str]:
+    from obdbench.collection.reconstruct import format_agreement
     from obdbench.datasets.embedded import has_teacher
     from obdbench.datasets.loading import load_dataset
     from obdbench.datasets.statistics import format_comparison
@@ -159,7 +161,7 @@ def _verify_datasets(ids: Iterable[str], episodes: int) -> Iterator[str]:
         for line in format_comparison(dataset):
             typer.echo(line)
         if source == "recon":
-            typer.echo(f"  {_format_agreement(dataset.card)}")
+            typer.echo(f"  {format_agreement(dataset.card)}")
             if not dataset.card["within_goal"]:
                 yield f"{dataset_id} misses the accepted distance from the genuine moments."
         elif dataset.card.get("mismatches", "none") != "none":
@@ -167,14 +169,6 @@ def _verify_datasets(ids: Iterable[str], episodes: int) -> Iterator[str]:
         if source in ("recon", "d4rl") or (source == "embedded" and has_teacher(dataset_id)):
             scores = evaluate_teacher(load_teacher(dataset_id), dataset.task, episodes)
             typer.echo(f"  teacher: normalized return {scores.mean():.1f} over {episodes} episodes")
-
-
-def _format_agreement(card: Mapping[str, Any]) -> str:
-    return (
-        f"means off by {card['mean_error']:.3f} standard deviations, ratios of standard "
-        f"deviations {card['spread_ratio_smallest']:.2f} to {card['spread_ratio_largest']:.2f} "
-        f"(median {card['spread_ratio_median']:.2f})"
-    )
 
 
 def _resolve(ids: Iterable[str]) -> list[str]:

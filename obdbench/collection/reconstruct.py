@@ -113,6 +113,15 @@ def agreement(observations: Array, wanted: Standardizer) -> dict[str, Any]:
     }
 
 
+def format_agreement(card: Mapping[str, Any]) -> str:
+    """The agreement that a card states, in one line."""
+    return (
+        f"means off by {card['mean_error']:.3f} standard deviations, ratios of standard "
+        f"deviations {card['spread_ratio_smallest']:.2f} to {card['spread_ratio_largest']:.2f} "
+        f"(median {card['spread_ratio_median']:.2f})"
+    )
+
+
 def within_goal(reached: dict[str, Any]) -> bool:
     """Means within 0.12 spreads on average, spreads about right and none below a half."""
     return bool(

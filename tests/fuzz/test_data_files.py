@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from support.damage import altered, altered_arrays, as_json, damaged
 from support.fuzzing import Tried, examples, reader
 
-from obdbench.cli.data import _agreement
 from obdbench.collection import reconstruct
 from obdbench.datasets import d4rl, embedded
 from obdbench.datasets import file as own_files
@@ -173,7 +172,7 @@ def test_embedded_data(place: Path, tried: Tried) -> None:
 def usable(found: Dataset) -> None:
     """What `obdbench data verify` shows of it can be shown."""
     as_dataset(found)
-    assert "means off by" in _agreement(found.card)
+    assert "means off by" in reconstruct.format_agreement(found.card)
 
 
 def stand_in(card: bytes) -> dict[str, Any]:
