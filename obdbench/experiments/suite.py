@@ -200,15 +200,6 @@ def list_suites() -> list[str]:
     return sorted(names, key=lambda name: SUITE_ORDER.index(name) if name in SUITE_ORDER else 99)
 
 
-def find_suite_with_protocol(folder: str, protocol: str) -> str:
-    """Find the suite that writes results of a protocol into a folder; the folder if none does."""
-    for name in list_suites():
-        suite = load_suite(name)
-        if suite.name == folder and any(item.name == protocol for item in suite.protocols):
-            return name
-    return folder
-
-
 def load_suite(name: str) -> Suite:
     """Load a suite of the package by name, or any suite by the path of its TOML file."""
     path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"

@@ -87,7 +87,7 @@ def _table(table: Table, prefix: str) -> str:
     if table.caution:
         head.insert(0, f'<span class="caution">{escape(table.caution)}</span>')
     if table.command:
-        head.append(f"remake: <code>{escape(table.command)}</code>")
+        head.append(f"command: <code>{escape(table.command)}</code>")
     kinds = [" class=word" if i < table.texts else "" for i in range(len(table.columns))]
     columns = "".join(
         f'<th scope="col"{kind}><button type="button">{escape(name)}</button></th>'

@@ -13,8 +13,8 @@ from obdbench.reporting.captions import (
     with_source,
 )
 from obdbench.reporting.cells import format_mean_std, interval_cell, median_cell, score_cell
+from obdbench.reporting.commands import format_commands
 from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row
-from obdbench.reporting.reproduce import command
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
@@ -74,7 +74,7 @@ def scores(grid: Grid, suite: str) -> Table:
         head=measurement_facts(grid),
         notes=score_notes(grid),
         caution=stand_in_warning(grid),
-        command=command(grid, suite),
+        command=format_commands(grid),
         texts=3 if armed else 2,
     )
 
@@ -110,7 +110,7 @@ def best_points(grid: Grid, suite: str) -> Table:
             "flatters every row; nothing is ranked by it.",
         ),
         caution=stand_in_warning(grid),
-        command=command(grid, suite),
+        command=format_commands(grid),
     )
 
 
@@ -148,7 +148,7 @@ def comparisons(grid: Grid, suite: str) -> list[Table]:
                 "means no difference. Incomplete rows are not compared.",
             ),
             caution=stand_in_warning(grid),
-            command=command(grid, suite),
+            command=format_commands(grid),
         )
     ]
 
@@ -199,7 +199,7 @@ def cost(grid: Grid, suite: str) -> Table:
             "evaluation alone.",
         ),
         caution=stand_in_warning(grid),
-        command=command(grid, suite),
+        command=format_commands(grid),
         texts=2,
     )
 

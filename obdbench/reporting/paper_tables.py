@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import STAND_IN, measurement_facts, stand_in_warning, with_source
+from obdbench.reporting.commands import format_commands
 from obdbench.reporting.grid import (
     SINGLE_ARMS,
     Grid,
@@ -21,7 +22,6 @@ from obdbench.reporting.grid import (
     Row,
     dataset_sort_key,
 )
-from obdbench.reporting.reproduce import command
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
 COMPARABLE = ("d4rl", STAND_IN)
@@ -118,7 +118,7 @@ def _beside(grid: Grid, paper: PaperTable, suite: str) -> Table:
         head=measurement_facts(grid),
         notes=notes,
         caution=stand_in_warning(grid),
-        command=command(grid, suite),
+        command=format_commands(grid),
     )
 
 

@@ -28,14 +28,11 @@ def publish(results: Path | str, out_dir: Path | str, *, strict: bool = False) -
     for entry in collection.entries:
         record = read_json(Result, source / entry.file)
         write_json(compact(record), target / f"{record.key}.json")
-    trials = dict(collection.expected)
-    if (target / MANIFEST).is_file():
-        trials = dict(read_json(Manifest, target / MANIFEST).trials) | trials
-    if trials:
-        write_json(
-            Manifest(suite=collection.suite, trials=dict(sorted(trials.items()))),
-            target / MANIFEST,
-        )
+    if collection.has_manifest:
+        manifest = read_json(Manifest, source / MANIFEST)
+        if (target / MANIFEST).is_file():
+            manifest = manifest.merge(read_json(Manifest, target / MANIFEST))
+        write_json(manifest, target / MANIFEST)
     return target
 
 

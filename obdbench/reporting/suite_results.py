@@ -14,7 +14,7 @@ from obdbench.errors import InvalidDataError, ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.check_scores import check_scores
 from obdbench.results.headline import Curve, distilled
-from obdbench.results.record import Manifest, Result, read_bytes, read_json
+from obdbench.results.record import Command, Manifest, Result, read_bytes, read_json
 
 MANIFEST = "manifest.json"
 
@@ -31,6 +31,7 @@ class ResultEntry:
     record: Result
     curves: Mapping[str, Mapping[int, Curve]]  # by arm and seed
     episodes: tuple[int, ...] = ()  # number of episodes of each policy behind one score
+    command: Command = ()  # words of the command line that asked for it
 
     @property
     def spec(self) -> TrialSpec:
@@ -113,9 +114,10 @@ def read_suite_results(folder: Path | str, strict: bool = False) -> SuiteResults
     for file in skipped:
         warnings.warn(f"Skipped {file.file}: {file.reason}", ResultWarning, stacklevel=2)
     trials = manifest.trials.values() if manifest is not None else ()
+    commands = manifest.commands if manifest is not None else {}
     return SuiteResults(
         suite=Path(os.path.abspath(folder)).name,
-        entries=tuple(unique),
+        entries=tuple(replace(e, command=commands.get(e.record.key, ())) for e in unique),
         expected={spec.key: spec for spec in trials},
         skipped=tuple(skipped),
         has_manifest=manifest is not None,

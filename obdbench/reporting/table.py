@@ -23,7 +23,7 @@ class Table:
     """One table with all that a reader needs to judge it; every text is plain, without markup.
 
     ``head`` says how it was measured, ``caution`` and ``notes`` what to beware of, ``command`` what
-    remakes it. A line feed in a column's name breaks its line. The first ``texts`` columns hold
+    asked for the results. A line feed in a column's name breaks its line. The first ``texts`` columns hold
     words.
     """
 
@@ -65,7 +65,7 @@ def markdown(table: Table, prefix: str = "") -> str:
     if table.caution:
         head.insert(0, f"**{escape_markdown(table.caution)}**")
     if table.command:
-        head.append(f"remake: `{table.command}`")
+        head.append(f"command: `{table.command}`")
     if head:
         parts.append(" · ".join(head))
     parts.append(grid(table, prefix))

@@ -114,15 +114,20 @@ class Manifest(_Part):
     commands: dict[str, Command] = Field(default_factory=dict)
     # by key: the words after `obdbench` of the first command line that asked for the trial
 
-    def with_trials(self, specs: Iterable[TrialSpec], command: Sequence[str]) -> Manifest:
-        """Return the manifest with more trials, in the order of their keys."""
-        added = {spec.key: spec for spec in specs}
-        commands = dict.fromkeys(added, tuple(command)) if command else {}
-        return self.model_copy(
-            update={
-                "trials": dict(sorted({**self.trials, **added}.items())),
-                "commands": dict(sorted({**commands, **self.commands}.items())),
-            }
+    def with_trials(self, specs: Iterable[TrialSpec], command: Sequence[str] = ()) -> Manifest:
+        """Return the manifest with more trials, which a command asked for."""
+        trials = {spec.key: spec for spec in specs}
+        commands = dict.fromkeys(trials, tuple(command)) if command else {}
+        return Manifest(suite=self.suite, trials=trials, commands=commands).merge(self)
+
+    def merge(self, earlier: Manifest) -> Manifest:
+        """Return the trials of both, sorted by key, with the earlier command of each trial."""
+        trials = {**earlier.trials, **self.trials}
+        commands = {**self.commands, **earlier.commands}
+        return Manifest(
+            suite=self.suite,
+            trials=dict(sorted(trials.items())),
+            commands=dict(sorted(commands.items())),
         )
 
 

@@ -19,6 +19,7 @@ from obdbench.cli import main as cli
 from obdbench.cli import run as run_command
 from obdbench.cli.options import parse_assignments
 from obdbench.errors import InvalidSettingError
+from obdbench.results.record import Manifest, read_json
 
 SUITE = """
 datasets = ["toy/hopper-toy-v0"]
@@ -255,18 +256,14 @@ def test_comparisons_try_again_what_did_not_end_well(call):
     assert "**student against random**" in out
 
 
-def test_the_remaking_command_works_beside_the_results(call, tmp_path):
+def test_the_manifest_and_the_page_name_the_command(call, tmp_path):
     assert call(*RUN)[0] == 0
     assert call("leaderboard", "--out", "results", "--to", "pages")[0] == 0
     page = (tmp_path / "pages" / "toy.md").read_text()
-    told = page.split("remake: `", 1)[1].split("`", 1)[0].replace("PLUGIN", TOY)
-    for _ in range(2):  # it goes on where it was, which here is the end
-        for each in told.split(" && "):
-            code, _, err = call(*shlex.split(each)[1:])
-            assert code == 0, err
-    made = {path.name for path in (tmp_path / "remade" / "toy").glob("*.json")}
-    assert made == {path.name for path in (tmp_path / "results" / "toy").glob("*.json")}
-    assert (tmp_path / "remade" / "toy.md").is_file()
+    command = page.split("command: `", 1)[1].split("`", 1)[0]
+    assert shlex.split(command) == ["obdbench", *RUN]
+    manifest = read_json(Manifest, tmp_path / "results" / "toy" / "manifest.json")
+    assert set(manifest.commands.values()) == {RUN}
 
 
 STEERING = "\x1b]0;title\x07 \x9b2J boo"

@@ -9,7 +9,6 @@ from obdbench.experiments.presets import Preset
 from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import (
     Suite,
-    find_suite_with_protocol,
     list_suites,
     load_suite,
     parse_seeds,
@@ -42,13 +41,6 @@ def test_shipped_suites_resolve(name):
         assert {spec.preset for spec in specs} == {"paper"}
         assert {spec.settings.noise for spec in specs} == {"published"}
         assert {spec.settings.pairs for spec in specs} == {256, *sizes}
-
-
-def test_the_suite_that_remakes_a_table_is_found():
-    assert find_suite_with_protocol("recon", "default") == "recon"
-    assert find_suite_with_protocol("recon", "ensemble") == "recon-protocols"
-    assert find_suite_with_protocol("recon", "size") == "recon-size"
-    assert find_suite_with_protocol("mine", "size") == "mine"
 
 
 def test_suite_names_start_with_the_small_ones():

@@ -94,7 +94,7 @@ def test_every_table_of_scores_says_how_it_was_measured(recon):
         for word in ("data recon", "protocol ", "seeds 0–2", "environment ", "versions ", "torch"):
             assert word in text
         assert "newest result 2026-01-" in text
-        assert "remake:" not in text  # their protocols' parameters are no suite's
+        assert "command: `obdbench run recon`" in text
 
 
 def test_a_size_is_a_row(recon):
