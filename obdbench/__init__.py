@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obdbench.datasets.loading import load_dataset
     from obdbench.distillation.api import distill
     from obdbench.distillation.synset import Synset
-    from obdbench.evaluation.protocol import Evaluation, evaluate
+    from obdbench.evaluation.api import Evaluation, evaluate
     from obdbench.execution.api import run
     from obdbench.objectives.objective import Objective
     from obdbench.offline_rl.api import train_teacher
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Dataset": "obdbench.datasets.dataset",
-    "Evaluation": "obdbench.evaluation.protocol",
+    "Evaluation": "obdbench.evaluation.api",
     "Objective": "obdbench.objectives.objective",
     "Synset": "obdbench.distillation.synset",
     "Teacher": "obdbench.teachers.teacher",
     "distill": "obdbench.distillation.api",
-    "evaluate": "obdbench.evaluation.protocol",
+    "evaluate": "obdbench.evaluation.api",
     "leaderboard": "obdbench.reporting.api",
     "load_dataset": "obdbench.datasets.loading",
     "load_results": "obdbench.reporting.frame",

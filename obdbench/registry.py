@@ -279,18 +279,22 @@ architectures.register(
 for _name, _target, _summary in (
     (
         "default",
-        "protocol:Default",
+        "default:Default",
         "students of the distillation's architecture, trained with SGD",
     ),
-    ("cross-architecture", "protocol:CrossArchitecture", "students of five other architectures"),
+    (
+        "cross-architecture",
+        "cross_architecture:CrossArchitecture",
+        "students of five other architectures",
+    ),
     (
         "cross-optimizer",
-        "protocol:CrossOptimizer",
+        "cross_optimizer:CrossOptimizer",
         "students trained with Adam, AdamW and momentum SGD",
     ),
-    ("ensemble", "protocol:Ensemble", "ten students that act together by their mean action"),
-    ("size", "protocol:Size", "the default score of synsets of 16 to 256 pairs"),
-    ("convergence", "protocol:Convergence", "the default score at every evaluation point"),
+    ("ensemble", "ensemble:Ensemble", "ten students that act together by their mean action"),
+    ("size", "size:Size", "the default score of synsets of 16 to 256 pairs"),
+    ("convergence", "default:Convergence", "the default score at every evaluation point"),
 ):
     protocols.register(_name, f"obdbench.evaluation.{_target}", summary=_summary)
 

@@ -1,1 +1,1 @@
-"""How a synset is scored."""
+"""Protocols that score synsets, and the students they train."""

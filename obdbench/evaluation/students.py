@@ -1,4 +1,4 @@
-"""Fresh students: cloned on synsets and run in the environment, all in one program."""
+"""New students: cloned on synsets and run in the environment as one stack of policies."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from obdbench.errors import InvalidDataError
 from obdbench.policies.cloning import CloningConfig, clone
 from obdbench.policies.networks import Architecture, Params, seeded_generator
 from obdbench.tasks.rollout import run_episodes
-from obdbench.tasks.task import Task
 
-INITIAL, NOISE, EPISODES = 101, 102, 103
+INITIALIZATION_STREAM, NOISE_STREAM, EPISODE_STREAM = 101, 102, 103
 
 
 def train_students(
-    how: CloningConfig,
+    cloning: CloningConfig,
     synsets: Sequence[Synset],
     seeds: Sequence[int],
     policies: int,
     settings: DistillSettings,
 ) -> Params:
-    """``policies`` students per synset, seed-major, as one stack.
+    """Train ``policies`` students per synset as one stack, in the order of the seeds.
 
-    Every student has generators of its own, keyed by seed, outer step and its number, so that
-    neither its neighbours nor the other evaluation points change it.
+    Each student has its own random generators, derived from seed, outer step and student number,
+    so that a student does not depend on other students or on other evaluation points.
     """
     task = synsets[0].task
     keys = [
@@ -39,41 +38,47 @@ def train_students(
         for seed, synset in zip(seeds, synsets, strict=True)
         for number in range(policies)
     ]
-    stack = [seeded_generator(seed, INITIAL, step, number) for seed, step, number in keys]
-    params = how.architecture.init(stack, task.observation_size, task.action_size)
-    states = _stacked([synset.states for synset in synsets], policies)
-    actions = _stacked([synset.actions for synset in synsets], policies)
+    generators = [
+        seeded_generator(seed, INITIALIZATION_STREAM, step, number) for seed, step, number in keys
+    ]
+    params = cloning.architecture.init(generators, task.observation_size, task.action_size)
+    states = _repeat_per_policy([synset.states for synset in synsets], policies)
+    actions = _repeat_per_policy([synset.actions for synset in synsets], policies)
     if settings.noise == "none":
-        return clone(how, params, states, actions)
-    noisy = [seeded_generator(seed, NOISE, step, number) for seed, step, number in keys]
+        return clone(cloning, params, states, actions)
+    noise_generators = [
+        seeded_generator(seed, NOISE_STREAM, step, number) for seed, step, number in keys
+    ]
 
-    def noise_at(_: int) -> Tensor:
-        return torch.stack([torch.randn(actions.shape[1:], generator=g) for g in noisy])
+    def draw_noise(_: int) -> Tensor:
+        return torch.stack(
+            [torch.randn(actions.shape[1:], generator=generator) for generator in noise_generators]
+        )
 
-    return clone(how, params, states, actions, noise_at)
+    return clone(cloning, params, states, actions, draw_noise)
 
 
 def outer_step(synset: Synset) -> int:
-    """The outer step a synset is of, which its students are drawn for; 0 if its card names none."""
-    return read_card_integer(synset, "step", "It is a whole number from 0.")
+    """The outer step of a synset, which its students' generators depend on; 0 by default."""
+    return read_card_integer(synset, "step", "Write a whole number from 0 into the card.")
 
 
-def read_card_integer(synset: Synset, name: str, advice: str) -> int:
-    """A whole number from 0 on a synset's card, 0 if it has none of that name."""
+def read_card_integer(synset: Synset, name: str, remedy: str) -> int:
+    """A non-negative integer of a synset's card, 0 if it is absent."""
     number = synset.card.get(name, 0)
     if type(number) is not int or number < 0:
-        raise InvalidDataError(f"The synset's card holds the {name} {number!r}.", advice)
+        raise InvalidDataError(f"The synset's card contains the {name} {number!r}.", remedy)
     return number
 
 
-def _stacked(arrays: Sequence[Array], policies: int) -> Tensor:
+def _repeat_per_policy(arrays: Sequence[Array], policies: int) -> Tensor:
     stacked = torch.from_numpy(np.stack([np.asarray(array, np.float32) for array in arrays]))
     return stacked.repeat_interleave(policies, 0)
 
 
 @dataclass
 class BatchedActor:
-    """Acts for a stack of policies, ``episodes`` slots each; finished policies are dropped."""
+    """Acts for a stack of policies with ``episodes`` slots each, and drops finished policies."""
 
     architecture: Architecture
     params: Params
@@ -81,87 +86,89 @@ class BatchedActor:
     episodes: int
 
     def __post_init__(self) -> None:
-        self.rows = np.arange(self._policies)
-        self.kept = self.params
+        self.active_policies = np.arange(self._policy_count)
+        self.active_params = self.params
 
     @property
-    def _policies(self) -> int:
+    def _policy_count(self) -> int:
         return len(next(iter(self.params.values())))
 
     @torch.no_grad()
     def __call__(self, observations: Array, slots: Array) -> Array:
-        """Deterministic actions for the running slots, by one call of all their policies."""
-        owner = slots // self.episodes
-        alive = np.unique(owner)
-        if not np.isin(alive, self.rows).all():  # episodes begin anew
-            self.rows, self.kept = np.arange(self._policies), self.params
-        if len(alive) <= len(self.rows) // 2:
-            self.rows = alive
-            self.kept = {name: value[alive] for name, value in self.params.items()}
-        position = np.searchsorted(self.rows, owner)
-        counts = np.bincount(position, minlength=len(self.rows))
-        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        place = np.arange(len(slots)) - first[position]
-        padded = np.zeros((len(self.rows), counts.max(), observations.shape[1]), np.float32)
-        padded[position, place] = self._states(observations, owner)
-        actions = self.architecture.act(self.kept, torch.from_numpy(padded)).numpy()
-        return np.asarray(actions[position, place])
+        """Deterministic actions for the running slots, computed in one call of all policies."""
+        policy_of_slot = slots // self.episodes
+        running = np.unique(policy_of_slot)
+        if not np.isin(running, self.active_policies).all():  # a new set of episodes begins
+            self.active_policies, self.active_params = np.arange(self._policy_count), self.params
+        if len(running) <= len(self.active_policies) // 2:
+            self.active_policies = running
+            self.active_params = {name: value[running] for name, value in self.params.items()}
+        row = np.searchsorted(self.active_policies, policy_of_slot)
+        counts = np.bincount(row, minlength=len(self.active_policies))
+        first_slot = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        column = np.arange(len(slots)) - first_slot[row]
+        shape = (len(self.active_policies), counts.max(), observations.shape[1])
+        padded = np.zeros(shape, np.float32)
+        padded[row, column] = self._standardize(observations, policy_of_slot)
+        actions = self.architecture.act(self.active_params, torch.from_numpy(padded)).numpy()
+        return np.asarray(actions[row, column])
 
-    def _states(self, observations: Array, owner: Array) -> Array:
+    def _standardize(self, observations: Array, policy_of_slot: Array) -> Array:
         if len(self.standardizers) == 1:
             return self.standardizers[0].apply(observations)
-        mean = np.stack([s.mean for s in self.standardizers])[owner]
-        scale = np.stack([s.scale for s in self.standardizers])[owner]
+        mean = np.stack([s.mean for s in self.standardizers])[policy_of_slot]
+        scale = np.stack([s.scale for s in self.standardizers])[policy_of_slot]
         return np.asarray((observations - mean) / scale, np.float32)
 
 
 def episode_seeds(seed: int, step: int, policies: int, episodes: int) -> list[int]:
-    """Reset seeds of a seed's episodes, policy-major."""
-    state = np.random.SeedSequence([seed, EPISODES, step]).generate_state(policies * episodes)
-    return [int(value) & 0x7FFFFFFF for value in state]
+    """Reset seeds of the episodes of one seed, in the order of the policies."""
+    sequence = np.random.SeedSequence([seed, EPISODE_STREAM, step])
+    return [int(value) & 0x7FFFFFFF for value in sequence.generate_state(policies * episodes)]
 
 
 def score_students(
-    how: CloningConfig,
+    cloning: CloningConfig,
     params: Params,
     synsets: Sequence[Synset],
     seeds: Sequence[int],
     policies: int,
     episodes: int,
 ) -> Array:
-    """Raw returns, (seed, policy, episode), of independent students."""
-    task: Task = synsets[0].task
+    """Raw returns of independent students, (seed, policy, episode)."""
     standardizers = [synset.standardizer for synset in synsets for _ in range(policies)]
-    if all(s is standardizers[0] for s in standardizers):
+    if all(standardizer is standardizers[0] for standardizer in standardizers):
         standardizers = standardizers[:1]
-    actor = BatchedActor(how.architecture, params, standardizers, episodes)
+    actor = BatchedActor(cloning.architecture, params, standardizers, episodes)
     resets = [
         reset
         for seed, synset in zip(seeds, synsets, strict=True)
         for reset in episode_seeds(seed, outer_step(synset), policies, episodes)
     ]
-    returns = run_episodes(actor, task, resets).returns
+    returns = run_episodes(actor, synsets[0].task, resets).returns
     return np.asarray(returns).reshape(len(synsets), policies, episodes)
 
 
 def score_ensemble(
-    how: CloningConfig,
+    cloning: CloningConfig,
     params: Params,
     synsets: Sequence[Synset],
     seeds: Sequence[int],
     members: int,
     episodes: int,
 ) -> Array:
-    """Raw returns, (seed, 1, episode), of students that act together by their mean action."""
+    """Raw returns of students that act together by their mean action, (seed, 1, episode)."""
     returns = []
     for index, (seed, synset) in enumerate(zip(seeds, synsets, strict=True)):
         group = slice(index * members, (index + 1) * members)
-        own = {name: value[group] for name, value in params.items()}
+        group_params = {name: value[group] for name, value in params.items()}
 
         @torch.no_grad()
-        def act(observations: Array, _: Array, own: Params = own, synset: Synset = synset) -> Array:
+        def act(
+            observations: Array, _: Array, params: Params = group_params, synset: Synset = synset
+        ) -> Array:
             states = torch.from_numpy(synset.standardizer.apply(observations))
-            return np.asarray(how.architecture.act(own, states).mean(0).numpy())
+            return np.asarray(cloning.architecture.act(params, states).mean(0).numpy())
 
         resets = episode_seeds(seed, outer_step(synset), 1, episodes)
         returns.append(run_episodes(act, synset.task, resets).returns)

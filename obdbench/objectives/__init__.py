@@ -1,1 +1,1 @@
-"""What makes a policy good on a dataset: one short file per objective."""
+"""Objectives: measures of how good a policy is on a dataset, one file per objective."""

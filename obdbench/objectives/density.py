@@ -1,16 +1,17 @@
 r"""State density by a masked autoregressive flow.
 
-Papamakarios, Pavlakou and Murray, 2017, arXiv 1705.07057, as implemented by ``zuko``: five
-transforms of one hidden layer of 100 units, the size that the SDW authors' sibling work names
-(arXiv 2512.18246). They train with Adam at 1e-4 in batches of 100; here Adam starts at 3e-3 in
-batches of 1024 with cosine decay, which reaches the same likelihood in about a minute.
+Papamakarios, Pavlakou and Murray, 2017, arXiv 1705.07057, implemented by ``zuko``: five transforms
+with one hidden layer of 100 units, the size stated in related work of the SDW authors (arXiv
+2512.18246). They train with Adam at 1e-4 in batches of 100. Here Adam starts at 3e-3 in batches of
+1024 with cosine decay, which reaches the same likelihood in about a minute.
 
-The flow is fitted to standardized states, once per dataset; log-densities are cached under the
-dataset's checksum, so every trial, process and machine that shares the cache reads the same ones.
+The flow is fitted to standardized states once per dataset. The log-densities are cached under the
+dataset's checksum, so that all trials, processes and machines that share the cache use the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import zuko
 
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import cache_root
@@ -28,7 +30,7 @@ from obdbench.policies.networks import seeded_generator
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """Settings of the flow; part of the cache's key."""
+    """Settings of the flow; part of the cache key."""
 
     transforms: int = 5
     hidden: int = 100
@@ -41,8 +43,6 @@ class FlowSettings:
 
 def fit_flow(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
     """Fit the flow by maximum likelihood."""
-    import zuko
-
     generator = seeded_generator(settings.seed, 11)
     with torch.random.fork_rng(devices=[]):  # zuko initializes from the global generator
         torch.manual_seed(settings.seed)
@@ -78,7 +78,7 @@ def evaluate_log_density(flow: Any, states: Array, chunk: int = 16_384) -> Array
 
 
 def gaussian_log_density(train: Array, test: Array) -> Array:
-    """Log-density under a full-covariance Gaussian fitted to ``train``: what the flow must beat."""
+    """Log-density under a full-covariance Gaussian fitted to ``train``, the reference for the flow."""
     mean = train.mean(axis=0, dtype=np.float64)
     covariance = np.cov(train, rowvar=False, dtype=np.float64)
     covariance += 1e-9 * np.trace(covariance) / len(mean) * np.eye(len(mean))
@@ -89,9 +89,7 @@ def gaussian_log_density(train: Array, test: Array) -> Array:
 
 
 def density_cache_path(dataset: Dataset, settings: FlowSettings) -> Path:
-    """Where the log-densities of a dataset lie."""
-    import hashlib
-
+    """The path of the cached log-densities of a dataset."""
     content = f"{dataset.checksum}{settings}".encode()
     return cache_root() / "density" / f"{hashlib.sha256(content).hexdigest()[:24]}.npy"
 
@@ -110,15 +108,14 @@ def log_density(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Ar
 
 
 def read_cached_density(path: Path, size: int) -> Array | None:
-    """The cached array, or nothing where it is absent or damaged."""
-    form = np.lib.format
+    """The cached array, or None if it is absent or damaged."""
     try:
         with path.open("rb") as file:
-            if form.read_magic(file) != (1, 0):
+            if np.lib.format.read_magic(file) != (1, 0):
                 return None
-            if form.read_array_header_1_0(file) != ((size,), False, np.dtype(np.float32)):
+            if np.lib.format.read_array_header_1_0(file) != ((size,), False, np.dtype(np.float32)):
                 return None
             logs = np.frombuffer(file.read(), dtype=np.float32)
-    except Exception:  # damaged bytes may raise nearly anything, and are no cache
+    except Exception:  # damaged bytes can raise almost any exception
         return None
     return logs.copy() if logs.shape == (size,) and not np.isnan(logs).any() else None

@@ -1,1 +1,1 @@
-"""Student policies as functions: parameters in, actions out."""
+"""Student policies as pure functions of stacked parameters."""

@@ -1,9 +1,9 @@
-r"""Behavioural cloning of a stack of policies, each on its own pairs.
+r"""Behavioral cloning of a stack of policies, each on its own pairs.
 
 .. math:: \ell(\theta; x, a) = \frac{1}{N n_a} \sum_{i,j} (\pi_\theta(x_i)_j - a_{ij})^2
 
-averaged over pairs and action dimensions of one policy and summed over the stack, so that the
-gradient of each policy is that of its own loss.
+The loss is averaged over the pairs and action dimensions of one policy and summed over the stack,
+so that each policy's gradient is the gradient of its own loss.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from obdbench.policies.optimizers import Optimizer, OptimizerState
 
 @dataclass(frozen=True)
 class CloningConfig:
-    """How a student learns: what it is, by which optimizer, how fast and for how long."""
+    """The architecture of a student and how it is trained."""
 
     architecture: Architecture
     optimizer: Optimizer
@@ -35,13 +35,13 @@ def clone_loss(
     actions: Tensor,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """The summed loss of the stack."""
+    """The loss, summed over the stack."""
     error = architecture.act(params, states, noise) - actions
     return error.square().mean(dim=(-2, -1)).sum()
 
 
 def clone_step(
-    how: CloningConfig,
+    config: CloningConfig,
     params: Params,
     state: OptimizerState,
     states: Tensor,
@@ -49,28 +49,28 @@ def clone_step(
     noise: Tensor | None = None,
 ) -> tuple[Params, OptimizerState]:
     """One differentiable inner step."""
-    grads = torch.func.grad(lambda p: clone_loss(how.architecture, p, states, actions, noise))(
+    grads = torch.func.grad(lambda p: clone_loss(config.architecture, p, states, actions, noise))(
         params
     )
-    return how.optimizer.update(params, grads, state, how.lr)
+    return config.optimizer.update(params, grads, state, config.lr)
 
 
 def clone(
-    how: CloningConfig,
+    config: CloningConfig,
     params: Params,
     states: Tensor,
     actions: Tensor,
     noise_at: Callable[[int], Tensor | None] = lambda _: None,
 ) -> Params:
-    """Train to the end, keeping no history."""
-    state = how.optimizer.init(params)
+    """Train for all inner steps without storing intermediate parameters."""
+    state = config.optimizer.init(params)
     names = list(params)
-    for step in range(how.steps):
+    for step in range(config.steps):
         leaves = {name: params[name].detach().requires_grad_() for name in names}
-        loss = clone_loss(how.architecture, leaves, states, actions, noise_at(step))
+        loss = clone_loss(config.architecture, leaves, states, actions, noise_at(step))
         grads = torch.autograd.grad(loss, [leaves[name] for name in names])
         with torch.no_grad():
-            params, state = how.optimizer.update(
-                leaves, dict(zip(names, grads, strict=True)), state, how.lr
+            params, state = config.optimizer.update(
+                leaves, dict(zip(names, grads, strict=True)), state, config.lr
             )
     return {name: value.detach() for name, value in params.items()}

@@ -1,15 +1,15 @@
-r"""Tanh-Gaussian MLPs whose parameters are a stacked tree with a leading axis.
+r"""Tanh-Gaussian MLPs whose parameters are stacked along a leading axis.
 
 A *stack* of S independent policies is one dictionary of tensors: ``w0 … w{L-1}`` of shape
-(S, out, in) and ``b0 … b{L-1}`` of shape (S, out), so that they train and act as one tensor
-program. With :math:`X_0 = s`,
+(S, out, in) and ``b0 … b{L-1}`` of shape (S, out), so that all policies train and act in the same
+tensor operations. With :math:`X_0 = s`,
 
 .. math:: X_l = \mathrm{relu}(X_{l-1} W_l^\top + b_l), \qquad
           (\mu, r) = X_{L-1} W_L^\top + b_L, \qquad
           \log\sigma = \mathrm{clip}(r - 1, -20, 2),
 
-and the action is :math:`\tanh(\mu + \sigma\epsilon)`, or :math:`\tanh\mu` without noise. Weights
-start orthogonal with gain √2, biases at zero, as in the code bases of Cal-QL and OBD.
+and the action is :math:`\tanh(\mu + \sigma\epsilon)`, or :math:`\tanh\mu` without noise. Initial
+weights are orthogonal with gain √2 and initial biases zero, as in the code of Cal-QL and OBD.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +36,7 @@ GAIN = math.sqrt(2.0)
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family member: how many linear layers, and whether hidden ones carry skip connections."""
+    """An MLP with ``depth`` linear layers; ``residual`` adds skip connections to hidden layers."""
 
     name: str
     depth: int
@@ -43,7 +44,7 @@ class Architecture:
     width: int = 256
 
     def shapes(self, observation_size: int, action_size: int) -> list[tuple[int, int]]:
-        """(out, in) of each linear layer; the last gives mean and raw log std."""
+        """(out, in) of each linear layer; the outputs of the last are mean and raw log std."""
         sizes = [observation_size, *[self.width] * (self.depth - 1), 2 * action_size]
         return [(sizes[i + 1], sizes[i]) for i in range(self.depth)]
 
@@ -56,18 +57,18 @@ class Architecture:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Params:
-        """One fresh policy per generator, each independent of its neighbours in the stack."""
+        """One initial policy per generator, independent of the other policies in the stack."""
         params: Params = {}
         shapes = self.shapes(observation_size, action_size)
         for index, (rows, columns) in enumerate(shapes):
-            drawn = torch.stack(
+            normal = torch.stack(
                 [
                     torch.randn(max(rows, columns), min(rows, columns), generator=generator)
                     for generator in generators
                 ]
             )
             params[f"w{index}"] = to_device(
-                orthogonal_matrices(drawn, rows, columns), device, dtype
+                orthogonal_matrices(normal, rows, columns), device, dtype
             )
             params[f"b{index}"] = torch.zeros(len(generators), rows, dtype=dtype, device=device)
         return params
@@ -82,7 +83,7 @@ class Architecture:
         return mean, (raw + LOG_STD_OFFSET).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def act(self, params: Params, states: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The action: tanh of the mean, or of a sample where standard normal noise is given."""
+        """The action: tanh of the mean, or of a sample if standard normal noise is given."""
         mean, log_std = self.apply(params, states)
         return torch.tanh(mean if noise is None else mean + log_std.exp() * noise)
 
@@ -93,13 +94,13 @@ def stacked_linear(params: Params, index: int, x: Tensor) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
-def orthogonal_matrices(drawn: Tensor, rows: int, columns: int) -> Tensor:
-    """Orthogonal matrices from normal ones of shape (S, larger side, smaller side), gain √2.
+def orthogonal_matrices(normal: Tensor, rows: int, columns: int) -> Tensor:
+    """Orthogonal matrices with gain √2 from normal matrices of shape (S, larger, smaller side).
 
-    The QR factor with its signs fixed by R's diagonal is uniform over orthogonal matrices
-    (Saxe et al., 2014, arXiv 1312.6120, propose the initialization).
+    With signs fixed by the diagonal of R, the QR factor is uniform over orthogonal matrices. Saxe
+    et al., 2014, arXiv 1312.6120, propose the initialization.
     """
-    reflected, scales = torch.geqrf(drawn)
+    reflected, scales = torch.geqrf(normal)
     q: Tensor = torch.linalg.householder_product(reflected, scales)
     q.mul_(GAIN * torch.diagonal(reflected, dim1=-2, dim2=-1).sign().unsqueeze(-2))
     return (q if rows >= columns else q.transpose(-2, -1)).contiguous()
@@ -114,35 +115,34 @@ RESIDUAL = Architecture("residual", 4, residual=True)
 
 
 def get_architecture(name: str) -> Architecture:
-    """Look an architecture up; anything with ``init`` and ``act`` of this signature will do."""
-    found = architectures.get(name)
-    if not callable(getattr(found, "init", None)) or not callable(getattr(found, "act", None)):
+    """Get an architecture by name: any object with ``init`` and ``act`` of these signatures."""
+    architecture = architectures.get(name)
+    methods = [getattr(architecture, method, None) for method in ("init", "act")]
+    if not all(map(callable, methods)):
         raise InvalidSettingError(
-            f"The architecture {name!r} has no init and act.",
-            "Give it the two methods of obdbench.policies.networks.Architecture.",
+            f"The architecture {name!r} lacks a method init or act.",
+            "Implement both methods of obdbench.policies.networks.Architecture.",
         )
-    return cast(Architecture, found)
+    return cast(Architecture, architecture)
 
 
 def with_width(architecture: Architecture, width: int | None) -> Architecture:
-    """The same with ``width`` units a hidden layer; unchanged where there is none."""
+    """The architecture with ``width`` units per hidden layer; unchanged if ``width`` is None."""
     if width is None:
         return architecture
     if not isinstance(architecture, Architecture):
         raise InvalidSettingError(
-            f"{width} units fit no architecture but the MLPs.", "Leave out the setting width."
+            "The setting width applies only to MLP architectures.", "Remove the setting width."
         )
     return replace(architecture, width=width)
 
 
 def count_parameters(params: Params) -> int:
-    """Numbers in one policy of the stack."""
+    """Number of parameters of one policy of the stack."""
     return sum(tensor[0].numel() for tensor in params.values())
 
 
 def seeded_generator(seed: int, *stream: int) -> torch.Generator:
-    """An explicit generator for one seed and one purpose, independent of all others."""
-    import numpy as np
-
+    """A generator for one seed and one stream, independent of other seeds and streams."""
     state = np.random.SeedSequence([seed, *stream]).generate_state(2, dtype=np.uint32)
     return torch.Generator().manual_seed((int(state[0]) << 32 | int(state[1])) & (2**63 - 1))

@@ -1,7 +1,7 @@
 r"""Inner optimizers as pure functions: ``init(params)`` and ``update(params, grads, state, lr)``.
 
-Every update is built from differentiable operations on whole stacks of policies, so that the same
-function clones a policy, and is differentiated through when a synset is distilled.
+Every update consists of differentiable operations on whole stacks of policies. The same function
+therefore clones policies and is differentiated through during distillation.
 
 ========  =====================================================================================
 sgd       :math:`\theta \leftarrow \theta - \eta g`
@@ -10,9 +10,9 @@ adam      Kingma and Ba, 2015, arXiv 1412.6980, with :math:`\beta = (0.9, 0.999)
 adamw     Loshchilov and Hutter, 2019, arXiv 1711.05101, weight decay 0.01
 ========  =====================================================================================
 
-Adam's root is taken of :math:`\hat v + \epsilon^2` rather than shifted by :math:`\epsilon` after
-the root: the two differ by less than :math:`\epsilon`, and this one has a finite derivative at
-zero, which a dead unit's gradient is.
+Adam divides by :math:`\sqrt{\hat v + \epsilon^2}` instead of :math:`\sqrt{\hat v} + \epsilon`. The
+two differ by less than :math:`\epsilon`, and the first has a finite derivative where the gradient is
+zero, as it is for dead units.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _zeros(params: Params) -> Params:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A named pair of pure functions and the learning rate it is used with by default."""
+    """A named pair of pure functions and a default learning rate."""
 
     name: str
     moments: tuple[str, ...]
@@ -55,7 +55,7 @@ class Optimizer:
     default_lr: float
 
     def init(self, params: Params) -> OptimizerState:
-        """Fresh state."""
+        """The initial state."""
         return OptimizerState(0, {name: _zeros(params) for name in self.moments})
 
     def update(
@@ -114,7 +114,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def get_optimizer(name: str) -> Optimizer:
-    """Look an inner optimizer up."""
+    """Get an inner optimizer by name."""
     if name not in OPTIMIZERS:
         raise unknown_name("inner optimizer", name, OPTIMIZERS)
     return OPTIMIZERS[name]

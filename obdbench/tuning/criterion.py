@@ -119,7 +119,7 @@ def make_criterion(
     columns = {"actions": float_tensor(held_out.actions), **prepared}
     for name in reference.noise_columns:
         columns[name] = torch.zeros(len(held_out), held_out.action_size)
-    cloning = protocol.cloning(settings)
+    cloning = protocol.default_cloning(settings)
 
     def measure_offline(point: EvaluationPoint) -> list[float]:
         synsets = point.synsets

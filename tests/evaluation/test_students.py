@@ -37,14 +37,14 @@ def drawn_with(
 
     def watched(how: CloningConfig, params: Params, *given: Any) -> Params:
         seen.update(params=params, noise=given[2] if given[2:] else None)
-        seen["learned"] = clone(how, params, *given)
+        seen["learned"] = clone(cloning, params, *given)
         return seen["learned"]
 
     monkeypatch.setattr(students, "clone", watched)
-    how = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
+    cloning = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
     seeds = [seed for seed, _ in PLACES]
     settings = resolve_settings("tiny", {"noise": noise})
-    found = students.train_students(how, synsets_at(dataset), seeds, 2, settings)
+    found = students.train_students(cloning, synsets_at(dataset), seeds, 2, settings)
     return seen["params"], seen["noise"], seen["learned"], found
 
 
@@ -53,7 +53,9 @@ def all_differ(rows: torch.Tensor) -> bool:
 
 
 def test_draws_noise_and_episodes_have_streams_of_their_own() -> None:
-    assert len({students.INITIAL, students.NOISE, students.EPISODES}) == 3
+    assert (
+        len({students.INITIALIZATION_STREAM, students.NOISE_STREAM, students.EPISODE_STREAM}) == 3
+    )
 
 
 @pytest.mark.parametrize("noise", ["none", "exact"])
@@ -77,9 +79,9 @@ def test_a_student_does_not_depend_on_how_many_there_are(
     monkeypatch: pytest.MonkeyPatch, toy_dataset: Dataset
 ) -> None:
     params, *_ = drawn_with(monkeypatch, toy_dataset, "none")
-    how = CloningConfig(MLP2, get_optimizer("sgd"), 1e-12, 1)
+    cloning = CloningConfig(MLP2, get_optimizer("sgd"), 1e-12, 1)
     alone = students.train_students(
-        how, synsets_at(toy_dataset)[1:2], [5], 1, resolve_settings("tiny")
+        cloning, synsets_at(toy_dataset)[1:2], [5], 1, resolve_settings("tiny")
     )
     assert torch.allclose(alone["w0"][0], params["w0"][2])
 
@@ -94,23 +96,23 @@ def test_seeds_of_other_standardizations_are_scored_by_their_own(toy_dataset: Da
     own = toy_dataset.standardizer
     synset = synsets_at(toy_dataset)[0]
     moved = replace(synset, standardizer=Standardizer(own.mean + 1, own.std * 2))
-    how = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
+    cloning = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
     params = MLP2.init([seeded_generator(0), seeded_generator(1)], 11, 3)
-    together = students.score_students(how, params, [synset, moved], [0, 1], 1, 2)
+    together = students.score_students(cloning, params, [synset, moved], [0, 1], 1, 2)
     second = {name: value[1:] for name, value in params.items()}
     assert np.allclose(
-        together[1], students.score_students(how, second, [moved], [1], 1, 2)[0], rtol=1e-3
+        together[1], students.score_students(cloning, second, [moved], [1], 1, 2)[0], rtol=1e-3
     )
     assert not np.allclose(
-        together[1], students.score_students(how, second, [synset], [1], 1, 2)[0], rtol=1e-2
+        together[1], students.score_students(cloning, second, [synset], [1], 1, 2)[0], rtol=1e-2
     )
 
 
 def test_an_ensemble_acts_by_the_mean_of_its_own_members(toy_dataset: Dataset) -> None:
     synset = synsets_at(toy_dataset)[0]
-    how = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
+    cloning = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
     params = MLP2.init([seeded_generator(number) for number in range(4)], 11, 3)
-    found = students.score_ensemble(how, params, [synset, synset], [3, 5], 2, 3)
+    found = students.score_ensemble(cloning, params, [synset, synset], [3, 5], 2, 3)
     assert found.shape == (2, 1, 3)
     for row, seed in enumerate((3, 5)):
         members = {name: value[2 * row : 2 * row + 2] for name, value in params.items()}

@@ -12,7 +12,7 @@ from obdbench.registry import architectures, protocols
 
 PROTOCOL = """
 from obdbench import register_protocol
-from obdbench.evaluation.protocol import Default
+from obdbench.evaluation.default import Default
 
 
 @register_protocol("patient")

@@ -1,4 +1,4 @@
-"""How well students do when their actions are disturbed: the default protocol plus noise."""
+"""The default protocol with noise on the students' actions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from obdbench.evaluation.protocol import Protocol
 from obdbench.policies.cloning import CloningConfig
 from obdbench.tasks.rollout import run_episodes
 
-DISTURBANCE = 201  # a stream of random numbers that nothing else in the suite draws from
+NOISE_STREAM = 201  # a random stream that obdbench itself does not use
 
 
 class Disturbed(Protocol):
-    """Gaussian noise of standard deviation ``sigma`` on every action of every student."""
+    """Adds Gaussian noise of standard deviation ``sigma`` to every action of every student."""
 
     name: ClassVar[str] = "disturbed"
 
@@ -35,30 +35,32 @@ class Disturbed(Protocol):
         super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
         self.sigma = sigma
 
-    def play(
-        self, how: CloningConfig, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
+    def run_students(
+        self, cloning: CloningConfig, params: Any, synsets: Sequence[Synset], seeds: Sequence[int]
     ) -> np.ndarray:
         """Raw returns, (seed, policy, episode).
 
-        All seeds run in one call. Each draws its noise from a generator of its own, so that a
-        seed's score does not depend on the seeds beside it.
+        All seeds run in one call. Each seed has its own noise generator, so that the score of a
+        seed does not depend on the other seeds.
         """
         task = synsets[0].task
         slots = self.policies * self.episodes
         standardizers = [synset.standardizer for synset in synsets for _ in range(self.policies)]
-        actor = students.BatchedActor(how.architecture, params, standardizers, self.episodes)
+        actor = students.BatchedActor(cloning.architecture, params, standardizers, self.episodes)
         resets: list[int] = []
         noise = []
         for seed, synset in zip(seeds, synsets, strict=True):
             step = int(synset.card.get("step", 0))
             resets += students.episode_seeds(seed, step, self.policies, self.episodes)
-            rng = np.random.default_rng([seed, step, DISTURBANCE])
+            rng = np.random.default_rng([seed, step, NOISE_STREAM])
             shape = (slots, task.episode_limit, task.action_size)
             noise.append(self.sigma * rng.standard_normal(shape, dtype=np.float32))
-        drawn, clock = np.concatenate(noise), count()
+        noise_of_slot, steps = np.concatenate(noise), count()
 
         def act(observations: np.ndarray, running: np.ndarray) -> np.ndarray:
-            return np.clip(actor(observations, running) + drawn[running, next(clock)], -1, 1)
+            return np.clip(
+                actor(observations, running) + noise_of_slot[running, next(steps)], -1, 1
+            )
 
         returns = run_episodes(act, task, resets).returns
         return returns.reshape(len(synsets), self.policies, self.episodes)

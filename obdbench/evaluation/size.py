@@ -1,0 +1,47 @@
+"""The default score of synsets of several sizes: the papers' table 5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import ValidationError
+
+from obdbench.distillation.settings import DistillSettings, format_validation_error
+from obdbench.errors import InvalidSettingError
+from obdbench.evaluation.protocol import LEARNING_RATE, STEPS, Arm, Protocol, check_count
+
+
+class Size(Protocol):
+    """The default students, on one distillation per size."""
+
+    name: ClassVar[str] = "size"
+
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[int] = (16, 32, 64, 128, 256),
+        policies: int = 10,
+        episodes: int = 3,
+        points: int | None = None,
+        steps: int = STEPS,
+        lr: float = LEARNING_RATE,
+    ) -> None:
+        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
+        if not sizes:
+            raise InvalidSettingError("sizes is an empty list.", "List at least one size.")
+        self.sizes = list(dict.fromkeys(check_count("sizes", size) for size in sizes))
+
+    def variants(self, settings: DistillSettings) -> list[DistillSettings]:
+        """One distillation per size."""
+        fields = settings.model_dump()
+        try:
+            return [DistillSettings(**{**fields, "pairs": size}) for size in self.sizes]
+        except ValidationError as error:
+            raise InvalidSettingError(
+                format_validation_error(error), "Choose other sizes."
+            ) from error
+
+    def arms(self, settings: DistillSettings) -> list[Arm]:
+        """The default students, named by the size of their synset."""
+        return [Arm(str(settings.pairs), self.default_cloning(settings))]
