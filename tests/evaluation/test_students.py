@@ -35,7 +35,7 @@ def drawn_with(
     """Initial parameters, the noise of a step, what cloning returned, and what training did."""
     seen: dict[str, Any] = {}
 
-    def watched(how: CloningConfig, params: Params, *given: Any) -> Params:
+    def watched(cloning: CloningConfig, params: Params, *given: Any) -> Params:
         seen.update(params=params, noise=given[2] if given[2:] else None)
         seen["learned"] = clone(cloning, params, *given)
         return seen["learned"]
