@@ -1,4 +1,4 @@
-"""Print the table of a pytest-benchmark JSON file, with what each figure means."""
+"""Print a Markdown table of a pytest-benchmark JSON report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 
-def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """By name: the shortest and the median time, and what the benchmark noted."""
+def collect_results(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return shortest time, median time and extra information of every benchmark by name."""
     return {
         entry["extra_info"]["name"]: {
             "min": entry["stats"]["min"],
@@ -22,101 +22,103 @@ def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def format_table(report: dict[str, Any]) -> str:
-    """Markdown."""
-    found = rows(report)
-    peaks = _peaks(found)
+    """Return the report as a Markdown table and a list of derived figures."""
+    results = collect_results(report)
+    peaks = peak_rates(results)
     machine = report["machine_info"]
     lines = [
         f"Machine: {machine['cpu'].get('brand_raw', machine['machine'])}, "
-        f"{found['peak']['cores']} cores, Python {machine['python_version']}, "
+        f"{results['peak']['cores']} cores, Python {machine['python_version']}, "
         f"{report['datetime'][:10]}.",
-        f"Matrix-product peak: {peaks[found['peak']['cores']]:.0f} GFLOP/s, of one core "
+        f"Matrix-product peak: {peaks[results['peak']['cores']]:.0f} GFLOP/s, of one core "
         f"{peaks[1]:.0f}.",
         "",
         "| what | median s | best s | GFLOP/s on the floor | of peak | of eager |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for name, row in found.items():
+    for name, row in results.items():
         if "gigaflop" not in row or name.startswith("peak"):
             continue
         peak = peaks[row["cores"]]
         rate = row["gigaflop"] / row["min"]
-        eager = found.get(_eager(name))
+        eager = results.get(eager_counterpart(name))
         ratio = f"{row['min'] / eager['min']:.2f}" if eager and eager is not row else ""
-        of_floor = f"{rate:.0f} | {100 * rate / peak:.0f}%"
-        if name.startswith("window"):  # which leaves a part of the floor's products out
-            of_floor = " | "
-        lines.append(f"| {name} | {row['median']:.3f} | {row['min']:.3f} | {of_floor} | {ratio} |")
+        rate_columns = f"{rate:.0f} | {100 * rate / peak:.0f}%"
+        if name.startswith("window"):  # a window skips some of the counted products
+            rate_columns = " | "
+        lines.append(
+            f"| {name} | {row['median']:.3f} | {row['min']:.3f} | {rate_columns} | {ratio} |"
+        )
     lines.append("")
-    if "start" in found:
-        lines.append(f"- Start to first outer step: {found['start']['median']:.1f} s.")
-    for name, row in found.items():
+    if "start" in results:
+        lines.append(f"- Start to first outer step: {results['start']['median']:.1f} s.")
+    for name, row in results.items():
         if "gibibyte" in row:
             lines.append(f"- Peak {name}: {row['gibibyte']:.2f} GiB.")
-    if "evaluation" in found:
-        row = found["evaluation"]
+    if "evaluation" in results:
+        row = results["evaluation"]
         lines.append(
             f"- Evaluation of 100 hopper episodes of 10 policies ({row['env_steps']} steps): "
             f"{100 * row['ratio']:.0f}% of the bare environment's rate."
         )
-    for name, row in found.items():
-        exact = found.get(name.replace("infinite width", "one core"))
+    for name, row in results.items():
+        exact = results.get(name.replace("infinite width", "one core"))
         if name.startswith("infinite width") and exact:
             lines.append(
                 f"- Outer step at {name}, on one core: {row['median']:.3f} s, "
                 f"{row['median'] / exact['median']:.3f} of an exact one."
             )
-    lines += [*_ratios(found), *_precision(found)]
+    lines += [*format_ratios(results), *format_precision(results)]
     return "\n".join(lines)
 
 
-def _peaks(found: dict[str, dict[str, Any]]) -> dict[int, float]:
-    """By cores: the highest rate of large products that any part of the run saw."""
-    seen = [
+def peak_rates(results: dict[str, dict[str, Any]]) -> dict[int, float]:
+    """Return the highest measured rate of large matrix products by number of cores."""
+    rates = [
         (row["cores"], row["gigaflop"] / row["min"])
-        for name, row in found.items()
+        for name, row in results.items()
         if name.startswith("peak")
     ]
-    seen += [(row["cores"], row["peak"]) for row in found.values() if "peak" in row]
-    return {cores: max(rate for of, rate in seen if of == cores) for cores, _ in seen}
+    rates += [(row["cores"], row["peak"]) for row in results.values() if "peak" in row]
+    return {cores: max(rate for count, rate in rates if count == cores) for cores, _ in rates}
 
 
-def _ratios(found: dict[str, dict[str, Any]]) -> list[str]:
-    """What was measured in turn: times of the second over times of the first."""
+def format_ratios(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the ratios of times that were measured in alternation."""
     shares = [
         f"- {name.removeprefix('share: ').capitalize()}, rate on the floor over that of large "
         f"products: {100 * row['work'] / row['ratio']:.0f}% "
         f"(best over best {100 * row['work'] / row['best']:.0f}%)."
-        for name, row in found.items()
+        for name, row in results.items()
         if name.startswith("share: ")
     ]
     return shares + [
         f"- {name.removeprefix('ratio: ').capitalize()}: {row['ratio']:.2f} x "
         f"(best over best {row['best']:.2f})."
-        for name, row in found.items()
+        for name, row in results.items()
         if name.startswith("ratio: ")
     ]
 
 
-def _eager(name: str) -> str:
-    """The row of the usual way that a row of the same work is held against, if any."""
-    head, _, what = name.rpartition(" ")
+def eager_counterpart(name: str) -> str:
+    """Return the name of the eager benchmark with the same sizes, or an empty string."""
+    kind, _, task = name.rpartition(" ")
     if name.startswith("one core, seeds 1"):
         return name.replace("seeds 1", "eager")
-    return f"eager {what}" if head in ("sweep", "general") else ""
+    return f"eager {task}" if kind in ("sweep", "general") else ""
 
 
-def _precision(found: dict[str, dict[str, Any]]) -> list[str]:
+def format_precision(results: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
-    for name, row in found.items():
+    for name, row in results.items():
         if not name.startswith("precision "):
             continue
         errors = {path: sorted(row[path]) for path in ("sweep", "general")}
-        shown = {path: f"{found[len(found) // 2]:.1e}" for path, found in errors.items()}
+        medians = {path: f"{values[len(values) // 2]:.1e}" for path, values in errors.items()}
         lines.append(
             f"- Gradient after 100 inner steps, {name.split()[-1]}, {len(row['sweep'])} students, "
-            f"median relative distance of float32 from float64: sweep {shown['sweep']}, general "
-            f"path {shown['general']}; the two in float64 at most {row['float64']:.0e} apart."
+            f"median relative distance of float32 from float64: sweep {medians['sweep']}, general "
+            f"path {medians['general']}; the two in float64 at most {row['float64']:.0e} apart."
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Everything that fixes one distillation but its data, its objective and its seed."""
+"""Settings of a distillation, and the presets that name combinations of them."""
 
 from __future__ import annotations
 
@@ -13,82 +13,130 @@ Noise = Literal["none", "exact", "published"]
 
 
 class DistillSettings(BaseModel):
-    """Settings of the two loops. Presets give them names; every table states which was used."""
+    """Settings of the outer loop and of the inner loop, which clones students on the synset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pairs: int = Field(256, ge=1, le=65_536, description="size of the synset")
-    architecture: str = Field("mlp4", description="the student's architecture")
-    inner_optimizer: Literal["sgd", "sgdm", "adam", "adamw"] = Field(
-        "sgd", description="optimizer of cloning"
+    pairs: int = Field(
+        256, ge=1, le=65_536, description="Number of state-action pairs in the synset"
     )
-    inner_lr: float = Field(0.1, gt=0, le=100, description="learning rate of cloning")
-    inner_steps: int = Field(100, ge=1, le=100_000, description="steps of cloning")
-    noise: Noise = Field("none", description="sampling of the student's action while cloning")
-    steps: int = Field(300, ge=0, le=10_000_000, description="outer steps")
-    batch: int = Field(2560, ge=1, le=1_000_000, description="dataset states a step")
+    architecture: str = Field("mlp4", description="Architecture of the student")
+    inner_optimizer: Literal["sgd", "sgdm", "adam", "adamw"] = Field(
+        "sgd", description="Optimizer that clones a student on the synset"
+    )
+    inner_lr: float = Field(0.1, gt=0, le=100, description="Learning rate of the inner optimizer")
+    inner_steps: int = Field(
+        100, ge=1, le=100_000, description="Optimizer steps that clone a student on the synset"
+    )
+    noise: Noise = Field(
+        "none",
+        description="Whether students sample their actions while they are cloned; 'published' draws "
+        "the noise again in the reverse pass, as the published code does",
+    )
+    steps: int = Field(300, ge=0, le=10_000_000, description="Number of outer steps")
+    batch: int = Field(
+        2560, ge=1, le=1_000_000, description="Dataset states per seed in an exact outer step"
+    )
     smoothing: float = Field(
-        0.0, ge=0, le=10, description="noise upon these states, in units of the data's spread"
+        0.0,
+        ge=0,
+        le=10,
+        description="Scale of the noise added to the dataset states, in standard deviations of the "
+        "data",
     )
     kernel_share: float = Field(
-        0.0, ge=0, le=1, description="share of the outer steps, the first, at infinite width"
+        0.0,
+        ge=0,
+        le=1,
+        description="Fraction of the outer steps that are infinite-width steps; they come first",
     )
-    kernel_lr: float = Field(0.03, gt=0, le=100, description="outer_lr of these steps")
-    kernel_batch: int = Field(1024, ge=1, le=1_000_000, description="dataset states of these steps")
+    kernel_lr: float = Field(
+        0.03, gt=0, le=100, description="Outer learning rate of the infinite-width steps"
+    )
+    kernel_batch: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="Dataset states per seed in an infinite-width outer step",
+    )
     kernel_start: Literal["zero", "drawn"] = Field(
-        "zero", description="of these steps, the untrained student: its mean, or a fresh draw"
+        "zero",
+        description="Output of the untrained student in infinite-width steps: zero, or that of a "
+        "newly drawn network",
     )
     width: int | None = Field(
-        None, ge=1, le=65_536, description="of the students of exact steps, if not their own"
+        None,
+        ge=1,
+        le=65_536,
+        description="Width of the students of exact outer steps; none keeps the architecture's width",
     )
-    draws: int = Field(1, ge=1, le=64, description="random policies averaged in one step")
+    draws: int = Field(
+        1, ge=1, le=64, description="Students per seed whose gradients an exact outer step averages"
+    )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
-        "float32", description="of products, on devices that have others than float32"
+        "float32",
+        description="Precision of float32 matrix products on devices that offer a choice",
     )
-    outer_optimizer: Literal["sgd", "adam"] = Field("adam", description="optimizer of the synset")
-    outer_lr: float = Field(0.03, gt=0, le=100, description="its learning rate")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="of this rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of the outer sgd")
-    clip: float | None = Field(None, gt=0, description="bound on the meta-gradient's norm")
-    init: Literal["real", "kmeans++", "top-q"] = Field("real", description="pairs to start from")
+    outer_optimizer: Literal["sgd", "adam"] = Field(
+        "adam", description="Optimizer that updates the synset"
+    )
+    outer_lr: float = Field(
+        0.03, gt=0, le=100, description="Outer learning rate of the exact outer steps"
+    )
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="Schedule of the outer learning rate within each phase"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of the outer optimizer sgd")
+    clip: float | None = Field(
+        None, gt=0, description="Bound on the norm of a seed's meta-gradient; none is no bound"
+    )
+    init: Literal["real", "kmeans++", "top-q"] = Field(
+        "real", description="Selection of the real pairs that the synset starts from"
+    )
     solver: Literal["full", "truncated", "random-truncated"] = Field(
-        "full", description="of exact steps: all inner steps are differentiated, or a window"
+        "full",
+        description="Inner steps that exact outer steps differentiate: all, the last 'window', or "
+        "the last 'window' of an inner loop of random length",
     )
-    window: int | None = Field(None, ge=1, description="inner steps kept by a truncated solver")
+    window: int | None = Field(
+        None, ge=1, description="Inner steps that a truncated solver differentiates"
+    )
     evaluate_at: tuple[float, ...] = Field(
         (0.0, 0.2, 0.4, 0.6, 0.8, 0.85, 0.9, 0.95, 1.0),
-        description="evaluation points as fractions of the outer steps",
+        description="Evaluation points as fractions of the outer steps",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> DistillSettings:
         if self.solver != "full" and self.window is None:
-            raise ValueError(f"the solver {self.solver!r} needs a window")
+            raise ValueError(f"the solver {self.solver!r} needs the setting window")
         if self.solver == "full" and self.window is not None:
-            raise ValueError("a window is without effect on the solver 'full': choose another")
+            raise ValueError("window has no effect on the solver 'full': choose another solver")
         if self.window is not None and self.window > self.inner_steps:
-            raise ValueError("the window is longer than the inner steps")
+            raise ValueError("window is larger than inner_steps")
         if self.kernel_share and self.inner_optimizer != "sgd":
-            raise ValueError("the limit of infinite width is that of sgd: set kernel_share to 0")
+            raise ValueError(
+                "infinite-width steps need the inner optimizer sgd: set kernel_share to 0"
+            )
         if not self.evaluate_at or any(not 0 <= f <= 1 for f in self.evaluate_at):
-            raise ValueError("evaluate_at holds fractions between 0 and 1, at least one")
+            raise ValueError("evaluate_at needs at least one fraction, all between 0 and 1")
         return self
 
     @property
     def kernel_steps(self) -> int:
-        """How many of the outer steps, the first ones, are taken at infinite width."""
+        """Number of infinite-width outer steps, which come before the exact ones."""
         return round(self.kernel_share * self.steps)
 
     @property
     def evaluation_steps(self) -> list[int]:
-        """Outer steps at which the synset is kept for scoring, increasing, without repeats."""
+        """Outer steps after which the synset is evaluated, increasing and without repeats."""
         return sorted({round(fraction * self.steps) for fraction in self.evaluate_at})
 
 
 SUMMARIES = {
-    "fast": "this project's: most steps at infinite width, smoothed states; about a minute",
-    "paper": "the published settings: 20,000 exact steps; about a day on a CPU",
-    "tiny": "four steps on 16 pairs, for tests and first tries",
+    "fast": "mostly infinite-width steps, smoothed states; about a minute per seed",
+    "paper": "the published settings with 20,000 exact steps; about a day on a CPU",
+    "tiny": "four steps on 16 pairs, for tests",
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
@@ -115,7 +163,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def resolve_settings(
     preset: str = "fast", overrides: dict[str, Any] | None = None
 ) -> DistillSettings:
-    """A preset with overrides, validated; every complaint is one line."""
+    """Return the validated settings of a preset with overrides; every error is one line."""
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     values = {**PRESETS[preset], **(overrides or {})}
@@ -130,24 +178,26 @@ def resolve_settings(
             format_validation_error(error),
             "Write a list, as in evaluate_at=[0, 0.5, 1]."
             if about_points
-            else "`obdbench list settings` says what there is; docs/concepts.md explains it.",
+            else "`obdbench list settings` lists all settings; docs/concepts.md explains them.",
         ) from error
 
 
 def describe_settings() -> Iterator[tuple[str, str]]:
-    """Every setting and, in a line, what it is, what it may be and what it is by default."""
+    """Yield the name of every setting and one line with its meaning, choices and default."""
     for name, field in DistillSettings.model_fields.items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
         default = list(field.default) if isinstance(field.default, tuple) else field.default
-        held = f"{', '.join(choices[:-1])} or {choices[-1]}; " if choices else ""
-        held += f"default {'none' if default is None else default}"
-        yield name, f"{field.description} ({held})"
+        values = f"{', '.join(choices[:-1])} or {choices[-1]}; " if choices else ""
+        values += f"default {'none' if default is None else default}"
+        yield name, f"{field.description} ({values})"
 
 
 def format_validation_error(error: ValidationError) -> str:
-    """The first of pydantic's complaints, in one line."""
+    """Return the first error that pydantic reports, in one line."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    shown = repr(first["input"])
-    got = f", got {shown if len(shown) <= 80 else shown[:77] + '...'}" if where else ""
-    return f"{where + ': ' if where else ''}{first['msg']}{got}."
+    location = ".".join(str(part) for part in first["loc"])
+    if not location:
+        return f"{first['msg']}."
+    value = repr(first["input"])
+    value = value if len(value) <= 80 else f"{value[:77]}..."
+    return f"{location}: {first['msg']}, got {value}."

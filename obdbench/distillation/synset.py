@@ -1,8 +1,8 @@
 """The synset: a few hundred distilled (state, action) pairs.
 
-On disk it is a safetensors file with a JSON card beside it. States are standardized by the moments
-of the dataset they were distilled from; the moments travel with the synset, so that its raw
-observations can be had from the file alone.
+A synset is stored as a safetensors file with a JSON card beside it. States are standardized by the
+mean and standard deviation of the dataset they were distilled from, which the file also holds, so
+raw observations can be computed from the file alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from obdbench.datasets.dataset import Array, Standardizer
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
@@ -24,12 +26,15 @@ from obdbench.tasks.task import Task, get_task
 FORMAT = "obdbench-synset-1"
 MAX_BYTES = 256 * 1024 * 1024
 MAX_CARD_BYTES = 1024 * 1024
-EXPORTS = ("hdf5", "npz", "minari")
+EXPORT_FORMATS = ("hdf5", "npz", "minari")
 
 
 @dataclass(frozen=True, eq=False)
 class Synset:
-    """Distilled pairs, the moments that standardized them, and where they came from."""
+    """Distilled pairs with the moments that standardize their states.
+
+    ``card`` records how the synset was made.
+    """
 
     states: Array
     actions: Array
@@ -68,13 +73,11 @@ class Synset:
 
     @property
     def observations(self) -> Array:
-        """The distilled states in the environment's own units."""
+        """The distilled states in the units of the environment."""
         return self.standardizer.invert(self.states)
 
     def save(self, path: Path | str) -> Path:
         """Write ``path`` (safetensors) and the JSON card beside it, each atomically."""
-        from safetensors.numpy import save
-
         path = Path(path)
         arrays = {
             "states": np.ascontiguousarray(self.states, np.float32),
@@ -83,16 +86,14 @@ class Synset:
             "state_std": np.ascontiguousarray(self.standardizer.std, np.float32),
         }
         card = {"format": FORMAT, "task": self.task.name, **dict(self.card)}
-        metadata = {"format": f"{FORMAT} {self.task.name}"}  # safetensors would shuffle two keys
-        _replace(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
-        _replace(path, save(arrays, metadata=metadata))
+        metadata = {"format": f"{FORMAT} {self.task.name}"}  # the order of several keys would vary
+        _write(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+        _write(path, save(arrays, metadata=metadata))
         return path
 
     @classmethod
     def load(cls, path: Path | str) -> Synset:
         """Read a synset written by :meth:`save`; its card is optional."""
-        from safetensors import SafetensorError, safe_open
-
         path = Path(path)
         try:
             if path.stat().st_size > MAX_BYTES:
@@ -100,7 +101,9 @@ class Synset:
             with safe_open(path, framework="numpy") as file:
                 kind, _, task = (file.metadata() or {}).get("format", "").partition(" ")
                 if kind != FORMAT:
-                    raise InvalidDataError(f"{path} is no synset.", "Give the .safetensors file.")
+                    raise InvalidDataError(
+                        f"{path} is not a synset.", "Give the .safetensors file."
+                    )
                 arrays = {
                     name: file.get_tensor(name).astype(np.float32)
                     for name in ("states", "actions", "state_mean", "state_std")
@@ -127,21 +130,20 @@ class Synset:
             ) from error
 
     def export(self, path: Path | str, format: str | None = None) -> Path:
-        """Write raw observations and actions as HDF5 (D4RL's layout), NPZ or a Minari dataset.
+        """Write raw observations and actions as HDF5 in D4RL's layout, NPZ, or a Minari dataset.
 
-        Every pair becomes an episode of one step that its terminal ends, for what a time-out cuts
-        off has no next observation and readers leave it out (D4RL's leaves out the last row all the
-        same); rewards are zero, since a synset has none.
-        Actions are written as they were distilled, mostly beyond -1 and 1: they are targets of
-        cloning, not what an environment takes. A Minari dataset gets an action space that holds
-        them. A reader that wants actions within bounds, as ``file:`` datasets do, refuses them;
-        clipped they are other pairs.
+        Every pair becomes an episode of one step that ends with a terminal, because readers drop
+        steps that end with a timeout for lack of a next observation (D4RL's reader drops the last
+        row in any case). Rewards are zero. Actions are written as distilled. Most lie outside
+        [-1, 1]: they are targets of cloning and not valid actions of the environment. A Minari
+        dataset gets an action space that contains them. Readers that require valid actions, such as
+        ``file:`` datasets, refuse them.
         """
         path = Path(path)
         suffixes = {".hdf5": "hdf5", ".h5": "hdf5", ".npz": "npz"}
         kind = format or suffixes.get(path.suffix, "minari" if not path.suffix else "")
-        if kind not in EXPORTS:
-            raise unknown_name("export format", kind or path.suffix, EXPORTS)
+        if kind not in EXPORT_FORMATS:
+            raise unknown_name("export format", kind or path.suffix, EXPORT_FORMATS)
         n = len(self)
         columns = {
             "observations": self.observations,
@@ -158,11 +160,11 @@ class Synset:
             np.savez(content, **columns)  # type: ignore[arg-type]
         else:
             _write_hdf5(content, columns, self.card)
-        _replace(path, content.getvalue())
+        _write(path, content.getvalue())
         return path
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -182,7 +184,7 @@ def _write_hdf5(target: BytesIO, columns: dict[str, Array], card: Mapping[str, A
 
 def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> None:
     try:
-        import jax  # noqa: F401  # what Minari's extra "create" brings, and writing needs
+        import jax  # noqa: F401  # writing needs Minari's extra "create"
         import minari
         from minari.data_collector.episode_buffer import EpisodeBuffer
     except ImportError as error:
@@ -194,7 +196,7 @@ def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> Non
 
     env = gymnasium.make(task.env_id)
     actions = columns["actions"]
-    reach = np.maximum(np.abs(actions).max(axis=0), 1.0)
+    bound = np.maximum(np.abs(actions).max(axis=0), 1.0)
     buffers = [
         EpisodeBuffer(
             id=index,
@@ -217,7 +219,7 @@ def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> Non
         dataset_id=dataset_id,
         buffer=buffers,
         env=env,
-        action_space=gymnasium.spaces.Box(-reach, reach, dtype=np.float32),
+        action_space=gymnasium.spaces.Box(-bound, bound, dtype=np.float32),
         algorithm_name="obdbench",
-        description="Distilled pairs; every pair is an episode of one step without reward.",
+        description="Distilled pairs; every pair is an episode of one step with zero reward.",
     )

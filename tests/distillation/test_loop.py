@@ -276,7 +276,7 @@ def test_presets_are_valid_and_paper_has_the_published_values() -> None:
         ({"inner_lr": -1}, "inner_lr"),
         ({"solver": "truncated"}, "window"),
         ({"solver": "truncated", "window": 1000}, "window"),
-        ({"window": 3}, "without effect on the solver 'full'"),
+        ({"window": 3}, "no effect on the solver 'full'"),
         ({"evaluate_at": ()}, "evaluate_at"),
         ({"init": "best"}, "init"),
     ],

@@ -127,7 +127,7 @@ def test_other_safetensors_file_is_an_error(tmp_path: Path) -> None:
 
     path = tmp_path / "s.safetensors"
     save_file({"states": np.zeros((2, 2), np.float32)}, path)
-    with pytest.raises(ObdError, match="no synset"):
+    with pytest.raises(ObdError, match="not a synset"):
         Synset.load(path)
 
 

@@ -1,9 +1,10 @@
-"""The settings that are timed, and how."""
+"""Outer steps of given sizes for the benchmarks."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,12 +17,12 @@ from obdbench.policies.networks import Architecture, get_architecture, seeded_ge
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.tasks.task import TASKS
 
-SHAPES = {name: (TASKS[name].observation_size, TASKS[name].action_size) for name in TASKS}
+TASK_SIZES = {name: (TASKS[name].observation_size, TASKS[name].action_size) for name in TASKS}
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One outer step's sizes; the default is the paper's."""
+class BenchmarkSetting:
+    """The sizes of one outer step; the defaults are those of the paper."""
 
     task: str = "hopper"
     seeds: int = 1
@@ -32,33 +33,34 @@ class Setting:
 
     @property
     def architecture(self) -> Architecture:
-        """The paper's student, at this width."""
-        return replace(get_architecture("mlp4"), width=self.width)
+        """The student of the paper at this width."""
+        return dataclasses.replace(get_architecture("mlp4"), width=self.width)
 
-    def but(self, **changes: int | str) -> Setting:
-        return replace(self, **changes)  # type: ignore[arg-type]
+    def replace(self, **changes: int | str) -> BenchmarkSetting:
+        """Return the setting with some sizes changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     @property
     def gigaflop(self) -> float:
-        """Nine products a layer and inner step, as if none could be left out."""
-        observation, action = SHAPES[self.task]
+        """Floating-point operations of nine matrix products per layer and inner step, in 1e9."""
+        observation, action = TASK_SIZES[self.task]
         layers = self.architecture.shapes(observation, action)
         weights = sum(rows * columns for rows, columns in layers)
         return 9 * 2 * self.pairs * weights * self.steps * self.seeds / 1e9
 
 
-class Step:
-    """One outer step, ready to be called again and again."""
+class BenchmarkStep:
+    """An exact outer step on random data that can be called repeatedly."""
 
     def __init__(
         self,
-        setting: Setting,
+        setting: BenchmarkSetting,
         *,
-        fast: bool = True,
+        use_reverse_sweep: bool = True,
         window: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        observation, action = SHAPES[setting.task]
+        observation, action = TASK_SIZES[setting.task]
         generator = torch.Generator().manual_seed(0)
         stack = (setting.seeds, setting.pairs)
         x = torch.randn(*stack, observation, generator=generator)
@@ -66,8 +68,8 @@ class Step:
         states = torch.randn(setting.seeds, setting.states, observation, generator=generator)
         target = torch.rand(setting.seeds, setting.states, action, generator=generator)
         self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
-        self.how = CloningConfig(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
-        self.solver = MetaGradientSolver(self.how, use_reverse_sweep=fast)
+        self.cloning = CloningConfig(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
+        self.solver = MetaGradientSolver(self.cloning, use_reverse_sweep=use_reverse_sweep)
         self.window = window
         self.generators = [seeded_generator(seed, 1) for seed in range(setting.seeds)]
         self.sizes = (observation, action)
@@ -76,13 +78,13 @@ class Step:
         return (actions - self.target).square().mean((-1, -2))
 
     def __call__(self) -> MetaGradient:
-        params = self.how.architecture.init(self.generators, *self.sizes, dtype=self.x.dtype)
-        outer = OuterLossOnStates(self.how.architecture.act, self.states, self.loss)
+        params = self.cloning.architecture.init(self.generators, *self.sizes, dtype=self.x.dtype)
+        outer = OuterLossOnStates(self.cloning.architecture.act, self.states, self.loss)
         return self.solver(params, self.x, self.a, outer, window=self.window)
 
 
-def all_cores() -> int:
-    """Use every core this process may run on."""
+def use_all_cores() -> int:
+    """Let torch use every core that this process may run on, and return their number."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

@@ -1,9 +1,9 @@
-"""The usual way to distil behaviour, for comparison: modules copied a step, double backward.
+"""An outer step in eager PyTorch, as a baseline for the benchmarks.
 
-This is how meta-learning loops are commonly written in eager PyTorch: the trajectory keeps a
-deep copy of the module for every inner step; going back, each step's loss is evaluated again with
-``create_graph=True`` and the vector-Jacobian product of its gradient is taken by a second
-backward. One seed, no batching over policies, no cached activations.
+Meta-learning loops are commonly written in this form: the trajectory keeps a deep copy of the
+module for every inner step; in the reverse pass each step's loss is evaluated again with
+``create_graph=True``, and a second backward pass gives the vector-Jacobian product of its gradient.
+It takes one seed, does not batch policies and does not cache activations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class Student(nn.Module):
-    """The tanh-Gaussian MLP of four layers, as a module."""
+    """The tanh-Gaussian MLP of four layers as a module."""
 
     def __init__(self, observation_size: int, action_size: int, width: int = 256) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Student(nn.Module):
         return torch.tanh(mean)
 
 
-def outer_step(
+def eager_outer_step(
     x: Tensor,
     a: Tensor,
     states: Tensor,
@@ -46,7 +46,7 @@ def outer_step(
     batches: int = 10,
     width: int = 256,
 ) -> tuple[float, Tensor, Tensor]:
-    """One outer step: the objective and its gradient in the synset."""
+    """Return the objective and its gradients in the states and actions of the synset."""
     student = Student(x.shape[1], a.shape[1], width)
     trajectory = []
     for _ in range(steps):
@@ -58,8 +58,10 @@ def outer_step(
                 parameter -= lr * parameter.grad
     student.zero_grad()
     total = 0.0
-    for part, wanted in zip(states.chunk(batches), target.chunk(batches), strict=True):
-        loss = (student(part) - wanted).square().mean() / batches
+    for states_chunk, target_chunk in zip(
+        states.chunk(batches), target.chunk(batches), strict=True
+    ):
+        loss = (student(states_chunk) - target_chunk).square().mean() / batches
         loss.backward()
         total += loss.item()
     cotangent = [parameter.grad.clone() for parameter in student.parameters()]
