@@ -1,14 +1,20 @@
 """Code outside obdbench enters a trial's key, and nothing else changes the key of its synsets."""
 
+import linecache
+import sys
+from types import ModuleType
+
 import pytest
 
 from obdbench.distillation.settings import DistillSettings
-from obdbench.experiments.fingerprint import code_fingerprint
+from obdbench.experiments.fingerprint import code_fingerprint, hash_source
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite
+from obdbench.objectives.dbc import DBC
+from obdbench.objectives.objective import make_objective
 from obdbench.plugins import Plugin
 from obdbench.policies.networks import Architecture
-from obdbench.registry import architectures, protocols
+from obdbench.registry import Registry, architectures, protocols
 
 PROTOCOL = """
 from obdbench import register_protocol
@@ -64,6 +70,53 @@ def test_the_fingerprint_of_an_architecture_depends_on_its_values():
 
     assert fingerprint(64) == fingerprint(64) != fingerprint(32)
     assert set(fingerprint(64)) == {"architecture"}
+
+
+USER_MODULE = """
+NUMBER = 1
+
+class Loader:
+    def __call__(self, dataset_id): ...
+
+def load(dataset_id): ...
+
+loader = Loader()
+"""
+
+
+@pytest.fixture
+def hash_of(monkeypatch):
+    """Hash a target of a user's module by its name; the module is written anew on each call."""
+
+    def hash_target(name, source):
+        module = ModuleType("user_module")
+        exec(source, module.__dict__)
+        lines = source.splitlines(keepends=True)
+        module.__file__ = "/nowhere/user_module.py"
+        monkeypatch.setitem(sys.modules, "user_module", module)
+        monkeypatch.setitem(
+            linecache.cache, module.__file__, (len(source), None, lines, module.__file__)
+        )
+        known = Registry("dataset", "obdbench.tests.datasets")
+        known.register("mine", getattr(module, name))
+        return hash_source(known, "mine")
+
+    return hash_target
+
+
+@pytest.mark.parametrize("name", ["Loader", "load", "loader"])
+def test_the_whole_module_of_a_component_is_hashed(hash_of, name):
+    source_hash = hash_of(name, USER_MODULE)
+    assert len(source_hash) == 16
+    assert hash_of(name, USER_MODULE) == source_hash
+    assert hash_of(name, USER_MODULE.replace("NUMBER = 1", "NUMBER = 2")) != source_hash
+
+
+@pytest.mark.parametrize("target", ["obdbench.objectives.dbc:DBC", DBC, make_objective])
+def test_an_object_of_obdbench_has_no_hash_under_any_name(target):
+    known = Registry("objective", "obdbench.tests.objectives")
+    known.register("mine", target)
+    assert hash_source(known, "mine") is None
 
 
 def test_components_of_obdbench_have_no_fingerprint():
