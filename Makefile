@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 EXTRAS ?= ray,minari,plots,dev
 RESULTS ?= results
 WORKERS ?= 2
+MODULE ?= obdbench/experiments/fingerprint.py
+TESTS ?= tests/experiments/test_fingerprint.py
 export OMP_NUM_THREADS ?= 1
 
 FIND_EXECUTOR := "import importlib.util as u; print('ray' if u.find_spec('ray') else 'local')"
@@ -48,7 +50,7 @@ lint: $(STAMP)  ## ruff
 typecheck: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
-format: $(STAMP)  ## let ruff mend what it can
+format: $(STAMP)  ## fix style with ruff where possible
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 leaderboard: $(STAMP)  ## remake every leaderboard from the committed results
@@ -67,8 +69,15 @@ reliability: $(STAMP)  ## try faults and bad inputs, write docs/reliability.md (
 coverage: $(STAMP)  ## line coverage of the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
 
-mutation: $(STAMP)  ## plant small faults, one at a time; the tests must catch every one
-	$(BIN)/python tools/mutation.py $(ARGS)
+mutation: $(STAMP)  ## mutate MODULE and run TESTS on every mutant; lists the mutants that survive
+	@printf '%s\n' '[mutmut]' 'source_paths=obdbench/' 'only_mutate=$(MODULE)' \
+		'pytest_add_cli_args_test_selection=$(TESTS)' 'pytest_add_cli_args=--no-header' \
+		'also_copy=' '    baselines/' '    docs/' '    examples/' '    README.md' > setup.cfg
+	rm -rf mutants
+	-$(BIN)/mutmut run --max-children $(WORKERS) > mutmut.log 2>&1
+	@tail -n 1 mutmut.log
+	@$(BIN)/mutmut results
+	@rm -f setup.cfg
 
 test-wheel: $(STAMP)  ## build the wheel and use it in an empty environment (needs the package index)
 	$(BIN)/python -m pytest -p no:xdist tests/packaging -m "not benchmark" $(ARGS)
@@ -79,4 +88,4 @@ audit: $(STAMP)  ## list dependencies and licences; look the pins up in an advis
 	$(BIN)/python -m pip_audit -r constraints.txt --no-deps --disable-pip
 
 clean:  ## remove caches and build products; results, data and .venv stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist *.egg-info htmlcov .coverage*
+	rm -rf mutants mutmut.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist *.egg-info htmlcov .coverage*

@@ -175,22 +175,3 @@ def test_protocols_share_synsets(change):
 def test_the_name_of_a_preset_enters_no_key():
     other = SPEC.model_copy(update={"preset": "mine"})
     assert (other.key, other.distill_key) == (SPEC.key, SPEC.distill_key)
-
-
-def test_a_student_that_the_limit_does_not_know_is_mentioned(caplog):
-    from obdbench.execution.run import warn_kernel_mismatch
-
-    def specs(**settings):
-        return Suite(
-            name="mine",
-            datasets=("embedded/hopper-medium-v0",),
-            objectives=["random", "pbc"],
-            settings=settings,
-        ).specs()
-
-    warn_kernel_mismatch(specs())
-    warn_kernel_mismatch(specs(architecture="residual", kernel_share=0))
-    assert not caplog.records
-    warn_kernel_mismatch(specs(architecture="residual"))
-    assert "95% of the steps" in caplog.text
-    assert "not of residual" in caplog.text
