@@ -33,7 +33,7 @@ def behavior(dataset: Dataset, out: Path) -> Result:
             f"Dataset {dataset.id!r} holds no complete episode.",
             "Its terminals and time-outs mark the ends of episodes.",
         )
-    if RULES[dataset.task.env_id].endless and dataset.broken_off():
+    if RULES[dataset.task.env_id].endless and dataset.interrupted_episodes():
         a_step = float(np.mean(dataset.rewards, dtype=np.float64))
         returns = [a_step * dataset.task.episode_limit]
     return write_row(dataset, "behavior", {0: [returns]}, out)

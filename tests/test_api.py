@@ -56,8 +56,8 @@ SIGNATURES = {
     "settings: 'dict[str, Any] | None' = None, **options: 'Any') -> 'list[Result]'",
 }
 MEMBERS = {
-    "Dataset": "action_size actions broken_off card checksum episode_returns id is_stand_in "
-    "next_observations observation_size observations rewards standardizer states task terminals "
+    "Dataset": "action_size actions card checksum episode_returns id interrupted_episodes "
+    "is_stand_in next_observations observation_size observations rewards standardizer states task terminals "
     "timeouts",
     "Evaluation": "normalized_return protocol returns scores",
     "Objective": "distils loss name noise_columns prepare settings uses_teacher",
@@ -79,7 +79,7 @@ COMMANDS = {
     "validate": "plugin --param",
     "data list": "pattern",
     "data fetch": "ids --progress",
-    "data build": "ids --force --run-folder --out --steps --progress",
+    "data build": "ids --force --run-folder --out --steps --transitions --progress",
     "data verify": "ids --episodes",
 }
 GROUPS = {

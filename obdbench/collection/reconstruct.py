@@ -161,5 +161,5 @@ def _dataset(name: str, arrays: Mapping[str, Any], card: Mapping[str, Any]) -> D
     """The episodes are counted anew: earlier versions took broken-off ones for complete."""
     made = Dataset(id=f"recon/{name}", task=get_task(name), **arrays)
     kept = {key: value for key, value in card.items() if key != "normalized_return_mean"}
-    counted = {"episodes": len(made.episode_returns()), "broken_off": made.broken_off()}
+    counted = {"episodes": len(made.episode_returns()), "interrupted": made.interrupted_episodes()}
     return replace(made, card=kept | counted)

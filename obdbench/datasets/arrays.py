@@ -1,14 +1,14 @@
-"""Arrays out of HDF5 and NPZ files of strangers.
+"""Arrays from untrusted HDF5 and NPZ files.
 
-Nothing is unpickled, no other file is followed to, and what a header claims is bounded before a
-byte of it is allocated: a small file cannot ask for data of more than :data:`MAX_BYTES`, in the
-single precision that it is made.
+Nothing is unpickled and no link to another file is followed. The size that a header claims is
+checked before any memory is allocated: all arrays together may take :data:`MAX_BYTES` in single
+precision, however small the file is.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -20,17 +20,17 @@ from obdbench.errors import InvalidDataError, ObdError
 from obdbench.tasks.task import Task
 
 MAX_BYTES = 1536 * 1024 * 1024
-MAX_CHUNK = 128 * 1024 * 1024
-NUMERIC = "fiub"
-SINGLE = 4  # bytes of a number in single precision
-PER_ROW = ("rewards", "terminals", "timeouts")
+MAX_CHUNK_BYTES = 128 * 1024 * 1024
+NUMERIC_KINDS = "fiub"
+FLOAT32_BYTES = 4
+SCALAR_COLUMNS = ("rewards", "terminals", "timeouts")
 KNOWN_FILTERS = {1, 2, 3, 32000}  # gzip, shuffle, fletcher32, lzf
 
 
 def read_arrays(path: Path, names: Iterable[str], task: Task | None = None) -> dict[str, Array]:
-    """Those of the named arrays that an ``.hdf5``, ``.h5`` or ``.npz`` file holds.
+    """Those of the named arrays that an ``.hdf5``, ``.h5`` or ``.npz`` file contains.
 
-    Where the ``task`` is known, tables of another width are refused before they are read.
+    If the ``task`` is given, arrays of another width are refused before they are read.
     """
     readers: dict[str, Callable[[Path, list[str], Task | None], dict[str, Array]]] = {
         ".hdf5": _read_hdf5,
@@ -40,7 +40,7 @@ def read_arrays(path: Path, names: Iterable[str], task: Task | None = None) -> d
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InvalidDataError(
-            f"{path.name} is of no known kind.", f"Known endings: {', '.join(readers)}."
+            f"{path.name} has no supported file extension.", f"Supported: {', '.join(readers)}."
         )
     try:
         if not path.is_file():
@@ -48,48 +48,47 @@ def read_arrays(path: Path, names: Iterable[str], task: Task | None = None) -> d
         return reader(path, list(names), task)
     except ObdError:
         raise
-    except Exception as error:  # hostile bytes may raise nearly anything
-        first = str(error).strip().partition("\n")[0][:200]
+    except Exception as error:  # hostile bytes can raise almost any exception
+        message = str(error).strip().partition("\n")[0][:200]
         raise InvalidDataError(
-            f"{path.name} cannot be read: {type(error).__name__}: {first}.",
+            f"{path.name} cannot be read: {type(error).__name__}: {message}.",
             "The file is truncated or damaged; fetch it again.",
         ) from error
 
 
 @dataclass
-class Claims:
-    """What the headers of a file ask for, counted as it will be held.
+class SizeBudget:
+    """The memory that the arrays of one file may take, reduced by each claimed array.
 
-    Small numbers grow to single precision, and next observations that are not in the file are made
-    from the observations.
+    Numbers count with at least four bytes, because they become single precision. Observations count
+    twice in a file without next observations, which are derived from them.
     """
 
     path: Path
-    held: Container[str]
+    names: Collection[str]
     task: Task | None = None
-    room: int = field(default_factory=lambda: MAX_BYTES)
+    remaining: int = field(default_factory=lambda: MAX_BYTES)
 
-    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
-        """Refuse what is no table of numbers, takes more than is left, or fits another task."""
-        kind = getattr(dtype, "kind", "O")
-        if kind not in NUMERIC or not 1 <= len(shape) <= 2:
+    def claim(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+        """Refuse an array that is not numeric, too large, or too wide or narrow for the task."""
+        if getattr(dtype, "kind", "O") not in NUMERIC_KINDS or not 1 <= len(shape) <= 2:
             raise InvalidDataError(
-                f"{self.path.name} holds {name} of type {dtype} and shape {shape}.",
+                f"{self.path.name} contains {name} of type {dtype} and shape {shape}.",
                 "It needs plain numbers in one or two dimensions.",
             )
-        copies = 2 if name == "observations" and "next_observations" not in self.held else 1
-        size = copies * stored_bytes(shape, max(dtype.itemsize, SINGLE))
-        if size > self.room:
+        copies = 2 if name == "observations" and "next_observations" not in self.names else 1
+        size = copies * count_bytes(shape, max(dtype.itemsize, FLOAT32_BYTES))
+        if size > self.remaining:
             raise InvalidDataError(
                 f"{self.path.name} claims {size:,} bytes of {name}, more than is allowed.",
-                f"All arrays together may take {MAX_BYTES:,} bytes, {SINGLE} a number at least; "
-                "observations without next_observations count twice.",
+                f"All arrays together may take {MAX_BYTES:,} bytes, with at least {FLOAT32_BYTES} "
+                "per number; observations without next_observations count twice.",
             )
         if self.task is not None:
-            self._fits(self.task, name, shape)
-        self.room -= size
+            self._check_width(self.task, name, shape)
+        self.remaining -= size
 
-    def _fits(self, task: Task, name: str, shape: tuple[int, ...]) -> None:
+    def _check_width(self, task: Task, name: str, shape: tuple[int, ...]) -> None:
         widths = {
             "observations": task.observation_size,
             "next_observations": task.observation_size,
@@ -97,52 +96,51 @@ class Claims:
         }
         if name in widths and shape[1:] != (widths[name],):
             raise InvalidDataError(
-                f"{self.path.name} holds {name} of shape {shape}; {task.env_id} needs "
-                f"{widths[name]} numbers a row.",
+                f"{self.path.name} contains {name} of shape {shape}; {task.env_id} needs "
+                f"{widths[name]} numbers per row.",
                 "Check that the file belongs to this task.",
             )
 
 
-def stored_bytes(shape: tuple[int, ...], itemsize: int) -> int:
-    """Bytes of an array, however large."""
+def count_bytes(shape: tuple[int, ...], itemsize: int) -> int:
+    """Bytes of an array, without overflow."""
     return int(np.prod([int(n) for n in shape], dtype=object)) * int(itemsize)
 
 
 def _read_hdf5(path: Path, names: list[str], task: Task | None) -> dict[str, Array]:
     import h5py
 
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     with h5py.File(path, "r", locking=False) as file:
         links = {name: file.get(name, getlink=True) for name in names}
-        claims = Claims(path, [name for name in names if links[name] is not None], task)
+        links = {name: link for name, link in links.items() if link is not None}
+        budget = SizeBudget(path, links, task)
         for name, link in links.items():
-            if link is None:
-                continue
             if not isinstance(link, h5py.HardLink):
                 raise InvalidDataError(
-                    f"{path.name} refers to elsewhere for {name}.", "Store the data in the file."
+                    f"{path.name} contains a link instead of {name}.", "Store the data in the file."
                 )
             stored = file[name]
             if not isinstance(stored, h5py.Dataset):
                 raise InvalidDataError(
-                    f"{path.name} holds a group where {name} should be.", "Use D4RL's layout."
+                    f"{path.name} contains a group instead of {name}.", "Use D4RL's layout."
                 )
-            claims.take(name, stored.shape, stored.dtype)
+            budget.claim(name, stored.shape, stored.dtype)
             _check_storage(path, name, stored)
-            found[name] = stored[()]
-    return found
+            arrays[name] = stored[()]
+    return arrays
 
 
 def _check_storage(path: Path, name: str, stored: Any) -> None:
-    """Refuse storage outside the file, giant chunks, and filters that would be loaded."""
-    plist = stored.id.get_create_plist()
-    filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
-    chunk = stored_bytes(stored.chunks or (0,), stored.dtype.itemsize)
+    """Refuse storage outside the file, giant chunks, and filters that would load a plugin."""
+    properties = stored.id.get_create_plist()
+    filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
+    chunk_bytes = count_bytes(stored.chunks or (0,), stored.dtype.itemsize)
     problem = None
     if stored.is_virtual or stored.external:
-        problem = "lies in other files"
-    elif chunk > MAX_CHUNK:
-        problem = f"has chunks of {chunk:,} bytes"
+        problem = "is stored in other files"
+    elif chunk_bytes > MAX_CHUNK_BYTES:
+        problem = f"has chunks of {chunk_bytes:,} bytes"
     elif not filters <= KNOWN_FILTERS:
         problem = f"uses the filters {sorted(filters - KNOWN_FILTERS)}"
     if problem is not None:
@@ -153,40 +151,39 @@ def _check_storage(path: Path, name: str, stored: Any) -> None:
 
 
 def _read_npz(path: Path, names: list[str], task: Task | None) -> dict[str, Array]:
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     with zipfile.ZipFile(path) as archive:
-        members = {entry.filename: entry for entry in archive.infolist()}
-        claims = Claims(path, [name for name in names if f"{name}.npy" in members], task)
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        names = [name for name in names if f"{name}.npy" in entries]
+        budget = SizeBudget(path, names, task)
         for name in names:
-            entry = members.get(f"{name}.npy")
-            if entry is None:
-                continue
+            entry = entries[f"{name}.npy"]
             if entry.file_size > MAX_BYTES:
                 raise InvalidDataError(
                     f"{path.name} unpacks to more than is allowed.",
                     f"All arrays together may take {MAX_BYTES:,} bytes.",
                 )
-            with archive.open(entry) as member:
-                found[name] = _read_npy(claims, name, member, entry.file_size)
-    return found
+            with archive.open(entry) as stream:
+                arrays[name] = _read_npy(budget, name, stream, entry.file_size)
+    return arrays
 
 
-def _read_npy(claims: Claims, name: str, member: IO[bytes], file_size: int) -> Array:
+def _read_npy(budget: SizeBudget, name: str, stream: IO[bytes], file_size: int) -> Array:
     """One array, whose header must agree with the size of its entry."""
-    form = np.lib.format
-    major = form.read_magic(member)
-    reader = form.read_array_header_1_0 if major == (1, 0) else form.read_array_header_2_0
-    shape, fortran, dtype = reader(member)
-    start = member.tell()
-    claims.take(name, shape, dtype)
-    size = stored_bytes(shape, dtype.itemsize)
+    npy = np.lib.format
+    version = npy.read_magic(stream)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran_order, dtype = read_header(stream)
+    start = stream.tell()
+    budget.claim(name, shape, dtype)
+    size = count_bytes(shape, dtype.itemsize)
     if start + size != file_size:
         raise InvalidDataError(
-            f"{claims.path.name} claims {size:,} bytes of {name} but holds {file_size - start:,}.",
+            f"{budget.path.name} claims {size:,} bytes of {name} but has {file_size - start:,}.",
             "The file is damaged; fetch it again.",
         )
-    flat = np.frombuffer(bytearray(member.read(size)), dtype=dtype)
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    flat = np.frombuffer(bytearray(stream.read(size)), dtype=dtype)
+    return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
 
 
 def require_columns(
@@ -195,36 +192,37 @@ def require_columns(
     names: Iterable[str],
     same_length: Iterable[str] | None = None,
 ) -> None:
-    """Insist on arrays that must be there, and on one length for all or some of them."""
+    """Require arrays to exist, and all or some of them to have one length."""
     for name in names:
         if name not in columns:
-            raise InvalidDataError(f"{path.name} holds no {name}.", "Use D4RL's layout.")
+            raise InvalidDataError(f"{path.name} contains no {name}.", "Use D4RL's layout.")
     compared = columns if same_length is None else same_length
     lengths = {name: len(columns[name]) for name in compared}
     if len(set(lengths.values())) > 1:
         raise InvalidDataError(
-            f"{path.name} holds columns of different lengths: {lengths}.", "Fetch it again."
+            f"{path.name} contains columns of different lengths: {lengths}.", "Fetch it again."
         )
 
 
 def flatten_columns(path: Path, columns: Mapping[str, Array]) -> dict[str, Array]:
-    """The columns with rewards and marks as vectors, out of shape (N,) or (N, 1), all finite.
+    """Rewards, terminals and time-outs as finite vectors, from shape (N,) or (N, 1).
 
-    Marks become truth values later, in which a NaN would be lost and a table be a giant.
+    The check comes before the conversion to truth values, which would hide a NaN.
     """
-    found = dict(columns)
-    for name in (name for name in PER_ROW if name in found):
-        column = found[name]
+    flat = dict(columns)
+    for name in (name for name in SCALAR_COLUMNS if name in flat):
+        column = flat[name]
         if column.ndim == 2 and column.shape[1] == 1:
-            column = found[name] = column[:, 0]
+            column = flat[name] = column[:, 0]
         if column.ndim != 1:
             raise InvalidDataError(
-                f"{path.name} holds {name} of shape {column.shape}.", "It needs one number a row."
+                f"{path.name} contains {name} of shape {column.shape}.",
+                "It needs one number per row.",
             )
         if column.dtype.kind == "f" and not np.isfinite(column).all():
-            bad = int((~np.isfinite(column)).sum())
+            count = int((~np.isfinite(column)).sum())
             raise InvalidDataError(
-                f"{path.name} holds {bad} values in {name} that are not finite.",
+                f"{path.name} contains {count} values in {name} that are not finite.",
                 "Fetch or rebuild the file.",
             )
-    return found
+    return flat

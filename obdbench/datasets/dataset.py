@@ -1,4 +1,4 @@
-"""Offline transitions with an identity.
+"""Offline transitions of one task, identified by their content.
 
 A :class:`Dataset` holds raw observations; :meth:`Dataset.states` gives them standardized as in the
 OBD paper (Lei et al., 2024, arXiv 2410.22728) and the offline-RL code bases it builds on:
@@ -21,7 +21,7 @@ from obdbench.tasks.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
 STD_OFFSET = 1e-3
-ACTION_TOLERANCE = 1e-3  # actions that touch a bound may be rounded beyond it
+ACTION_TOLERANCE = 1e-3  # rounding may carry an action beyond its bound
 
 
 @dataclass(frozen=True)
@@ -114,34 +114,34 @@ class Dataset:
     def episode_returns(self) -> Array:
         """Undiscounted returns of the complete episodes, in order.
 
-        Complete is what the task ended, and of what was cut off the longest, for that is the time
-        limit (or a step less, in D4RL's form); what was cut off sooner broke off.
+        An episode is complete if the task ended it or if it reached the time limit, which is the
+        length of the longest episode that ends in a time-out, or one step less in D4RL's form.
         """
-        returns, complete = self._pieces()
+        returns, complete = self._episodes()
         return returns[complete]
 
-    def broken_off(self) -> int:
-        """How many pieces of episodes there are besides the complete ones."""
-        return int((~self._pieces()[1]).sum())
+    def interrupted_episodes(self) -> int:
+        """The number of episodes that end in a time-out before the time limit."""
+        return int((~self._episodes()[1]).sum())
 
-    def _pieces(self) -> tuple[Array, Array]:
-        """The return of all that ends in a terminal or a time-out, and whether it is complete."""
+    def _episodes(self) -> tuple[Array, Array]:
+        """Per episode that ends in a terminal or a time-out: its return, and its completeness."""
         terminals = np.asarray(self.terminals, dtype=bool)
         timeouts = np.zeros_like(terminals) if self.timeouts is None else self.timeouts
-        cut = ~terminals & np.asarray(timeouts, dtype=bool)
-        last = np.flatnonzero(terminals | cut)
+        timeouts = ~terminals & np.asarray(timeouts, dtype=bool)
+        last = np.flatnonzero(terminals | timeouts)
         totals = np.cumsum(np.asarray(self.rewards, dtype=np.float64))
-        lengths, cut = np.diff(last, prepend=-1), cut[last]
-        limit = lengths[cut].max(initial=0)
-        return np.diff(totals[last], prepend=0.0), ~cut | (lengths >= limit - 1)
+        lengths, timeouts = np.diff(last, prepend=-1), timeouts[last]
+        limit = lengths[timeouts].max(initial=0)
+        return np.diff(totals[last], prepend=0.0), ~timeouts | (lengths >= limit - 1)
 
 
 def validate(dataset: Dataset) -> None:
-    """Refuse wrong shapes, another task's too, values not finite, and actions out of bounds."""
+    """Refuse wrong shapes, values that are not finite, and actions out of bounds."""
     n, task = len(dataset.observations), dataset.task
-    where = f"Dataset {dataset.id!r}"
+    label = f"Dataset {dataset.id!r}"
     if n == 0:
-        raise InvalidDataError(f"{where} is empty.", "It needs at least one transition.")
+        raise InvalidDataError(f"{label} is empty.", "It needs at least one transition.")
     expected = {
         "observations": (n, task.observation_size),
         "actions": (n, task.action_size),
@@ -156,18 +156,18 @@ def validate(dataset: Dataset) -> None:
             continue
         if array.shape != shape:
             raise InvalidDataError(
-                f"{where} has {name} of shape {array.shape}; {task.env_id} needs {shape}.",
+                f"{label} has {name} of shape {array.shape}; {task.env_id} needs {shape}.",
                 "Check that the file belongs to this task.",
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = int((~np.isfinite(array)).sum())
+            count = int((~np.isfinite(array)).sum())
             raise InvalidDataError(
-                f"{where} holds {bad} values in {name} that are not finite.",
+                f"{label} contains {count} values in {name} that are not finite.",
                 "Fetch or rebuild the file.",
             )
-    furthest = float(max(dataset.actions.max(), -dataset.actions.min()))
-    if furthest > 1 + ACTION_TOLERANCE:
+    largest = float(max(dataset.actions.max(), -dataset.actions.min()))
+    if largest > 1 + ACTION_TOLERANCE:
         raise InvalidDataError(
-            f"{where} holds actions of up to ±{furthest:.4g}; {task.env_id} takes -1 to 1.",
+            f"{label} contains actions of up to ±{largest:.4g}; {task.env_id} takes -1 to 1.",
             "Scale them, or clip them as the simulator does.",
         )

@@ -1,10 +1,10 @@
-"""Files of one's own: ``file:PATH.hdf5`` and ``file:PATH.npz`` in D4RL's layout.
+"""The user's files in D4RL's layout: ``file:PATH.hdf5`` and ``file:PATH.npz``.
 
-The arrays are ``observations``, ``actions``, ``rewards``, ``terminals`` and, optionally,
+A file contains ``observations``, ``actions``, ``rewards``, ``terminals`` and, optionally,
 ``timeouts`` and ``next_observations``. With next observations every row is a transition; without
-them the rows are read as D4RL's ``qlearning_dataset`` reads them. Actions lie within -1 and 1;
-columns with one number a row may have the shape (N, 1). The task is the one that the
-file's name begins with, or is named behind a ``#``: ``file:my-data.npz#hopper``.
+them the rows are converted as by D4RL's ``qlearning_dataset``. Actions lie within -1 and 1; columns
+with one number per row may have the shape (N, 1). The task is the one with which the file's name
+begins, or the one behind a ``#``: ``file:my-data.npz#hopper``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from obdbench.datasets.arrays import flatten_columns, read_arrays, require_columns
-from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.transitions import as_float32, qlearning_columns
 from obdbench.errors import InvalidSettingError, unknown_name
@@ -24,19 +24,22 @@ OPTIONAL = ("timeouts", "next_observations")
 
 def load(dataset_id: str) -> Dataset:
     """Read ``file:PATH`` or ``file:PATH#TASK``."""
-    path, task = parse(dataset_id)
+    path, task = resolve_path_and_task(dataset_id)
     columns = read_arrays(path, (*REQUIRED, *OPTIONAL), task)
     require_columns(path, columns, REQUIRED)
     columns = flatten_columns(path, columns)
     if "next_observations" in columns:
-        arrays = {name: _typed(name, column) for name, column in columns.items()}
+        arrays = {
+            name: column.astype(bool) if name in ("terminals", "timeouts") else as_float32(column)
+            for name, column in columns.items()
+        }
     else:
         arrays = qlearning_columns(columns, task.episode_limit)
     return Dataset(id=dataset_id, task=task, card={"file": path.name}, **arrays)
 
 
-def parse(dataset_id: str) -> tuple[Path, Task]:
-    """The path and the task that an identifier means."""
+def resolve_path_and_task(dataset_id: str) -> tuple[Path, Task]:
+    """The path and the task that an identifier names."""
     parsed = DatasetId(dataset_id)
     if not parsed.name:
         raise InvalidSettingError(f"{dataset_id!r} names no file.", "Write file:PATH.hdf5.")
@@ -52,9 +55,5 @@ def parse(dataset_id: str) -> tuple[Path, Task]:
         raise unknown_name("task", parsed.fragment, TASKS)
     raise InvalidSettingError(
         f"The name of {path.name} does not begin with a task.",
-        f"Name it behind a '#': {dataset_id}#hopper. Known: {', '.join(TASKS)}.",
+        f"Write the task behind a '#': {dataset_id}#hopper. Known: {', '.join(TASKS)}.",
     )
-
-
-def _typed(name: str, column: Array) -> Array:
-    return column.astype(bool) if name in ("terminals", "timeouts") else as_float32(column)

@@ -1,7 +1,7 @@
 """MuJoCo datasets of Minari, through its own library (extra ``minari``).
 
-Minari recorded them in the ``v5`` environments; policies are scored in the ``v4`` ones all the
-same, and the card says so.
+Minari recorded them in the ``v5`` environments, while policies are scored in the ``v4`` ones; the
+card states the environment of the recording.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from obdbench.tasks.task import get_task
 
 
 def load(dataset_id: str) -> Dataset:
-    """``minari/mujoco/hopper/medium-v0`` and its like, downloaded by Minari if need be."""
+    """A dataset such as ``minari/mujoco/hopper/medium-v0``, downloaded by Minari if necessary."""
     name = DatasetId(dataset_id).name
     parts = name.split("/")
     if len(parts) != 3 or parts[0] != "mujoco":
@@ -27,39 +27,39 @@ def load(dataset_id: str) -> Dataset:
             "Write it as minari/mujoco/<task>/<level>-v<n>.",
         )
     task = get_task(parts[1])
-    stored = _stored(name)
+    recorded = _load_from_minari(name)
     columns: dict[str, list[Array]] = {}
-    for episode in stored.iterate_episodes():
-        for column, values in _columns(name, episode).items():
+    for episode in recorded.iterate_episodes():
+        for column, values in _episode_columns(name, episode).items():
             columns.setdefault(column, []).append(values)
     if not columns:
-        raise InvalidDataError(f"{dataset_id} holds no episodes.", "Fetch it again.")
-    arrays = {column: np.concatenate(parts) for column, parts in columns.items()}
+        raise InvalidDataError(f"{dataset_id} contains no episodes.", "Fetch it again.")
+    arrays = {column: np.concatenate(chunks) for column, chunks in columns.items()}
     card = {
         "source": f"Minari, {name}",
-        "environment": str(getattr(stored.env_spec, "id", "unknown")),
-        "episodes": int(stored.total_episodes),
+        "environment": str(getattr(recorded.env_spec, "id", "unknown")),
+        "episodes": int(recorded.total_episodes),
     }
     return Dataset(id=f"minari/{name}", task=task, card=card, **arrays)
 
 
-def _stored(name: str) -> Any:
+def _load_from_minari(name: str) -> Any:
     try:
         import minari
     except ImportError as error:
         raise MissingExtraError("Reading Minari's datasets", "minari") from error
     try:
         return minari.load_dataset(name, download=not is_offline())
-    except Exception as error:  # the library raises whatever its storage and network raise
-        first = str(error).strip().partition("\n")[0][:200]
+    except Exception as error:  # storage and network can raise almost any exception
+        message = str(error).strip().partition("\n")[0][:200]
         raise FetchError(
-            f"Minari cannot give {name}: {type(error).__name__}: {first}.",
+            f"Minari cannot load {name}: {type(error).__name__}: {message}.",
             "Check the name with `minari list remote` and the network, or set MINARI_DATASETS_PATH "
-            "to a folder that has it.",
+            "to a folder that contains it.",
         ) from error
 
 
-def _columns(name: str, episode: Any) -> dict[str, Array]:
+def _episode_columns(name: str, episode: Any) -> dict[str, Array]:
     observations = np.asarray(episode.observations)
     if observations.ndim != 2 or len(observations) != len(episode.rewards) + 1:
         raise InvalidDataError(

@@ -1,14 +1,14 @@
-r"""Compact storage of whole episodes, for datasets that travel with the package.
+r"""Compact storage of whole episodes, for datasets that are shipped with the package.
 
 Observations, actions and rewards are columns of one matrix. Each column :math:`x` is stored as
 16-bit codes on a uniform grid between its smallest and largest value,
 
 .. math:: c = \mathrm{round}\Big(65535\,\frac{x - \min x}{\max x - \min x}\Big),
 
-so that no value is off by more than 1/131070 of its column's range: far less than the spread of
-any state variable, and finer than half precision wherever it matters. Of the codes the differences
-in time are kept (modulo 2¹⁶), high bytes apart from low bytes, which is what deflate compresses
-best. Next observations are the following row's, and are stored for each episode's last step alone.
+so that the rounding error is at most 1/131070 of the column's range, which is far less than the
+standard deviation of any state variable. The file stores the differences in time of the codes
+(modulo 2¹⁶), with high bytes apart from low bytes, because deflate compresses these best. Next
+observations are the following row's; only those of the last step of each episode are stored.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def pack(dataset: Dataset) -> bytes:
     if dataset.next_observations is None or not len(ends) or ends[-1] != len(dataset) - 1:
         raise InvalidDataError(
             f"Dataset {dataset.id!r} cannot be packed: it does not consist of whole episodes.",
-            "Every episode ends in a terminal or a time-out, with next observations throughout.",
+            "Every episode must end in a terminal or a time-out, and have next observations.",
         )
     inner = np.setdiff1d(np.arange(len(dataset)), ends)
     if not np.array_equal(dataset.next_observations[inner], dataset.observations[inner + 1]):
         raise InvalidDataError(
-            f"Dataset {dataset.id!r} cannot be packed: an observation is not what came next.",
+            f"Dataset {dataset.id!r} cannot be packed: a next observation differs from the following row.",
             "Keep the steps of an episode in order and complete.",
         )
     finals = dataset.next_observations[ends]
@@ -47,27 +47,27 @@ def pack(dataset: Dataset) -> bytes:
     low, high = table.min(axis=0), table.max(axis=0)
     low[:width] = np.minimum(low[:width], finals.min(axis=0))
     high[:width] = np.maximum(high[:width], finals.max(axis=0))
-    codes = _codes(table, low, high)
+    codes = _quantize(table, low, high)
     steps = np.diff(codes, axis=0, prepend=np.zeros_like(codes[:1])).T
-    marks = np.zeros(len(dataset), np.uint8)
-    marks[ends] = np.where(dataset.terminals[ends], TERMINAL, TIMEOUT)
+    end_kinds = np.zeros(len(dataset), np.uint8)
+    end_kinds[ends] = np.where(dataset.terminals[ends], TERMINAL, TIMEOUT)
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         bounds=np.stack([low, high]).astype(np.float32),
         high_bytes=(steps >> 8).astype(np.uint8),
         low_bytes=(steps & 255).astype(np.uint8),
-        finals=_codes(finals, low[:width], high[:width]),
-        ends=marks,
+        finals=_quantize(finals, low[:width], high[:width]),
+        ends=end_kinds,
     )
     return buffer.getvalue()
 
 
-def unpack(blob: bytes, dataset_id: str, task: Task, card: Mapping[str, Any]) -> Dataset:
-    """The dataset that :func:`pack` wrote; for bytes whose checksum has been verified."""
+def unpack(content: bytes, dataset_id: str, task: Task, card: Mapping[str, Any]) -> Dataset:
+    """The dataset that :func:`pack` wrote, from bytes whose checksum has been verified."""
     try:
-        arrays = _unpacked(blob, task.observation_size)
-    except Exception as error:  # bytes that pack did not write may raise nearly anything
+        arrays = _decode(content, task.observation_size)
+    except Exception as error:  # other bytes can raise almost any exception
         raise InvalidDataError(
             f"Dataset {dataset_id!r} cannot be unpacked: {type(error).__name__}: {error}.",
             "Reinstall obdbench, or pack the dataset again.",
@@ -75,39 +75,39 @@ def unpack(blob: bytes, dataset_id: str, task: Task, card: Mapping[str, Any]) ->
     return Dataset(id=dataset_id, task=task, card=card, **arrays)
 
 
-def _unpacked(blob: bytes, width: int) -> dict[str, Array]:
-    with np.load(io.BytesIO(blob), allow_pickle=False) as file:
-        bounds, marks, finals = file["bounds"], file["ends"], file["finals"]
+def _decode(content: bytes, width: int) -> dict[str, Array]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        bounds, end_kinds, finals = file["bounds"], file["ends"], file["finals"]
         steps = file["high_bytes"].astype(np.uint16) << 8 | file["low_bytes"]
     codes = np.cumsum(steps, axis=1, dtype=np.uint16).T
-    table = _values(codes, bounds)
+    table = _dequantize(codes, bounds)
     observations = np.ascontiguousarray(table[:, :width])
-    following = np.roll(observations, -1, axis=0)
-    following[marks > 0] = _values(finals, bounds[:, :width])
+    next_observations = np.roll(observations, -1, axis=0)
+    next_observations[end_kinds > 0] = _dequantize(finals, bounds[:, :width])
     return {
         "observations": observations,
         "actions": np.ascontiguousarray(table[:, width:-1]),
         "rewards": np.ascontiguousarray(table[:, -1]),
-        "terminals": marks == TERMINAL,
-        "next_observations": following,
-        "timeouts": marks == TIMEOUT,
+        "terminals": end_kinds == TERMINAL,
+        "next_observations": next_observations,
+        "timeouts": end_kinds == TIMEOUT,
     }
 
 
 def episode_ends(dataset: Dataset) -> Array:
-    """Rows at which an episode ended, by terminal or time-out."""
+    """Rows at which an episode ends, by terminal or time-out."""
     ends = np.asarray(dataset.terminals, dtype=bool)
     if dataset.timeouts is not None:
         ends = ends | np.asarray(dataset.timeouts, dtype=bool)
     return np.flatnonzero(ends)
 
 
-def _codes(values: Array, low: Array, high: Array) -> Array:
+def _quantize(values: Array, low: Array, high: Array) -> Array:
     span = np.where(high > low, high - low, 1.0).astype(np.float64)
     return np.asarray(np.rint((values - low) / span * LEVELS).astype(np.uint16))
 
 
-def _values(codes: Array, bounds: Array) -> Array:
+def _dequantize(codes: Array, bounds: Array) -> Array:
     low, high = bounds
     grid = (high - low) / np.float32(LEVELS)
     return np.asarray(np.clip(low + codes.astype(np.float32) * grid, low, high))

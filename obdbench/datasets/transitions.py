@@ -1,4 +1,4 @@
-"""From rows in the order of recording to the transitions that offline RL learns from."""
+"""Conversion of recorded rows to the transitions that offline RL learns from."""
 
 from __future__ import annotations
 
@@ -10,46 +10,48 @@ from obdbench.datasets.dataset import Array
 
 
 def qlearning_columns(columns: Mapping[str, Array], episode_limit: int) -> dict[str, Array]:
-    """D4RL's ``qlearning_dataset``, all rows at once.
+    """D4RL's ``qlearning_dataset``, vectorized.
 
-    The next observation is the following row's. Rows at which an episode was cut off have none and
-    are left out, and so is the last row. Where a file marks no time-outs, they are where its
-    episodes reach the limit. The row before a left-out one is marked as a time-out here, so that
-    episodes can still be told apart.
+    The next observation is the following row's. Rows with a time-out have no next observation and
+    are omitted, as is the last row. In a file without time-outs, these are the rows at which
+    episodes reach the limit. The row before an omitted one is marked as a time-out, so that the
+    boundaries of episodes remain known.
     """
     terminals = np.asarray(columns["terminals"]).astype(bool)
     if "timeouts" in columns:
-        cut = np.asarray(columns["timeouts"]).astype(bool)
+        timeouts = np.asarray(columns["timeouts"]).astype(bool)
     else:
-        cut = implied_timeouts(terminals, episode_limit)
-    kept = np.flatnonzero(~cut[:-1])
-    ends_next = np.append(cut[1:-1], True) if len(cut) > 1 else np.empty(0, dtype=bool)
+        timeouts = implied_timeouts(terminals, episode_limit)
+    rows = np.flatnonzero(~timeouts[:-1])
+    before_timeout = (
+        np.append(timeouts[1:-1], True) if len(timeouts) > 1 else np.empty(0, dtype=bool)
+    )
     observations = as_float32(columns["observations"])
     return {
-        "observations": observations[kept],
-        "actions": as_float32(columns["actions"])[kept],
-        "rewards": as_float32(columns["rewards"])[kept],
-        "terminals": terminals[kept],
-        "timeouts": (ends_next & ~terminals[:-1])[kept],
-        "next_observations": observations[kept + 1],
+        "observations": observations[rows],
+        "actions": as_float32(columns["actions"])[rows],
+        "rewards": as_float32(columns["rewards"])[rows],
+        "terminals": terminals[rows],
+        "timeouts": (before_timeout & ~terminals[:-1])[rows],
+        "next_observations": observations[rows + 1],
     }
 
 
 def as_float32(column: Array) -> Array:
-    """Single precision; what overflows becomes infinite, which every dataset refuses."""
+    """Convert to single precision; overflow becomes infinite, which :class:`Dataset` refuses."""
     with np.errstate(over="ignore"):
         return np.asarray(column, dtype=np.float32)
 
 
 def implied_timeouts(terminals: Array, episode_limit: int) -> Array:
-    """Where D4RL's step counter reaches the limit in a file that marks no time-outs.
+    """Rows at which D4RL's step counter reaches the limit, for a file without time-outs.
 
-    Its counter restarts at 0 after a time-out but, as it is increased once more in the same turn,
-    at 1 after a terminal row.
+    The counter restarts at 0 after a time-out, but at 1 after a terminal row, because D4RL
+    increases it once more in the same iteration.
     """
-    cut = np.zeros(len(terminals), dtype=bool)
-    start, counted = 0, 0
+    timeouts = np.zeros(len(terminals), dtype=bool)
+    start, counter = 0, 0
     for end in (*np.flatnonzero(terminals).tolist(), len(terminals) - 1):
-        cut[start + episode_limit - 1 - counted : end + 1 : episode_limit] = True
-        start, counted = end + 1, 0 if end < len(cut) and cut[end] else 1
-    return cut
+        timeouts[start + episode_limit - 1 - counter : end + 1 : episode_limit] = True
+        start, counter = end + 1, 0 if end < len(timeouts) and timeouts[end] else 1
+    return timeouts

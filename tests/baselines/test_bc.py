@@ -132,7 +132,7 @@ def test_of_a_task_that_ends_nothing_a_cut_episode_counts_by_its_steps(tmp_path:
     timeouts = whole.terminals.copy()
     uncut = replace(whole, terminals=np.zeros(600, bool), timeouts=timeouts)
     cut = replace(uncut, timeouts=timeouts | (np.arange(600) == 560))
-    assert (uncut.broken_off(), cut.broken_off()) == (0, 2)
+    assert (uncut.interrupted_episodes(), cut.interrupted_episodes()) == (0, 2)
     assert len(behavior.behavior(uncut, tmp_path).points[0].returns[0]) == 12
     (found,) = behavior.behavior(cut, tmp_path).points[0].returns[0]
     assert found == pytest.approx(1000 * cut.rewards.mean(), rel=1e-5)

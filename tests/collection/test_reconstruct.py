@@ -61,7 +61,7 @@ def test_what_is_built_is_a_recording(small):
     reached = reconstruct.agreement(dataset.observations, reconstruct.moments_of(NAME))
     assert {name: card[name] for name in reached} == reached
     assert card["mean_error"] < 0.2
-    assert card["episodes"] + card["broken_off"] == ends.sum()
+    assert card["episodes"] + card["interrupted"] == ends.sum()
     assert card["episodes"] == len(dataset.episode_returns())
 
 

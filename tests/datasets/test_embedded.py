@@ -95,7 +95,7 @@ def test_packing_refuses_an_open_episode() -> None:
 def test_packing_refuses_a_gap_within_an_episode() -> None:
     dataset = toy([10, 10])
     dataset.observations[4] += 1
-    with pytest.raises(InvalidDataError, match="what came next"):
+    with pytest.raises(InvalidDataError, match="following row"):
         pack(dataset)
 
 

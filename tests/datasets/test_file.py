@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from obdbench.datasets.arrays import Claims
-from obdbench.datasets.file import parse
+from obdbench.datasets.arrays import SizeBudget
+from obdbench.datasets.file import resolve_path_and_task
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError, InvalidSettingError, UnknownNameError
 from obdbench.tasks.task import TASKS
@@ -34,13 +34,13 @@ def test_hdf5_and_npz_give_the_same_dataset(tmp_path):
     with h5py.File(tmp_path / "walker2d-mine.hdf5", "w") as file:
         for name, array in arrays.items():
             file[name] = array
-    one = load_dataset(f"file:{tmp_path}/walker2d-mine.npz")
-    two = load_dataset(f"file:{tmp_path}/walker2d-mine.hdf5")
-    assert one.checksum == two.checksum
-    assert one.task.name == "walker2d"
-    assert len(one) == N - 3
-    assert one.observations.dtype == np.float32
-    assert one.terminals.dtype == bool
+    from_npz = load_dataset(f"file:{tmp_path}/walker2d-mine.npz")
+    from_hdf5 = load_dataset(f"file:{tmp_path}/walker2d-mine.hdf5")
+    assert from_npz.checksum == from_hdf5.checksum
+    assert from_npz.task.name == "walker2d"
+    assert len(from_npz) == N - 3
+    assert from_npz.observations.dtype == np.float32
+    assert from_npz.terminals.dtype == bool
 
 
 def test_with_next_observations_every_row_counts(tmp_path):
@@ -57,7 +57,7 @@ def test_with_next_observations_every_row_counts(tmp_path):
 
 @pytest.mark.parametrize("name", ["rewards", "terminals", "timeouts"])
 @pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
-def test_a_column_of_one_number_a_row_may_be_a_table_of_one_column(tmp_path, name, full):
+def test_scalar_columns_may_have_the_shape_n_1(tmp_path, name, full):
     arrays = columns(np.random.default_rng(3))
     arrays["terminals"][49::50] = 1
     if full:
@@ -69,7 +69,7 @@ def test_a_column_of_one_number_a_row_may_be_a_table_of_one_column(tmp_path, nam
     np.testing.assert_array_equal(flat.timeouts, table.timeouts)
 
 
-def test_a_table_of_terminals_takes_no_more_memory_than_a_column(tmp_path):
+def test_terminals_of_the_shape_n_1_take_no_more_memory_than_a_vector(tmp_path):
     rows = 20_000  # a square of them would be 400 MB
     rng = np.random.default_rng(4)
     np.savez(
@@ -87,8 +87,8 @@ def test_a_table_of_terminals_takes_no_more_memory_than_a_column(tmp_path):
         tracemalloc.stop()
 
 
-def write_bytes(path, rows: int, width: int = 11) -> str:
-    """A small file that claims many rows of numbers of one byte."""
+def write_claiming_file(path, rows: int, width: int = 11) -> str:
+    """Write a small file that claims many rows of one-byte numbers; returns its identifier."""
     shapes = {"observations": (rows, width), "actions": (rows, 3), "rewards": (rows,)}
     with h5py.File(path, "w") as file:
         for name, shape in {**shapes, "terminals": (rows,)}.items():
@@ -99,7 +99,7 @@ def write_bytes(path, rows: int, width: int = 11) -> str:
 
 
 def peak_of_refusing(dataset_id: str, message: str) -> int:
-    """Bytes allocated at most while a file is refused."""
+    """Peak of the bytes allocated while a file is refused."""
     tracemalloc.start()
     try:
         with pytest.raises(InvalidDataError, match=message):
@@ -109,50 +109,50 @@ def peak_of_refusing(dataset_id: str, message: str) -> int:
         tracemalloc.stop()
 
 
-def test_numbers_of_one_byte_are_counted_as_they_grow(tmp_path, monkeypatch):
+def test_numbers_of_one_byte_count_as_single_precision(tmp_path, monkeypatch):
     monkeypatch.setattr("obdbench.datasets.arrays.MAX_BYTES", 20_000_000)
-    few = (11 * 2 + 3 + 1 + 1) * 4  # bytes a row: next observations are made of the observations
-    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 20_000_000 // few)
+    row_bytes = (11 * 2 + 3 + 1 + 1) * 4  # next observations are derived from the observations
+    dataset_id = write_claiming_file(tmp_path / "hopper-x.hdf5", 20_000_000 // row_bytes)
     assert len(load_dataset(dataset_id)) > 180_000
-    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 20_000_000 // few + 1)
+    dataset_id = write_claiming_file(tmp_path / "hopper-x.hdf5", 20_000_000 // row_bytes + 1)
     assert peak_of_refusing(dataset_id, "claims .* bytes of terminals") < 10_000_000
-    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 1_500_000)
+    dataset_id = write_claiming_file(tmp_path / "hopper-x.hdf5", 1_500_000)
     assert peak_of_refusing(dataset_id, "claims 132,000,000 bytes of observations") < 1_000_000
 
 
-def test_another_tasks_table_is_refused_before_it_is_read(tmp_path):
-    dataset_id = write_bytes(tmp_path / "hopper-x.hdf5", 1_000_000, width=17)
-    message = r"observations of shape \(1000000, 17\); Hopper-v4 needs 11 numbers a row"
+def test_an_array_of_another_tasks_width_is_refused_before_it_is_read(tmp_path):
+    dataset_id = write_claiming_file(tmp_path / "hopper-x.hdf5", 1_000_000, width=17)
+    message = r"observations of shape \(1000000, 17\); Hopper-v4 needs 11 numbers per row"
     assert peak_of_refusing(dataset_id, message) < 1_000_000
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
 def test_two_million_rows_of_any_task_are_within_the_bound(full):
-    held = ["observations", "actions", "rewards", "terminals", "timeouts"]
-    held += ["next_observations"] if full else []
+    names = ["observations", "actions", "rewards", "terminals", "timeouts"]
+    names += ["next_observations"] if full else []
     for task in TASKS.values():
-        widths = dict.fromkeys(held[:1] + held[5:], task.observation_size)
+        widths = dict.fromkeys(names[:1] + names[5:], task.observation_size)
         widths["actions"] = task.action_size
-        claims = Claims(Path("x.hdf5"), held, task)
-        for name in held:
+        budget = SizeBudget(Path("x.hdf5"), names, task)
+        for name in names:
             shape = (2_000_000, widths[name]) if name in widths else (2_000_000,)
-            claims.take(name, shape, np.dtype(np.float32))
-        assert claims.room > 1_000_000_000
+            budget.claim(name, shape, np.dtype(np.float32))
+        assert budget.remaining > 1_000_000_000
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"timeouts": np.zeros((N, 2), bool)}, r"holds timeouts of shape \(300, 2\)"),
+        ({"timeouts": np.zeros((N, 2), bool)}, r"contains timeouts of shape \(300, 2\)"),
         ({"terminals": np.zeros((1, N))}, "different lengths"),
         ({"terminals": np.full(N, np.nan)}, "300 values in terminals that are not finite"),
-        ({"rewards": np.zeros((N, 2))}, r"holds rewards of shape \(300, 2\)"),
+        ({"rewards": np.zeros((N, 2))}, r"contains rewards of shape \(300, 2\)"),
         ({"actions": np.full((N, 6), 50.0)}, r"actions of up to ±50; Walker2d-v4 takes -1 to 1"),
         ({"actions": np.full((N, 6), -1.01)}, r"actions of up to ±1.01"),
     ],
 )
 @pytest.mark.parametrize("full", [False, True], ids=["rows", "transitions"])
-def test_what_would_be_misread_is_one_line(tmp_path, change, message, full):
+def test_columns_that_would_be_misread_are_refused_in_one_line(tmp_path, change, message, full):
     arrays = {**columns(np.random.default_rng(5)), **change}
     if full:
         arrays["next_observations"] = arrays["observations"]
@@ -179,11 +179,11 @@ def test_column_order_is_kept_for_fortran_arrays(tmp_path):
 
 
 def test_the_task_must_be_known():
-    assert parse("file:/a/hopper_x.npz")[1].name == "hopper"
-    assert parse("file:/a/hopper_x.npz#walker2d")[1].name == "walker2d"
+    assert resolve_path_and_task("file:/a/hopper_x.npz")[1].name == "hopper"
+    assert resolve_path_and_task("file:/a/hopper_x.npz#walker2d")[1].name == "walker2d"
     with pytest.raises(InvalidSettingError, match="does not begin with a task"):
-        parse("file:/a/data.npz")
+        resolve_path_and_task("file:/a/data.npz")
     with pytest.raises(UnknownNameError, match="walker2d"):
-        parse("file:/a/data.npz#walker")
+        resolve_path_and_task("file:/a/data.npz#walker")
     with pytest.raises(InvalidSettingError, match="names no file"):
-        parse("file:")
+        resolve_path_and_task("file:")

@@ -10,9 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.hostile_files import CASES, EXECUTED, Exploit, good, good_checkpoint
+from support.hostile_files import (
+    EXECUTED,
+    HOSTILE_FILES,
+    Exploit,
+    valid_checkpoint,
+    write_valid_file,
+)
 
-from obdbench.datasets import file as own_files
+from obdbench.datasets import file as user_file
 from obdbench.datasets.dataset import Standardizer
 from obdbench.errors import InvalidDataError
 from obdbench.teachers import checkpoint
@@ -26,7 +32,7 @@ def read_checkpoint(path: Path):
 
 
 def read(path: Path):
-    return read_checkpoint(path) if path.suffix == ".pt" else own_files.load(f"file:{path}#hopper")
+    return read_checkpoint(path) if path.suffix == ".pt" else user_file.load(f"file:{path}#hopper")
 
 
 @pytest.mark.reliability(
@@ -35,9 +41,9 @@ def read(path: Path):
     how="HDF5, NPZ and .pt files with code, bombs, links, wrong shapes and values, by hand",
     outcome="one error of ours; nothing in them runs and nothing is written",
 )
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", HOSTILE_FILES)
 def test_hostile_file_is_one_clear_error(case, tmp_path):
-    make, message = CASES[case]
+    make, message = HOSTILE_FILES[case]
     path = make(tmp_path)
     before = sorted(p.name for p in tmp_path.iterdir())
     with pytest.raises(InvalidDataError, match=message) as caught:
@@ -48,8 +54,8 @@ def test_hostile_file_is_one_clear_error(case, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "npz", "pt"])
-def test_the_same_reader_takes_the_good_file(kind, tmp_path):
-    assert read(good(tmp_path, kind)) is not None
+def test_the_same_reader_accepts_a_valid_file(kind, tmp_path):
+    assert read(write_valid_file(tmp_path, kind)) is not None
 
 
 def test_the_exploit_would_run_if_it_were_unpickled():
@@ -66,12 +72,12 @@ def test_the_foreign_class_is_replaced_and_forgotten(tmp_path, monkeypatch):
 
     Scalar.__module__, Scalar.__qualname__ = "__main__", "Scalar"
     monkeypatch.setattr(sys.modules["__main__"], "Scalar", Scalar, raising=False)
-    content = good_checkpoint()
+    content = valid_checkpoint()
     content["alpha"] = Scalar()
     torch.save(content, tmp_path / "teacher.pt")
     monkeypatch.delattr(sys.modules["__main__"], "Scalar")
-    inside = checkpoint.read_checkpoint(tmp_path / "teacher.pt")
-    assert vars(inside["alpha"]) == {}
+    content = checkpoint.read_checkpoint(tmp_path / "teacher.pt")
+    assert vars(content["alpha"]) == {}
     assert read_checkpoint(tmp_path / "teacher.pt").action_size == 3
 
 
@@ -84,12 +90,12 @@ def test_the_foreign_class_is_replaced_and_forgotten(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["hdf5", "npz", "pt"])
 def test_random_damage_never_escapes(kind, tmp_path, tally):
     """Sixty bits turned over, one at a time: an error of ours or a valid content, nothing else."""
-    path = good(tmp_path, kind)
-    whole = path.read_bytes()
+    path = write_valid_file(tmp_path, kind)
+    intact = path.read_bytes()
     rng = np.random.default_rng(1)
-    for place in rng.integers(len(whole), size=60):
-        damage = bytearray(whole)
-        damage[place] ^= 1 << int(rng.integers(8))
+    for position in rng.integers(len(intact), size=60):
+        damage = bytearray(intact)
+        damage[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(damage)
         with tally, suppress(InvalidDataError):
             read(path)

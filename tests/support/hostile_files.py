@@ -1,4 +1,4 @@
-"""Files made to break a reader, each with the complaint that must answer it."""
+"""Files made to break a reader, each with a pattern of the error message it must cause."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXECUTED: list[str] = []
 
 
 def execute(*_: object) -> None:
-    """What a hostile pickle would have us call."""
+    """The function that a hostile pickle calls."""
     EXECUTED.append("executed")
 
 
@@ -53,39 +53,39 @@ def write_npz(path: Path, arrays: dict) -> Path:
     return path
 
 
-def weights(state: dict, prefix: str, sizes: list[int]) -> None:
+def add_layers(state: dict, prefix: str, sizes: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         state[f"{prefix}.{2 * i}.weight"] = torch.randn(fan_out, fan_in, generator=generator)
         state[f"{prefix}.{2 * i}.bias"] = torch.zeros(fan_out)
 
 
-def good_checkpoint() -> dict:
+def valid_checkpoint() -> dict:
     actor: dict = {}
-    weights(actor, "base_network", [11, 8, 8, 8, 6])
+    add_layers(actor, "base_network", [11, 8, 8, 8, 6])
     actor["log_std_multiplier.constant"] = torch.tensor(1.0)
     actor["log_std_offset.constant"] = torch.tensor(-1.0)
     content: dict = {"actor": actor}
     for name in ("critic1", "critic2"):
         content[name] = {}
-        weights(content[name], "network", [14, 8, 8, 1])
+        add_layers(content[name], "network", [14, 8, 8, 1])
     return content
 
 
-def good(folder: Path, kind: str) -> Path:
+def write_valid_file(folder: Path, kind: str) -> Path:
     path = folder / f"hopper.{kind}"
     if kind == "pt":
-        torch.save(good_checkpoint(), path)
+        torch.save(valid_checkpoint(), path)
         return path
     return (write_hdf5 if kind == "hdf5" else write_npz)(path, columns())
 
 
-# -- the cases: each makes a file in a folder and gives its path ----------------------------------
+# -- each case writes a file into a folder and returns its path -----------------------------------
 
 
 def truncated(kind: str):
     def make(folder: Path) -> Path:
-        path = good(folder, kind)
+        path = write_valid_file(folder, kind)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         return path
 
@@ -189,19 +189,19 @@ def npz_pickled(folder: Path) -> Path:
 
 
 def npz_bomb(folder: Path) -> Path:
-    """A megabyte that unpacks to more than may be held."""
-    path = good(folder, "npz")
+    """A megabyte that unpacks to more than is allowed."""
+    path = write_valid_file(folder, "npz")
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("next_observations.npy", header((MAX_BYTES // 44 + N, 11)))
-    damage = bytearray(path.read_bytes())
-    entry = damage.rfind(b"PK\x01\x02")
-    damage[entry + 24 : entry + 28] = (MAX_BYTES + 10**6).to_bytes(4, "little")
-    path.write_bytes(damage)
+    content = bytearray(path.read_bytes())
+    entry = content.rfind(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = (MAX_BYTES + 10**6).to_bytes(4, "little")
+    path.write_bytes(content)
     return path
 
 
 def npz_claims_more(folder: Path) -> Path:
-    """A header that claims ten thousand times what the entry holds."""
+    """A header that claims ten thousand times the size of its entry."""
     return npz_entry(folder, header((N * 10_000, 11)) + columns()["observations"].tobytes())
 
 
@@ -236,26 +236,26 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 
 def npz_flipped(folder: Path) -> Path:
-    """One bit of compressed data turned over."""
-    path = good(folder, "npz")
-    damage = bytearray(path.read_bytes())
-    damage[len(damage) // 3] ^= 0x10
-    path.write_bytes(damage)
+    """One bit of compressed data flipped."""
+    path = write_valid_file(folder, "npz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0x10
+    path.write_bytes(content)
     return path
 
 
 def hdf5_flipped(folder: Path) -> Path:
-    """One bit of checksummed data turned over."""
+    """One bit of checksummed data flipped."""
     path = write_hdf5(folder / "hopper.hdf5", columns(), fletcher32=True, chunks=True)
-    damage = bytearray(path.read_bytes())
-    place = damage.find(columns()["observations"][:1].tobytes()[:16])
-    assert place > 0
-    damage[place + 5] ^= 0x10
-    path.write_bytes(damage)
+    content = bytearray(path.read_bytes())
+    position = content.find(columns()["observations"][:1].tobytes()[:16])
+    assert position > 0
+    content[position + 5] ^= 0x10
+    path.write_bytes(content)
     return path
 
 
-def other_ending(folder: Path) -> Path:
+def pickle_file(folder: Path) -> Path:
     path = folder / "hopper.pkl"
     path.write_bytes(pickle.dumps(Exploit()))
     return path
@@ -267,7 +267,7 @@ def missing(folder: Path) -> Path:
 
 def checkpoint_with(change):
     def make(folder: Path) -> Path:
-        content = good_checkpoint()
+        content = valid_checkpoint()
         content = change(content) or content
         torch.save(content, folder / "teacher.pt")
         return folder / "teacher.pt"
@@ -309,9 +309,9 @@ def repeated_number(content):
 
 def shared_numbers(content):
     shared = torch.zeros(1000, 1000)
-    for at in range(10, 20):
-        content["actor"][f"base_network.{at}.weight"] = shared
-        content["actor"][f"base_network.{at}.bias"] = shared[0]
+    for layer in range(10, 20):
+        content["actor"][f"base_network.{layer}.weight"] = shared
+        content["actor"][f"base_network.{layer}.bias"] = shared[0]
 
 
 def plain_pickle(folder: Path) -> Path:
@@ -321,11 +321,11 @@ def plain_pickle(folder: Path) -> Path:
 
 
 def checkpoint_flipped(folder: Path) -> Path:
-    path = good(folder, "pt")
-    damage = bytearray(path.read_bytes())
-    place = damage.find(b"base_network")
-    damage[place + 2] ^= 0x08
-    path.write_bytes(damage)
+    path = write_valid_file(folder, "pt")
+    content = bytearray(path.read_bytes())
+    position = content.find(b"base_network")
+    content[position + 2] ^= 0x08
+    path.write_bytes(content)
     return path
 
 
@@ -346,7 +346,7 @@ def checkpoint_many_entries(folder: Path) -> Path:
     return path
 
 
-CASES = {
+HOSTILE_FILES = {
     "truncated hdf5": (truncated("hdf5"), "hopper.hdf5 cannot be read"),
     "truncated npz": (truncated("npz"), "hopper.npz cannot be read"),
     "truncated checkpoint": (truncated("pt"), "cannot be read"),
@@ -365,16 +365,16 @@ CASES = {
     "other task's width": (changed("hdf5", observations=np.zeros((N, 17))), "shape"),
     "no rows": (changed("hdf5", **{k: v[:0] for k, v in columns().items()}), "is empty"),
     "unequal lengths": (changed("npz", actions=np.zeros((N - 1, 3))), "different lengths"),
-    "no actions": (changed("hdf5", actions=None), "holds no actions"),
+    "no actions": (changed("hdf5", actions=None), "contains no actions"),
     "three dimensions": (changed("npz", observations=np.zeros((N, 11, 1))), "shape"),
     "complex numbers": (changed("npz", rewards=np.zeros(N, complex)), "complex"),
     "hdf5 bomb": (hdf5_with(hdf5_bomb), "claims 880,000,000,000 bytes"),
     "hdf5 giant chunk": (hdf5_with(hdf5_giant_chunk), "chunks of"),
-    "hdf5 external link": (hdf5_with(hdf5_external_link), "refers to elsewhere"),
-    "hdf5 link to itself": (hdf5_with(hdf5_soft_link), "refers to elsewhere"),
-    "hdf5 external storage": (hdf5_with(hdf5_external_storage), "lies in other files"),
-    "hdf5 virtual dataset": (hdf5_with(hdf5_virtual), "lies in other files"),
-    "hdf5 group": (hdf5_with(hdf5_group), "holds a group"),
+    "hdf5 external link": (hdf5_with(hdf5_external_link), "contains a link"),
+    "hdf5 link to itself": (hdf5_with(hdf5_soft_link), "contains a link"),
+    "hdf5 external storage": (hdf5_with(hdf5_external_storage), "is stored in other files"),
+    "hdf5 virtual dataset": (hdf5_with(hdf5_virtual), "is stored in other files"),
+    "hdf5 group": (hdf5_with(hdf5_group), "contains a group"),
     "hdf5 text": (hdf5_with(hdf5_text), "plain numbers"),
     "npz with pickle": (npz_pickled, "plain numbers|cannot be read"),
     "npz bomb": (npz_bomb, "unpacks to more"),
@@ -382,7 +382,7 @@ CASES = {
     "npz with overflowing shape": (npz_overflowing_shape, "claims"),
     "npz with negative shape": (npz_negative_shape, "claims|cannot be read"),
     "npz with code in its header": (npz_code_in_header, "cannot be read"),
-    "pickle by name": (other_ending, "no known kind"),
+    "pickle by name": (pickle_file, "no supported file extension"),
     "missing file": (missing, "no file"),
     "checkpoint that runs code": (checkpoint_with(pickle_exploit), "cannot be read"),
     "checkpoint as plain pickle": (plain_pickle, "cannot be read"),
