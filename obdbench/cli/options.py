@@ -39,7 +39,7 @@ Plugins = Annotated[
 Executor = Annotated[str, typer.Option("--executor", help="Executor: local or ray.")]
 Address = Annotated[
     str | None,
-    typer.Option("--address", help="Address of a Ray cluster: auto, host:port or ray://…"),
+    typer.Option("--address", help="Address of a Ray cluster: auto or host:port"),
 ]
 Workers = Annotated[
     int | None,

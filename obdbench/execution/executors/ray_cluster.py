@@ -8,7 +8,6 @@ import os
 import platform
 import signal
 import socket
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,8 +72,8 @@ def connect(address: str | None, cpus: int) -> Iterator[Path]:
             raise
         except Exception as error:
             raise _connection_error(address, error) from error
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, sigterm_handler)  # Ray's own handler aborts the process
+        with contextlib.suppress(ValueError):  # outside the main thread Ray sets no handler
+            signal.signal(signal.SIGTERM, sigterm_handler)  # Ray's own aborts the process
         yield folder
 
 
@@ -131,7 +130,8 @@ def storage_token(folder: Path) -> Iterator[Path]:
     try:
         yield token
     finally:
-        token.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            token.unlink()
 
 
 def check_shared_storage(token: Path) -> None:

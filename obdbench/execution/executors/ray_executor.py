@@ -31,6 +31,7 @@ from obdbench.execution.executors.ray_cluster import (
 )
 from obdbench.execution.job import Job, group_into_jobs, run_job
 from obdbench.execution.trial import error_summary
+from obdbench.experiments.spec import TrialSpec
 
 STEP_SECONDS = 1.0
 
@@ -45,22 +46,22 @@ def execute(jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener)
         storage_token(monitor.store.work) as token,
         connect(config.address, (workers or 1) * config.threads) as folder,
     ):
-        if config.address is not None:
-            check_shared_storage(token)
-        workers = workers or count_workers(config)
-        unfinished_jobs = list(jobs)
-        while unfinished_jobs:
-            try:
-                _run_tune(unfinished_jobs, config, monitor, workers, token, folder)
-            except Exception as error:
-                cause = monitor.error or error
-                if isinstance(cause, ObdError | FailFastError):
-                    raise cause from None
-                raise ObdError(
-                    f"Ray failed: {error_summary(cause).rstrip('.')}.",
-                    "Continue with --resume, or use --executor local.",
-                ) from error
-            unfinished_jobs = monitor.finish_round(unfinished_jobs)
+        try:
+            if config.address is not None:
+                check_shared_storage(token)
+            workers = workers or count_workers(config)
+            rest = list(jobs)
+            while rest:
+                _run_tune(rest, config, monitor, workers, token, folder)
+                rest = monitor.finish_round(rest)
+        except Exception as error:
+            cause = monitor.error or error
+            if isinstance(cause, ObdError | FailFastError):
+                raise cause from None
+            raise ObdError(
+                f"Ray failed: {error_summary(cause).rstrip('.')}.",
+                "Continue with --resume, or use --executor local.",
+            ) from error
 
 
 def _run_tune(
@@ -134,29 +135,26 @@ class RayRunMonitor(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The process or node of a job is lost, and Tune starts the job again."""
-        self._record_loss(self.jobs[trial.config["job"]])
+        job = self.jobs[trial.config["job"]]
+        with self._keep_error():
+            self.events.forward_stored_results(job.specs)
+        if self.running.get(job.name) not in self.events.finished:  # no timeout ended it
+            self._handle_loss(job)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune's loop has waited for events for a tenth of a second at most."""
         self.listener.refresh()
 
     def finish_round(self, jobs: Sequence[Job]) -> list[Job]:
-        """Jobs that Tune gave up although some of their trials have no result."""
-        rest = []
-        for job in jobs:
-            if self.store.missing(job.specs):
-                self._record_loss(job)
-                rest += self.store.missing(job.specs)
+        """Return the jobs that Tune gave up although some of their trials have no result."""
+        rest = [spec for job in jobs for spec in self._handle_loss(job)]
         return group_into_jobs(rest, self.store.suite)
 
-    def _record_loss(self, job: Job) -> None:
-        """Keep what the lost process finished; its trial fails after too many losses."""
+    def _handle_loss(self, job: Job) -> list[TrialSpec]:
+        """Count the loss of a process against the trial it ran; returns the trials to run again."""
         running = self.running.pop(job.name, "")
         with self._keep_error():
-            if running in self.events.finished:
-                self.events.forward_stored_results(job.specs)
-            else:
-                self.events.handle_death(job.specs, running, "its process or node was lost")
+            return self.events.handle_death(job.specs, running, "its process or node was lost")
 
     @contextmanager
     def _keep_error(self) -> Iterator[None]:
