@@ -14,7 +14,7 @@ from obdbench.reporting import statistics as stats
 from obdbench.reporting.suite_results import ResultEntry, best_point
 from obdbench.results.headline import Curve, headline
 
-BASELINES = ("behavior", "bc-whole", "cal-ql-whole", "offrl-whole")
+BASELINES = ("behavior", "bc-whole", "td3-bc-whole", "iql-whole", "cal-ql-whole", "offrl-whole")
 OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw")
 _TASKS = ("hopper", "walker2d", "halfcheetah")
 _LEVELS = ("simple", "medium-replay", "medium", "medium-expert", "expert")

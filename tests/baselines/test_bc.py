@@ -168,7 +168,7 @@ def test_what_names_no_seeds_is_refused(text: str) -> None:
         rows.parse_seeds(text)
 
 
-@pytest.mark.parametrize("name", ["behavior", "bc", "cal_ql"])
+@pytest.mark.parametrize("name", ["behavior", "bc", "offline_rl"])
 def test_an_unknown_dataset_is_one_line(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"baselines.{name}", "--dataset", "embedded/hoper-medium-v0"],

@@ -1,0 +1,171 @@
+"""Offline RL on the whole data: the teachers of the embedded datasets, and their rows.
+
+Datasets of one task train side by side (:mod:`obdbench.offline_rl.trainer`) on their full
+collections where these were rebuilt, else on the embedded datasets. The teacher is the policy after
+the last gradient step; the number of steps is fixed beforehand and no return in an environment
+takes part in the choice. Teachers are stored in half precision, with a card beside each that holds
+the return over 100 deterministic episodes. The row ``<algorithm>-whole`` of a dataset is its
+teacher's score.
+
+    python -m baselines.offline_rl --dataset embedded/hopper-medium-v1 --algorithm td3-bc
+    python -m baselines.offline_rl --dataset embedded/hopper-medium-v1 --rows-only
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from baselines.rows import (
+    EPISODES,
+    RESULTS_FOLDER,
+    deterministic_returns,
+    format_result,
+    write_row,
+)
+from obdbench.collection.recipe import load_collection
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.embedded import FILES
+from obdbench.datasets.loading import load_dataset
+from obdbench.errors import run_script
+from obdbench.io import write_atomically
+from obdbench.offline_rl.trainer import (
+    ALGORITHMS,
+    DEFAULT_ALGORITHM,
+    DEFAULT_STEPS,
+    train_teachers,
+)
+from obdbench.results.record import Result
+from obdbench.tasks.task import normalized_return
+from obdbench.teachers.loading import load_teacher
+from obdbench.teachers.teacher import Layers, Teacher
+
+
+def full_collection(dataset_id: str, folder: Path) -> Dataset:
+    """The full collection of an embedded dataset, or the dataset itself if it was not rebuilt."""
+    path = folder / f"{dataset_id.rpartition('/')[2]}.npz"
+    return load_collection(path) if path.exists() else load_dataset(dataset_id)
+
+
+def publish_teacher(teacher: Teacher, dataset: Dataset, folder: Path) -> Path:
+    """Write a teacher in half precision with its card beside it."""
+    returns = deterministic_returns([in_half_precision(teacher).act], dataset.task, EPISODES)
+    scores = normalized_return(dataset.task, returns)
+    behavior = normalized_return(dataset.task, dataset.episode_returns())
+    card: dict[str, Any] = {
+        **teacher.card,
+        "behavior_normalized_return": round(float(behavior.mean()), 2),
+        "measured": {
+            "normalized_return": round(float(scores.mean()), 2),
+            "standard_deviation": round(float(scores.std()), 2),
+            "episodes": EPISODES,
+            "environment": dataset.task.env_id,
+        },
+        "license": "MIT; trained by the obdbench project",
+    }
+    path = folder / f"{dataset.id.rpartition('/')[2]}-teacher.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    convert_teacher(replace(teacher, card=card), torch.float16).save(path)
+    card["checksum"] = Teacher.load(path).checksum
+    card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write_atomically(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    return path
+
+
+def in_half_precision(teacher: Teacher) -> Teacher:
+    """The teacher as it is read again: rounded to half precision, in single precision."""
+    return convert_teacher(convert_teacher(teacher, torch.float16), torch.float32)
+
+
+def convert_teacher(teacher: Teacher, dtype: torch.dtype) -> Teacher:
+    """The same networks in another precision; the moments of the states stay as they are."""
+
+    def convert(network: Layers) -> Layers:
+        return tuple((weight.to(dtype), bias.to(dtype)) for weight, bias in network)
+
+    critics = tuple(convert(critic) for critic in teacher.critics)
+    return replace(teacher, actor=convert(teacher.actor), critics=critics)
+
+
+def teacher_row(dataset_id: str, out: Path, episodes: int = EPISODES) -> Result:
+    """The row ``<algorithm>-whole`` on one dataset: its teacher, scored."""
+    dataset, teacher = load_dataset(dataset_id), load_teacher(dataset_id)
+    returns = deterministic_returns([teacher.act], dataset.task, episodes)
+    settings = teacher.card.get("settings", {})
+    return write_row(
+        dataset,
+        f"{teacher.card.get('algorithm', 'cal-ql')}-whole",
+        {0: returns},
+        out,
+        steps=int(teacher.card.get("steps", settings.get("steps", 0))),
+        seconds=float(teacher.card.get("seconds", 0.0)),
+        teacher=teacher,
+    )
+
+
+def train_and_publish(
+    datasets: Sequence[Dataset],
+    algorithm: str,
+    steps: int,
+    settings: dict[str, Any],
+    teachers_folder: Path,
+    work_folder: Path,
+) -> list[Path]:
+    """Train the teachers of datasets of one task and write them."""
+    names = hashlib.sha256(" ".join(each.checksum for each in datasets).encode()).hexdigest()[:8]
+    state_path = work_folder / f"{algorithm}-{datasets[0].task.name}-{names}.pt"
+    teachers = train_teachers(
+        datasets, algorithm, steps=steps, settings=settings, state_path=state_path
+    )
+    return [
+        publish_teacher(teacher, dataset, teachers_folder)
+        for teacher, dataset in zip(teachers, datasets, strict=True)
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--dataset", nargs="+", required=True)
+    parser.add_argument("--algorithm", choices=[*ALGORITHMS], default=DEFAULT_ALGORITHM)
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="gradient steps")
+    parser.add_argument("--batch-size", type=int, default=256, help="transitions per step")
+    parser.add_argument("--bfloat16", action="store_true", help="faster on some processors")
+    parser.add_argument("--rows-only", action="store_true", help="score existing teachers")
+    parser.add_argument("--no-rows", action="store_true", help="train without writing rows")
+    parser.add_argument("--collections", type=Path, default=Path("build/collect/full"))
+    parser.add_argument("--work", type=Path, default=Path("build/offline-rl"), help="for resuming")
+    parser.add_argument("--teachers", type=Path, default=FILES, help="folder for the teachers")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS_FOLDER, help="folder of the suite's results"
+    )
+    options = parser.parse_args(arguments)
+    if not options.rows_only:
+        settings = {"batch_size": options.batch_size, "bfloat16": options.bfloat16}
+        collections = [full_collection(name, options.collections) for name in options.dataset]
+        collections.sort(key=lambda each: each.task.name)
+        for _, members in groupby(collections, key=lambda each: each.task.name):
+            train_and_publish(
+                list(members),
+                options.algorithm,
+                options.steps,
+                settings,
+                options.teachers,
+                options.work,
+            )
+    if not options.no_rows:
+        for dataset_id in options.dataset:
+            print(format_result(teacher_row(dataset_id, options.out)))
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

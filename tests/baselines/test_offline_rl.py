@@ -1,0 +1,60 @@
+"""Teachers of the embedded datasets: written in half precision, with a card, and scored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from baselines import offline_rl
+from obdbench.collection.recipe import save_collection
+from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.loading import load_dataset
+from obdbench.offline_rl.trainer import train_teachers
+from obdbench.teachers.teacher import Teacher
+
+DATASET_ID = "embedded/hopper-medium-v0"
+SMALL = {"width": 8, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return load_dataset(DATASET_ID)
+
+
+@pytest.fixture(autouse=True)
+def few_episodes(monkeypatch):
+    monkeypatch.setattr(offline_rl, "EPISODES", 2)
+
+
+def test_a_teacher_is_written_as_it_is_read_again(dataset, tmp_path):
+    (path,) = offline_rl.train_and_publish([dataset], "iql", 3, SMALL, tmp_path, tmp_path / "work")
+    card = json.loads(path.with_suffix(".json").read_text())
+    teacher = Teacher.load(path)
+    assert path.name == "hopper-medium-v0-teacher.safetensors"
+    assert card["checksum"] == teacher.checksum
+    assert card["steps"] == 3
+    assert card["measured"]["episodes"] == 2
+    assert card["data"]["checksum"] == dataset.checksum
+    (exact,) = train_teachers([dataset], "iql", steps=3, settings=SMALL, progress=False)
+    rounded = offline_rl.in_half_precision(exact)
+    assert np.array_equal(
+        teacher.act(dataset.observations[:9]), rounded.act(dataset.observations[:9])
+    )
+
+
+def test_the_full_collection_is_used_where_it_was_rebuilt(dataset, tmp_path):
+    full = replace(dataset, rewards=dataset.rewards + 1.0)
+    save_collection(full, tmp_path / "hopper-medium-v0.npz")
+    assert offline_rl.full_collection(DATASET_ID, tmp_path).checksum == full.checksum
+    assert offline_rl.full_collection(DATASET_ID, tmp_path / "none").checksum == dataset.checksum
+
+
+def test_the_row_of_a_teacher_is_named_after_its_algorithm(tmp_path):
+    result = offline_rl.teacher_row(DATASET_ID, tmp_path / "suite", episodes=2)
+    assert result.spec.objective == "cal-ql-whole"
+    assert result.teacher is not None
+    assert len(result.points) == 1
+    assert len(list((tmp_path / "suite").glob("*.json"))) == 1
