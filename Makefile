@@ -1,4 +1,4 @@
-# obdbench: two commands do everything. `make bench` and `make test` set themselves up.
+# obdbench. `make bench` and `make test` install what they need; `make help` lists all targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -13,8 +13,8 @@ export OMP_NUM_THREADS ?= 1
 FIND_EXECUTOR := "import importlib.util as u; print('ray' if u.find_spec('ray') else 'local')"
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench bench-paper test test-slow lint typecheck format leaderboard benchmark \
-	coverage reliability mutation audit test-wheel clean
+.PHONY: help install bench bench-paper publish test test-slow lint typecheck format leaderboard \
+	benchmark coverage reliability mutation audit test-wheel docs docs-serve clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,15 +30,18 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## create .venv and install everything the other targets need
 
-bench: $(STAMP)  ## run the quick suite on the embedded data and write leaderboards/quick.md
+bench: $(STAMP)  ## run the quick suite on the embedded data; everything is written to results/
 	$(BIN)/obdbench run quick --retry-failed --workers $(WORKERS) --out $(RESULTS) \
 		--executor $(or $(EXECUTOR),$(shell $(BIN)/python -c $(FIND_EXECUTOR)))
+	$(BIN)/obdbench leaderboard --out $(RESULTS) --to $(RESULTS)/leaderboards --html
+
+publish: $(STAMP)  ## copy results of the quick suite to leaderboards/ and rewrite its pages
 	$(BIN)/obdbench leaderboard --publish $(RESULTS)/quick
 
-bench-paper: $(STAMP)  ## run the published settings (days on a CPU; resumable)
+bench-paper: $(STAMP)  ## run the papers' settings (days on a CPU; can be resumed)
 	$(BIN)/obdbench run paper --retry-failed --out $(RESULTS)
 
-test: $(STAMP)  ## run the tests (offline, minutes)
+test: $(STAMP)  ## run the tests (offline, a few minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-slow: $(STAMP)  ## run the slow tests too
@@ -50,10 +53,10 @@ lint: $(STAMP)  ## ruff
 typecheck: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
-format: $(STAMP)  ## fix style with ruff where possible
+format: $(STAMP)  ## apply the automatic fixes of ruff
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-leaderboard: $(STAMP)  ## remake every leaderboard from the committed results
+leaderboard: $(STAMP)  ## rewrite all leaderboards from the committed results
 	$(BIN)/obdbench leaderboard
 
 benchmark: $(STAMP)  ## measure speed on an otherwise idle machine
@@ -61,12 +64,12 @@ benchmark: $(STAMP)  ## measure speed on an otherwise idle machine
 		--benchmark-json=.benchmarks/latest.json $(ARGS)
 	$(BIN)/python tools/benchmark_table.py .benchmarks/latest.json
 
-reliability: $(STAMP)  ## try faults and bad inputs, write docs/reliability.md (most of an hour)
+reliability: $(STAMP)  ## run the fault tests and write docs/reliability.md (about an hour)
 	$(if $(ARGS),,rm -f docs/reliability/results.json)
 	-$(BIN)/python -m pytest -p no:xdist -m reliability --reliability docs/reliability/results.json $(ARGS)
 	$(BIN)/python tools/reliability_page.py
 
-coverage: $(STAMP)  ## line coverage of the tests
+coverage: $(STAMP)  ## measure line coverage of the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered
 
 mutation: $(STAMP)  ## mutate MODULE and run TESTS on every mutant; lists the mutants that survive
@@ -79,13 +82,21 @@ mutation: $(STAMP)  ## mutate MODULE and run TESTS on every mutant; lists the mu
 	@$(BIN)/mutmut results
 	@rm -f setup.cfg
 
-test-wheel: $(STAMP)  ## build the wheel and use it in an empty environment (needs the package index)
+test-wheel: $(STAMP)  ## build the wheel and test it in an empty environment (needs a package index)
 	$(BIN)/python -m pytest -p no:xdist tests/packaging -m "not benchmark" $(ARGS)
 
-audit: $(STAMP)  ## list dependencies and licences; look the pins up in an advisory database
+audit: $(STAMP)  ## list dependencies and licences; check the pins for known vulnerabilities
 	$(BIN)/python tools/dependencies.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/python -m pip_audit -r constraints.txt --no-deps --disable-pip
 
+docs: $(STAMP)  ## build the documentation site in build/site; warnings are errors
+	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+docs-serve: docs  ## serve the documentation site on this machine and rebuild it on changes
+	$(BIN)/python -m mkdocs serve
+
 clean:  ## remove caches and build products; results, data and .venv stay
-	rm -rf mutants mutmut.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist *.egg-info htmlcov .coverage*
+	rm -rf mutants mutmut.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks dist build/site *.egg-info htmlcov .coverage*

@@ -1,15 +1,15 @@
-"""Make ``docs/reliability.md`` of what the reliability tests noted.
+"""Write ``docs/reliability.md`` from the outcomes of the reliability tests.
 
 ``make reliability`` runs the tests marked ``reliability``, which write their outcomes to
-``docs/reliability/results.json``, and then this file, ``python tools/reliability_page.py``. What
-failed or was skipped stands in the table like everything else.
+``docs/reliability/results.json``, and then ``python tools/reliability_page.py``. Failed and skipped
+tests are part of the table.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -20,98 +20,105 @@ OVERHEAD = ROOT / "docs" / "reliability" / "overhead.json"
 Entry = dict[str, Any]
 
 HEAD = """\
-# Reliability: faults and bad inputs, what was tried and what came of it
+# Reliability
 
-Made by `make reliability` from [reliability/results.json](reliability/results.json); do not edit.
-One row is one fault or kind of input. *Tried* counts attempts, each of which the test judges by
-itself; *held* says how many ended as the outcome says. A row is tried again by
-`make reliability ARGS=` and the test behind it.
+`make reliability` writes this page from [reliability/results.json](reliability/results.json); do not
+edit it. Each row is one fault or one kind of input. *Attempts* counts how often it was injected, and
+*passed* how often the outcome was as stated. `make reliability ARGS=` with the path of a test repeats
+one row. A test without a link was renamed or replaced after the measurement.
 """
-KINDS = {"fault": "Faults", "input": "Bad inputs"}
+TITLES = {"fault": "Faults", "input": "Invalid inputs"}
 
 
-def rows(entries: dict[str, Entry]) -> list[dict[str, Any]]:
-    """Tests with the same ``what`` and ``how``, added up."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+def merge_entries(entries: dict[str, Entry]) -> list[dict[str, Any]]:
+    """One row for all tests with the same kind, ``what`` and ``how``."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for node, entry in entries.items():
-        row = found.setdefault(
+        row = rows.setdefault(
             (entry["kind"], entry["what"], entry["how"]),
             {"tried": 0, "held": 0, "outcomes": [], "notes": [], "tests": []},
         )
         row["tried"] += entry["tried"]
         row["held"] += entry["held"]
         test = node.partition("[")[0]
-        _once(row["tests"], test)
+        _append_new(row["tests"], test)
         if entry["status"] == "skipped":
-            _once(row["notes"], f"not tried here: {entry['reason']}")
+            _append_new(row["notes"], f"skipped: {entry['reason']}")
         else:
-            _once(row["outcomes"], entry["outcome"])
+            _append_new(row["outcomes"], entry["outcome"])
         if entry["status"] == "failed":
-            _once(row["notes"], f"**failed:** {entry['reason']}")
+            _append_new(row["notes"], f"**failed:** {entry['reason']}")
     return [
-        {"kind": kind, "what": what, "how": how, **row} for (kind, what, how), row in found.items()
+        {"kind": kind, "what": what, "how": how, **row} for (kind, what, how), row in rows.items()
     ]
 
 
-def _once(items: list[str], item: str) -> None:
+def _append_new(items: list[str], item: str) -> None:
     if item not in items:
         items.append(item)
 
 
-def table(kind: str, entries: dict[str, Entry]) -> list[str]:
-    """The rows of one kind, by what is tried."""
+def format_table(kind: str, entries: dict[str, Entry]) -> list[str]:
+    """The table of one kind, sorted by fault or input."""
     lines = [
-        "| what | how | tried | held | outcome | test |",
+        "| fault or input | injection | attempts | passed | outcome | test |",
         "| :-- | :-- | --: | --: | :-- | :-- |",
     ]
-    for row in sorted(rows(entries), key=lambda row: (row["what"].lower(), row["how"])):
+    for row in sorted(merge_entries(entries), key=lambda row: (row["what"].lower(), row["how"])):
         if row["kind"] == kind:
             outcome = "; ".join([*row["outcomes"], *row["notes"]])
             cells = [row["what"], row["how"], str(row["tried"]), str(row["held"]), outcome]
-            lines.append(f"| {' | '.join(map(cell, cells))} | {links(row['tests'])} |")
+            lines.append(
+                f"| {' | '.join(map(escape_cell, cells))} | {format_tests(row['tests'])} |"
+            )
     return lines
 
 
-def cell(text: str) -> str:
-    """Text that cannot break a table."""
+def escape_cell(text: str) -> str:
+    """Text in one line without column separators."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def links(tests: Iterable[str]) -> str:
-    """The tests, linked to their files."""
-    return ", ".join(
-        f"[`{test.rpartition('/')[2].replace('::', ' ')}`](../{test.partition('::')[0]})"
-        for test in tests
-    )
+def format_tests(tests: Iterable[str]) -> str:
+    """The names of the tests, as links to their files; a test that no longer exists has no link."""
+    return ", ".join(map(_format_test, tests))
+
+
+def _format_test(test: str) -> str:
+    file, _, function = test.partition("::")
+    name = f"`{PurePosixPath(file).name} {function}`"
+    path = ROOT / file
+    exists = path.is_file() and f"def {function}(" in path.read_text(encoding="utf-8")
+    return f"[{name}](../{file})" if exists else name
 
 
 def summary(entries: dict[str, Entry]) -> str:
-    """All rows in one sentence."""
-    tried = sum(entry["tried"] for entry in entries.values())
-    held = sum(entry["held"] for entry in entries.values())
+    """Totals in one paragraph."""
+    attempts = sum(entry["tried"] for entry in entries.values())
+    passed = sum(entry["held"] for entry in entries.values())
     counts = {
         status: sum(entry["status"] == status for entry in entries.values())
         for status in ("failed", "skipped")
     }
     dates = sorted(entry["date"] for entry in entries.values())
     return (
-        f"{tried:,} attempts by {len(entries)} tests, {held:,} held; {counts['failed']} tests "
-        f"failed, {counts['skipped']} could not be tried here. Measured "
+        f"{attempts:,} attempts in {len(entries)} tests, {passed:,} passed; {counts['failed']} tests "
+        f"failed, {counts['skipped']} were skipped. Measured "
         + (f"from {dates[0]} to {dates[-1]}." if dates[0] != dates[-1] else f"on {dates[0]}.")
     )
 
 
-def costs(report: dict[str, Any]) -> list[str]:
-    """What Ray costs beside the local executor."""
+def format_ray_costs(report: dict[str, Any]) -> list[str]:
+    """Time and memory of the Ray executor and of the local executor."""
     lines = [
-        "## What Ray costs",
+        "## Cost of Ray",
         "",
         f"The suite `{report['suite']}` with {report['workers']} workers on {report['cores']} "
         f"cores, one executor after the other, by `python tools/ray_overhead.py` "
         f"({report['date']}, [reliability/overhead.json](reliability/overhead.json)). Memory is "
-        "the largest sum over all processes, shared pages counted once.",
+        "the largest sum over all processes; shared pages count once.",
         "",
-        "| executor | wall s | processor s | GiB in all | of which | load before |",
+        "| executor | wall s | processor s | GiB | GiB by part | load before |",
         "| :-- | --: | --: | --: | :-- | --: |",
     ]
     for run in report["runs"]:
@@ -121,37 +128,36 @@ def costs(report: dict[str, Any]) -> list[str]:
             f"{run['gibibytes']} | {parts} | {run['load_before']} |"
         )
     met = {True: "met", False: "**not met**"}
-    equal = "are equal, bit for bit" if report["results_equal"] else "**differ**"
+    equal = "are equal bit for bit" if report["results_equal"] else "**differ**"
     return [
         *lines,
         "",
         f"Ray takes {abs(report['extra_seconds'])} s ({100 * abs(report['extra_share']):.0f}%) "
-        f"{'longer' if report['extra_seconds'] > 0 else 'less'}; at most 15 s and 10% "
-        f"longer were asked for: {met[report['time_met']]}. At most 4 GiB: "
-        f"{met[report['memory_met']]}. The results {equal}.",
+        f"{'longer' if report['extra_seconds'] > 0 else 'less'}. Limits: 15 s and 10% longer "
+        f"({met[report['time_met']]}), 4 GiB ({met[report['memory_met']]}). The results {equal}.",
     ]
 
 
-def render(results: dict[str, Any], overhead: dict[str, Any] | None) -> str:
-    """The page."""
+def render_page(results: dict[str, Any], overhead: dict[str, Any] | None) -> str:
+    """The Markdown of the page."""
     entries = results["tests"]
     lines = [HEAD, summary(entries)]
-    for kind, title in KINDS.items():
-        lines += ["", f"## {title}", "", *table(kind, entries)]
+    for kind, title in TITLES.items():
+        lines += ["", f"## {title}", "", *format_table(kind, entries)]
     if overhead is not None:
-        lines += ["", *costs(overhead)]
+        lines += ["", *format_ray_costs(overhead)]
     return "\n".join(lines) + "\n"
 
 
-def read(path: Path) -> Any:
-    """A JSON file, None where there is none."""
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or None if it does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def main() -> None:
     """Write the page."""
-    PAGE.write_text(render(read(RESULTS), read(OVERHEAD)), encoding="utf-8")
-    print(f"Wrote {PAGE.relative_to(ROOT)}: {summary(read(RESULTS)['tests'])}")
+    PAGE.write_text(render_page(read_json(RESULTS), read_json(OVERHEAD)), encoding="utf-8")
+    print(f"Wrote {PAGE.relative_to(ROOT)}: {summary(read_json(RESULTS)['tests'])}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Other students, optimizers and ensembles beside the default students of the same synsets.
+"""Compare other students, optimizers and ensembles with the default students of the same synsets.
 
-``python docs/studies/arms.py`` writes a table between the markers ``arms`` of ``docs/findings.md``:
-of every arm of the committed results of ``recon`` the mean over datasets and seeds, and how far it
-is from the default students at the same evaluation point, seed by seed, with a Student interval.
+``python docs/studies/arms.py`` writes the table between the markers ``arms`` of ``docs/findings.md``.
+For each arm in the committed results of ``recon``, it contains the mean over datasets and seeds and the
+paired difference from the default students at the same evaluation point, with a Student interval.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from study import DOCS, ROOT, against
+from study import DOCS, ROOT, format_difference
 
 from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import run_script
@@ -30,17 +30,17 @@ _BLOCK = re.compile(r"(<!-- arms:begin -->\n).*?(<!-- arms:end -->)", re.DOTALL)
 Scores = dict[str, dict[int, float]]  # by dataset and seed
 
 
-def last_points(entries: Iterable[ResultEntry], arm: str) -> Scores:
-    """What an arm scored at the last evaluation point."""
-    found: Scores = {}
+def last_scores(entries: Iterable[ResultEntry], arm: str) -> Scores:
+    """The scores of an arm at the last evaluation point."""
+    scores: Scores = {}
     for entry in entries:
         for seed, curve in entry.curves.get(arm, {}).items():
-            found.setdefault(entry.spec.dataset, {})[seed] = curve[-1][1]
-    return found
+            scores.setdefault(entry.spec.dataset, {})[seed] = curve[-1][1]
+    return scores
 
 
-def held(results: SuiteResults, protocol: str, objective: str) -> list[ResultEntry]:
-    """The results of one objective as it comes, under the preset ``fast``."""
+def select_entries(results: SuiteResults, protocol: str, objective: str) -> list[ResultEntry]:
+    """The results of an objective with default parameters and the preset ``fast``."""
     return [
         entry
         for entry in results.entries
@@ -51,39 +51,42 @@ def held(results: SuiteResults, protocol: str, objective: str) -> list[ResultEnt
     ]
 
 
-def table(results: SuiteResults) -> str:
-    """Markdown: one line an arm, one column an objective."""
+def format_table(results: SuiteResults) -> str:
+    """A Markdown table with one row per arm and one column per objective."""
     lines = [["students", *OBJECTIVES], [":--", *["--:"] * len(OBJECTIVES)]]
-    default = {name: last_points(held(results, "default", name), "default") for name in OBJECTIVES}
+    default = {
+        name: last_scores(select_entries(results, "default", name), "default")
+        for name in OBJECTIVES
+    }
     for protocol in PROTOCOLS:
         arms = dict.fromkeys(
             arm
             for name in OBJECTIVES
-            for entry in held(results, protocol, name)
+            for entry in select_entries(results, protocol, name)
             for arm in entry.curves
         )
         for arm in arms:
             cells = [
-                cell(last_points(held(results, protocol, name), arm), default[name])
+                format_arm(last_scores(select_entries(results, protocol, name), arm), default[name])
                 for name in OBJECTIVES
             ]
             lines.append([arm, *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def cell(found: Scores, default: Scores) -> str:
-    """Mean over datasets, and the difference to the default students of the same seeds."""
-    if set(found) != set(default):
+def format_arm(scores: Scores, default: Scores) -> str:
+    """Mean over datasets, and the difference from the default students of the same seeds."""
+    if set(scores) != set(default):
         return "–"
-    mean = sum(mean_std(list(seeds.values()))[0] for seeds in found.values()) / len(found)
-    return f"{format_number(mean)}, {against(found, default)}"
+    mean = sum(mean_std(list(seeds.values()))[0] for seeds in scores.values()) / len(scores)
+    return f"{format_number(mean)}, {format_difference(scores, default)}"
 
 
 def main() -> int:
-    """Bring the page up to date."""
+    """Update the table in the page."""
     text = PAGE.read_text(encoding="utf-8")
-    shown = table(read_suite_results(RESULTS, strict=True))
-    new = _BLOCK.sub(lambda match: f"{match[1]}\n{shown}\n{match[2]}", text)
+    markdown = format_table(read_suite_results(RESULTS, strict=True))
+    new = _BLOCK.sub(lambda match: f"{match[1]}\n{markdown}\n{match[2]}", text)
     if new != text:
         PAGE.write_text(new, encoding="utf-8")
         print(PAGE.name)

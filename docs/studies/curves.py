@@ -1,7 +1,7 @@
-"""Curves of a study: score against outer steps and against seconds of distilling, side by side.
+"""Draw the curves of a study: score against outer steps and against seconds of distillation.
 
-``python docs/studies/curves.py NAME`` draws ``docs/pictures/NAME.svg`` from the study's result
-files: one line a variant, the mean over its seeds; steps and seconds are on logarithmic axes.
+``python docs/studies/curves.py NAME`` draws ``docs/pictures/NAME.svg`` from the result files of the
+study: one line per variant, the mean over its seeds, with logarithmic axes for steps and seconds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from obdbench.results.record import Result
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from study import DOCS, Study, load
+from study import DOCS, Study, load_study
 
 PICTURES = DOCS / "pictures"
 Point = tuple[int, float, float]  # outer step, seconds a seed, score
 
 
-def points(results: Sequence[Result]) -> list[Point]:
-    """Of every evaluation point: its step, how long a seed took to it, and the mean score."""
+def average_points(results: Sequence[Result]) -> list[Point]:
+    """Step, seconds per seed and mean score of every evaluation point."""
     scores: dict[int, list[float]] = {}
     seconds: dict[int, float] = {}
     seeds = sum(len(result.spec.seeds) for result in results)
@@ -37,35 +37,37 @@ def points(results: Sequence[Result]) -> list[Point]:
     return [(step, seconds[step], sum(s) / len(s)) for step, s in sorted(scores.items())]
 
 
-def curves(study: Study) -> dict[str, list[Point]]:
-    """The variants that were run, on the study's first dataset."""
-    held = {variant.name: study.held(variant)[study.datasets[0]] for variant in study.variants}
-    return {name: points(results) for name, results in held.items() if results}
+def read_curves(study: Study) -> dict[str, list[Point]]:
+    """The points of each variant with results, on the first dataset of the study."""
+    results_of = {
+        variant.name: study.results(variant)[study.datasets[0]] for variant in study.variants
+    }
+    return {name: average_points(results) for name, results in results_of.items() if results}
 
 
-def draw(study: Study, folder: Path) -> Path:
-    """Write the picture."""
+def draw_curves(study: Study, folder: Path) -> Path:
+    """Draw the curves to a file in the folder and return its path."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-    found_of = curves(study)
-    if not found_of:
-        raise SystemExit(f"{study.name} has no results: run it first.")
+    curves = read_curves(study)
+    if not curves:
+        raise SystemExit(f"{study.name} has no results; run it first.")
     path = folder / f"{study.name}.svg"
     with rc_context(RC):
         figure = Figure(figsize=(WIDTH, WIDTH / 2.2), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
-        for (name, found), (colour, dashes, marker) in zip(
-            found_of.items(), cycle(STYLES[3:] + STYLES[:3]), strict=False
+        for (name, points), (colour, dashes, marker) in zip(
+            curves.items(), cycle(STYLES[3:] + STYLES[:3]), strict=False
         ):
-            later = [point for point in found if point[0] > 0]
+            later = [point for point in points if point[0] > 0]
             for axes, column in ((left, 0), (right, 1)):
                 at = [point[column] for point in later]
                 score = [point[2] for point in later]
                 style = {"color": colour, "linestyle": dashes, "marker": marker, "ms": 3.5}
                 axes.plot(at, score, label=name.replace("`", ""), **style)
-        for axes, label in ((left, "outer steps"), (right, "seconds of distilling, one core")):
+        for axes, label in ((left, "outer steps"), (right, "seconds of distillation, one core")):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
@@ -79,11 +81,11 @@ def draw(study: Study, folder: Path) -> Path:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Draw one study's curves."""
+    """Draw the curves of one study."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name")
-    study = load(parser.parse_args(words).name)
-    print(draw(study, PICTURES))
+    study = load_study(parser.parse_args(words).name)
+    print(draw_curves(study, PICTURES))
 
 
 if __name__ == "__main__":

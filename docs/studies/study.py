@@ -3,20 +3,20 @@
 A study is ``docs/studies/NAME.toml``::
 
     datasets = ["recon/hopper-medium-replay-v2"]
-    seeds = "10"                           # or ["0-2", "3-4"]: these were run as trials apart
-    objective = "av-pbc"                   # of variants that name none
+    seeds = "10"                           # or ["0-2", "3-4"] for separate trials
+    objective = "av-pbc"                   # of variants that name no objective
     settings = { smoothing = 0.0 }         # of all variants
-    pairs = true                           # the second is compared with the first, the fourth ...
+    pairs = true                           # compare row 2 with row 1, row 4 with row 3, ...
     [[variants]]
-    name = "fast"                          # the first is what the others are compared with
-    settings = { outer_lr = 0.02 }         # overrides of the preset, optional as all that follows
+    name = "fast"                          # without ``pairs``, rows are compared with the first
+    settings = { outer_lr = 0.02 }         # overrides of the preset; this and the rest is optional
     objective = { name = "sdw", params = { tau = 0.2 } }
     preset = "paper"
-    folder = "leaderboards/results/recon"  # where its results lie; or once for all
+    folder = "leaderboards/results/recon"  # folder of the results; also possible for all variants
 
-``run`` leaves one result file a trial in ``docs/studies/results/NAME/`` or in ``folder``, which may
-be a suite's, whose trials the study then shares. ``table`` writes what follows from these files
-between the markers of any page of ``docs/``::
+``run`` writes one result file per trial to ``docs/studies/results/NAME/`` or to ``folder``, which can
+be the folder of a suite whose trials the study shares. ``table`` writes the tables of these results
+between the markers of the pages in ``docs/``::
 
     python docs/studies/study.py run fast-preset --workers 2
     python docs/studies/study.py table
@@ -80,16 +80,16 @@ class Study(BaseModel):
     pairs: bool = False
     variants: tuple[Variant, ...]
 
-    def path(self, variant: Variant) -> Path:
-        """Where a variant's results lie."""
+    def results_folder(self, variant: Variant) -> Path:
+        """The folder of a variant's results."""
         folder = variant.folder or self.folder
         return ROOT / folder if folder else HERE / "results" / self.name
 
     def suites(self, variant: Variant) -> list[Suite]:
-        """The trials of one variant, by groups of seeds."""
+        """The trials of a variant, one suite per group of seeds."""
         return [
             Suite(
-                name=self.path(variant).name,
+                name=self.results_folder(variant).name,
                 preset=variant.preset,
                 datasets=self.datasets,
                 objectives=[variant.objective or self.objective],
@@ -100,115 +100,119 @@ class Study(BaseModel):
             for seeds in ([self.seeds] if isinstance(self.seeds, str) else self.seeds)
         ]
 
-    def held(self, variant: Variant) -> dict[str, list[Result]]:
-        """The results of one variant by dataset, where every seed has its own."""
-        folder = self.path(variant)
+    def results(self, variant: Variant) -> dict[str, list[Result]]:
+        """The results of a variant by dataset; a dataset with a missing trial has none."""
+        folder = self.results_folder(variant)
         store = ResultStore(folder.parent, folder.name)
-        held: dict[str, list[Result]] = {dataset: [] for dataset in self.datasets}
+        results: dict[str, list[Result]] = {dataset: [] for dataset in self.datasets}
         suites = self.suites(variant)
         for suite in suites:
             for spec in suite.specs():
                 result = store.result(spec.key)
                 if result is not None and result.status == "ok":
-                    held[spec.dataset].append(result)
-        return {name: r if len(r) == len(suites) else [] for name, r in held.items()}
+                    results[spec.dataset].append(result)
+        return {name: r if len(r) == len(suites) else [] for name, r in results.items()}
 
 
-def load(name: str) -> Study:
-    """A study by name."""
+def load_study(name: str) -> Study:
+    """Load a study by its name."""
     known = sorted(path.stem for path in HERE.glob("*.toml"))
     if name not in known:
         raise unknown_name("study", name, known)
     return Study(name=name, **presets.read_toml(HERE / f"{name}.toml"))
 
 
-def run(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
-    """Run what is missing, variant by variant; whether every trial is done."""
+def run_study(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
+    """Run the missing trials of a study and return whether all trials are complete."""
     names = [variant.name for variant in study.variants]
     if unknown := sorted(set(only) - set(names)):
         raise unknown_name(f"variant of {study.name}", unknown[0], names)
-    done = True
+    complete = True
     for variant in study.variants:
         if not only or variant.name in only:
             for suite in study.suites(variant):
-                options = ExecutionConfig(
-                    study.path(variant).parent, workers=workers, existing="resume"
+                config = ExecutionConfig(
+                    study.results_folder(variant).parent, workers=workers, existing="resume"
                 )
-                summary = execute(plan(suite, options))
-                done &= summary.exit_code == 0 and not summary.stop_reason
-    return done
+                summary = execute(plan(suite, config))
+                complete &= summary.exit_code == 0 and not summary.stop_reason
+    return complete
 
 
-def scores(results: Sequence[Result]) -> dict[int, float]:
-    """A seed's score, as the leaderboard takes it."""
-    found = {}
+def seed_scores(results: Sequence[Result]) -> dict[int, float]:
+    """The score of each seed, computed as for the leaderboard."""
+    scores = {}
     for result in results:
         for seed in result.spec.seeds:
             points = sorted((p.step, p.normalized_return) for p in result.points if p.seed == seed)
-            found[seed] = headline(tuple(points))
-    return found
+            scores[seed] = headline(tuple(points))
+    return scores
 
 
-def table(study: Study) -> str:
-    """Scores of every variant, its cost, and its difference to the first."""
+def format_table(study: Study) -> str:
+    """Scores, cost and difference of every variant as a Markdown table."""
     names = [DatasetId(dataset).short_name.replace("-", "<br>", 1) for dataset in study.datasets]
-    against_what = "against the row above" if study.pairs else "against the first"
-    header = ["variant", *names, "average", against_what, "s a seed"]
+    other = "row above" if study.pairs else "first row"
+    header = ["variant", *names, "average", f"difference to the {other}", "seconds per seed"]
     lines = [header, [":--", *["--:"] * (len(header) - 1)]]
     reference: dict[str, dict[int, float]] = {}
-    files: dict[str, set[str]] = {}
+    checksums: dict[str, set[str]] = {}
     for index, variant in enumerate(study.variants):
-        held = study.held(variant)
-        found = {name: scores(results) for name, results in held.items() if results}
-        all_results = [result for results in held.values() for result in results]
+        results = study.results(variant)
+        scores = {name: seed_scores(found) for name, found in results.items() if found}
+        all_results = [result for found in results.values() for result in found]
         seconds = [r.timing.distill / len(r.spec.seeds) for r in all_results if r.timing.distill]
-        for r in all_results:
-            if r.dataset is not None:
-                files.setdefault(r.dataset.id, set()).add(r.dataset.checksum)
-        first = index % 2 == 0 if study.pairs else index == 0
-        reference = found if first else reference
-        cells = [cell(list(found[name].values())) if name in found else "–" for name in held]
-        complete = len(found) == len(held)
-        mean = sum(mean_std(list(s.values()))[0] for s in found.values()) / max(1, len(found))
+        for result in all_results:
+            if result.dataset is not None:
+                checksums.setdefault(result.dataset.id, set()).add(result.dataset.checksum)
+        is_reference = index % 2 == 0 if study.pairs else index == 0
+        reference = scores if is_reference else reference
+        cells = [format_scores(list(scores[d].values())) if d in scores else "–" for d in results]
+        complete = len(scores) == len(results)
+        mean = sum(mean_std(list(s.values()))[0] for s in scores.values()) / max(1, len(scores))
         cells.append(format_number(mean) if complete else "–")
-        cells.append(against(found, reference) if complete and not first else "–")
+        difference = format_difference(scores, reference)
+        cells.append(difference if complete and not is_reference else "–")
         cells.append(f"{sum(seconds) / len(seconds):.0f}" if seconds else "–")
         lines.append([variant.name, *cells])
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    if any(len(checksums) > 1 for checksums in files.values()):
+    if any(len(values) > 1 for values in checksums.values()):
         text += (
-            "\n*Not all rows were run on the same files of these names: stand-ins that other "
-            "processors rebuild have other bytes.*\n"
+            "\n*The rows use different builds of a stand-in: builds on different processors have "
+            "different bytes.*\n"
         )
     return text
 
 
-def cell(values: Sequence[float]) -> str:
+def format_scores(scores: Sequence[float]) -> str:
     """Mean ± standard deviation over seeds."""
-    mean, spread = mean_std(values)
-    return format_number(mean) + ("" if spread is None else f" ± {format_number(spread)}")
+    mean, deviation = mean_std(scores)
+    return format_number(mean) + ("" if deviation is None else f" ± {format_number(deviation)}")
 
 
-def against(found: dict[str, dict[int, float]], reference: dict[str, dict[int, float]]) -> str:
-    """Mean of the seedwise differences over the datasets, with its interval."""
-    if not set(found) <= set(reference):
+def format_difference(
+    scores: dict[str, dict[int, float]], reference: dict[str, dict[int, float]]
+) -> str:
+    """Mean over datasets of the paired differences over seeds, with its interval."""
+    if not scores or not set(scores) <= set(reference):
         return "–"
     interval: Interval = paired_difference(
-        [[found[name][seed] - reference[name][seed] for seed in found[name]] for name in found]
+        [[scores[d][seed] - reference[d][seed] for seed in scores[d]] for d in scores]
     )
     text = format_number(interval.estimate, sign=True)
     if interval.low is not None and interval.high is not None:
-        text += f" ({format_number(interval.low, sign=True)} to {format_number(interval.high, sign=True)})"
+        bounds = (format_number(bound, sign=True) for bound in (interval.low, interval.high))
+        text += f" ({' to '.join(bounds)})"
     return text
 
 
 def write_tables(pages: Sequence[Path]) -> list[Path]:
-    """Bring every marked table of the pages up to date; the pages that changed."""
+    """Update the marked tables of the pages and return the pages that changed."""
     changed = []
     for page in pages:
         text = page.read_text(encoding="utf-8")
         new = _BLOCK.sub(
-            lambda match: match[1] + "\n" + table(load(match["name"])) + "\n" + match[3],
+            lambda match: f"{match[1]}\n{format_table(load_study(match['name']))}\n{match[3]}",
             text,
         )
         if new != text:
@@ -218,18 +222,18 @@ def write_tables(pages: Sequence[Path]) -> list[Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run", help="run what is missing of a study")
+    running = commands.add_parser("run", help="run the missing trials of a study")
     running.add_argument("study")
     running.add_argument("--workers", type=int, default=2)
     running.add_argument("--only", action="append", default=[], help="a variant; may be repeated")
     commands.add_parser("table", help="write the tables of all pages")
     options = parser.parse_args(arguments)
     if options.command == "run":
-        study = load(options.study)
-        return 0 if run(study, options.workers, options.only) else 1
+        study = load_study(options.study)
+        return 0 if run_study(study, options.workers, options.only) else 1
     for page in write_tables(sorted(DOCS.glob("*.md"))):
         print(page.name)
     return 0

@@ -79,6 +79,42 @@ def scores(grid: Grid, suite: str) -> Table:
     )
 
 
+def summary(grid: Grid) -> Table:
+    """One line per complete row: average, its interval, and the gain over random selection."""
+    reference = next((row for row in grid.rows if row.objective == "random" and row.complete), None)
+    rows = []
+    for row in grid.sorted_rows():
+        average = (
+            stats.bootstrap_interval(stats.mean_over_datasets, row.scores_by_dataset)
+            if row.complete
+            else None
+        )
+        gain = None
+        if average is not None and reference is not None and not row.is_baseline:
+            gain = _gain(row, reference)
+        rows.append((Cell(row.label), interval_cell(average), interval_cell(gain)))
+    return Table(
+        name="summary",
+        title=with_source("Summary", grid),
+        source=grid.source,
+        columns=("method", "average (95% interval)", "gain over random (95% interval)"),
+        rows=tuple(rows),
+    )
+
+
+def _gain(row: Row, reference: Row) -> stats.Interval | None:
+    """The mean difference to another row over the seeds that both have on every dataset."""
+    if row is reference:
+        return None
+    differences = []
+    for dataset in row.expected_datasets:
+        cell, other = row.cells[dataset], reference.cells[dataset]
+        seeds = sorted(cell.curves.keys() & other.curves.keys())
+        pairs = zip(cell.scores_of(seeds), other.scores_of(seeds), strict=True)
+        differences.append([score - base for score, base in pairs])
+    return stats.paired_difference(differences) if all(differences) else None
+
+
 def best_points(grid: Grid, suite: str) -> Table:
     """The best evaluation point of each seed, apart from the headline."""
     rows = [

@@ -18,7 +18,7 @@ from obdbench.errors import InvalidDataError
 from obdbench.io import write_atomically
 from obdbench.reporting.grid import Grid
 from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import cost, gaps, provenance, score_tables
+from obdbench.reporting.leaderboard_tables import cost, gaps, provenance, score_tables, summary
 from obdbench.reporting.paper_tables import compare_with_papers
 from obdbench.reporting.plots import list_plots
 from obdbench.reporting.suite_results import SuiteResults, read_suite_results
@@ -94,6 +94,8 @@ def markdown_blocks(made: SuiteReport, prefix: str, plots: str) -> dict[str, str
     }
     if not made.collection.entries:
         texts["main"] = f"No results yet. `obdbench run {made.suite}` makes them."
+    main = [part for part in made.grids if part.protocol == "default"]
+    texts["summary"] = "\n\n".join(grid(summary(part)) for part in main)
     figures = list_plots(made.grids, made.suite)
     if figures:
         lines = [

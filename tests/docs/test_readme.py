@@ -1,72 +1,61 @@
-"""Every code block of the README is run, in a folder like a fresh clone."""
+"""Every code block of the README runs in a copy of a checkout; its figures are those of results."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support.doc_blocks import ROOT, RUNNABLE, Block, blocks
+from support.doc_blocks import Block, copy_checkout, run_code, runnable_blocks
+from support.paths import ROOT
 
-README = [block for block in blocks("README.md") if block.language in RUNNABLE]
-CLONE = ("Makefile", "constraints.txt", "pyproject.toml", "examples", "leaderboards")
+from obdbench.reporting.pages import build_report, fill_blocks, markdown_blocks
+from obdbench.reporting.paper_tables import load_paper_tables
+from obdbench.reporting.suite_results import read_suite_results
+
+README = runnable_blocks("README.md")
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader's working directory holds, and an ``obdbench`` that runs this tree."""
-    folder = tmp_path_factory.mktemp("readme")
-    for name in CLONE:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
-    command = folder / "bin" / "obdbench"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m obdbench "$@"\n')
-    command.chmod(0o755)
-    return folder
-
-
-def run(commands: list[str], clone: Path) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "PATH": f"{clone / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "OBDBENCH_OFFLINE": "1",
-    }
-    return subprocess.run(
-        commands, cwd=clone, env=environment, capture_output=True, text=True, check=False
-    )
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_checkout(tmp_path_factory.mktemp("readme"))
 
 
 @pytest.mark.parametrize("block", README, ids=lambda block: block.name)
-def test_block_runs(block: Block, clone: Path) -> None:
-    code = block.commands()
+def test_block_runs(block: Block, checkout: Path) -> None:
+    code = block.runnable_code()
     if code is None:
-        pytest.skip(block.what)
-    shell = block.language == "bash" or block.kind == "instead"
-    command = ["bash", "-euo", "pipefail", "-c", code] if shell else [sys.executable, "-c", code]
-    done = run(command, clone)
+        pytest.skip(block.argument)
+    done = run_code(code, checkout, shell=block.is_shell)
     assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
     if "compare" in code:
         assert "my-objective against av-pbc" in done.stdout
-    if "validate" in code:
-        assert "my-objective: sound" in done.stdout
-    if "my-leaderboards" in code:
-        page = (clone / "my-leaderboards" / "smoke.md").read_text()
+    if "--to results/leaderboards" in code:
+        page = (checkout / "results" / "leaderboards" / "smoke.md").read_text()
         assert "| pbc |" in page
         assert "| random |" in page
     if "synset.save" in code:
-        assert (clone / "hopper.json").is_file()
-        assert (clone / "hopper.hdf5").stat().st_size > 0
+        assert (checkout / "hopper.json").is_file()
+        assert (checkout / "hopper.hdf5").stat().st_size > 0
 
 
-def test_every_command_is_run_by_some_means() -> None:
-    assert len(README) >= 6
-    assert not [block.name for block in README if block.kind == "skip"]
+def test_every_block_runs_or_has_a_replacement() -> None:
+    assert len(README) >= 5
+    assert not [block.name for block in README if block.marker == "skip"]
+
+
+def test_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 9216
+    assert len(text.splitlines()) <= 200
+    assert max(map(len, text.splitlines())) <= 300
+
+
+def test_benchmark_leaves_the_checkout_clean() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = makefile.partition("\nbench:")[2].partition("\n\n")[0]
+    assert "--out $(RESULTS)" in recipe
+    assert "--to $(RESULTS)/leaderboards" in recipe
+    assert "--publish" not in recipe
 
 
 def test_own_objective_is_the_example() -> None:
@@ -80,19 +69,29 @@ def test_own_objective_takes_fifteen_lines() -> None:
     assert sum(bool(line.strip()) for line in own) <= 15
 
 
-def test_leaderboard_markers_can_be_filled() -> None:
-    from obdbench.reporting.pages import fill_blocks
+def summary_block(suite: str) -> str:
+    report = build_report(read_suite_results(ROOT / "leaderboards" / "results" / suite))
+    return markdown_blocks(report, "", "")["summary"]
 
-    text = (ROOT / "README.md").read_text()
-    filled = fill_blocks(text, {"embedded/main": "a table"}, "README.md")
-    assert "begin embedded/main -->\n\na table\n\n<!-- obdbench:end embedded/main" in filled
+
+def test_summary_table_follows_from_the_committed_results() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    texts = {"embedded/summary": summary_block("embedded")}
+    assert fill_blocks(text, texts, "README.md") == text, "run `make leaderboard`"
+
+
+def test_gain_over_random_is_the_mean_difference_over_seeds_and_datasets() -> None:
+    averages, gains = {}, {}
+    for line in summary_block("quick").splitlines()[2:]:
+        name, average, gain = (cell.strip().split(" ")[0] for cell in line.split("|")[1:4])
+        averages[name], gains[name] = float(average), gain
+    for name in ("dbc", "pbc", "av-pbc", "sdw"):
+        assert float(gains[name]) == pytest.approx(averages[name] - averages["random"], abs=0.11)
+    assert gains["random"] == "–"
 
 
 def test_figures_quoted_from_the_papers_are_theirs() -> None:
-    from obdbench.reporting.paper_tables import load_paper_tables
-
-    table = next(t for t in load_paper_tables() if t.name == "table 1")
+    table = next(table for table in load_paper_tables() if table.name == "table 1")
     text = " ".join((ROOT / "README.md").read_text().split())
     teachers, synsets = table.average("offrl-whole"), table.average("av-pbc")
-    assert f"average {teachers:.1f} over nine datasets" in text
-    assert f"synsets of 256 pairs {synsets:.1f}" in text
+    assert f"average {teachers:.1f}, synsets of 256 pairs {synsets:.1f}" in text

@@ -1,4 +1,4 @@
-"""Studies: their variants are valid, and the tables in the pages follow from the result files."""
+"""Studies have valid variants, and tables in the pages follow from result files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.doc_blocks import ROOT
+from support.paths import ROOT
 
 from obdbench.errors import UnknownNameError
 
@@ -20,7 +20,7 @@ STUDIES = ROOT / "docs" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.toml"))
 
 
-def loaded(name: str) -> ModuleType:
+def load_module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, STUDIES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -32,24 +32,24 @@ def loaded(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def module() -> ModuleType:
-    return loaded("study")
+    return load_module("study")
 
 
 @pytest.fixture(scope="module")
 def curves(module: ModuleType) -> ModuleType:
-    return loaded("curves")
+    return load_module("curves")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_variant_resolves_to_trials_of_its_own(module: ModuleType, name: str) -> None:
-    study = module.load(name)
+def test_variants_are_distinct_trials(module: ModuleType, name: str) -> None:
+    study = module.load_study(name)
     suites = [suite for variant in study.variants for suite in study.suites(variant)]
     keys = [spec.key for suite in suites for spec in suite.specs()]
     assert len(set(keys)) == len(keys)
     assert len({variant.name for variant in study.variants}) == len(study.variants)
 
 
-def test_pages_follow_from_results(module: ModuleType, tmp_path: Path) -> None:
+def test_study_tables_follow_from_results(module: ModuleType, tmp_path: Path) -> None:
     pages = sorted((ROOT / "docs").glob("*.md"))
     copies = []
     for page in pages:
@@ -59,11 +59,11 @@ def test_pages_follow_from_results(module: ModuleType, tmp_path: Path) -> None:
     assert changed == [], "run `python docs/studies/study.py table`"
 
 
-def test_the_table_of_arms_follows_from_results(
+def test_arm_table_follows_from_results(
     module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert module is sys.modules["study"]
-    arms, page = loaded("arms"), tmp_path / "findings.md"
+    arms, page = load_module("arms"), tmp_path / "findings.md"
     text = arms.PAGE.read_text(encoding="utf-8")
     page.write_text(text.replace("| mlp5 |", "| mlp7 |"), encoding="utf-8")
     monkeypatch.setattr(arms, "PAGE", page)
@@ -71,15 +71,15 @@ def test_the_table_of_arms_follows_from_results(
     assert page.read_text(encoding="utf-8") == text, "run `python docs/studies/arms.py`"
 
 
-def test_an_arm_is_compared_with_the_default_students_of_its_seeds(module: ModuleType) -> None:
-    arms = loaded("arms")
+def test_arm_is_compared_with_default_students_of_the_same_seeds(module: ModuleType) -> None:
+    arms = load_module("arms")
     default = {"a": {0: 10.0, 1: 20.0, 2: 99.0}, "b": {0: 30.0, 1: 30.0}}
-    found = {"a": {0: 12.0, 1: 24.0}, "b": {0: 31.0, 1: 33.0}}
-    assert arms.cell(found, default).startswith("25.0, +2.5 (")
-    assert arms.cell({"a": found["a"]}, default) == "–"
+    scores = {"a": {0: 12.0, 1: 24.0}, "b": {0: 31.0, 1: 33.0}}
+    assert arms.format_arm(scores, default).startswith("25.0, +2.5 (")
+    assert arms.format_arm({"a": scores["a"]}, default) == "–"
 
 
-def test_a_table_holds_what_was_run(module: ModuleType, tmp_path: Path) -> None:
+def test_table_shows_variants_with_results(module: ModuleType, tmp_path: Path) -> None:
     study = module.Study(
         name="toy",
         datasets=("embedded/hopper-medium-replay-v0",),
@@ -92,18 +92,18 @@ def test_a_table_holds_what_was_run(module: ModuleType, tmp_path: Path) -> None:
         ),
     )
     object.__setattr__(study, "folder", str(tmp_path / "toy"))
-    assert module.run(study, workers=1, only=["first", "second"])
-    first, second, missing = module.table(study).splitlines()[2:]
+    assert module.run_study(study, workers=1, only=["first", "second"])
+    first, second, missing = module.format_table(study).splitlines()[2:]
     assert "±" in first
     assert first.split("|")[4].strip() == "–"
     assert " to " in second.split("|")[4]
     assert set(missing.split("|")[2:-1]) == {" – "}
     with pytest.raises(UnknownNameError, match="no variant of toy named 'thrid'"):
-        module.run(study, workers=1, only=["thrid"])
+        module.run_study(study, workers=1, only=["thrid"])
 
 
 @pytest.mark.parametrize("words", [["study.py", "run", "fast-prest"], ["curves.py", "fast-prest"]])
-def test_an_unknown_study_is_one_line(words: list[str]) -> None:
+def test_unknown_study_is_a_one_line_error(words: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, str(STUDIES / words[0]), *words[1:]],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -116,7 +116,7 @@ def test_an_unknown_study_is_one_line(words: list[str]) -> None:
 
 
 def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:
-    """A study of seconds, with its results in a folder of its own."""
+    """A study that runs in seconds, with its results in its own folder."""
     return module.Study(
         name=folder.name,
         datasets=("embedded/hopper-medium-replay-v0",),
@@ -127,7 +127,7 @@ def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:
     )
 
 
-def test_pairs_are_compared_row_by_row_and_files_of_one_name_are_told_apart(
+def test_pairs_are_compared_and_different_builds_are_noted(
     module: ModuleType, tmp_path: Path
 ) -> None:
     study = toy_study(
@@ -139,46 +139,50 @@ def test_pairs_are_compared_row_by_row_and_files_of_one_name_are_told_apart(
             for steps in (1, 2, 3, 4)
         ],
     )
-    assert module.run(study, workers=1)
-    table = module.table(study)
-    assert "against the row above" in table
-    assert "same files" not in table
+    assert module.run_study(study, workers=1)
+    table = module.format_table(study)
+    assert "difference to the row above" in table
+    assert "different builds" not in table
     assert [" to " in line.split("|")[4] for line in table.splitlines()[2:]] == [False, True] * 2
     file = next(p for p in (tmp_path / "paired").glob("*.json") if p.name != "manifest.json")
     content = json.loads(file.read_text())
     content["dataset"]["checksum"] = "0" * 64
     file.write_text(json.dumps(content))
-    assert "same files" in module.table(study)
+    assert "different builds" in module.format_table(study)
 
 
-def test_seeds_that_were_run_apart_make_one_row(
+def test_separate_trials_of_one_variant_form_one_row(
     module: ModuleType, curves: ModuleType, tmp_path: Path
 ) -> None:
     variants = [{"name": "run", "preset": "tiny", "settings": {"steps": 2}}]
-    apart = toy_study(module, tmp_path / "apart", seeds=["0-1", "4"], variants=variants)
-    first = apart.model_copy(update={"seeds": "0-1"})
-    assert module.run(first, workers=1)
-    assert " – " in module.table(apart).splitlines()[2].split("|")[2]
-    assert curves.curves(apart) == {}
-    assert module.run(apart, workers=1)
-    (results,) = apart.held(apart.variants[0]).values()
-    assert list(module.scores(results)) == [0, 1, 4]
-    mean = sum(module.scores(results).values()) / 3
-    assert module.table(apart).splitlines()[2].split("|")[2].strip().startswith(f"{mean:.1f} ±")
-    ((_, _, start), _) = curves.curves(apart)["run"]
+    separate = toy_study(module, tmp_path / "separate", seeds=["0-1", "4"], variants=variants)
+    first = separate.model_copy(update={"seeds": "0-1"})
+    assert module.run_study(first, workers=1)
+    assert " – " in module.format_table(separate).splitlines()[2].split("|")[2]
+    assert curves.read_curves(separate) == {}
+    assert module.run_study(separate, workers=1)
+    (results,) = separate.results(separate.variants[0]).values()
+    assert list(module.seed_scores(results)) == [0, 1, 4]
+    mean = sum(module.seed_scores(results).values()) / 3
+    assert (
+        module.format_table(separate)
+        .splitlines()[2]
+        .split("|")[2]
+        .strip()
+        .startswith(f"{mean:.1f} ±")
+    )
+    ((_, _, start), _) = curves.read_curves(separate)["run"]
     at_start = [p.normalized_return for r in results for p in r.points if p.step == 0]
     assert start == pytest.approx(sum(at_start) / 3)
 
 
-def test_nothing_is_compared_with_what_was_not_run(module: ModuleType) -> None:
-    found = {"one": {0: 3.0, 1: 4.0}, "other": {0: 5.0, 1: 6.5}}
-    assert module.against(found, {"one": {0: 2.0, 1: 3.5}}) == "–"
-    assert module.against(found, found).startswith("0.0 (")
+def test_missing_reference_has_no_difference(module: ModuleType) -> None:
+    scores = {"first": {0: 3.0, 1: 4.0}, "second": {0: 5.0, 1: 6.5}}
+    assert module.format_difference(scores, {"first": {0: 2.0, 1: 3.5}}) == "–"
+    assert module.format_difference(scores, scores).startswith("0.0 (")
 
 
-def test_curves_are_those_of_the_results(
-    module: ModuleType, curves: ModuleType, tmp_path: Path
-) -> None:
+def test_curves_follow_from_results(module: ModuleType, curves: ModuleType, tmp_path: Path) -> None:
     study = toy_study(
         module,
         tmp_path / "curved",
@@ -187,16 +191,16 @@ def test_curves_are_those_of_the_results(
             {"name": "not run", "preset": "tiny", "settings": {"steps": 5}},
         ),
     )
-    assert module.run(study, workers=1, only=["run"])
-    found = curves.curves(study)
-    assert set(found) == {"run"}
-    steps, seconds, scores = zip(*found["run"], strict=True)
+    assert module.run_study(study, workers=1, only=["run"])
+    curve_points = curves.read_curves(study)
+    assert set(curve_points) == {"run"}
+    steps, seconds, scores = zip(*curve_points["run"], strict=True)
     assert steps == (0, 2, 4)
     assert 0.0 == seconds[0] < seconds[1] < seconds[2]
     (file,) = [p for p in (tmp_path / "curved").glob("*.json") if p.name != "manifest.json"]
     points = json.loads(file.read_text())["points"]
     last = [p["normalized_return"] for p in points if p["step"] == 4]
     assert scores[-1] == pytest.approx(sum(last) / len(last))
-    drawn = curves.draw(study, tmp_path).read_text()
+    drawn = curves.draw_curves(study, tmp_path).read_text()
     assert drawn.startswith("<?xml")
-    assert curves.draw(study, tmp_path).read_text() == drawn
+    assert curves.draw_curves(study, tmp_path).read_text() == drawn

@@ -1,68 +1,138 @@
-"""Code blocks of Markdown pages, and what their test markers say.
+"""Code blocks of Markdown pages, and how tests run them.
 
-A marker is an HTML comment on the line before a block, so that it can be read in the source:
+A comment on the line before a block states what the test does with it:
 
-``<!-- test: skip: REASON -->``          the block is not run
-``<!-- test: instead: COMMANDS -->``     these shell commands are run in its place
-``<!-- test: with: OLD -> NEW -->``      it is run with a text replaced; OLD must occur in it
+``<!-- test: skip: REASON -->``        the block is not run
+``<!-- test: instead: COMMANDS -->``   these shell commands run instead
+``<!-- test: with: OLD -> NEW -->``    the block runs with OLD, which it must contain, replaced
+``<!-- test: save: FILE -->``          the block is written to FILE and then run
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 
 from support.paths import ROOT
 
 RUNNABLE = ("bash", "python")
+CHECKOUT = ("Makefile", "constraints.txt", "pyproject.toml", "examples", "leaderboards")
 _BLOCK = re.compile(
-    r"(?:^<!-- test: (?P<kind>[a-z]+): (?P<what>[^\n]*?) -->\n)?"
-    r"^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    r"(?:^(?P<indent>[ ]*)<!-- test: (?P<marker>[a-z]+): (?P<argument>[^\n]*?) -->\n)?"
+    r"^(?P<fence>[ ]*)```(?P<language>\w*)\n(?P<code>.*?)^(?P=fence)```$",
     re.DOTALL | re.MULTILINE,
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block, and the marker before it."""
+    """One fenced block with the test comment before it."""
 
     page: str
     number: int
     language: str
     code: str
-    kind: str = ""
-    what: str = ""
+    marker: str = ""
+    argument: str = ""
 
     @property
     def name(self) -> str:
-        """For the test's identifier."""
+        """Identifier of the block's test."""
         return f"{self.page}:{self.number}:{self.language}"
 
-    def commands(self) -> str | None:
-        """What is run, None where nothing is."""
-        if self.kind == "skip":
-            assert self.what, f"{self.name} is skipped without a reason"
+    @property
+    def is_shell(self) -> bool:
+        """Whether the shell runs it, rather than Python."""
+        return self.language == "bash" or self.marker == "instead"
+
+    def runnable_code(self) -> str | None:
+        """The code that the test runs, or None if it is skipped."""
+        if self.marker == "skip":
+            assert self.argument, f"{self.name} is skipped without a reason"
             return None
-        if self.kind == "instead":
-            return self.what
-        if self.kind == "with":
-            old, arrow, new = self.what.partition(" -> ")
+        if self.marker == "instead":
+            return self.argument
+        if self.marker == "with":
+            old, arrow, new = self.argument.partition(" -> ")
             assert arrow, f"{self.name} replaces nothing"
-            assert old in self.code, f"{self.name} does not hold {old!r}"
+            assert old in self.code, f"{self.name} does not contain {old!r}"
             return self.code.replace(old, new)
-        assert not self.kind, f"{self.name} has the unknown marker {self.kind!r}"
+        assert self.marker in ("", "save"), f"{self.name} has the unknown marker {self.marker!r}"
         return self.code
 
 
-def blocks(page: str) -> list[Block]:
+def read_blocks(page: str) -> list[Block]:
     """The fenced blocks of a page, in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = [
-        Block(page, number, m["language"], m["code"], m["kind"] or "", m["what"] or "")
-        for number, m in enumerate(_BLOCK.finditer(text))
+    blocks = [
+        Block(
+            page,
+            number,
+            match["language"],
+            re.sub(f"^{match['fence']}", "", match["code"], flags=re.MULTILINE),
+            match["marker"] or "",
+            match["argument"] or "",
+        )
+        for number, match in enumerate(_BLOCK.finditer(text))
     ]
-    assert text.count("\n```") == 2 * len(found), f"{page} has a fence without its end"
-    assert text.count("<!-- test:") == sum(bool(block.kind) for block in found), (
-        f"{page} has a test marker that stands before no block"
+    fences = len(re.findall(r"^ *```", text, re.MULTILINE))
+    assert fences == 2 * len(blocks), f"{page} has a fence without its end"
+    assert text.count("<!-- test:") == sum(bool(block.marker) for block in blocks), (
+        f"{page} has a test comment that does not precede a block"
     )
-    return found
+    return blocks
+
+
+def runnable_blocks(page: str) -> list[Block]:
+    """The shell and Python blocks of a page."""
+    return [block for block in read_blocks(page) if block.language in RUNNABLE]
+
+
+def copy_checkout(folder: Path) -> Path:
+    """Fill a folder with what a reader's checkout contains, and an ``obdbench`` for this tree."""
+    for name in CHECKOUT:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    command = folder / "bin" / "obdbench"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m obdbench "$@"\n')
+    command.chmod(0o755)
+    return folder
+
+
+def run_code(code: str, folder: Path, *, shell: bool) -> subprocess.CompletedProcess[str]:
+    """Run shell or Python code offline in a folder made by `copy_checkout`."""
+    arguments = ["bash", "-euo", "pipefail"] if shell else [sys.executable]
+    environment = {
+        **os.environ,
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "OBDBENCH_OFFLINE": "1",
+    }
+    return subprocess.run(
+        [*arguments, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run_page(page: str, folder: Path) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
+    """Run the blocks of a page in order; consecutive Python blocks share one process."""
+    for shell, group in groupby(runnable_blocks(page), key=lambda block: block.is_shell):
+        blocks = list(group)
+        for block in blocks:
+            if block.marker == "save":
+                (folder / block.argument).write_text(block.code, encoding="utf-8")
+        code = "\n".join(block.runnable_code() or "" for block in blocks)
+        yield code, run_code(code, folder, shell=shell)
