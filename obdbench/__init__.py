@@ -5,6 +5,7 @@ Public names are imported when first used, so that ``import obdbench`` stays lig
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from obdbench.registry import (
@@ -69,8 +70,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from importlib import import_module
-
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'obdbench' has no attribute {name!r}")
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from obdbench.errors import InvalidSettingError, strip_control_characters
+from obdbench.reporting.publish import publish as copy
 
 
 def leaderboard(
@@ -32,7 +33,6 @@ def leaderboard(
 ) -> None:
     """Write the leaderboards that follow from results, or check those that are there."""
     from obdbench.reporting import pages as report
-    from obdbench.reporting.publish import publish as copy
 
     if check and (publish or html):
         raise InvalidSettingError(

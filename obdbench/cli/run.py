@@ -29,6 +29,9 @@ from obdbench.cli.options import (
     parse_seed_option,
 )
 from obdbench.errors import InvalidSettingError, strip_control_characters
+from obdbench.execution.config import ExecutionConfig
+from obdbench.experiments.spec import label_trials
+from obdbench.experiments.suite import load_suite
 
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
@@ -74,8 +77,6 @@ def run(
 ) -> None:
     """Run a suite: every trial becomes one result file below OUT/SUITE."""
     from obdbench.execution import run as runner
-    from obdbench.execution.config import ExecutionConfig
-    from obdbench.experiments.suite import load_suite
 
     if resume and fresh:
         raise InvalidSettingError("--resume and --fresh contradict each other.", "Give one.")
@@ -121,7 +122,6 @@ def command_words(context: typer.Context) -> tuple[str, ...]:
 def preview(plan: Plan) -> None:
     """Print what ``--dry-run`` shows."""
     from obdbench.execution.estimate import estimate
-    from obdbench.experiments.spec import label_trials
 
     total = estimate(plan)
     names = {"missing": "to run", "ok": "done"}
@@ -205,8 +205,6 @@ def compare(
 ) -> None:
     """Run what is missing, failed or timed out, and say which objective is better, how surely."""
     from obdbench.execution import run as runner
-    from obdbench.execution.config import ExecutionConfig
-    from obdbench.experiments.suite import load_suite
     from obdbench.reporting import compare as report
 
     config = ExecutionConfig(
@@ -270,7 +268,6 @@ def tune(
     search_seed: Annotated[int, typer.Option("--search-seed", help="Of the search.")] = 0,
 ) -> None:
     """Search settings with Ray Tune's ASHA, and save the best as a preset."""
-    from obdbench.execution.config import ExecutionConfig
     from obdbench.tuning import api as tuning
     from obdbench.tuning.search_space import SearchConfig, parse_ranges
 

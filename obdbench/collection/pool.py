@@ -19,6 +19,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.tasks.rollout import Episodes, run_episodes
 from obdbench.tasks.simulator import RULES
 from obdbench.tasks.task import Task
+from obdbench.teachers.published import load_published_teacher
 
 LEVELS = ("medium-replay", "medium", "medium-expert")
 FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
@@ -52,8 +53,6 @@ class Pool:
     _transitions: int = 0
 
     def __post_init__(self) -> None:
-        from obdbench.teachers.published import load_published_teacher
-
         self._seeds = np.random.SeedSequence([self.seed, *self.name.encode()])
         self._teachers = {
             level: load_published_teacher(f"{self.task.name}-{level}-v2") for level in LEVELS

@@ -29,6 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from obdbench.collection.actor import Actor
+from obdbench.collection.sac import SacSettings, train
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.embedded import V1_NAMES
 from obdbench.datasets.identifier import DatasetId
@@ -179,8 +180,6 @@ def build(
     task = get_task(name)
     folder, out = run_folder or RUNS / task.name, out or RUNS
     if not (folder / "progress.jsonl").exists():
-        from obdbench.collection.sac import SacSettings, train
-
         settings = SacSettings(task.env_id, **({} if steps is None else {"steps": steps}))
         train(task, settings, folder, progress=progress)
     run = Run.read(folder, task)

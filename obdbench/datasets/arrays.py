@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import h5py
 import numpy as np
 
 from obdbench.datasets.dataset import Array
@@ -108,8 +109,6 @@ def count_bytes(shape: tuple[int, ...], itemsize: int) -> int:
 
 
 def _read_hdf5(path: Path, names: list[str], task: Task | None) -> dict[str, Array]:
-    import h5py
-
     arrays: dict[str, Array] = {}
     with h5py.File(path, "r", locking=False) as file:
         links = {name: file.get(name, getlink=True) for name in names}

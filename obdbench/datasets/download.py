@@ -21,6 +21,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
+from platformdirs import user_cache_dir
+from tqdm import tqdm
+
 from obdbench.errors import FetchError, InvalidSettingError
 from obdbench.io import lock, write_atomically
 
@@ -37,7 +40,6 @@ def cache_root() -> Path:
     chosen = os.environ.get("OBDBENCH_CACHE")
     if chosen:
         return Path(chosen).expanduser()
-    from platformdirs import user_cache_dir
 
     return Path(user_cache_dir("obdbench"))
 
@@ -308,8 +310,6 @@ class _Download:
         )
 
     def bar(self, have: int, total: int | None) -> Any:
-        from tqdm import tqdm
-
         return tqdm(
             desc=self.target.name,
             initial=have,

@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import silu
 
@@ -170,8 +172,6 @@ def load_dynamics(
 
 
 def _write(model: DynamicsModel, path: Path) -> None:
-    from safetensors.torch import save_file
-
     tensors = {
         **{f"params.{name}": tensor.contiguous() for name, tensor in model.params.items()},
         "difference_mean": model.difference_mean,
@@ -185,8 +185,6 @@ def _write(model: DynamicsModel, path: Path) -> None:
 
 def _read(path: Path, dataset: Dataset, settings: DynamicsSettings) -> DynamicsModel | None:
     """The cached model; ``None`` if it is absent, damaged or of other sizes."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -14,6 +14,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import h5py
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -174,8 +176,6 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _write_hdf5(target: BytesIO, columns: dict[str, Array], card: Mapping[str, Any]) -> None:
-    import h5py
-
     with h5py.File(target, "w") as file:
         for name, array in columns.items():
             file.create_dataset(name, data=array)
@@ -192,7 +192,6 @@ def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> Non
             f"Exporting to Minari needs a package that is missing: {error.name}.",
             "Install it with: pip install 'minari[hdf5,create]'",
         ) from error
-    import gymnasium
 
     env = gymnasium.make(task.env_id)
     actions = columns["actions"]

@@ -18,8 +18,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
+
 from obdbench.datasets.identifier import DatasetId
+from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import InvalidSettingError
+from obdbench.evaluation.protocol import make_protocol
 from obdbench.execution.run import Plan
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import Result
@@ -136,8 +140,6 @@ def operations(spec: TrialSpec) -> float:
 
 def episodes(spec: TrialSpec) -> int:
     """Episodes that scoring the trial takes, all seeds, points and arms."""
-    from obdbench.evaluation.protocol import make_protocol
-
     protocol = make_protocol(spec.protocol, spec.protocol_params)
     steps = spec.settings.evaluation_steps if spec.objective != "random" else [0]
     arms = len(protocol.arms(spec.settings))
@@ -147,8 +149,6 @@ def episodes(spec: TrialSpec) -> int:
 
 def peak(spec: TrialSpec, memory: float = 2.0) -> float:
     """Bytes of one worker: the interpreter, and what a step keeps within its bound in GiB."""
-    from obdbench.distillation.step_methods import StepMethods
-
     if spec.objective == "random":
         return PROCESS_BYTES
     bound, task = round(memory * 2**30), task_of(spec)
@@ -162,8 +162,6 @@ def peak(spec: TrialSpec, memory: float = 2.0) -> float:
 
 def speed(threads: int) -> float:
     """Operations a second of a plain matrix product here."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -16,16 +16,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+import torch
+
+from obdbench.datasets.loading import load_dataset
+from obdbench.distillation.loop import distill_points
 from obdbench.errors import InvalidDataError, ObdError
+from obdbench.evaluation.protocol import make_protocol
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import Event, EventHandler, ignore_event
 from obdbench.execution.memory import release_free_memory
 from obdbench.experiments.spec import TrialSpec
+from obdbench.objectives.objective import make_objective
 from obdbench.results.headline import mean_headline
 from obdbench.results.provenance import environment
 from obdbench.results.record import Point, Result, Source, Status, Timing, utc_now
 from obdbench.results.store import ResultStore, StorageError, refused
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
+from obdbench.teachers.loading import load_teacher
 
 if TYPE_CHECKING:
     from obdbench.datasets.dataset import Dataset
@@ -132,8 +139,6 @@ class _TrialRun:
         config: ExecutionConfig,
         on_event: EventHandler,
     ) -> None:
-        from obdbench.evaluation.protocol import make_protocol
-
         self.spec = spec
         self.synsets = synsets
         self.config = config
@@ -218,10 +223,6 @@ class _TrialRun:
         )
 
     def _load_inputs(self) -> tuple[Dataset, Objective, Teacher | None]:
-        from obdbench.datasets.loading import load_dataset
-        from obdbench.objectives.objective import make_objective
-        from obdbench.teachers.loading import load_teacher
-
         dataset = load_dataset(self.spec.dataset)
         check_size(dataset, self.spec.settings.pairs)
         objective = make_objective(self.spec.objective, self.spec.objective_params)
@@ -231,8 +232,6 @@ class _TrialRun:
     def _distill_points(
         self, dataset: Dataset, objective: Objective, teacher: Teacher | None
     ) -> Iterator[EvaluationPoint]:
-        from obdbench.distillation.loop import distill_points
-
         return distill_points(
             dataset,
             teacher,
@@ -319,8 +318,6 @@ def _exit_timer(spec: TrialSpec, store: ResultStore, config: ExecutionConfig) ->
 @contextmanager
 def _torch_settings(threads: int) -> Iterator[None]:
     """Fix the number of threads, use deterministic algorithms, and restore both afterwards."""
-    import torch
-
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("warn")  # does not import a compiler, unlike the other call

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.signal import lfilter
 from torch import Tensor
 
 from obdbench.datasets.dataset import Array, Dataset
@@ -105,7 +106,5 @@ def returns_to_go(dataset: Dataset, discount: float) -> Array:
 
 def _discounted_sums(rewards: Array, discount: float, tail: float) -> Array:
     """Discounted sum from each step to the end, plus the discounted ``tail`` behind the end."""
-    from scipy.signal import lfilter
-
     sums, _ = lfilter([1.0], [1.0, -discount], rewards[::-1], zi=[discount * tail])
     return np.asarray(sums[::-1])

@@ -6,7 +6,6 @@ the environment: the teacher is the policy after the last step.
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
@@ -137,14 +137,7 @@ class TeacherTraining:
                 self.generator.set_state(state["generator"])
                 self.step, self.seconds = int(state["step"]), float(state["seconds"])
                 self.losses = dict(state["losses"])
-        except (
-            OSError,
-            RuntimeError,
-            KeyError,
-            TypeError,
-            EOFError,
-            pickle.UnpicklingError,
-        ) as error:
+        except Exception as error:  # malformed bytes can raise almost any exception
             raise InvalidDataError(
                 f"The saved training {path} cannot be read: {type(error).__name__}.",
                 "Remove the file to train from the start.",
@@ -236,8 +229,6 @@ def train_teachers(
     With ``state_path`` an interrupted training continues where it was, and the file is removed at
     the end.
     """
-    from tqdm import tqdm
-
     training = TeacherTraining(datasets, algorithm, steps=steps, seed=seed, settings=settings)
     if state_path is not None:
         training.resume(state_path)

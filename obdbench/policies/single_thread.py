@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 
 @contextmanager
 def single_thread() -> Iterator[None]:
     """Limit PyTorch to one thread within the block."""
-    import torch  # `obdbench list` imports this module and not PyTorch
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -20,7 +21,7 @@ from obdbench.reporting.grid import Grid
 from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.leaderboard_tables import cost, gaps, provenance, score_tables, summary
 from obdbench.reporting.paper_tables import compare_with_papers
-from obdbench.reporting.plots import list_plots
+from obdbench.reporting.plots import draw_plots, list_plots
 from obdbench.reporting.suite_results import SuiteResults, read_suite_results
 from obdbench.reporting.table import (
     MISSING,
@@ -163,12 +164,8 @@ def check_pages(
 
 def draw_suite_plots(made: SuiteReport, folder: Path) -> list[Path]:
     """A suite's plots as PNG and SVG, where matplotlib is installed."""
-    from importlib.util import find_spec
-
     if find_spec("matplotlib") is None or not made.grids:
         return []
-    from obdbench.reporting.plots import draw_plots
-
     return draw_plots(made.grids, made.suite, folder)
 
 

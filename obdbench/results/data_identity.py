@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.fingerprint import hash_source
 from obdbench.experiments.spec import TrialSpec
@@ -27,8 +28,6 @@ def may_change(dataset_id: str) -> bool:
 
 def check_sources(held: Iterable[tuple[TrialSpec, Source | None]]) -> None:
     """Insist that results and distillations rest on the data that is there now."""
-    from obdbench.datasets.loading import load_dataset
-
     now: dict[str, str] = {}
     for spec, source in held:
         if source is None or not may_change(spec.dataset):

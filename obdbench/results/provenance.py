@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
+
 from obdbench.results.record import Environment
 from obdbench.version import __version__
 
@@ -45,7 +47,6 @@ def device_name(device: str) -> str:
     """``cpu``, or the GPU's name."""
     if not device.startswith("cuda"):
         return device
-    import torch
 
     return str(torch.cuda.get_device_name(device))
 

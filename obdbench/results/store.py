@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import lock, write_atomically
@@ -165,8 +167,6 @@ class ResultStore:
     @contextmanager
     def lock(self, distill_key: str, wait: bool = True) -> Iterator[None]:
         """Keep other processes from working on a distillation, or refuse where one does."""
-        from filelock import FileLock, Timeout
-
         folder, held = self.work / distill_key, None
         try:
             while held is None:

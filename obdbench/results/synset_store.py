@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import sync
@@ -116,8 +117,6 @@ class SynsetStore:
 
     def load(self, step: int) -> list[Synset]:
         """The synsets of all seeds at one evaluation point."""
-        from obdbench.distillation.synset import Synset
-
         return [Synset.load(self.path(step, seed)) for seed in self.seeds]
 
     def finish(self, record: DistillationRecord) -> None:

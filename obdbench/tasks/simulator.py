@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import gymnasium
+import mujoco
 import numpy as np
+from mujoco import mj_step
 
 from obdbench.errors import unknown_name
 from obdbench.tasks.task import Task
@@ -70,8 +73,6 @@ class Simulator:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Put slot ``i`` where ``gymnasium.make(...).reset(seed=seeds[i])`` starts."""
-        import mujoco
-
         while len(self.slots) < len(seeds):
             data = mujoco.MjData(self.model)
             self.slots.append(data)
@@ -100,8 +101,6 @@ class Simulator:
         return self.observations(slots), rewards, ~self._alive(qpos, self.qvel[slots])
 
     def _simulate(self, slots: Array, actions: Array) -> None:
-        from mujoco import mj_step
-
         for slot, action in zip(slots.tolist(), actions, strict=True):
             control, qpos, qvel = self.views[slot]
             control[:] = action
@@ -128,9 +127,6 @@ def make(task: Task) -> Any:
     Gymnasium's advice to use ``v5`` is silenced. MuJoCo's warnings go to the log; left alone, it
     writes a file into the working directory.
     """
-    import gymnasium
-    import mujoco
-
     mujoco.set_mju_user_warning(logging.getLogger(__name__).info)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)

@@ -35,7 +35,7 @@ def test_an_interrupt_before_anything_runs_is_said(call, monkeypatch):
     def pressed(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("obdbench.experiments.suite.load_suite", pressed)
+    monkeypatch.setattr("obdbench.cli.run.load_suite", pressed)
     assert call("run", "quick") == (130, "", "obdbench: Interrupted.\n")
 
 

@@ -16,6 +16,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import torch
+
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import Event
 from obdbench.execution.executors.base import RunEvents, RunListener
@@ -106,7 +108,6 @@ class _LocalRun:
         """Assign GPUs round-robin where there are several."""
         if self.config.device != "cuda":
             return self.config
-        import torch
 
         index = self.started % max(1, torch.cuda.device_count())
         return replace(self.config, device=f"cuda:{index}")
