@@ -80,7 +80,7 @@ COMMANDS = {
     "data list": "pattern",
     "data fetch": "ids --progress",
     "data build": "ids --force --run-folder --out --steps --transitions --progress",
-    "data verify": "ids --episodes",
+    "data verify": "ids --episodes --folder",
 }
 GROUPS = {
     "objectives": "obdbench.objectives",

@@ -120,9 +120,14 @@ def verify(
         list[str] | None, typer.Argument(help="Datasets to load and check.", metavar="[ID...]")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes per teacher.")] = 20,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the packed files instead of the package's (embedded/ only)."),
+    ] = None,
 ) -> None:
     """Check datasets; without identifiers, compare published teachers with the paper's scores."""
-    problems = list(_verify_datasets(ids, episodes) if ids else _verify_teachers(episodes))
+    checks = _verify_datasets(ids, episodes, folder) if ids else _verify_teachers(episodes)
+    problems = list(checks)
     for problem in problems:
         typer.echo(problem, err=True)
     if problems:
@@ -147,26 +152,45 @@ def _verify_teachers(episodes: int) -> Iterator[str]:
         yield f"The mean differs by more than {published_scores.MAX_MEAN_DIFFERENCE:.0f} points."
 
 
-def _verify_datasets(ids: Iterable[str], episodes: int) -> Iterator[str]:
+def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> Iterator[str]:
     from obdbench.collection.reconstruct import format_agreement
-    from obdbench.datasets.embedded import has_teacher
+    from obdbench.datasets import embedded
     from obdbench.datasets.loading import load_dataset
-    from obdbench.datasets.statistics import format_comparison
+    from obdbench.datasets.statistics import (
+        format_comparison,
+        return_difference,
+        return_tolerance,
+    )
     from obdbench.teachers.loading import load_teacher
     from obdbench.teachers.published_scores import evaluate_teacher
 
     for dataset_id in _resolve(ids):
-        dataset, source = load_dataset(dataset_id), DatasetId(dataset_id).source
+        source = DatasetId(dataset_id).source
+        if folder is not None and source == "embedded":
+            dataset, has_teacher = embedded.load(dataset_id, folder), False
+        else:
+            dataset = load_dataset(dataset_id)
+            has_teacher = source in ("recon", "d4rl") or (
+                source == "embedded" and embedded.has_teacher(dataset_id)
+            )
         typer.echo(f"{dataset_id}: {len(dataset):,} transitions, SHA-256 {dataset.checksum}")
         for line in format_comparison(dataset):
             typer.echo(line)
+        difference, tolerance = return_difference(dataset), return_tolerance(dataset)
+        if difference is not None:
+            typer.echo(f"  mean return: {difference:+.1f} points from D4RL's")
+            if "d4rl" in dataset.card and abs(difference) > tolerance:
+                yield (
+                    f"{dataset_id}: the mean return differs from D4RL's by {difference:+.1f} "
+                    f"points; accepted are {tolerance:.0f}."
+                )
         if source == "recon":
             typer.echo(f"  {format_agreement(dataset.card)}")
             if not dataset.card["within_goal"]:
                 yield f"{dataset_id} misses the accepted distance from the genuine moments."
         elif dataset.card.get("mismatches", "none") != "none":
             yield f"{dataset_id}: {dataset.card['mismatches']}."
-        if source in ("recon", "d4rl") or (source == "embedded" and has_teacher(dataset_id)):
+        if has_teacher:
             scores = evaluate_teacher(load_teacher(dataset_id), dataset.task, episodes)
             typer.echo(f"  teacher: normalized return {scores.mean():.1f} over {episodes} episodes")
 

@@ -282,9 +282,18 @@ def pack_subsample(collection: Dataset, out: Path, transitions: int = SHIPPED) -
     packed = unpack(blob, sample.id, sample.task, {})
     path = out / f"{DatasetId(collection.id).name}.npz"
     write_atomically(path, blob)
+    published = get_reference(f"{DatasetId(collection.id).short_name}-v2")
     card = {
         "id": collection.id,
         **collection.card,
+        "d4rl": {
+            "returns_of": f"{DatasetId(collection.id).short_name}-v2",
+            "return_mean": published.return_mean,
+            "return_std": published.return_std,
+            "normalized_return_mean": round(
+                float(normalized_return(collection.task, published.return_mean)), 2
+            ),
+        },
         "full_collection": describe(collection),
         "committed": {
             **describe(packed),

@@ -40,6 +40,20 @@ def reference_of(dataset: Dataset) -> Reference | None:
     return find_reference(f"{DatasetId(dataset.id).short_name}-v2")
 
 
+def return_difference(dataset: Dataset) -> float | None:
+    """Normalized points between a dataset's mean episode return and D4RL's, if both are known."""
+    reference, returns = reference_of(dataset), dataset.episode_returns()
+    if reference is None or not len(returns):
+        return None
+    here, published = normalized_return(dataset.task, [returns.mean(), reference.return_mean])
+    return float(here - published)
+
+
+def return_tolerance(dataset: Dataset) -> float:
+    """The largest accepted difference from D4RL's mean return, in normalized points."""
+    return 10.0 if DatasetId(dataset.id).level == "medium-expert" else 6.0
+
+
 def format_comparison(dataset: Dataset) -> Iterator[str]:
     """Lines that show a dataset's figures beside D4RL's, where those are published."""
     summary, reference = describe(dataset), reference_of(dataset)

@@ -1,4 +1,4 @@
-"""Episodes in lockstep: one forward pass acts for all that are still running."""
+"""Rollouts of many episodes at once: one forward pass gives the actions of all running episodes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from obdbench.errors import InvalidDataError
-from obdbench.tasks.simulator import Array, physics
+from obdbench.tasks.simulator import Array, get_simulator
 from obdbench.tasks.task import Task
 
-Act = Callable[[Array, Array], Array]
+ActFunction = Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes in the order of their seeds; the lists hold one array an episode, if recorded.
+    """Episodes in the order of their seeds; the lists contain one array per recorded episode.
 
-    ``terminals`` marks the steps at which the task ended the episode; an episode without one was
-    cut off by the time limit. ``next_observations`` holds what each step led to, the last too.
+    ``terminals`` marks the step at which the task ends an episode; an episode without one reaches
+    the time limit. ``next_observations`` includes the observation after the last step.
     """
 
     returns: Array
@@ -42,48 +42,47 @@ class _Step:
 
 
 def run_episodes(
-    act: Act,
+    act: ActFunction,
     task: Task,
     seeds: Sequence[int],
     *,
     record: bool = False,
     max_steps: int | None = None,
 ) -> Episodes:
-    """Run one episode a seed, all at once.
+    """Run one episode per seed, all at once.
 
-    ``act(observations, slots)`` is called once a step with the raw ``float64`` observations of
-    the slots still running (slot ``i`` began with ``seeds[i]``) and returns their actions. Rewards
-    and ends are bit-equal to those of gymnasium's environment stepped alone with ``float32``
-    actions.
+    ``act(observations, slots)`` is called once per step with the raw ``float64`` observations of
+    the running slots (slot ``i`` starts from ``seeds[i]``) and returns their actions. Rewards and
+    ends are equal bit for bit to those of a single Gymnasium environment with ``float32`` actions.
     """
-    world = physics(task)
+    simulator = get_simulator(task)
     limit = task.episode_limit if max_steps is None else min(max_steps, task.episode_limit)
     active = np.arange(len(seeds))
-    observations = world.reset(seeds)
+    observations = simulator.reset(seeds)
     returns = np.zeros(len(seeds))
     lengths = np.zeros(len(seeds), dtype=np.int64)
     history: list[_Step] = []
     for _ in range(limit):
         if not len(active):
             break
-        actions = _checked(act(observations, active), (len(active), task.action_size))
-        following, rewards, ended = world.step(active, actions)
+        actions = _check_actions(act(observations, active), (len(active), task.action_size))
+        next_observations, rewards, ended = simulator.step(active, actions)
         returns[active] += rewards
         lengths[active] += 1
         if record:
-            history.append(_Step(active, observations, actions, rewards, ended, following))
-        active, observations = active[~ended], following[~ended]
+            history.append(_Step(active, observations, actions, rewards, ended, next_observations))
+        active, observations = active[~ended], next_observations[~ended]
     if not record:
         return Episodes(returns, lengths)
-    return _collect(history, returns, lengths)
+    return _split_episodes(history, returns, lengths)
 
 
-def _checked(actions: Array, shape: tuple[int, int]) -> Array:
+def _check_actions(actions: Array, shape: tuple[int, int]) -> Array:
     actions = np.asarray(actions, dtype=np.float32)
     if actions.shape != shape:
         raise InvalidDataError(
             f"A policy returned actions of shape {actions.shape} where {shape} are needed.",
-            "It takes (k, observation) and returns (k, action).",
+            "It must take observations of shape (k, n) and return actions of shape (k, m).",
         )
     if not np.isfinite(actions).all():
         raise InvalidDataError(
@@ -93,16 +92,16 @@ def _checked(actions: Array, shape: tuple[int, int]) -> Array:
     return actions
 
 
-def _collect(history: list[_Step], returns: Array, lengths: Array) -> Episodes:
-    """Turn steps over slots into episodes over time."""
-    slots = np.concatenate([step.slots for step in history]) if history else np.empty(0, np.int64)
-    order, cuts = np.argsort(slots, kind="stable"), np.cumsum(lengths)[:-1]
+def _split_episodes(steps: list[_Step], returns: Array, lengths: Array) -> Episodes:
+    """Regroup steps of all slots into episodes."""
+    slots = np.concatenate([step.slots for step in steps]) if steps else np.empty(0, np.int64)
+    order, boundaries = np.argsort(slots, kind="stable"), np.cumsum(lengths)[:-1]
 
     def by_episode(name: str, dtype: type) -> list[Array]:
-        if not history:
+        if not steps:
             return []
-        rows = np.concatenate([getattr(step, name) for step in history])
-        return np.split(rows[order].astype(dtype, copy=False), cuts)
+        rows = np.concatenate([getattr(step, name) for step in steps])
+        return np.split(rows[order].astype(dtype, copy=False), boundaries)
 
     return Episodes(
         returns,

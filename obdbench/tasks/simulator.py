@@ -1,14 +1,14 @@
-r"""Many copies of one locomotion task, stepped together and bit-equal to gymnasium's ``v4`` ones.
+r"""Many copies of one locomotion task, stepped together, bit-equal to Gymnasium's ``v4`` tasks.
 
-Gymnasium spends as long in Python as MuJoCo does in C. Here the simulator is called on one
-``MjData`` a slot, and the rewards and ends of all slots are computed at once:
+Gymnasium spends as much time in Python as MuJoCo does in C. This module calls MuJoCo on one
+``MjData`` per slot, and computes the rewards and ends of all slots at once:
 
 .. math::
 
     r = \frac{x' - x}{\Delta t} + h - c\,\lVert a \rVert^2
 
 with alive bonus :math:`h` and control cost :math:`c` of the task (documentation of Gymnasium,
-``Hopper-v4``, ``Walker2d-v4`` and ``HalfCheetah-v4``). Starting states come from gymnasium itself.
+``Hopper-v4``, ``Walker2d-v4`` and ``HalfCheetah-v4``). Initial states come from Gymnasium itself.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a task adds to the simulator: reward weights and the bounds within which it is alive."""
+class TaskRules:
+    """Reward weights of a task, and the bounds of states that do not end an episode."""
 
     control_cost: float
     alive_bonus: float = 0.0
@@ -44,35 +44,35 @@ class Rules:
 
     @property
     def endless(self) -> bool:
-        """Whether nothing but the time limit ends an episode."""
+        """Whether only the time limit ends an episode."""
         return all(np.isinf((*self.height, *self.angle, *self.state)))
 
 
 RULES = {
-    "Hopper-v4": Rules(1e-3, 1.0, 10.0, (0.7, np.inf), (-0.2, 0.2), (-100.0, 100.0)),
-    "Walker2d-v4": Rules(1e-3, 1.0, 10.0, (0.8, 2.0), (-1.0, 1.0)),
-    "HalfCheetah-v4": Rules(0.1),
+    "Hopper-v4": TaskRules(1e-3, 1.0, 10.0, (0.7, np.inf), (-0.2, 0.2), (-100.0, 100.0)),
+    "Walker2d-v4": TaskRules(1e-3, 1.0, 10.0, (0.8, 2.0), (-1.0, 1.0)),
+    "HalfCheetah-v4": TaskRules(0.1),
 }
 
 
 class Simulator:
-    """Slots of one task. State lives in ``qpos`` and ``qvel``, one row a slot."""
+    """Copies (slots) of one task; ``qpos`` and ``qvel`` contain their states, one row per slot."""
 
     def __init__(self, task: Task) -> None:
         if task.env_id not in RULES:
             raise unknown_name("simulated environment", task.env_id, RULES)
         self.rules = RULES[task.env_id]
-        self.env = make(task)
+        self.env = make_environment(task)
         self.model = self.env.model
         self.substeps = int(self.env.frame_skip)
-        self.seconds = float(self.env.dt)
+        self.time_step = float(self.env.dt)
         self.slots: list[Any] = []
         self.views: list[tuple[Array, Array, Array]] = []
         self.qpos = np.empty((0, self.model.nq))
         self.qvel = np.empty((0, self.model.nv))
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """Put slot ``i`` where ``gymnasium.make(...).reset(seed=seeds[i])`` starts."""
+        """Set slot ``i`` to the initial state of ``gymnasium.make(...).reset(seed=seeds[i])``."""
         while len(self.slots) < len(seeds):
             data = mujoco.MjData(self.model)
             self.slots.append(data)
@@ -86,17 +86,17 @@ class Simulator:
         return self.observations(np.arange(len(seeds)))
 
     def observations(self, slots: Array) -> Array:
-        """Joint positions without the way travelled, and velocities."""
+        """Joint positions without the distance travelled, and velocities."""
         clip = self.rules.velocity_clip
         velocity = np.clip(self.qvel[slots], -clip, clip)
         return np.concatenate([self.qpos[slots, 1:], velocity], axis=1)
 
     def step(self, slots: Array, actions: Array) -> tuple[Array, Array, Array]:
-        """Advance the given slots: their next observations, rewards and terminations."""
+        """Advance the given slots; returns next observations, rewards and terminations."""
         before = self.qpos[slots, 0]
         self._simulate(slots, actions)
         rules, qpos = self.rules, self.qpos[slots]
-        rewards = (qpos[:, 0] - before) / self.seconds + rules.alive_bonus
+        rewards = (qpos[:, 0] - before) / self.time_step + rules.alive_bonus
         rewards = rewards - np.float32(rules.control_cost) * np.square(actions).sum(axis=1)
         return self.observations(slots), rewards, ~self._alive(qpos, self.qvel[slots])
 
@@ -121,11 +121,11 @@ class Simulator:
         )
 
 
-def make(task: Task) -> Any:
+def make_environment(task: Task) -> Any:
     """Gymnasium's environment of a task, without its wrappers.
 
-    Gymnasium's advice to use ``v5`` is silenced. MuJoCo's warnings go to the log; left alone, it
-    writes a file into the working directory.
+    Gymnasium's advice to use ``v5`` is silenced. MuJoCo's warnings go to the log instead of a file
+    in the working directory.
     """
     mujoco.set_mju_user_warning(logging.getLogger(__name__).info)
     with warnings.catch_warnings():
@@ -134,6 +134,6 @@ def make(task: Task) -> Any:
 
 
 @cache
-def physics(task: Task) -> Simulator:
-    """The process's slots of a task; creating environments is slow, so they are kept."""
+def get_simulator(task: Task) -> Simulator:
+    """The simulator of a task, cached per process because its creation is slow."""
     return Simulator(task)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A locomotion task and the two returns that fix its scale."""
+    """A locomotion task and the two returns that define its scale."""
 
     name: str
     env_id: str

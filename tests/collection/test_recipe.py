@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
+from obdbench.cli.data import app
 from obdbench.collection.recipe import (
     FIELDS,
     Run,
@@ -203,6 +205,7 @@ def test_build_writes_equal_verified_files_twice(folder: Path, tmp_path: Path) -
     dataset = embedded.load(name, tmp_path / "a")
     assert len(dataset) == dataset.card["committed"]["transitions"] >= 100_000
     assert dataset.card["full_collection"]["transitions"] == 119_900
+    assert dataset.card["d4rl"]["return_mean"] == REPLAY
     full = load_collection(tmp_path / "a" / "full" / f"{name}.npz")
     assert len(full) == 119_900
     assert full.card["policies"]["medium"]["step"] == 120_000
@@ -222,3 +225,21 @@ def test_a_collection_survives_the_disk(folder: Path, tmp_path: Path) -> None:
 def test_only_the_sets_of_the_recipe_are_built(folder: Path) -> None:
     with pytest.raises(InvalidSettingError):
         build("embedded/hopper-medium-v0", run_folder=folder)
+
+
+def test_verify_judges_the_returns_of_packed_files(folder: Path, tmp_path: Path) -> None:
+    for name in ("medium-replay", "medium"):
+        build(
+            f"embedded/hopper-{name}-v1",
+            run_folder=folder,
+            out=tmp_path,
+            transitions=1000,
+            progress=False,
+        )
+    arguments = ["verify", "--folder", str(tmp_path)]
+    good = CliRunner().invoke(app, [*arguments, "embedded/hopper-medium-replay-v1"])
+    assert (good.exit_code, good.stderr) == (0, "")
+    assert "mean return: +0.0 points" in good.stdout.replace("-0.0", "+0.0")
+    bad = CliRunner().invoke(app, [*arguments, "embedded/hopper-medium-v1"])
+    assert bad.exit_code == 1
+    assert "differs from D4RL's" in bad.stderr

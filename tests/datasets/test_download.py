@@ -140,18 +140,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.log = []
-        running.url = f"http://127.0.0.1:{running.server_address[1]}"
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.log = []
+        server.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield running
-        running.shutdown()
+        yield server
+        server.shutdown()
         thread.join()
 
 
 @pytest.fixture(autouse=True)
-def apart(tmp_path, monkeypatch):
+def isolated_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path / "cache"))
     for name in ("OBDBENCH_MIRROR", "OBDBENCH_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
@@ -168,7 +168,7 @@ def leftovers() -> list[str]:
     return [p.name for p in root.rglob("*") if p.is_file() and p.suffix not in hidden]
 
 
-def test_fetches_once_and_keeps(server):
+def test_fetch_downloads_once(server):
     path = fetch(f"{server.url}/good/a.bin", sha256=SUM, max_bytes=LIMIT)
     assert path.read_bytes() == CONTENT
     assert fetch(f"{server.url}/good/a.bin", sha256=SUM, max_bytes=LIMIT) == path
@@ -258,7 +258,7 @@ def test_busy_server_is_asked_again(server):
     assert len(server.log) == 3
 
 
-def test_nobody_listens():
+def test_an_address_without_a_server_is_one_error():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

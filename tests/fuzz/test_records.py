@@ -222,7 +222,7 @@ def test_ledger(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> N
     @given(st.one_of(damaged(as_json(sound)), JUNK.map(as_json)))
     def check(content: bytes) -> None:
         (place / "fetched.json").write_bytes(content)
-        tried.reads(fetch._ledger)
+        tried.reads(fetch.read_checksums)
 
     check()
     assert tried.refused

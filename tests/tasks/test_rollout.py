@@ -1,4 +1,4 @@
-"""Lockstep episodes against gymnasium's own API, bit for bit."""
+"""Simultaneous episodes against Gymnasium's own API, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.tasks.rollout import run_episodes
-from obdbench.tasks.simulator import Simulator, physics
+from obdbench.tasks.simulator import Simulator, get_simulator
 from obdbench.tasks.task import TASKS, Task
 
 STEPS = 120
 
 
 def linear_policy(task: Task, seed: int = 0):
-    """A feedback that walks a little before it falls."""
+    """A linear feedback that takes some steps before it falls."""
     rng = np.random.default_rng(seed)
     gain = rng.normal(size=(task.observation_size, task.action_size)) * 0.3
 
@@ -30,7 +30,7 @@ def linear_policy(task: Task, seed: int = 0):
 
 
 @dataclass
-class Alone:
+class GymnasiumEpisode:
     """One episode through ``gymnasium.make`` and its wrappers."""
 
     rewards: list
@@ -39,7 +39,7 @@ class Alone:
     truncated: bool
 
     @classmethod
-    def run(cls, task: Task, act, seed: int, steps: int) -> Alone:
+    def run(cls, task: Task, act, seed: int, steps: int) -> GymnasiumEpisode:
         env = gymnasium.make(task.env_id)
         observation, _ = env.reset(seed=seed)
         rewards, observations, terminated, truncated = [], [observation], False, False
@@ -55,21 +55,21 @@ class Alone:
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
 def test_equal_to_gymnasium_bit_for_bit(task):
     act, seeds = linear_policy(task), list(range(40, 49))
-    together = run_episodes(act, task, seeds, record=True, max_steps=STEPS)
+    episodes = run_episodes(act, task, seeds, record=True, max_steps=STEPS)
     for i, seed in enumerate(seeds):
-        alone = Alone.run(task, act, seed, STEPS)
-        assert together.lengths[i] == len(alone.rewards)
-        assert together.returns[i] == sum(alone.rewards)
+        reference = GymnasiumEpisode.run(task, act, seed, STEPS)
+        assert episodes.lengths[i] == len(reference.rewards)
+        assert episodes.returns[i] == sum(reference.rewards)
         np.testing.assert_array_equal(
-            together.rewards[i], np.asarray(alone.rewards, dtype=np.float32)
+            episodes.rewards[i], np.asarray(reference.rewards, dtype=np.float32)
         )
-        path = np.asarray(alone.observations, dtype=np.float32)
-        np.testing.assert_array_equal(together.observations[i], path[:-1])
-        np.testing.assert_array_equal(together.next_observations[i], path[1:])
-        assert together.terminals[i][-1] == alone.terminated
-        assert not together.terminals[i][:-1].any()
+        path = np.asarray(reference.observations, dtype=np.float32)
+        np.testing.assert_array_equal(episodes.observations[i], path[:-1])
+        np.testing.assert_array_equal(episodes.next_observations[i], path[1:])
+        assert episodes.terminals[i][-1] == reference.terminated
+        assert not episodes.terminals[i][:-1].any()
     if task.name != "halfcheetah":
-        assert together.lengths.min() < STEPS, "no episode ended: the test compares no ending"
+        assert episodes.lengths.min() < STEPS, "no episode ends, so that no ending is compared"
 
 
 def test_time_limit_is_the_tasks_own():
@@ -77,9 +77,9 @@ def test_time_limit_is_the_tasks_own():
     still = run_episodes(lambda o, s: np.zeros((len(o), 6), np.float32), task, [3], record=True)
     assert still.lengths.tolist() == [1000]
     assert not still.terminals[0].any()
-    alone = Alone.run(task, lambda o, s: np.zeros((1, 6), np.float32), 3, 2000)
-    assert alone.truncated
-    assert still.returns[0] == sum(alone.rewards)
+    reference = GymnasiumEpisode.run(task, lambda o, s: np.zeros((1, 6), np.float32), 3, 2000)
+    assert reference.truncated
+    assert still.returns[0] == sum(reference.rewards)
 
 
 def test_finished_slots_are_compacted_away():
@@ -113,25 +113,25 @@ def test_wrong_actions_are_refused():
         run_episodes(lambda o, s: np.full((len(o), 3), np.nan), task, [0])
 
 
-def test_no_seeds_no_episodes():
-    none = run_episodes(linear_policy(TASKS["hopper"]), TASKS["hopper"], [], record=True)
-    assert none.returns.shape == none.lengths.shape == (0,)
-    assert none.observations == []
+def test_no_seeds_give_no_episodes():
+    empty = run_episodes(linear_policy(TASKS["hopper"]), TASKS["hopper"], [], record=True)
+    assert empty.returns.shape == empty.lengths.shape == (0,)
+    assert empty.observations == []
 
 
 def test_unknown_environment_is_named():
     with pytest.raises(UnknownNameError, match="Hopper-v4"):
-        physics(Task("hop", "Hopper-v5", 0.0, 1.0, 11, 3))
+        get_simulator(Task("hop", "Hopper-v5", 0.0, 1.0, 11, 3))
 
 
 def test_making_is_silent_and_leaves_no_file(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        world = Simulator(TASKS["walker2d"])
-    world.reset([0])
-    world.slots[0].qvel[:] = 1e12
-    world.step(np.array([0]), np.zeros((1, 6), np.float32))
+        simulator = Simulator(TASKS["walker2d"])
+    simulator.reset([0])
+    simulator.slots[0].qvel[:] = 1e12
+    simulator.step(np.array([0]), np.zeros((1, 6), np.float32))
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
