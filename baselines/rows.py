@@ -14,8 +14,8 @@ from obdbench.datasets.dataset import Array, Dataset
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError
 from obdbench.experiments.spec import TrialSpec
-from obdbench.results.provenance import environment
-from obdbench.results.record import Point, Result, Source, Timing
+from obdbench.results.provenance import describe_environment
+from obdbench.results.record import DataIdentity, Point, Result, Timing
 from obdbench.results.store import ResultStore
 from obdbench.tasks.rollout import run_episodes
 from obdbench.tasks.task import Task, normalized_return
@@ -81,9 +81,9 @@ def write_row(
         timing=Timing(
             started=datetime.now(UTC).isoformat(timespec="seconds"), distill=round(seconds, 1)
         ),
-        environment=environment(dataset.task.env_id, "cpu", torch.get_num_threads()),
-        dataset=Source(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
-        teacher=None if teacher is None else Source(id=teacher.id, checksum=teacher.checksum),
+        environment=describe_environment(dataset.task.env_id, "cpu", torch.get_num_threads()),
+        dataset=DataIdentity(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
+        teacher=None if teacher is None else DataIdentity(id=teacher.id, checksum=teacher.checksum),
     )
     out.mkdir(parents=True, exist_ok=True)
     ResultStore(out.parent, out.name).save(result)

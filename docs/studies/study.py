@@ -41,7 +41,7 @@ from obdbench.experiments import presets
 from obdbench.experiments.suite import NamedComponent, Suite
 from obdbench.reporting.statistics import Interval, mean_std, paired_difference
 from obdbench.reporting.table import format_number
-from obdbench.results.headline import headline
+from obdbench.results.headline import headline_score
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
 
@@ -108,7 +108,7 @@ class Study(BaseModel):
         suites = self.suites(variant)
         for suite in suites:
             for spec in suite.specs():
-                result = store.result(spec.key)
+                result = store.read_result(spec.key)
                 if result is not None and result.status == "ok":
                     results[spec.dataset].append(result)
         return {name: r if len(r) == len(suites) else [] for name, r in results.items()}
@@ -145,7 +145,7 @@ def seed_scores(results: Sequence[Result]) -> dict[int, float]:
     for result in results:
         for seed in result.spec.seeds:
             points = sorted((p.step, p.normalized_return) for p in result.points if p.seed == seed)
-            scores[seed] = headline(tuple(points))
+            scores[seed] = headline_score(tuple(points))
     return scores
 
 

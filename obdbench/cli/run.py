@@ -164,10 +164,10 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
 def describe_tracebacks(summary: RunSummary) -> str:
     """Say where the tracebacks of failed trials are; empty if there are none."""
     store = summary.store
-    logged = [key for key in summary.errors if store.log(key).is_file()]
+    logged = [key for key in summary.errors if store.log_path(key).is_file()]
     if not logged:
         return ""
-    text = f"Traceback: {store.log(logged[0])}."
+    text = f"Traceback: {store.log_path(logged[0])}."
     if len(logged) > 1:
         text = f"Tracebacks: {store.folder / 'KEY.log'} for each KEY above."
     if any("objective" in summary.results[key].spec.code for key in logged):

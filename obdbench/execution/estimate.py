@@ -27,7 +27,7 @@ from obdbench.evaluation.protocol import make_protocol
 from obdbench.execution.run import Plan
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import Result
-from obdbench.results.store import stores
+from obdbench.results.store import list_stores
 from obdbench.tasks.task import TASKS, Task
 
 EFFICIENCY = 0.5
@@ -104,13 +104,13 @@ def results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
     yield from (result for result in plan.results.values() if result.status == "ok")
     paths = [
         (store, path.stem)
-        for store in stores(plan.store.root)
+        for store in list_stores(plan.store.root)
         for path in sorted(store.folder.glob("*.json"))
         if path.name != "manifest.json"
         and not (store.suite == plan.suite.name and path.stem in plan.results)
     ]
     for store, key in paths[:limit]:
-        result = store.result(key)
+        result = store.read_result(key)
         if result is not None and result.status == "ok":
             yield result
 

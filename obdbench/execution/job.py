@@ -108,5 +108,5 @@ def run_job(job: Job, config: ExecutionConfig, on_event: EventHandler) -> None:
             "and continue with --resume.",
         ) from error
     store = job.open_store(config)
-    for spec in store.missing(job.specs):
+    for spec in store.find_missing(job.specs):
         run_trial(spec, store, config, on_event, exit_on_hang=True)

@@ -18,9 +18,9 @@ from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite
 from obdbench.policies.networks import Architecture, get_architecture
 from obdbench.registry import objectives
-from obdbench.results.data_identity import changeable_sources, check_sources
+from obdbench.results.data_identity import check_unchanged, list_used_data
 from obdbench.results.record import Result
-from obdbench.results.store import ResultStore, stores
+from obdbench.results.store import ResultStore, list_stores
 from obdbench.teachers.loading import load_teacher
 
 logger = logging.getLogger(__name__)
@@ -110,21 +110,21 @@ def execute(plan: Plan) -> RunSummary:
         store.prepare()
         check_inputs(remaining)
         if config.existing != "fresh":
-            check_sources(changeable_sources(store, plan.specs, plan.results))
+            check_unchanged(list_used_data(store, plan.specs, plan.results))
     except BaseException:
         store.remove_empty_folders()
         raise
     if config.existing == "fresh":
-        store.forget(remaining)
+        store.remove_trials(remaining)
     else:
         store.remove_failed(remaining)
-    manifest = store.expect(plan.specs, config.command)
+    manifest = store.add_to_manifest(plan.specs, config.command)
     stop_reason = _run_jobs(plan, remaining) if remaining else ""
     started = {spec.key for spec in remaining}
     results = {key: result for key, result in plan.results.items() if key not in started}
     results |= store.read_results(remaining)
     if not stop_reason:
-        store.tidy(manifest)
+        store.remove_work_folder(manifest)
     return RunSummary(store, plan.specs, results, stop_reason)
 
 
@@ -155,11 +155,11 @@ def collect(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], RunSum
     """
     prepared = plan(suite, config)
     good = {key: result for key, result in prepared.results.items() if result.status == "ok"}
-    for store in stores(prepared.store.root):
+    for store in list_stores(prepared.store.root):
         if store.suite != suite.name:
             rest = [spec for spec in prepared.specs if spec.key not in good]
             good |= {k: r for k, r in store.read_results(rest).items() if r.status == "ok"}
-    check_sources((result.spec, result.dataset) for result in good.values())
+    check_unchanged((result.spec, result.dataset) for result in good.values())
     rest = [spec for spec in prepared.specs if spec.key not in good]
     if not rest:
         return list(good.values()), None

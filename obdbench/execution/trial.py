@@ -14,32 +14,27 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 
+from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
-from obdbench.distillation.loop import distill_points
+from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
+from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.evaluation.protocol import make_protocol
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import Event, EventHandler, ignore_event
 from obdbench.execution.memory import release_free_memory
 from obdbench.experiments.spec import TrialSpec
-from obdbench.objectives.objective import make_objective
-from obdbench.results.headline import mean_headline
-from obdbench.results.provenance import environment
-from obdbench.results.record import Point, Result, Source, Status, Timing, utc_now
-from obdbench.results.store import ResultStore, StorageError, refused
+from obdbench.objectives.objective import Objective, make_objective
+from obdbench.results.headline import mean_headline_score
+from obdbench.results.provenance import describe_environment
+from obdbench.results.record import DataIdentity, Point, Result, Status, Timing, utc_now
+from obdbench.results.store import ResultStore, StorageError, find_disk_error
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
 from obdbench.teachers.loading import load_teacher
-
-if TYPE_CHECKING:
-    from obdbench.datasets.dataset import Dataset
-    from obdbench.distillation.loop import EvaluationPoint, Progress
-    from obdbench.distillation.synset import Synset
-    from obdbench.objectives.objective import Objective
-    from obdbench.teachers.teacher import Teacher
+from obdbench.teachers.teacher import Teacher
 
 TIMEOUT_EXIT = 75
 
@@ -73,21 +68,21 @@ def run_trial(
     on_event(Event("start", spec.key, steps=spec.settings.steps))
     try:
         with _torch_settings(config.threads), synsets.lock():
-            result = store.result(spec.key)
+            result = store.read_result(spec.key)
             if result is None or result.status != "ok":
                 with _exit_timer(spec, store, config) if exit_on_hang else nullcontext():
                     result = _TrialRun(spec, synsets, config, on_event).run(store.suite, started)
                 store.save(result)
-                synsets.drop_scores()
+                synsets.remove_scores()
     except StorageError:
         raise
     except Exception as error:
-        if (refusal := refused(error, store.folder)) is not None:
+        if (refusal := find_disk_error(error, store.folder)) is not None:
             raise StorageError(store.folder, refusal) from error
         status: Status = "timeout" if isinstance(error, TrialTimeoutError) else "failed"
         result = Result.unfinished(spec, store.suite, status, error_summary(error), started)
         store.save(result, traceback.format_exc())
-    score = mean_headline(result)
+    score = mean_headline_score(result)
     on_event(Event(result.status, spec.key, score=score, message=result.error or ""))
     return result
 
@@ -106,7 +101,7 @@ def exit_with_timeout(spec: TrialSpec, store: ResultStore, timeout: float) -> No
     """End this process, leaving a timeout result behind unless a good one exists."""
     message = f"The trial took longer than {timeout:g} s and did not respond."
     try:
-        result = store.result(spec.key)
+        result = store.read_result(spec.key)
         if result is None or result.status != "ok":
             store.save(Result.unfinished(spec, store.suite, "timeout", message))
     except StorageError:
@@ -145,20 +140,20 @@ class _TrialRun:
         self.on_event = on_event
         self.deadline = None if config.timeout is None else time.monotonic() + config.timeout
         self.protocol = make_protocol(spec.protocol, spec.protocol_params)
-        partial = synsets.scores()  # of an earlier process that was interrupted
+        partial = synsets.read_scores()  # of an earlier process that was interrupted
         self.points: dict[int, list[Point]] = dict(partial.points)
         self.seconds = partial.seconds
 
     def run(self, suite: str, started: str) -> Result:
         """Distil and score whatever is missing, and return the result."""
-        record, distill_seconds = self.synsets.record(), 0.0
+        record, distill_seconds = self.synsets.read_record(), 0.0
         if record is None:
             record = self.distill()
             distill_seconds = record.seconds
         selected = sorted(self.protocol.select(record.steps))
         for step in selected:
             if step not in self.points:
-                self.score(step, self.synsets.load(step))
+                self.score(step, self.synsets.load_synsets(step))
         return Result(
             key=self.spec.key,
             suite=suite,
@@ -174,7 +169,9 @@ class _TrialRun:
                 evaluate=self.seconds,
                 curve=record.curve,
             ),
-            environment=environment(record.env_id, self.config.device, self.config.threads),
+            environment=describe_environment(
+                record.env_id, self.config.device, self.config.threads
+            ),
             dataset=record.dataset,
             teacher=record.teacher,
         )
@@ -183,13 +180,13 @@ class _TrialRun:
         """Distil, continuing from the last snapshot; again from the start if it is incomplete."""
         record = self._distill_once()
         if record is None:
-            self.synsets.restart()  # the snapshot exists but its synsets were removed
+            self.synsets.reset()  # the snapshot exists but its synsets were removed
             record = self._distill_once()
         if record is None:
             raise InvalidDataError(
                 "The distillation did not yield its evaluation points.", "Run it with --fresh."
             )
-        self.synsets.finish(record)
+        self.synsets.save_record(record)
         return record
 
     def _distill_once(self) -> DistillationRecord | None:
@@ -204,11 +201,13 @@ class _TrialRun:
             if not curve:  # loading and preparing end with the first point
                 prepare = time.monotonic() - started
                 release_free_memory()
-            self.synsets.keep(point.step, point.synsets)
+            self.synsets.save_synsets(point.step, point.synsets)
             curve.append((point.step, point.seconds))
             if point.step in inline and point.step not in self.points:
                 self.score(point.step, point.synsets)
-        if point is None or not self._expected_steps(point.step) <= set(self.synsets.steps()):
+        if point is None or not self._expected_steps(point.step) <= set(
+            self.synsets.complete_steps()
+        ):
             return None
         return DistillationRecord(
             steps=sorted(self._expected_steps(point.step)),
@@ -218,8 +217,8 @@ class _TrialRun:
             prepare=prepare,
             curve=curve,
             env_id=dataset.task.env_id,
-            dataset=Source(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
-            teacher=Source(id=teacher.id, checksum=teacher.checksum) if teacher else None,
+            dataset=DataIdentity(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
+            teacher=DataIdentity(id=teacher.id, checksum=teacher.checksum) if teacher else None,
         )
 
     def _load_inputs(self) -> tuple[Dataset, Objective, Teacher | None]:
@@ -285,7 +284,7 @@ class _TrialRun:
             )
             for score in sorted(scores, key=lambda score: (score.arm, score.seed))
         ]
-        self.synsets.keep_scores(PartialScores(points=self.points, seconds=self.seconds))
+        self.synsets.save_scores(PartialScores(points=self.points, seconds=self.seconds))
         release_free_memory()
         mean = sum(score.normalized_return for score in scores) / max(1, len(scores))
         self.on_event(Event("score", self.spec.key, step=step, score=mean))

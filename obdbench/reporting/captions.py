@@ -8,7 +8,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting.grid import Grid, Row, natural_sort_key
 from obdbench.reporting.table import MISSING
 from obdbench.results.headline import HEADLINE_POINTS
-from obdbench.results.headline import distilled as counting
+from obdbench.results.headline import distilled_points as counting
 
 STAND_IN = "recon"
 MEMBERS = 10  # the ensemble's own default; its module would import torch

@@ -13,7 +13,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.suite_results import SuiteResults, read_suite_results
-from obdbench.results.headline import HEADLINE_POINTS, distilled
+from obdbench.results.headline import HEADLINE_POINTS, distilled_points
 
 COLUMNS = {
     "suite": "string",
@@ -80,7 +80,7 @@ def _rows(results: SuiteResults) -> Iterator[tuple[Any, ...]]:
             yield (*trial, *no_score)
         for arm, seeds in sorted(entry.curves.items()):
             for seed, curve in sorted(seeds.items()):
-                counted = {step for step, _ in distilled(curve)[-HEADLINE_POINTS:]}
+                counted = {step for step, _ in distilled_points(curve)[-HEADLINE_POINTS:]}
                 for step, score in curve:
                     yield (*trial, arm, seed, step, score, step in counted)
     for spec in results.missing:

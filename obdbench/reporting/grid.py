@@ -12,7 +12,7 @@ from typing import Any
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.suite_results import ResultEntry, best_point
-from obdbench.results.headline import Curve, headline
+from obdbench.results.headline import Curve, headline_score
 
 BASELINES = ("behavior", "bc-whole", "td3-bc-whole", "iql-whole", "cal-ql-whole", "offrl-whole")
 OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw")
@@ -37,7 +37,7 @@ class GridCell:
 
     def scores_of(self, seeds: Iterable[int]) -> tuple[float, ...]:
         """Headline scores of the given seeds, in their order."""
-        return tuple(headline(self.curves[seed]) for seed in seeds)
+        return tuple(headline_score(self.curves[seed]) for seed in seeds)
 
     @cached_property
     def best_scores(self) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from obdbench.errors import InvalidDataError, strip_control_characters
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.suite_results import MANIFEST, ResultEntry, best_point, read_result_entry
 from obdbench.reporting.table import MISSING, format_number
-from obdbench.results.headline import headline
+from obdbench.results.headline import headline_score
 from obdbench.results.record import read_bytes
 
 HEADER_BYTES = 1024 * 1024
@@ -92,14 +92,14 @@ def _arm(entry: ResultEntry, arm: str) -> str:
         lines.append(
             (
                 str(seed),
-                format_number(headline(curve)),
+                format_number(headline_score(curve)),
                 format_number(top),
                 str(step),
                 format_number(curve[0][1]),
                 str(len(curve)),
             )
         )
-    mean, spread = stats.mean_std([headline(curve) for curve in entry.curves[arm].values()])
+    mean, spread = stats.mean_std([headline_score(curve) for curve in entry.curves[arm].values()])
     over = f" ± {format_number(spread)}" if spread is not None else ""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = [

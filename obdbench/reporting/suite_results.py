@@ -13,7 +13,7 @@ from pathlib import Path
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.check_scores import check_scores
-from obdbench.results.headline import Curve, distilled
+from obdbench.results.headline import Curve, distilled_points
 from obdbench.results.record import Command, Manifest, Result, read_bytes, read_json
 
 MANIFEST = "manifest.json"
@@ -76,7 +76,7 @@ def best_point(curve: Curve) -> tuple[int, float]:
 
     Step 0 is left out, as in the headline score.
     """
-    return max(distilled(curve), key=lambda point: (point[1], -point[0]))
+    return max(distilled_points(curve), key=lambda point: (point[1], -point[0]))
 
 
 def read_suite_results(folder: Path | str, strict: bool = False) -> SuiteResults:

@@ -1,4 +1,4 @@
-"""What one number a seed's evaluation points come to."""
+"""The headline score: one number from the evaluation points of a seed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ Curve = tuple[tuple[int, float], ...]  # (outer step, normalized return), in the
 HEADLINE_POINTS = 5
 
 
-def distilled(curve: Curve) -> Curve:
-    """The points at which something was distilled; all where nothing ever was."""
+def distilled_points(curve: Curve) -> Curve:
+    """Return the points after step 0; all points if there are no others."""
     return tuple(point for point in curve if point[0] > 0) or curve
 
 
-def headline(curve: Curve) -> float:
-    """The score of a seed: the mean over its last five evaluation points.
+def headline_score(curve: Curve) -> float:
+    """Return the score of a seed: the mean over its last five evaluation points.
 
-    Step 0, before anything is distilled, is one of them only where there is no other.
+    Step 0, before any distillation, counts only if there is no other point.
     """
-    last = distilled(curve)[-HEADLINE_POINTS:]
+    last = distilled_points(curve)[-HEADLINE_POINTS:]
     return math.fsum(score for _, score in last) / len(last)
 
 
-def mean_headline(result: Result) -> float | None:
-    """The mean over a trial's seeds and arms, None where it has no scores."""
+def mean_headline_score(result: Result) -> float | None:
+    """Return the mean over the seeds and arms of a trial; None if it has no scores."""
     curves: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
     for point in result.points:
         curves[point.arm, point.seed].append((point.step, point.normalized_return))
     if not curves:
         return None
-    return math.fsum(headline(tuple(sorted(curve))) for curve in curves.values()) / len(curves)
+    scores = (headline_score(tuple(sorted(curve))) for curve in curves.values())
+    return math.fsum(scores) / len(curves)

@@ -1,4 +1,4 @@
-"""Where a score was measured: package versions, device, source commit."""
+"""Describes the environment of a measurement: package versions, device, source commit."""
 
 from __future__ import annotations
 
@@ -17,46 +17,45 @@ PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "zuko")
 
 
 @cache
-def versions() -> dict[str, str]:
-    """The packages that decide numbers."""
-    found = {"python": platform.python_version(), "obdbench": __version__}
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that affect scores."""
+    versions = {"python": platform.python_version(), "obdbench": __version__}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 @cache
-def git_commit() -> str | None:
-    """Commit of the source tree, marked where files were changed since; None outside of one."""
+def find_git_commit() -> str | None:
+    """Return the commit of the source tree, marked if files have changed; None outside git."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     command += ["--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        completed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return completed.stdout.strip() or None
 
 
-def device_name(device: str) -> str:
-    """``cpu``, or the GPU's name."""
+def get_device_name(device: str) -> str:
+    """Return ``cpu``, or the name of the GPU."""
     if not device.startswith("cuda"):
         return device
-
     return str(torch.cuda.get_device_name(device))
 
 
-def environment(env_id: str, device: str, threads: int) -> Environment:
-    """The record's environment of a trial that runs here."""
+def describe_environment(env_id: str, device: str, threads: int) -> Environment:
+    """Return the environment record of a trial that runs in this process."""
     return Environment(
         env_id=env_id,
-        device=device_name(device),
+        device=get_device_name(device),
         threads=threads,
-        versions=versions(),
-        git_commit=git_commit(),
+        versions=package_versions(),
+        git_commit=find_git_commit(),
     )

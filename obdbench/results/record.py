@@ -1,6 +1,6 @@
-"""The result record: what one trial left on disk. Leaderboards are a pure function of these.
+"""Result records: the JSON files of trials and suites. Leaderboards are a pure function of them.
 
-Schema 1. Every key has one comment here and nowhere else.
+This is schema 1. The comment behind each field documents its key.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from obdbench.errors import InvalidDataError, ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import write_atomically
 
-M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", bound="Record")
 SCHEMA = 1
 MAX_BYTES = 16 * 1024 * 1024
-Count = Annotated[int, Field(ge=0, le=10**18)]  # an endless number could not even be printed
-
-
+Count = Annotated[int, Field(ge=0, le=10**18)]  # longer numbers cannot be printed
 Status = Literal["ok", "failed", "timeout"]
 
 
@@ -32,66 +30,67 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-class _Part(BaseModel):
+class Record(BaseModel):
+    """Base class of records: immutable, without unknown keys, infinities or NaN."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Point(_Part):
-    """One seed's score at one evaluation point under one arm of the protocol."""
+class Point(Record):
+    """The score of one seed at one evaluation point under one arm of the protocol."""
 
-    seed: Count  # the trial's seed
-    step: Count  # outer step the synset was taken at
+    seed: Count  # seed of the trial
+    step: Count  # outer step of the synset
     arm: str  # what the protocol varied: an architecture, an optimizer, "default", "ensemble"
-    returns: list[list[float]]  # raw episode returns, one list a policy
+    returns: list[list[float]]  # raw episode returns, one list per policy
     normalized_return: float  # D4RL-normalized mean over all of them, 0 to 100
 
 
-class Timing(_Part):
-    """Wall times in seconds. The only part that may differ between equal runs."""
+class Timing(Record):
+    """Wall times in seconds; the only part that differs between equal runs."""
 
     started: str = ""  # ISO 8601, UTC
     distill: float = 0.0  # whole distillation, all seeds; 0 where synsets were reused
     step: float = 0.0  # median outer step, all seeds of the trial in one program
-    prepare: float = 0.0  # objective's preparation
-    evaluate: float = 0.0  # all scoring of this trial
+    prepare: float = 0.0  # preparation of the objective
+    evaluate: float = 0.0  # scoring, all points
     curve: list[tuple[Count, float]] = Field(default_factory=list)  # (step, seconds of distilling)
 
 
-class Environment(_Part):
-    """Where it was measured."""
+class Environment(Record):
+    """Environment and machine of the measurement."""
 
     env_id: str  # gymnasium identifier
     device: str  # "cpu" or the GPU's name
     threads: Count  # torch threads of the trial
-    versions: dict[str, str]  # packages that decide numbers
-    git_commit: str | None = None  # of the source tree, where it is one
+    versions: dict[str, str]  # packages that affect scores
+    git_commit: str | None = None  # commit of the source tree, if it is a git checkout
 
 
-class Source(_Part):
-    """A dataset or a teacher, by identity."""
+class DataIdentity(Record):
+    """Identity of a dataset or a teacher."""
 
     id: str
     checksum: str  # SHA-256 of the content
     size: Count | None = None  # transitions, for datasets
 
 
-class Result(_Part):
-    """One trial's record."""
+class Result(Record):
+    """The result of one trial."""
 
     schema_version: Literal[1] = 1
     key: str  # hash of the resolved spec
-    suite: str  # the suite it was run for
+    suite: str  # suite that the trial was run for
     spec: TrialSpec  # the whole spec
     status: Status
-    error: str | None = None  # one line, where status is not ok
+    error: str | None = None  # one line, if status is not ok
     points: list[Point] = Field(default_factory=list)
-    losses: dict[str, list[tuple[Count, float]]] = Field(
-        default_factory=dict
-    )  # per seed: curve of H
+    losses: dict[str, list[tuple[Count, float]]] = Field(default_factory=dict)
+    # by seed: (step, value of the objective)
     timing: Timing = Field(default_factory=Timing)
     environment: Environment | None = None
-    dataset: Source | None = None
-    teacher: Source | None = None
+    dataset: DataIdentity | None = None
+    teacher: DataIdentity | None = None
 
     @classmethod
     def unfinished(
@@ -105,7 +104,7 @@ class Result(_Part):
 Command = tuple[Annotated[str, Field(max_length=1000)], ...]
 
 
-class Manifest(_Part):
+class Manifest(Record):
     """Every trial that a suite expects, so that missing ones are known, and who asked for it."""
 
     schema_version: Literal[1] = 1
@@ -131,25 +130,25 @@ class Manifest(_Part):
         )
 
 
-def write_json(model: BaseModel, path: Path) -> None:
-    """Write a record atomically."""
-    content = json.dumps(model.model_dump(mode="json"), separators=(",", ":"))
+def write_json(record: Record, path: Path) -> None:
+    """Write a record as JSON, atomically."""
+    content = json.dumps(record.model_dump(mode="json"), separators=(",", ":"))
     write_atomically(path, content + "\n")
 
 
 def read_bytes(path: Path) -> bytes:
-    """A record's content: from a regular file alone, and never more than a record may hold."""
+    """Read a regular file that is not larger than a record can be."""
     if not path.is_file():
-        raise InvalidDataError(f"{path} is no regular file.", "Remove it.")
+        raise InvalidDataError(f"{path} is not a regular file.", "Remove it.")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise InvalidDataError(f"{path} is larger than any record of this project.", "Remove it.")
+        raise InvalidDataError(f"{path} is too large for a record.", "Remove it.")
     return content
 
 
-def read_json(model: type[M], path: Path) -> M:
-    """Read and validate; a corrupt, foreign or older file is one clear error."""
+def read_json(model: type[R], path: Path) -> R:
+    """Read and validate a record; a corrupt, foreign or older file raises InvalidDataError."""
     try:
         raw = read_bytes(path).decode("utf-8")
         content = json.loads(raw)
@@ -169,7 +168,8 @@ def read_json(model: type[M], path: Path) -> M:
         raise
     except ValidationError as error:
         raise InvalidDataError(
-            f"{path} is no valid record: {format_validation_error(error)}", "Run the trial again."
+            f"{path} is not a valid record: {format_validation_error(error)}",
+            "Run the trial again.",
         ) from error
     except (OSError, ValueError, RecursionError) as error:  # an endless number is a ValueError
         raise InvalidDataError(

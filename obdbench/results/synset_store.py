@@ -1,7 +1,7 @@
-"""What one distillation leaves on disk: synsets at each evaluation point, shared by protocols.
+"""The files of one distillation: synsets at each evaluation point, shared by protocols.
 
-``synsets/<distill_key>/<step>/seed<seed>.safetensors`` with a card each, a step's folder appearing
-at once when it is complete, and ``distillation.json`` once all of them are there.
+``synsets/<distill_key>/<step>/seed<seed>.safetensors``, with a JSON card for each. The folder of a
+step is created complete, and ``distillation.json`` is written last.
 """
 
 from __future__ import annotations
@@ -9,44 +9,38 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import sync
-from obdbench.results.record import Point, Source, read_json, write_json
-from obdbench.results.store import ResultStore, storage
+from obdbench.results.record import DataIdentity, Point, Record, read_json, write_json
+from obdbench.results.store import ResultStore, storage_errors
 
-if TYPE_CHECKING:
-    from obdbench.distillation.synset import Synset
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+R = TypeVar("R", bound=Record)
 
 
-class DistillationRecord(_Part):
+class DistillationRecord(Record):
     """A finished distillation."""
 
     schema_version: Literal[1] = 1
-    steps: list[int]  # evaluation points that are kept
+    steps: list[int]  # evaluation points whose synsets are stored
     losses: dict[str, list[tuple[int, float]]] = Field(default_factory=dict)  # per seed
     seconds: float = 0.0  # distilling, all seeds
     step_seconds: float = 0.0  # median outer step
     prepare: float = 0.0  # objective's preparation
     curve: list[tuple[int, float]] = Field(default_factory=list)  # (step, seconds)
     env_id: str  # gymnasium identifier of the task's environment
-    dataset: Source
-    teacher: Source | None = None
+    dataset: DataIdentity
+    teacher: DataIdentity | None = None
 
 
-class PartialScores(_Part):
+class PartialScores(Record):
     """Scores of a trial that is not finished."""
 
     schema_version: Literal[1] = 1
@@ -55,58 +49,59 @@ class PartialScores(_Part):
 
 
 class SynsetStore:
-    """The folder of one distillation in a store."""
+    """The files of the distillation of a trial in a result store."""
 
     def __init__(self, store: ResultStore, spec: TrialSpec) -> None:
-        self.store, self.seeds = store, spec.seeds
+        self.store, self.spec = store, spec
         self.folder = store.folder / "synsets" / spec.distill_key
-        self.work = store.work / spec.distill_key
-        self._partial = self.work / f"scores-{spec.key}.json"
+        self.work_folder = store.work_folder / spec.distill_key
 
     @property
     def snapshot(self) -> Path:
-        """State of the loop from which distilling goes on."""
-        return self.work / "snapshot"
+        """Path of the state from which an interrupted distillation continues."""
+        return self.work_folder / "snapshot"
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    @property
+    def scores_path(self) -> Path:
+        """Path of the scores of the unfinished trial."""
+        return self.work_folder / f"scores-{self.spec.key}.json"
+
+    def synset_path(self, step: int, seed: int) -> Path:
+        """Path of a synset."""
+        return self.folder / str(step) / f"seed{seed}.safetensors"
+
+    def lock(self) -> AbstractContextManager[None]:
         """Keep other processes from working on the same distillation."""
-        with self.store.lock(self.work.name):
-            yield
+        return self.store.lock_distillation(self.spec.distill_key)
 
-    def record(self) -> DistillationRecord | None:
-        """The record, if the distillation is finished and all its synsets are there."""
-        path = self.folder / "distillation.json"
-        if not path.is_file():
-            return None
-        try:
-            record = read_json(DistillationRecord, path)
-        except InvalidDataError:
-            return None
-        return record if set(record.steps) <= set(self.steps()) else None
+    def read_record(self) -> DistillationRecord | None:
+        """Read the record if the distillation is finished and all its synsets exist."""
+        record = _read_if_valid(DistillationRecord, self.folder / "distillation.json")
+        complete = record is not None and set(record.steps) <= set(self.complete_steps())
+        return record if complete else None
 
-    def steps(self) -> list[int]:
-        """Evaluation points of which every seed's synset is there."""
+    def complete_steps(self) -> list[int]:
+        """Evaluation points at which the synset of every seed exists."""
         if not self.folder.is_dir():
             return []
         steps = sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
-        return [s for s in steps if all(self.path(s, seed).is_file() for seed in self.seeds)]
+        return [
+            step
+            for step in steps
+            if all(self.synset_path(step, seed).is_file() for seed in self.spec.seeds)
+        ]
 
-    def path(self, step: int, seed: int) -> Path:
-        """Where a synset lies."""
-        return self.folder / str(step) / f"seed{seed}.safetensors"
-
-    def keep(self, step: int, synsets: list[Synset]) -> None:
+    def save_synsets(self, step: int, synsets: list[Synset]) -> None:
         """Write the synsets of all seeds at one evaluation point."""
-        with storage(self.folder):
+        with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=f".{step}."))
             try:
                 temporary.chmod(0o755)
-                for seed, synset in zip(self.seeds, synsets, strict=True):
+                for seed, synset in zip(self.spec.seeds, synsets, strict=True):
                     synset.save(temporary / f"seed{seed}.safetensors")
-                for file in (*temporary.iterdir(), temporary):
-                    sync(file)
+                for path in (*temporary.iterdir(), temporary):
+                    sync(path)
                 final = self.folder / str(step)
                 if final.exists():
                     shutil.rmtree(final)
@@ -115,40 +110,42 @@ class SynsetStore:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
 
-    def load(self, step: int) -> list[Synset]:
-        """The synsets of all seeds at one evaluation point."""
-        return [Synset.load(self.path(step, seed)) for seed in self.seeds]
+    def load_synsets(self, step: int) -> list[Synset]:
+        """Load the synsets of all seeds at one evaluation point."""
+        return [Synset.load(self.synset_path(step, seed)) for seed in self.spec.seeds]
 
-    def finish(self, record: DistillationRecord) -> None:
-        """Mark it as finished; from now on no trial distils it again."""
-        with storage(self.folder):
+    def save_record(self, record: DistillationRecord) -> None:
+        """Mark the distillation as finished, so that no trial distils it again."""
+        with storage_errors(self.folder):
             write_json(record, self.folder / "distillation.json")
             self.snapshot.unlink(missing_ok=True)
             for stray in self.folder.glob(".*.*"):
                 shutil.rmtree(stray, ignore_errors=True)
-            for stray in self.work.glob(f".{self.snapshot.name}.*"):
+            for stray in self.work_folder.glob(f".{self.snapshot.name}.*"):
                 stray.unlink(missing_ok=True)
 
-    def restart(self) -> None:
-        """Forget an unfinished distillation."""
-        with storage(self.folder):
+    def reset(self) -> None:
+        """Remove an unfinished distillation."""
+        with storage_errors(self.folder):
             self.snapshot.unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def scores(self) -> PartialScores:
-        """Scores kept so far for this trial."""
-        try:
-            if self._partial.is_file():
-                return read_json(PartialScores, self._partial)
-        except InvalidDataError:
-            pass
-        return PartialScores(points={})
+    def read_scores(self) -> PartialScores:
+        """Read the scores of the unfinished trial."""
+        return _read_if_valid(PartialScores, self.scores_path) or PartialScores(points={})
 
-    def keep_scores(self, scores: PartialScores) -> None:
-        """Keep scores of an unfinished trial."""
-        with storage(self._partial):
-            write_json(scores, self._partial)
+    def save_scores(self, scores: PartialScores) -> None:
+        """Write the scores of the unfinished trial."""
+        with storage_errors(self.scores_path):
+            write_json(scores, self.scores_path)
 
-    def drop_scores(self) -> None:
-        """The trial is finished: its result holds the scores."""
-        self._partial.unlink(missing_ok=True)
+    def remove_scores(self) -> None:
+        """Remove the scores once the result of the trial has them."""
+        self.scores_path.unlink(missing_ok=True)
+
+
+def _read_if_valid(model: type[R], path: Path) -> R | None:
+    try:
+        return read_json(model, path) if path.is_file() else None
+    except InvalidDataError:
+        return None

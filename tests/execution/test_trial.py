@@ -59,9 +59,9 @@ def test_removed_synsets_are_distilled_again(store, spec):
     run_trial(spec(), store)
     before = contents(store.folder)
     folder = SynsetStore(store, spec())
-    folder.path(2, 0).parent.rename(store.folder / "gone")
-    store.path(spec().key).unlink()
-    assert folder.record() is None
+    folder.synset_path(2, 0).parent.rename(store.folder / "gone")
+    store.result_path(spec().key).unlink()
+    assert folder.read_record() is None
     run_trial(spec(), store)
     (store.folder / "gone").rename(store.root / "gone")
     assert contents(store.folder) == before
@@ -71,9 +71,9 @@ def test_a_lost_synset_of_one_seed_is_distilled_again(store, spec):
     run_trial(spec(), store)
     before = contents(store.folder)
     folder = SynsetStore(store, spec())
-    folder.path(2, 1).unlink()
-    store.path(spec().key).unlink()
-    assert (folder.record(), folder.steps()) == (None, [0, 4])
+    folder.synset_path(2, 1).unlink()
+    store.result_path(spec().key).unlink()
+    assert (folder.read_record(), folder.complete_steps()) == (None, [0, 4])
     assert run_trial(spec(), store).status == "ok"
     assert contents(store.folder) == before
 
@@ -95,7 +95,7 @@ def test_going_on_after_a_kill_at_any_event_gives_the_same_files(tmp_path, spec,
 
     with pytest.raises(KilledError):
         run_trial(spec(), broken, SNAPSHOTS, interrupt)
-    assert broken.path(spec().key).exists() == (seen[-1] == "ok")
+    assert broken.result_path(spec().key).exists() == (seen[-1] == "ok")
     run_trial(spec(), broken)
     assert contents(broken.folder) == contents(whole.folder)
 
@@ -135,8 +135,8 @@ def test_a_failure_is_a_row_with_its_reason(store, spec, objective, said):
     assert result.status == "failed"
     assert said in (result.error or "")
     assert "\n" not in (result.error or "")
-    assert store.result(one.key) == result
-    assert "Traceback" in store.log(one.key).read_text()
+    assert store.read_result(one.key) == result
+    assert "Traceback" in store.log_path(one.key).read_text()
 
 
 def test_impossible_size_and_unknown_objective_are_rows(store, spec):
@@ -163,7 +163,7 @@ def test_random_selection_takes_no_steps(store, spec):
     result = run_trial(spec("random"), store)
     assert {point.step for point in result.points} == {0}
     assert result.losses == {"0": [], "1": []}
-    assert SynsetStore(store, spec("random")).record().steps == [0]
+    assert SynsetStore(store, spec("random")).read_record().steps == [0]
 
 
 def test_threads_and_determinism_are_put_back(store, spec):
@@ -192,6 +192,6 @@ def test_the_code_of_an_own_objective_is_part_of_its_key(spec, plugin):
 
 def test_results_validate_on_read(store, spec):
     result = run_trial(spec(), store)
-    again = Result.model_validate(json.loads(store.path(result.key).read_text()))
+    again = Result.model_validate(json.loads(store.result_path(result.key).read_text()))
     assert again == result
-    assert bare(store.path(result.key))["schema_version"] == 1
+    assert bare(store.result_path(result.key))["schema_version"] == 1

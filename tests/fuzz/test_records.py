@@ -23,7 +23,7 @@ from obdbench.reporting import pages
 from obdbench.reporting.publish import publish
 from obdbench.reporting.show import show
 from obdbench.reporting.suite_results import read_suite_results
-from obdbench.results.record import Result, Source, read_json
+from obdbench.results.record import DataIdentity, Result, read_json
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
 
@@ -62,7 +62,7 @@ def test_result(place: Path, tried: Tried) -> None:
         assert len(collection) + len(collection.problems) == 1
         shown = tried.reads(lambda: show(path))
         assert shown is None or shown.startswith("trial")
-        tried.reads(lambda: ResultStore(place, "quick").result(RESULT["key"]))
+        tried.reads(lambda: ResultStore(place, "quick").read_result(RESULT["key"]))
         tried.reads(lambda: publish(folder, place / "out"))
 
     check()
@@ -83,9 +83,9 @@ def test_manifest(place: Path, tried: Tried) -> None:
     @given(st.one_of(damaged(as_json(sound)), altered(sound).map(as_json)))
     def check(content: bytes) -> None:
         (store.folder / "manifest.json").write_bytes(content)
-        tried.reads(store.manifest)
+        tried.reads(store.read_manifest)
         assert tried.reads(lambda: read_suite_results(store.folder)) is not None
-        manifest = tried.reads(lambda: store.expect([spec]))
+        manifest = tried.reads(lambda: store.add_to_manifest([spec]))
         assert spec.key in manifest.trials
 
     check()
@@ -97,7 +97,7 @@ def test_manifest(place: Path, tried: Tried) -> None:
 def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
     spec = read_json(Result, FIXTURES / f"{NAMES[0]}.json").spec
     work = SynsetStore(ResultStore(place, "quick"), spec)
-    source = Source(id="toy", checksum="0" * 64, size=9)
+    source = DataIdentity(id="toy", checksum="0" * 64, size=9)
     record = DistillationRecord(
         steps=[0, 4],
         losses={"0": [(0, 1.0)]},
@@ -109,15 +109,15 @@ def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
     for step in record.steps:
         (work.folder / str(step)).mkdir(parents=True)
         for seed in spec.seeds:
-            work.path(step, seed).touch()
+            work.synset_path(step, seed).touch()
     (work.folder / "²").mkdir()  # a digit to str.isdigit, none to int
-    work.finish(record)
-    work.keep_scores(scores)
-    assert work.record() == record
-    assert work.scores() == scores
+    work.save_record(record)
+    work.save_scores(scores)
+    assert work.read_record() == record
+    assert work.read_scores() == scores
     held = {
         work.folder / "distillation.json": record.model_dump(mode="json"),
-        work._partial: scores.model_dump(mode="json"),
+        work.scores_path: scores.model_dump(mode="json"),
     }
 
     @examples(120)
@@ -126,9 +126,9 @@ def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
         content = as_json(held[path])
         content = data.draw(damaged(content) if bytewise else altered(held[path]).map(as_json))
         path.write_bytes(content)
-        found = tried.reads(work.record)
+        found = tried.reads(work.read_record)
         assert found is None or isinstance(found, DistillationRecord)
-        assert isinstance(tried.reads(work.scores), PartialScores)
+        assert isinstance(tried.reads(work.read_scores), PartialScores)
 
     check()
 

@@ -22,8 +22,8 @@ from obdbench.reporting.suite_results import (
     read_suite_results,
     suite_results_of,
 )
-from obdbench.results.check_scores import task_of_dataset
-from obdbench.results.headline import headline
+from obdbench.results.check_scores import find_dataset_task
+from obdbench.results.headline import headline_score
 from obdbench.results.record import Result, read_bytes, read_json
 from obdbench.results.store import ResultStore
 from obdbench.tasks.task import TASKS, normalized_return
@@ -172,7 +172,7 @@ def test_what_is_no_regular_file_is_named_and_never_read(folder, name, kind):
         (folder / name).symlink_to("/dev/zero" if kind == "device" else folder / "nothing")
     with pytest.warns(ResultWarning, match=f"{name} is no regular file"):
         assert len(read_suite_results(folder)) == 6
-    assert ResultStore(folder.parent, "quick").result("zz-bad") is None
+    assert ResultStore(folder.parent, "quick").read_result("zz-bad") is None
 
 
 def test_files_that_grow_beyond_their_size_are_not_read(folder, monkeypatch):
@@ -200,7 +200,7 @@ def test_files_that_grow_beyond_their_size_are_not_read(folder, monkeypatch):
     ],
 )
 def test_a_dataset_tells_its_task_where_its_source_does(dataset, task):
-    known = task_of_dataset(dataset)
+    known = find_dataset_task(dataset)
     assert (known.name if known else None) == task
 
 
@@ -255,9 +255,9 @@ def test_no_folder(tmp_path):
 
 def test_headline_is_the_mean_of_the_last_five_points():
     curve = tuple((step, float(step)) for step in (0, 10, 20, 30, 40, 50, 60))
-    assert headline(curve) == 40.0
-    assert headline(curve[:3]) == 15.0
-    assert headline(((0, 7.0),)) == 7.0
+    assert headline_score(curve) == 40.0
+    assert headline_score(curve[:3]) == 15.0
+    assert headline_score(((0, 7.0),)) == 7.0
 
 
 def test_best_is_the_earliest_of_the_highest():
@@ -304,6 +304,6 @@ def test_reporting_imports_neither_torch_nor_matplotlib():
 
 
 def test_the_headline_leaves_out_what_is_not_distilled() -> None:
-    assert headline(((0, 10.0),)) == 10.0
-    assert headline(((0, 10.0), (4, 50.0))) == 50.0
-    assert headline(tuple((step, float(step)) for step in range(8))) == 5.0
+    assert headline_score(((0, 10.0),)) == 10.0
+    assert headline_score(((0, 10.0), (4, 50.0))) == 50.0
+    assert headline_score(tuple((step, float(step)) for step in range(8))) == 5.0

@@ -11,7 +11,7 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import collect, execute, plan
 from obdbench.execution.trial import TIMEOUT_EXIT, exit_with_timeout, run_trial
 from obdbench.experiments.suite import Suite
-from obdbench.results.store import stores
+from obdbench.results.store import list_stores
 
 
 def write(path, seed):
@@ -68,7 +68,7 @@ def test_hidden_folders_are_no_suites(mine, tmp_path):
     _, suite = mine
     execute(plan(suite, options(tmp_path)))
     (tmp_path / "out" / ".ipynb_checkpoints").mkdir()
-    assert [store.suite for store in stores(tmp_path / "out")] == ["mine"]
+    assert [store.suite for store in list_stores(tmp_path / "out")] == ["mine"]
     results, summary = collect(suite.model_copy(update={"name": "compare"}), options(tmp_path))
     assert len(results) == 1
     assert summary is None
@@ -78,7 +78,7 @@ def test_a_trial_that_waited_takes_the_result_of_the_one_it_waited_for(spec, sto
     first = run_trial(spec("random"), store)
     time.sleep(1.1)  # a second run would start in another second
     assert run_trial(spec("random"), store) == first
-    store.path(first.key).unlink()
+    store.result_path(first.key).unlink()
     assert run_trial(spec("random"), store).timing.started != first.timing.started
 
 
@@ -88,8 +88,8 @@ def test_the_exit_after_a_timeout_leaves_a_good_result_alone(spec, store, monkey
     trial = spec("random")
     run_trial(trial, store)
     exit_with_timeout(trial, store, 1.0)
-    assert store.result(trial.key).status == "ok"
-    store.path(trial.key).unlink()
+    assert store.read_result(trial.key).status == "ok"
+    store.result_path(trial.key).unlink()
     exit_with_timeout(trial, store, 1.0)
-    assert store.result(trial.key).status == "timeout"
+    assert store.read_result(trial.key).status == "timeout"
     assert codes == [TIMEOUT_EXIT] * 2

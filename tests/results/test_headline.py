@@ -1,6 +1,6 @@
 """The score that a run tells is the score of its tables."""
 
-from obdbench.results.headline import mean_headline
+from obdbench.results.headline import mean_headline_score
 from obdbench.results.record import Point, Result
 
 
@@ -12,5 +12,5 @@ def test_the_score_of_a_trial_is_that_of_the_tables(spec):
         for step in (0, 40, 10, 20, 30, 50, 60)
     ]
     result = Result(key=spec().key, suite="toy", spec=spec(), status="ok", points=points)
-    assert mean_headline(result) == 0.5 + 4.0
-    assert mean_headline(result.model_copy(update={"points": []})) is None
+    assert mean_headline_score(result) == 0.5 + 4.0
+    assert mean_headline_score(result.model_copy(update={"points": []})) is None

@@ -10,23 +10,23 @@ import pytest
 
 from obdbench.errors import InvalidSettingError
 from obdbench.results.record import Result, write_json
-from obdbench.results.store import ResultStore, StorageError, refused
+from obdbench.results.store import ResultStore, StorageError, find_disk_error
 from obdbench.results.synset_store import SynsetStore
 
 
 def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
     first, second = spec(), spec("raises")
-    store.expect([first])
-    store.expect([second, first])
-    assert set(store.manifest().trials) == {first.key, second.key}
-    assert store.missing([first, second]) == [first, second]
+    store.add_to_manifest([first])
+    store.add_to_manifest([second, first])
+    assert set(store.read_manifest().trials) == {first.key, second.key}
+    assert store.find_missing([first, second]) == [first, second]
     store.save(Result.unfinished(first, "toy", "failed", "why"), "Traceback …")
     assert store.read_results([first, second])[first.key].status == "failed"
-    assert store.missing([first, second]) == [second]
-    assert store.log(first.key).read_text() == "Traceback …"
-    store.forget([first])
-    assert store.missing([first]) == [first]
-    assert not store.log(first.key).exists()
+    assert store.find_missing([first, second]) == [second]
+    assert store.log_path(first.key).read_text() == "Traceback …"
+    store.remove_trials([first])
+    assert store.find_missing([first]) == [first]
+    assert not store.log_path(first.key).exists()
 
 
 @pytest.mark.reliability(
@@ -38,9 +38,9 @@ def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
 def test_a_damaged_result_counts_as_missing(store, spec):
     one = spec()
     store.save(Result.unfinished(one, "toy", "failed", "why"))
-    path = store.path(one.key)
+    path = store.result_path(one.key)
     path.write_text(path.read_text()[:-20])
-    assert store.missing([one]) == [one]
+    assert store.find_missing([one]) == [one]
 
 
 def test_what_another_run_has_finished_since_the_plan_is_kept(store, spec):
@@ -48,25 +48,29 @@ def test_what_another_run_has_finished_since_the_plan_is_kept(store, spec):
     store.save(Result.unfinished(done, "toy", "failed", "why").model_copy(update={"status": "ok"}))
     for one in (failed, damaged):
         store.save(Result.unfinished(one, "toy", "failed", "why"))
-    store.path(damaged.key).write_text("{")
+    store.result_path(damaged.key).write_text("{")
     store.remove_failed([done, failed, damaged])
-    assert [store.path(one.key).exists() for one in (done, failed, damaged)] == [True, False, False]
+    assert [store.result_path(one.key).exists() for one in (done, failed, damaged)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_work_that_another_process_holds_is_not_forgotten(store, spec):
     one, other = spec(), spec(steps=5)
     for each in (one, other):
         store.save(Result.unfinished(each, "toy", "failed", "why"))
-        SynsetStore(store, each).work.mkdir(parents=True)
+        SynsetStore(store, each).work_folder.mkdir(parents=True)
         SynsetStore(store, each).snapshot.write_text("half way")
     with SynsetStore(store, other).lock():
-        with pytest.raises(InvalidSettingError, match="at work"):
-            store.forget([one, other])
-        store.tidy(store.manifest())
+        with pytest.raises(InvalidSettingError, match="Another process"):
+            store.remove_trials([one, other])
+        store.remove_work_folder(store.read_manifest())
         assert SynsetStore(store, other).snapshot.exists()
-    assert store.missing([one, other]) == []
-    store.forget([one, other])
-    assert store.missing([one, other]) == [one, other]
+    assert store.find_missing([one, other]) == []
+    store.remove_trials([one, other])
+    assert store.find_missing([one, other]) == [one, other]
     assert not SynsetStore(store, other).snapshot.exists()
 
 
@@ -84,7 +88,7 @@ def test_who_waits_for_a_lock_survives_that_its_folder_is_tidied_away(store, spe
         waiting.start()
         time.sleep(0.2)
         assert not got.is_set()
-        shutil.rmtree(store.work)
+        shutil.rmtree(store.work_folder)
         time.sleep(0.2)
     waiting.join(10)
     assert got.is_set()
@@ -94,31 +98,31 @@ def test_a_damaged_manifest_is_set_aside(store, spec, caplog):
     one, other = spec(), spec("raises")
     path = store.folder / "manifest.json"
     for number, expected in ((1, one), (2, other)):
-        store.expect([expected])
+        store.add_to_manifest([expected])
         damaged = path.read_text()[:-20]
         path.write_text(damaged)
         caplog.clear()
-        assert set(store.expect([other]).trials) == {other.key}
+        assert set(store.add_to_manifest([other]).trials) == {other.key}
         assert (store.folder / f"manifest.{number}.broken").read_text() == damaged
         (record,) = caplog.records
         assert f"manifest.{number}.broken" in record.message
         assert "\n" not in record.message
-    store.expect([one])
-    assert set(store.manifest().trials) == {one.key, other.key}
+    store.add_to_manifest([one])
+    assert set(store.read_manifest().trials) == {one.key, other.key}
     assert len(list(store.folder.glob("*.broken"))) == 2
 
 
 def test_a_result_under_a_foreign_key_is_refused(store, spec):
     one, other = spec(), spec("raises")
     result = Result.unfinished(one, "toy", "failed", "why")
-    write_json(Result(**{**result.model_dump(), "key": other.key}), store.path(other.key))
-    assert store.result(other.key) is None
+    write_json(Result(**{**result.model_dump(), "key": other.key}), store.result_path(other.key))
+    assert store.read_result(other.key) is None
 
 
 def _expect_many(root, specs):
     store = ResultStore(root, "toy")
     for spec in specs:
-        store.expect([spec])
+        store.add_to_manifest([spec])
 
 
 @pytest.mark.reliability(
@@ -137,7 +141,7 @@ def test_two_processes_lose_nothing_of_the_manifest(store, spec):
         process.start()
     for process in processes:
         process.join()
-    assert set(store.manifest().trials) == {spec.key for spec in specs}
+    assert set(store.read_manifest().trials) == {spec.key for spec in specs}
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\0b"])
@@ -157,11 +161,11 @@ def test_unwritable_folder_is_one_clear_line(tmp_path):
 def test_a_full_disk_is_recognized_through_other_errors(tmp_path):
     with pytest.raises(RuntimeError) as caught:
         _write_to_full_disk()
-    assert refused(caught.value, tmp_path) is not None
-    assert refused(FileNotFoundError(2, "no such file"), tmp_path) is None
+    assert find_disk_error(caught.value, tmp_path) is not None
+    assert find_disk_error(FileNotFoundError(2, "no such file"), tmp_path) is None
     foreign = PermissionError(13, "denied", "/somewhere/else")
-    assert refused(foreign, tmp_path) is None
-    assert refused(PermissionError(13, "denied", str(tmp_path / "x")), tmp_path) is not None
+    assert find_disk_error(foreign, tmp_path) is None
+    assert find_disk_error(PermissionError(13, "denied", str(tmp_path / "x")), tmp_path) is not None
 
 
 def _write_to_full_disk():
@@ -178,6 +182,6 @@ def test_empty_folders_are_removed_but_work_is_kept(tmp_path):
     store.remove_empty_folders()
     assert not (tmp_path / "new").exists()
     store.prepare()
-    (store.work / "something").write_text("")
+    (store.work_folder / "something").write_text("")
     store.remove_empty_folders()
-    assert store.work.is_dir()
+    assert store.work_folder.is_dir()

@@ -76,7 +76,7 @@ class RunEvents:
         """Report results whose last event was lost; returns the trials that have no result."""
         missing = []
         for spec in specs:
-            result = self.store.result(spec.key)
+            result = self.store.read_result(spec.key)
             if result is None:
                 missing.append(spec)
             elif spec.key not in self.finished:

@@ -98,7 +98,7 @@ class _LocalRun:
 
     def start_worker(self) -> None:
         """Start a worker for the next pending job."""
-        log = self.store.work / f"worker-{self.started}.log"
+        log = self.store.work_folder / f"worker-{self.started}.log"
         worker = _Worker(self._config_on_device(), log)
         self.started += 1
         self.workers.append(worker)

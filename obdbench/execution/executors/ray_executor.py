@@ -43,7 +43,7 @@ def execute(jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener)
     monitor = RayRunMonitor(jobs, config, listener)
     workers = config.ray_workers()
     with (
-        storage_token(monitor.store.work) as token,
+        storage_token(monitor.store.work_folder) as token,
         connect(config.address, (workers or 1) * config.threads) as folder,
     ):
         try:

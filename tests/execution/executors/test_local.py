@@ -209,7 +209,7 @@ def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
     resumed = run(suite, options)
     assert set(resumed.status.values()) == {"ok"}
     assert contents(resumed.store.folder) == alone(suite, tmp_path / "whole")
-    assert not (resumed.store.work).exists()
+    assert not (resumed.store.work_folder).exists()
 
 
 def _when_snapshot(folder):

@@ -53,14 +53,14 @@ def test_good_and_bad_trials_and_a_killed_worker(tmp_path, toy_suite, capfd):
     foreign = [line for line in said.err.splitlines() if line and "toy" not in line]
     assert foreign == []
     assert set(scratch_folders()) <= before
-    unfinished = {path.parent.name for path in summary.store.work.glob("*/snapshot")}
+    unfinished = {path.parent.name for path in summary.store.work_folder.glob("*/snapshot")}
     (failed,) = [
         spec.distill_key
-        for spec in summary.store.manifest().trials.values()
+        for spec in summary.store.read_manifest().trials.values()
         if spec.objective == "raises"
     ]
     assert unfinished <= {failed}
-    assert not list(summary.store.work.glob("token-*"))
+    assert not list(summary.store.work_folder.glob("token-*"))
     deadline = time.monotonic() + 10
     while ray_processes() and time.monotonic() < deadline:
         time.sleep(0.2)
