@@ -1,4 +1,4 @@
-"""No network without being asked, and no code from data: what SECURITY.md promises."""
+"""The promises of SECURITY.md: no unrequested network access, and no code from data files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.paths import ROOT
 
 from obdbench.collection import reconstruct
 from obdbench.datasets import embedded
-from obdbench.datasets import file as own_files
+from obdbench.datasets import file as file_datasets
 from obdbench.distillation.synset import Synset
 from obdbench.errors import ObdError
 from obdbench.experiments import presets
@@ -33,88 +33,95 @@ from obdbench.reporting.show import show
 from obdbench.results.record import Result, read_json
 from obdbench.teachers import checkpoint, teacher
 
-GUARD = """
+BLOCKED_NETWORK = """
 import os, socket
-_PLACE = os.environ["GUARD"]
+_LOG = os.environ["NETWORK_LOG"]
+_METHODS = {
+    name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto", "bind")
+}
 
-def _refused(what):
+def _block(name):
     def call(*arguments, **options):
-        if what != "getaddrinfo" and arguments[0].family not in (socket.AF_INET, socket.AF_INET6):
-            return _KEPT[what](*arguments, **options)
-        with open(_PLACE, "a") as file:
-            file.write(f"{what} {arguments[1:] if what != 'getaddrinfo' else arguments}\\n")
-        raise OSError(f"the guard refuses {what}")
+        local = name != "getaddrinfo" and arguments[0].family not in (
+            socket.AF_INET, socket.AF_INET6
+        )
+        if local:
+            return _METHODS[name](*arguments, **options)
+        with open(_LOG, "a") as file:
+            file.write(f"{name} {arguments if name == 'getaddrinfo' else arguments[1:]}\\n")
+        raise OSError(f"the test blocks {name}")
     return call
 
-_KEPT = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto", "bind")}
-for _name in _KEPT:
-    setattr(socket.socket, _name, _refused(_name))
-socket.getaddrinfo = _refused("getaddrinfo")
+for _name in _METHODS:
+    setattr(socket.socket, _name, _block(_name))
+socket.getaddrinfo = _block("getaddrinfo")
 """
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Callable[..., tuple[int, str, list[str]]]:
-    """The program with every network socket refused, in its worker processes as well."""
-    (tmp_path / "guard").mkdir()
-    (tmp_path / "guard" / "sitecustomize.py").write_text(GUARD)
-    notes = tmp_path / "tried.txt"
-    hidden = ("OBDBENCH_OFFLINE", "OBDBENCH_MIRROR", "OBDBENCH_CACHE")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+def run_blocked(tmp_path: Path) -> Callable[..., tuple[int, str, list[str]]]:
+    """Run obdbench without network, workers included; returns code, output and attempts."""
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "sitecustomize.py").write_text(BLOCKED_NETWORK)
+    log = tmp_path / "attempts.txt"
+    unset = ("OBDBENCH_OFFLINE", "OBDBENCH_MIRROR", "OBDBENCH_CACHE")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {
-        "PYTHONPATH": f"{tmp_path / 'guard'}{os.pathsep}{ROOT}",
-        "GUARD": str(notes),
+        "PYTHONPATH": f"{tmp_path / 'blocked'}{os.pathsep}{ROOT}",
+        "NETWORK_LOG": str(log),
         "HOME": str(tmp_path / "home"),
         "XDG_CACHE_HOME": str(tmp_path / "home" / "cache"),
     }
 
-    def call(*words: str) -> tuple[int, str, list[str]]:
+    def run(*arguments: str) -> tuple[int, str, list[str]]:
         done = subprocess.run(
-            [sys.executable, "-m", "obdbench", *words],
+            [sys.executable, "-m", "obdbench", *arguments],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        tried = notes.read_text().splitlines() if notes.exists() else []
-        return done.returncode, done.stdout + done.stderr, tried
+        attempts = log.read_text().splitlines() if log.exists() else []
+        return done.returncode, done.stdout + done.stderr, attempts
 
-    return call
+    return run
 
 
-def test_the_guard_sees_a_download(guarded: Callable[..., Any], tmp_path: Path) -> None:
-    """The control: what was asked for does go out, and the guard notes it."""
-    with (tmp_path / "guard" / "sitecustomize.py").open("a") as file:
-        file.write("import time\ntime.sleep = lambda seconds: None  # between attempts\n")
-    code, said, tried = guarded("data", "fetch", "d4rl/hopper-medium-v2")
-    assert code == 2
-    assert "could not be fetched" in said
-    assert tried
-    assert tried[0].startswith("getaddrinfo")
+def test_a_blocked_download_is_noticed(run_blocked: Callable[..., Any], tmp_path: Path) -> None:
+    """Shows that the block and its log work."""
+    with (tmp_path / "blocked" / "sitecustomize.py").open("a") as file:
+        file.write("import time\ntime.sleep = lambda seconds: None  # no delay between attempts\n")
+    code, output, attempts = run_blocked("data", "fetch", "d4rl/hopper-medium-v2")
+    assert code == 2, output
+    assert len(output.splitlines()) == 1
+    assert attempts
+    assert attempts[0].startswith("getaddrinfo")
 
 
 @pytest.mark.reliability(
     "input",
-    "network that nobody asked for",
-    how="list, run smoke, show, leaderboard with every socket refused and noted",
-    outcome="all done, no socket touched",
+    "unrequested network access",
+    how="list, run smoke, show and leaderboard with every socket blocked and logged",
+    outcome="all succeed without touching a socket",
 )
-def test_nothing_goes_out_unasked(guarded: Callable[..., Any], tmp_path: Path) -> None:
+def test_no_command_accesses_the_network_unrequested(
+    run_blocked: Callable[..., Any], tmp_path: Path
+) -> None:
     calls = [["list", "datasets"], ["data", "list"], ["list", "suites"]]
     calls += [["run", "smoke", "--workers", "1", "--seeds", "0"]]
     calls += [["leaderboard", "--publish", "results/smoke", "--to", "pages"]]
     calls += [["leaderboard", "--check", "--to", "pages"]]
-    for words in calls:
-        code, said, tried = guarded(*words)
-        assert code == 0, said
-        assert not tried, words
+    for arguments in calls:
+        code, output, attempts = run_blocked(*arguments)
+        assert code == 0, output
+        assert not attempts, arguments
     result = min((tmp_path / "results" / "smoke").glob("*.json"))
-    assert guarded("show", str(result))[::2] == (0, [])
+    assert run_blocked("show", str(result))[::2] == (0, [])
 
 
-class Bomb:
-    """Unpickles into a file that should not be there."""
+class Exploit:
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -123,43 +130,51 @@ class Bomb:
         return Path.touch, (Path(self.path),)
 
 
-def bombed_npz(bomb: Bomb, names: list[str]) -> bytes:
+def exploit_in_npz(exploit: Exploit, names: list[str]) -> bytes:
     buffer = io.BytesIO()
-    held: dict[str, Any] = {name: np.array([bomb] * 4, dtype=object) for name in names}
-    np.savez(buffer, allow_pickle=True, **held)
+    arrays: dict[str, Any] = {name: np.array([exploit] * 4, dtype=object) for name in names}
+    np.savez(buffer, allow_pickle=True, **arrays)
     return buffer.getvalue()
 
 
-def bombed_hdf5(bomb: Bomb) -> bytes:
-    """A pickle as opaque bytes where numbers should be, and as an attribute."""
-    buffer, pickled = io.BytesIO(), np.void(pickle.dumps(bomb))
+def exploit_in_hdf5(exploit: Exploit) -> bytes:
+    """A pickle as opaque bytes in place of numbers, and as an attribute."""
+    buffer, pickled = io.BytesIO(), np.void(pickle.dumps(exploit))
     with h5py.File(buffer, "w") as file:
-        for name in own_files.REQUIRED:
+        for name in file_datasets.REQUIRED:
             file.create_dataset(name, data=pickled)
             file[name].attrs["dtype"] = pickled
     return buffer.getvalue()
 
 
-def bombed_checkpoint(bomb: Bomb) -> bytes:
+def exploit_in_checkpoint(exploit: Exploit) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"actor": bomb, "critic1": bomb, "critic2": bomb}, buffer)
+    torch.save({"actor": exploit, "critic1": exploit, "critic2": exploit}, buffer)
     return buffer.getvalue()
 
 
-def safetensors_around(pickled: bytes) -> bytes:
-    """A sound header whose one tensor is a pickle."""
+def exploit_in_safetensors(pickled: bytes) -> bytes:
+    """A valid header whose single tensor is a pickle."""
     header = {"states": {"dtype": "U8", "shape": [len(pickled)], "data_offsets": [0, len(pickled)]}}
     header["__metadata__"] = {"format": "obdbench-synset-1 hopper"}  # type: ignore[dict-item]
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + pickled
 
 
-DATA = [*own_files.REQUIRED, *own_files.OPTIONAL, "card", "bounds", "ends", "finals", "high_bytes"]
+DATA = [
+    *file_datasets.REQUIRED,
+    *file_datasets.OPTIONAL,
+    "card",
+    "bounds",
+    "ends",
+    "finals",
+    "high_bytes",
+]
 READERS: dict[str, Callable[[Path], Any]] = {
-    "hopper.npz": lambda path: own_files.load(f"file:{path}"),
-    "hopper.hdf5": lambda path: own_files.load(f"file:{path}"),
+    "hopper.npz": lambda path: file_datasets.load(f"file:{path}"),
+    "hopper.hdf5": lambda path: file_datasets.load(f"file:{path}"),
     "hopper-medium-v0.npz": lambda path: embedded.load("embedded/hopper-medium-v0", path.parent),
-    "stand-in.npz": lambda path: reconstruct._read(path, "hopper-medium-v2"),
+    "stand-in.npz": lambda path: reconstruct.read_stand_in(path, "hopper-medium-v2"),
     "density.npy": lambda path: density.read_cached_density(path, 4),
     "published.pt": checkpoint.read_checkpoint,
     "teacher.safetensors": teacher.Teacher.load,
@@ -172,33 +187,33 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def disguises(name: str, bomb: Bomb) -> list[bytes]:
-    """A pickle under the name of a file, bare and in that file's own container."""
-    pickled = pickle.dumps(bomb)
-    found = [pickled, pickle.dumps(bomb, protocol=0)]
+def malicious_files(name: str, exploit: Exploit) -> list[bytes]:
+    """A pickle in place of a file: on its own, and inside the container format of that file."""
+    pickled = pickle.dumps(exploit)
+    contents = [pickled, pickle.dumps(exploit, protocol=0)]
     if name.endswith((".npz", ".npy")):
-        found.append(bombed_npz(bomb, DATA))
-        with zipfile.ZipFile(io.BytesIO(bombed_npz(bomb, DATA))) as archive:
-            found.append(archive.read("card.npy"))
+        contents.append(exploit_in_npz(exploit, DATA))
+        with zipfile.ZipFile(io.BytesIO(exploit_in_npz(exploit, DATA))) as archive:
+            contents.append(archive.read("card.npy"))
     if name.endswith(".hdf5"):
-        found.append(bombed_hdf5(bomb))
+        contents.append(exploit_in_hdf5(exploit))
     if name.endswith(".pt"):
-        found.append(bombed_checkpoint(bomb))
+        contents.append(exploit_in_checkpoint(exploit))
     if name.endswith(".safetensors"):
-        found.append(safetensors_around(pickled))
-    return found
+        contents.append(exploit_in_safetensors(pickled))
+    return contents
 
 
 @pytest.mark.reliability(
     "input",
-    "pickles that would run code",
-    how="bare and inside NPZ, NPY, HDF5, .pt and safetensors, under the name of every file read",
-    outcome="refused or taken for plain bytes; nothing ran",
+    "pickles that run code",
+    how="plain and inside NPZ, NPY, HDF5, .pt and safetensors, in place of every file that is read",
+    outcome="rejected or read as plain bytes; no code ran",
 )
 @pytest.mark.parametrize("name", READERS)
 def test_no_file_runs_code(name: str, tmp_path: Path, tally: Any) -> None:
-    sign = tmp_path / "it-ran"
-    for content in disguises(name, Bomb(sign)):
+    evidence = tmp_path / "code-ran"
+    for content in malicious_files(name, Exploit(evidence)):
         path = tmp_path / name
         path.write_bytes(content)
         if name == "hopper-medium-v0.npz":
@@ -206,45 +221,47 @@ def test_no_file_runs_code(name: str, tmp_path: Path, tally: Any) -> None:
             path.with_suffix(".json").write_text(json.dumps(card))
         with tally:
             try:
-                found = READERS[name](path)
+                loaded = READERS[name](path)
             except ObdError:
-                found = None
-            assert found is None or isinstance(found, str)
-            assert not sign.exists()
+                loaded = None
+            assert loaded is None or isinstance(loaded, str)
+            assert not evidence.exists()
 
 
-def test_the_bomb_is_one(tmp_path: Path) -> None:
-    pickle.loads(pickle.dumps(Bomb(tmp_path / "it-ran")))
-    assert (tmp_path / "it-ran").exists()
+def test_the_exploit_works(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Exploit(tmp_path / "code-ran")))
+    assert (tmp_path / "code-ran").exists()
 
 
-CALLS = {
+UNSAFE_CALLS = {
     *("eval", "exec", "compile", "__import__", "system", "popen"),
     *("pickle.load", "pickle.loads", "marshal.loads", "np.load", "torch.load", "joblib.load"),
 }
-ALLOWED = {  # where each is safe, and why
-    ("obdbench.plugins", "exec"): "plugins are code, and are named by the user",
-    ("obdbench.plugins", "compile"): "the same",
-    ("obdbench.datasets.packing", "np.load"): "allow_pickle=False, below",
-    ("obdbench.collection.recipe", "np.load"): "the same",
-    ("obdbench.teachers.checkpoint", "torch.load"): "weights_only=True, below",
+ALLOWED = {  # with the reason why the call is safe
+    ("obdbench.plugins", "exec"): "the user names plugins, which are code",
+    ("obdbench.plugins", "compile"): "the user names plugins, which are code",
+    ("obdbench.datasets.packing", "np.load"): "allow_pickle=False, checked below",
+    ("obdbench.collection.recipe", "np.load"): "allow_pickle=False, checked below",
+    ("obdbench.collection.sac", "np.load"): "allow_pickle=False, checked below",
+    ("obdbench.teachers.checkpoint", "torch.load"): "weights_only=True, checked below",
+    ("obdbench.offline_rl.trainer", "torch.load"): "weights_only=True, checked below",
 }
 
 
-def test_nothing_in_the_package_could_run_data() -> None:
-    found = set()
+def test_the_package_contains_no_call_that_runs_data() -> None:
+    calls = set()
     for path in (ROOT / "obdbench").rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
-            called = ast.unparse(node.func)
+            function = ast.unparse(node.func)
             options = {option.arg: ast.unparse(option.value) for option in node.keywords}
             assert options.get("shell") != "True", f"{module} line {node.lineno}"
-            if called == "np.load":
+            if function == "np.load":
                 assert options["allow_pickle"] == "False"
-            if called == "torch.load":
+            if function == "torch.load":
                 assert options["weights_only"] == "True"
-            if called in CALLS or called.partition(".")[2] in ("system", "popen"):
-                found.add((module, called))
-    assert found == set(ALLOWED)
+            if function in UNSAFE_CALLS or function.partition(".")[2] in ("system", "popen"):
+                calls.add((module, function))
+    assert calls == set(ALLOWED)

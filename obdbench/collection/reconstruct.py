@@ -49,7 +49,7 @@ def load(dataset_id: str, *, force: bool = False) -> Dataset:
         if force or not path.exists():
             write(build(name), path)
     try:
-        return _read(path, name)
+        return read_stand_in(path, name)
     except ObdError as error:
         raise InvalidDataError(
             error.cause, f"Build it again: obdbench data build recon/{name} --force"
@@ -139,7 +139,7 @@ def write(dataset: Dataset, path: Path) -> None:
         np.savez(file, card=card, **arrays)
 
 
-def _read(path: Path, name: str) -> Dataset:
+def read_stand_in(path: Path, name: str) -> Dataset:
     columns = read_arrays(path, (*FIELDS, "card"))
     require_columns(path, columns, ("card", *FIELDS), same_length=FIELDS)
     try:
