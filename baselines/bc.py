@@ -1,4 +1,4 @@
-r"""Behavioural cloning on the whole data: the row ``bc-whole``.
+r"""Behavioral cloning on the whole data: the row ``bc-whole``.
 
 .. math::
 
@@ -6,10 +6,9 @@ r"""Behavioural cloning on the whole data: the row ``bc-whole``.
     \frac{1}{n_a} \lVert \tanh \mu_\theta(\hat s) - a \rVert^2
 
 for the students' architecture ``mlp4``, scored as D4RL does: deterministic episodes of the policy
-after its last step. Datasets of one task and all seeds train side by side, their parameters
-stacked; each draws its initial weights and its batches from generators of its own, so that no run
-depends on its neighbours. ``bfloat16`` is faster where the processor multiplies it natively, and
-many times slower where not.
+after its last step. All seeds and all datasets of one task train together with stacked parameters.
+Each run has its own generators of initial weights and batches, so that runs are independent.
+``bfloat16`` is faster on processors with native support and much slower on others.
 
     python -m baselines.bc --dataset embedded/hopper-medium-v0 --seeds 0-4
 """
@@ -29,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from baselines import checkpoint
 from baselines.rows import (
@@ -49,7 +49,7 @@ SAVE_EVERY = 2_000
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that fixes a run but its data and its seeds. The rate falls as a cosine."""
+    """Settings of a run besides data and seeds. The learning rate follows a cosine to zero."""
 
     steps: int = 10_000
     batch: int = 256
@@ -57,8 +57,8 @@ class Settings:
     bfloat16: bool = False
 
 
-class Cloning:
-    """A stack of policies, those of the first dataset's seeds first, and their optimizer."""
+class CloningRun:
+    """A run of policies, ordered by dataset and then by seed, and their optimizer."""
 
     def __init__(
         self, datasets: Sequence[Dataset], seeds: Sequence[int], settings: Settings
@@ -66,9 +66,9 @@ class Cloning:
         self.datasets, self.seeds, self.settings = datasets, seeds, settings
         self.dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
         first = datasets[0]
-        inits = [seeded_generator(seed, 0) for _ in datasets for seed in seeds]
-        self.draws = [seeded_generator(seed, 1) for _ in datasets for seed in seeds]
-        self.params = MLP4.init(inits, first.observation_size, first.action_size)
+        init_generators = [seeded_generator(seed, 0) for _ in datasets for seed in seeds]
+        self.batch_generators = [seeded_generator(seed, 1) for _ in datasets for seed in seeds]
+        self.params = MLP4.init(init_generators, first.observation_size, first.action_size)
         for tensor in self.params.values():
             tensor.requires_grad_(True)
         self.optimizer = torch.optim.Adam(self.params.values(), settings.lr, fused=True)
@@ -80,14 +80,14 @@ class Cloning:
         self.step, self.seconds = 0, 0.0
 
     def advance(self) -> Tensor:
-        """One gradient step; the loss of every policy."""
+        """Take one gradient step and return the loss of each policy."""
         settings, pairs = self.settings, []
-        for (states, actions), generator in zip(self.tables, self.draws, strict=True):
+        for (states, actions), generator in zip(self.tables, self.batch_generators, strict=True):
             rows = torch.randint(len(states), (settings.batch,), generator=generator)
             pairs.append((states[rows], actions[rows]))
         states, actions = (torch.stack(part) for part in zip(*pairs, strict=True))
-        cast = {name: tensor.to(self.dtype) for name, tensor in self.params.items()}
-        cloned = MLP4.act(cast, states.to(self.dtype)).float()
+        parameters = {name: tensor.to(self.dtype) for name, tensor in self.params.items()}
+        cloned = MLP4.act(parameters, states.to(self.dtype)).float()
         losses = (cloned - actions).square().mean((1, 2))
         self.optimizer.zero_grad()
         losses.sum().backward()
@@ -100,16 +100,16 @@ class Cloning:
 
     @torch.no_grad()
     def returns(self, index: int, episodes: int) -> list[list[float]]:
-        """Returns of one dataset's policies, a list a seed."""
+        """Returns of the policies of one dataset, one list per seed."""
         dataset, count = self.datasets[index], len(self.seeds)
 
         def policy(row: int) -> Any:
-            own: Params = {name: tensor[row : row + 1] for name, tensor in self.params.items()}
+            params: Params = {name: tensor[row : row + 1] for name, tensor in self.params.items()}
 
             @torch.no_grad()
             def act(observations: Array) -> Array:
                 states = torch.from_numpy(dataset.standardizer.apply(observations))
-                return MLP4.act(own, states)[0].numpy()
+                return MLP4.act(params, states)[0].numpy()
 
             return act
 
@@ -117,25 +117,25 @@ class Cloning:
         return deterministic_returns(policies, dataset.task, episodes)
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must have in common with the interrupted one."""
+        """Data, seeds and settings, which must match when a run is resumed."""
         checksums = [dataset.checksum for dataset in self.datasets]
         return {"data": checksums, "seeds": list(self.seeds), **asdict(self.settings)}
 
     def save(self, path: Path) -> None:
-        """Leave everything that changes while training."""
+        """Save the state of the training."""
         state = {
             "identity": self.identity(),
             "step": self.step,
             "seconds": self.seconds,
             "params": self.params,
             "optimizer": self.optimizer.state_dict(),
-            "draws": [generator.get_state() for generator in self.draws],
+            "batch_generators": [generator.get_state() for generator in self.batch_generators],
         }
         checkpoint.save(state, path)
 
     @torch.no_grad()
     def resume(self, path: Path) -> None:
-        """Go on from a saved state, if there is one."""
+        """Restore a saved state if the file exists."""
         state = checkpoint.load(path, self.identity())
         if state is None:
             return
@@ -143,7 +143,7 @@ class Cloning:
         self.optimizer.load_state_dict(state["optimizer"])
         for name, tensor in self.params.items():
             tensor.copy_(state["params"][name])
-        for generator, saved in zip(self.draws, state["draws"], strict=True):
+        for generator, saved in zip(self.batch_generators, state["batch_generators"], strict=True):
             generator.set_state(saved)
 
 
@@ -154,28 +154,26 @@ def train(
     resume: Path | None = None,
     *,
     progress: bool = True,
-) -> Cloning:
-    """Clone to the end, from ``resume`` on where that file exists."""
-    from tqdm import tqdm
-
-    stack = Cloning(datasets, seeds, settings)
+) -> CloningRun:
+    """Train for all steps, and continue from the file ``resume`` if it exists."""
+    run = CloningRun(datasets, seeds, settings)
     if resume is not None:
-        stack.resume(resume)
-    started = time.perf_counter() - stack.seconds
+        run.resume(resume)
+    started = time.perf_counter() - run.seconds
     total, desc = settings.steps, f"bc {datasets[0].task.name}"
-    with tqdm(total=total, initial=stack.step, desc=desc, disable=not progress) as bar:
-        while stack.step < settings.steps:
-            losses = stack.advance()
+    with tqdm(total=total, initial=run.step, desc=desc, disable=not progress) as bar:
+        while run.step < settings.steps:
+            losses = run.advance()
             bar.update()
-            if stack.step % SAVE_EVERY == 0 or stack.step == settings.steps:
+            if run.step % SAVE_EVERY == 0 or run.step == settings.steps:
                 bar.set_postfix(loss=f"{losses.mean():.4f}")
-                stack.seconds = time.perf_counter() - started
+                run.seconds = time.perf_counter() - started
                 if resume is not None:
-                    stack.save(resume)
-    return stack
+                    run.save(resume)
+    return run
 
 
-def bc(
+def run_bc(
     datasets: Sequence[Dataset],
     seeds: Sequence[int],
     settings: Settings,
@@ -186,16 +184,16 @@ def bc(
     progress: bool = True,
 ) -> list[Result]:
     """Train and score all seeds on datasets of one task, and write a record for each dataset."""
-    stack = train(datasets, seeds, settings, resume, progress=progress)
+    run = train(datasets, seeds, settings, resume, progress=progress)
     results = [
         write_row(
             dataset,
             "bc-whole",
-            {seed: [row] for seed, row in zip(seeds, stack.returns(i, episodes), strict=True)},
+            {seed: [row] for seed, row in zip(seeds, run.returns(i, episodes), strict=True)},
             out,
             params={"batch": settings.batch, "lr": settings.lr},
             steps=settings.steps,
-            seconds=stack.seconds / len(datasets),
+            seconds=run.seconds / len(datasets),
         )
         for i, dataset in enumerate(datasets)
     ]
@@ -205,7 +203,7 @@ def bc(
 
 
 def _digest(datasets: Sequence[Dataset]) -> str:
-    """A name for these datasets, so that runs beside each other keep to files of their own."""
+    """A file name for these datasets, so that concurrent runs use different files."""
     content = " ".join(dataset.checksum for dataset in datasets)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
@@ -216,16 +214,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataset", nargs="+", required=True)
     parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=Settings.steps)
-    parser.add_argument("--episodes", type=int, default=20, help="a seed")
+    parser.add_argument("--episodes", type=int, default=20, help="episodes per seed")
     parser.add_argument(
         "--out", type=Path, default=RESULTS_FOLDER, help="folder of the suite's results"
     )
-    parser.add_argument("--work", type=Path, default=Path("build/bc"), help="for resuming")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/bc"), help="folder of training states"
+    )
     options = parser.parse_args(arguments)
     datasets = sorted(map(load_dataset, options.dataset), key=lambda each: each.task.name)
     for task, members in groupby(datasets, key=lambda each: each.task.name):
         group = list(members)
-        results = bc(
+        results = run_bc(
             group,
             options.seeds,
             Settings(steps=options.steps),

@@ -1,9 +1,9 @@
-"""The behaviour policy: what the episodes of the data themselves returned.
+"""The behavior policy: the returns of the episodes in the data.
 
-The row ``behavior`` is the mean normalized return of a dataset's complete episodes. Where a task
-ends none itself and some were broken off, as in the stand-ins of half-cheetah, the complete ones
-are not typical; there it is the mean reward a step over as many steps as an episode has. It trains
-nothing and runs nothing.
+The row ``behavior`` is the mean normalized return of a dataset's complete episodes. If the task
+never terminates and the data contain truncated episodes, as the stand-ins of half-cheetah do, the
+complete episodes are not representative; the row is then the mean reward per step times the number
+of steps of an episode. Nothing is trained or simulated.
 
     python -m baselines.behavior --dataset embedded/hopper-medium-v0
 """
@@ -26,16 +26,16 @@ from obdbench.tasks.simulator import RULES
 
 
 def behavior(dataset: Dataset, out: Path) -> Result:
-    """Score a dataset by its own episodes."""
+    """Write the record of a dataset's own episodes."""
     returns = [float(value) for value in dataset.episode_returns()]
     if not returns:
         raise InvalidDataError(
-            f"Dataset {dataset.id!r} holds no complete episode.",
-            "Its terminals and time-outs mark the ends of episodes.",
+            f"Dataset {dataset.id!r} contains no complete episode.",
+            "Check that its terminals and timeouts mark the ends of episodes.",
         )
     if RULES[dataset.task.env_id].endless and dataset.interrupted_episodes():
-        a_step = float(np.mean(dataset.rewards, dtype=np.float64))
-        returns = [a_step * dataset.task.episode_limit]
+        reward_per_step = float(np.mean(dataset.rewards, dtype=np.float64))
+        returns = [reward_per_step * dataset.task.episode_limit]
     return write_row(dataset, "behavior", {0: [returns]}, out)
 
 

@@ -1,4 +1,4 @@
-"""What the baselines share: evaluation of their policies, and the record of a row's cell."""
+"""Evaluation of baseline policies and the result records of their rows."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ RESULTS_FOLDER = Path("leaderboards/results/embedded")
 def deterministic_returns(
     policies: Sequence[Callable[[Array], Array]], task: Task, episodes: int, first_seed: int = 0
 ) -> list[list[float]]:
-    """Returns of every policy on the same starting states, all in one rollout."""
+    """Returns of each policy from the same initial states, all in one rollout."""
     seeds = list(range(first_seed, first_seed + episodes)) * len(policies)
 
     def act(observations: Array, slots: Array) -> Array:
         actions = np.empty((len(slots), task.action_size), np.float32)
         for index, policy in enumerate(policies):
-            mine = slots // episodes == index
-            if mine.any():
-                actions[mine] = policy(observations[mine])
+            own_slots = slots // episodes == index
+            if own_slots.any():
+                actions[own_slots] = policy(observations[own_slots])
         return actions
 
     returns = run_episodes(act, task, seeds).returns
@@ -54,7 +54,7 @@ def write_row(
     seconds: float = 0.0,
     teacher: Teacher | None = None,
 ) -> Result:
-    """Leave the record of one baseline on one dataset; ``returns`` holds a seed's episodes."""
+    """Write the record of one baseline on one dataset; ``returns`` are those of each seed."""
     spec = TrialSpec(
         dataset=dataset.id,
         objective=objective,
@@ -91,19 +91,21 @@ def write_row(
 
 
 def format_result(result: Result) -> str:
-    """One cell, as the commands print it."""
+    """One line for the terminal: dataset, row, mean and standard deviation over seeds."""
     scores = [point.normalized_return for point in result.points]
     spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
     return f"{result.spec.dataset}  {result.spec.objective}  {np.mean(scores):.1f}{spread}"
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``0-4`` or ``0,3,7``."""
+    """Parse ``0-4`` or ``0,3,7``."""
     try:
         parts = [part.split("-") for part in text.split(",")]
         seeds = [seed for part in parts for seed in range(int(part[0]), int(part[-1]) + 1)]
     except ValueError as error:
-        raise InvalidSettingError(f"{text!r} names no seeds.", "Write 0-4 or 0,3,7.") from error
+        raise InvalidSettingError(
+            f"{text!r} is not a list of seeds.", "Write 0-4 or 0,3,7."
+        ) from error
     if not seeds:
-        raise InvalidSettingError(f"{text!r} names no seeds.", "Write 0-4 or 0,3,7.")
+        raise InvalidSettingError(f"{text!r} is not a list of seeds.", "Write 0-4 or 0,3,7.")
     return sorted(set(seeds))

@@ -1,8 +1,8 @@
-"""Train a policy of your own on a synset, and score it as the leaderboards do.
+"""Train your own policy on a synset and score it as the leaderboards do.
 
     python examples/tour/03_train_your_own.py hopper.safetensors
 
-The student here is none of obdbench's: another architecture, another optimizer, raw observations.
+The student is not part of obdbench: its architecture, optimizer and inputs (raw observations) differ.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from policy import clone, fresh, score
+from policy import clone, initial_policy, score
 
 import obdbench
 
@@ -19,7 +19,7 @@ import obdbench
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("synset", type=Path, help="a .safetensors file, as 01_distil.py saves it")
-    parser.add_argument("--steps", type=int, default=500, help="gradient steps a policy")
+    parser.add_argument("--steps", type=int, default=500, help="gradient steps per policy")
     parser.add_argument("--policies", type=int, default=10)
     parser.add_argument("--episodes", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one policy, few steps")
@@ -31,7 +31,7 @@ def main() -> None:
     standardizer, task = synset.standardizer, synset.task
     means = []
     for seed in range(options.policies):
-        policy = fresh(standardizer.mean, standardizer.scale, task.action_size, seed)
+        policy = initial_policy(standardizer.mean, standardizer.scale, task.action_size, seed)
         loss = clone(policy, synset.observations, synset.actions, steps=options.steps, seed=seed)
         returns = score(policy, task, episodes=options.episodes, seed=seed)
         means.append(returns.mean())

@@ -1,10 +1,10 @@
-"""Does a synset give cloning on the whole data a head start?
+"""Does pretraining on a synset accelerate cloning on the whole data?
 
     python examples/tour/04_pretrain_then_finetune.py hopper.safetensors
 
-One policy is cloned on the synset first and on the whole data after, another on the whole data all
-along. Both take equally many gradient steps in all, start from the same weights and, on the whole
-data, learn at the same rate; both are scored after the same numbers of steps.
+One policy is cloned on the synset and then on the whole data, another only on the whole data. Both
+take the same total number of gradient steps, start from the same weights, use the same learning
+rate on the whole data, and are scored after the same numbers of steps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from policy import clone, fresh, score
+from policy import clone, initial_policy, score
 
 import obdbench
 
@@ -21,7 +21,7 @@ import obdbench
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("synset", type=Path, help="a .safetensors file, as 01_distil.py saves it")
-    parser.add_argument("--dataset", help="default: the one that the synset's card names")
+    parser.add_argument("--dataset", help="default: the dataset named in the synset's card")
     parser.add_argument("--pretraining", type=int, default=200, help="steps on the synset")
     parser.add_argument("--points", type=int, nargs="+", default=[200, 400, 800, 1600, 3200])
     parser.add_argument("--seeds", type=int, default=5)
@@ -31,7 +31,7 @@ def main() -> None:
     if options.quick:
         options.pretraining, options.points, options.seeds, options.episodes = 10, [10, 20], 1, 1
     if min(options.points) < options.pretraining:
-        parser.error("every point comes after the pretraining")
+        parser.error("points must not precede the end of pretraining")
 
     synset = obdbench.Synset.load(options.synset)
     dataset = obdbench.load_dataset(options.dataset or synset.card["dataset"])
@@ -57,7 +57,7 @@ def curve(
 ) -> list[float]:
     """Scores of one policy after each number of gradient steps, pretraining included."""
     standardizer, task = synset.standardizer, synset.task
-    policy = fresh(standardizer.mean, standardizer.scale, task.action_size, seed)
+    policy = initial_policy(standardizer.mean, standardizer.scale, task.action_size, seed)
     done, found = 0, []
     if start == "pretrained":
         done = options.pretraining

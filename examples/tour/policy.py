@@ -1,7 +1,7 @@
-"""What the tour's scripts share: a policy of one's own, cloning it, scoring it.
+"""A user-defined policy with functions to clone and score it, shared by the scripts of the tour.
 
-Nothing here is special to obdbench but the last function. A synset is a data set like any other,
-and whatever learns from (observation, action) pairs can learn from it.
+Only the last function depends on obdbench: any method that learns from (observation, action) pairs
+can learn from a synset.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from obdbench.tasks.task import Task, normalized_return
 
 
 class Policy(nn.Module):
-    """Two hidden layers with layer normalization; it standardizes raw observations by itself."""
+    """Two hidden layers with layer normalization; the input is a raw observation."""
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray, actions: int, width: int = 128) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class Policy(nn.Module):
         return self.layers((observations - self.mean) / self.scale)
 
 
-def fresh(mean: np.ndarray, scale: np.ndarray, actions: int, seed: int) -> Policy:
-    """A policy whose initial weights depend on the seed alone."""
+def initial_policy(mean: np.ndarray, scale: np.ndarray, actions: int, seed: int) -> Policy:
+    """A policy whose initial weights depend only on the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Policy(mean, scale, actions)
@@ -54,7 +54,7 @@ def clone(
     batch: int = 256,
     lr: float = 1e-3,
 ) -> float:
-    """Behavioural cloning with Adam; the loss of the last step is returned."""
+    """Behavioral cloning with Adam; returns the loss of the last step."""
     generator = torch.Generator().manual_seed(seed)
     x, a = torch.from_numpy(observations), torch.from_numpy(np.asarray(actions, np.float32))
     optimizer = torch.optim.Adam(policy.parameters(), lr=lr)

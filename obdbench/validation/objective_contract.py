@@ -1,6 +1,6 @@
-"""The contract of an objective, checked in seconds on toy data.
+"""Checks that an objective fulfils its interface, in seconds on toy data.
 
-Every check names what is wrong, and where in the source to look.
+Each failed check states what is wrong and the line of the source to look at.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ SETTINGS = DistillSettings(
 
 
 class ContractError(Exception):
-    """What a check found wrong."""
+    """A violation of the contract."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One clause of the contract and whether it is kept."""
+    """The outcome of one check."""
 
     clause: str
     passed: bool
@@ -60,12 +60,12 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every clause is kept."""
+        """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
     def text(self) -> str:
-        """A line a clause."""
-        lines = [f"{self.objective}: {'sound' if self.passed else 'NOT SOUND'}"]
+        """One line per check."""
+        lines = [f"{self.objective}: {'valid' if self.passed else 'INVALID'}"]
         for check in self.checks:
             detail = f": {check.detail}" if check.detail else ""
             where = f" ({check.where})" if check.where and not check.passed else ""
@@ -74,17 +74,17 @@ class Report:
 
 
 def validate_objectives(reference: str, params: dict[str, Any] | None = None) -> list[Report]:
-    """Check the objectives of a plugin, or one that is registered already."""
-    names = [reference] if reference in objectives else _brought_by(reference)
+    """Check the objectives of a plugin, or a registered objective."""
+    names = [reference] if reference in objectives else _plugin_objectives(reference)
     if not names:
         raise InvalidSettingError(
-            f"The plugin {reference} brings no objective.",
+            f"The plugin {reference} defines no objective.",
             "Derive a class from obdbench.Objective and give it a name.",
         )
     return [check_objective(name, params or {}) for name in names]
 
 
-def _brought_by(reference: str) -> list[str]:
+def _plugin_objectives(reference: str) -> list[str]:
     try:
         return Plugin.read(reference).load()
     except InvalidSettingError as error:
@@ -96,47 +96,48 @@ def _brought_by(reference: str) -> list[str]:
 
 
 def check_objective(name: str, params: dict[str, Any]) -> Report:
-    """Run every check; one that raises has failed and does not stop the others."""
+    """Run every check; an exception counts as a failure and does not stop the other checks."""
     target = objectives.get(name)
     checks: list[Check] = []
     with single_thread():
-        made = _attempt("it can be made", target, "__init__", lambda: make_objective(name, params))
-        checks.append(made[0])
-        objective = made[1]
+        creation, objective = _run_check(
+            "it can be created", target, "__init__", lambda: make_objective(name, params)
+        )
+        checks.append(creation)
         if objective is not None:
-            for clause, method, check in _clauses(name, objective):
-                checks.append(_attempt(clause, type(objective), method, check)[0])
+            for clause, method, check in _contract_checks(name, objective):
+                checks.append(_run_check(clause, type(objective), method, check)[0])
     return Report(name, tuple(checks))
 
 
-def _clauses(name: str, objective: Objective) -> list[tuple[str, str, Callable[[], Any]]]:
+def _contract_checks(name: str, objective: Objective) -> list[tuple[str, str, Callable[[], Any]]]:
     toy = ToyChecks(objective)
     clauses: list[tuple[str, str, Callable[[], Any]]] = [
-        ("its settings survive JSON", "settings", lambda: _settings(name, objective)),
+        ("its settings survive JSON", "settings", lambda: _check_settings(name, objective)),
     ]
     if objective.distils:
-        alone = "" if objective.uses_teacher else ", without a teacher"
+        suffix = "" if objective.uses_teacher else ", without a teacher"
         clauses += [
-            (f"prepare gives one finite row a state{alone}", "prepare", toy.prepares),
-            ("prepare is deterministic", "prepare", toy.prepares_again),
-            ("the loss is finite, one a student", "loss", toy.finite),
-            ("a gradient reaches the student's actions", "loss", toy.gradient),
-            ("a batch of students equals single ones", "loss", toy.singles),
-            ("the loss is deterministic", "loss", toy.repeats),
-            ("it leaves data and random state alone", "prepare", toy.harmless),
-            ("its time is sensible", "loss", toy.quick),
+            (f"prepare gives one finite row per state{suffix}", "prepare", toy.check_columns),
+            ("prepare is deterministic", "prepare", toy.check_columns_repeat),
+            ("the loss is one finite number per student", "loss", toy.check_loss),
+            ("a gradient reaches the student's actions", "loss", toy.check_gradient),
+            ("a student's loss does not depend on other students", "loss", toy.check_independence),
+            ("the loss is deterministic", "loss", toy.check_loss_repeats),
+            ("it does not change data or random state", "prepare", toy.check_side_effects),
+            ("it is fast enough", "loss", toy.check_speed),
         ]
-    clauses.append(("it distils a synset", "loss", toy.distils))
+    clauses.append(("it distills a synset", "loss", toy.check_distillation))
     return clauses
 
 
 class ToyChecks:
-    """Small random data, and the checks that need it."""
+    """The checks that need data, on small random data."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self.dataset = toy_dataset()
-        self.teacher = toy_teacher() if objective.uses_teacher else None  # as a trial has it
+        self.teacher = toy_teacher() if objective.uses_teacher else None
         self._batch: Batch | None = None
 
     def columns(self) -> dict[str, Tensor]:
@@ -144,15 +145,15 @@ class ToyChecks:
         if not isinstance(columns, dict) or not all(
             isinstance(value, Tensor) for value in columns.values()
         ):
-            raise ContractError("prepare returns no dictionary of tensors")
+            raise ContractError("prepare does not return a dictionary of tensors")
         return columns
 
     def batch(self) -> Batch:
         if self._batch is None:
             noise = tuple(self.objective.noise_columns)
-            feed = BatchSampler.from_dataset(self.dataset, self.columns(), "cpu", noise)
+            sampler = BatchSampler.from_dataset(self.dataset, self.columns(), "cpu", noise)
             generators = [torch.Generator().manual_seed(seed) for seed in range(SEEDS)]
-            self._batch = feed.draw(BATCH, generators)
+            self._batch = sampler.draw(BATCH, generators)
         return self._batch
 
     def actions(self) -> Tensor:
@@ -165,32 +166,32 @@ class ToyChecks:
             raise ContractError(f"loss returns {type(value).__name__}, not a tensor")
         return value
 
-    def prepares(self) -> str:
+    def check_columns(self) -> str:
         self.batch()
         return f"columns {', '.join(self.columns()) or 'none'}"
 
-    def prepares_again(self) -> None:
+    def check_columns_repeat(self) -> None:
         first, second = self.columns(), self.columns()
         for name, column in first.items():
             if name not in second or not torch.equal(column, second[name]):
-                raise ContractError(f"the column {name!r} differs between two calls with one rng")
+                raise ContractError(f"the column {name!r} differs between two calls with equal rng")
 
-    def finite(self) -> str:
+    def check_loss(self) -> str:
         value = self.loss(self.actions())
         if tuple(value.shape) != (SEEDS,):
             raise ContractError(
-                f"for {SEEDS} students it has the shape {tuple(value.shape)}, not ({SEEDS},); "
+                f"its shape for {SEEDS} students is {tuple(value.shape)}, not ({SEEDS},); "
                 "average over states and action dimensions only"
             )
         if not torch.isfinite(value).all():
             raise ContractError(f"it is {value.tolist()}")
         return ", ".join(f"{number:.4g}" for number in value.tolist())
 
-    def gradient(self) -> str:
+    def check_gradient(self) -> str:
         actions = self.actions().requires_grad_()
         total = self.loss(actions).sum()
         if not total.requires_grad:
-            raise ContractError("it does not depend on the actions; is something detached?")
+            raise ContractError("it does not depend on the actions; check for detach()")
         (gradient,) = torch.autograd.grad(total, actions, allow_unused=True)
         if gradient is None or not torch.isfinite(gradient).all():
             raise ContractError("the gradient is missing or not finite")
@@ -199,7 +200,7 @@ class ToyChecks:
             raise ContractError("the gradient of a student is zero")
         return f"norm {float(norms.mean()):.3g}"
 
-    def singles(self) -> None:
+    def check_independence(self) -> None:
         actions, batch = self.actions(), self.batch()
         together = self.loss(actions)
         for index in range(SEEDS):
@@ -208,95 +209,105 @@ class ToyChecks:
             single = self.loss(actions[rows], alone)
             if not torch.allclose(single, together[rows], rtol=TOLERANCE, atol=1e-7):
                 raise ContractError(
-                    f"student {index} has {float(together[index]):.6g} among {SEEDS} and "
-                    f"{float(single.reshape(-1)[0]):.6g} alone; do not mix along the first axis"
+                    f"student {index} has {float(together[index]):.6g} in a batch of {SEEDS} and "
+                    f"{float(single.reshape(-1)[0]):.6g} alone; do not reduce over the first axis"
                 )
 
-    def repeats(self) -> None:
+    def check_loss_repeats(self) -> None:
         actions = self.actions()
         if not torch.equal(self.loss(actions), self.loss(actions)):
-            raise ContractError("two calls with the same input differ; name noise in noise_columns")
+            raise ContractError("two calls with equal input differ; declare noise in noise_columns")
 
-    def harmless(self) -> None:
+    def check_side_effects(self) -> None:
         arrays = ("observations", "actions", "rewards", "terminals")
         before = {name: getattr(self.dataset, name).copy() for name in arrays}
         actions = self.actions()
-        kept = actions.clone()
+        original = actions.clone()
         states = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
         self.columns()
         self.loss(actions)
         for name, array in before.items():
             if not np.array_equal(array, getattr(self.dataset, name)):
                 raise ContractError(f"it changes the dataset's {name} in place")
-        if not torch.equal(actions, kept):
+        if not torch.equal(actions, original):
             raise ContractError("it changes the student's actions in place")
         after = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
         if not torch.equal(states[0], after[0]) or str(states[1]) != str(after[1]):
-            raise ContractError("it draws from the global random state; use rng or noise_columns")
+            raise ContractError("it uses the global random state; use rng or noise_columns")
 
-    def quick(self) -> str:
-        began = time.perf_counter()
+    def check_speed(self) -> str:
+        started = time.perf_counter()
         self.columns()
-        prepare = time.perf_counter() - began
+        prepare = time.perf_counter() - started
         actions, batch = self.actions(), self.batch()
         times = []
         for _ in range(5):
-            began = time.perf_counter()
+            started = time.perf_counter()
             leaf = actions.clone().requires_grad_()
             torch.autograd.grad(self.loss(leaf, batch).sum(), leaf)
-            times.append(time.perf_counter() - began)
+            times.append(time.perf_counter() - started)
         loss = sorted(times)[2]
-        said = f"prepare {prepare:.2g} s for {STATES} states, loss {1e3 * loss:.2g} ms a step"
+        times_text = (
+            f"prepare {prepare:.2g} s for {STATES} states, loss {1e3 * loss:.2g} ms per step"
+        )
         if prepare > PREPARE_SECONDS or loss > LOSS_SECONDS:
-            raise ContractError(said)
-        return said
+            raise ContractError(times_text)
+        return times_text
 
-    def distils(self) -> str:
-        points = self._distil([0, 1])
+    def check_distillation(self) -> str:
+        points = self._distill([0, 1])
         last = points[-1].synsets
         if not self.objective.distils:
-            return "takes none of its own: pairs stay as they were drawn"
+            return "pairs are selected and not optimized"
         first = points[0].synsets
         for before, after in zip(first, last, strict=True):
             if np.array_equal(before.states, after.states):
-                raise ContractError("the synset's states do not move")
+                raise ContractError("the synset's states do not change")
             if np.array_equal(before.actions, after.actions):
-                raise ContractError("the synset's actions do not move")
-        alone = self._distil([1])[-1].synsets[0]
-        apart = float(np.abs(alone.states - last[1].states).max())
-        if not math.isfinite(apart) or apart > 1e-2:
-            raise ContractError(f"a seed alone ends {apart:.2g} away from where it ends in a batch")
-        return f"{SETTINGS.steps} outer steps, a seed alone as in a batch"
+                raise ContractError("the synset's actions do not change")
+        alone = self._distill([1])[-1].synsets[0]
+        distance = float(np.abs(alone.states - last[1].states).max())
+        if not math.isfinite(distance) or distance > 1e-2:
+            raise ContractError(
+                f"the result of a seed alone differs by {distance:.2g} from its result in a batch"
+            )
+        return f"{SETTINGS.steps} outer steps, equal results for a seed alone and in a batch"
 
-    def _distil(self, seeds: list[int]) -> list[Any]:
+    def _distill(self, seeds: list[int]) -> list[Any]:
         return list(distill_points(self.dataset, self.teacher, self.objective, SETTINGS, seeds))
 
 
-def _settings(name: str, objective: Objective) -> str:
+def _check_settings(name: str, objective: Objective) -> str:
     settings = objective.settings()
     try:
-        back = json.loads(json.dumps(settings, allow_nan=False))
+        restored = json.loads(json.dumps(settings, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ContractError(f"{settings} is not serializable: {error}") from error
-    again = make_objective(name, back).settings()
-    if json.dumps(again, sort_keys=True) != json.dumps(back, sort_keys=True):
-        raise ContractError(f"made from its own settings {back} it has {again}")
+    again = make_objective(name, restored).settings()
+    if json.dumps(again, sort_keys=True) != json.dumps(restored, sort_keys=True):
+        raise ContractError(
+            f"an objective created with its settings {restored} has the settings {again}"
+        )
     return json.dumps(settings)
 
 
-def _attempt(clause: str, target: Any, method: str, check: Callable[[], Any]) -> tuple[Check, Any]:
+def _run_check(
+    clause: str, target: Any, method: str, check: Callable[[], Any]
+) -> tuple[Check, Any]:
     try:
-        found = check()
+        detail = check()
     except ContractError as error:
-        return Check(clause, False, str(error), _where(target, method)), None
+        return Check(clause, False, str(error), _source_line(target, method)), None
     except Exception as error:
         message = str(error) if isinstance(error, ObdError) else f"{type(error).__name__}: {error}"
-        return Check(clause, False, message.splitlines()[0], _where(target, method, error)), None
-    return Check(clause, True, found if isinstance(found, str) else ""), found
+        return Check(
+            clause, False, message.splitlines()[0], _source_line(target, method, error)
+        ), None
+    return Check(clause, True, detail if isinstance(detail, str) else ""), detail
 
 
-def _where(target: Any, method: str, error: BaseException | None = None) -> str:
-    """The line that raised within the plugin, else the method's first line."""
+def _source_line(target: Any, method: str, error: BaseException | None = None) -> str:
+    """The line of the plugin that raised the exception, or the first line of the method."""
     try:
         file = inspect.getsourcefile(target) or ""
         trace = error.__traceback__ if error is not None else None
@@ -315,7 +326,7 @@ def _where(target: Any, method: str, error: BaseException | None = None) -> str:
 
 
 def toy_dataset() -> Dataset:
-    """Random transitions with the shapes of hopper."""
+    """Random transitions with the array shapes of the task hopper."""
     task, rng = TASKS["hopper"], np.random.default_rng(7)
     ends = np.zeros(STATES, dtype=bool)
     ends[63::64] = True
@@ -330,7 +341,7 @@ def toy_dataset() -> Dataset:
 
 
 def toy_teacher() -> Teacher:
-    """A random teacher that fits the toy data, with positive action values."""
+    """A random teacher for the toy data, with positive action values."""
     task, generator = TASKS["hopper"], torch.Generator().manual_seed(7)
     size, act = task.observation_size, task.action_size
 

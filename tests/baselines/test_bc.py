@@ -13,7 +13,7 @@ import torch
 from support.toys import make_toy_dataset
 
 from baselines import bc, behavior, rows
-from baselines.bc import Cloning, Settings
+from baselines.bc import CloningRun, Settings
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.results.record import Result, read_json
@@ -36,36 +36,36 @@ def toy(size: int = 400, seed: int = 0) -> Dataset:
     )
 
 
-def advance(stack: Cloning, steps: int) -> torch.Tensor:
+def advance(stack: CloningRun, steps: int) -> torch.Tensor:
     for _ in range(steps):
         losses = stack.advance()
     return losses
 
 
 def test_it_learns_the_actions_of_the_data() -> None:
-    stack = Cloning([toy()], [0, 1], Settings(steps=300, batch=64))
+    stack = CloningRun([toy()], [0, 1], Settings(steps=300, batch=64))
     before = advance(stack, 1)
     after = advance(stack, 299)
     assert (after < 0.05 * before).all()
 
 
 def test_a_run_does_not_depend_on_its_neighbours() -> None:
-    together = Cloning([toy(seed=1), toy(seed=2)], [0, 3], TINY)
-    alone = Cloning([toy(seed=2)], [3], TINY)
+    together = CloningRun([toy(seed=1), toy(seed=2)], [0, 3], TINY)
+    alone = CloningRun([toy(seed=2)], [3], TINY)
     assert float(advance(together, 6)[3]) == pytest.approx(float(advance(alone, 6)[0]), rel=1e-5)
     for name, tensor in alone.params.items():
         assert torch.allclose(tensor[0], together.params[name][3], rtol=1e-4, atol=1e-6)
 
 
 def test_seeds_differ_and_repeat() -> None:
-    first = advance(Cloning([toy()], [0, 1], TINY), 6)
-    again = advance(Cloning([toy()], [0, 1], TINY), 6)
+    first = advance(CloningRun([toy()], [0, 1], TINY), 6)
+    again = advance(CloningRun([toy()], [0, 1], TINY), 6)
     assert torch.equal(first, again)
     assert first[0] != first[1]
 
 
 def test_an_interrupted_run_ends_where_the_other_does(tmp_path: Path) -> None:
-    straight, broken, resumed = (Cloning([toy()], [0, 1], TINY) for _ in range(3))
+    straight, broken, resumed = (CloningRun([toy()], [0, 1], TINY) for _ in range(3))
     advance(straight, 6)
     advance(broken, 4)
     broken.save(tmp_path / "bc.pt")
@@ -74,13 +74,13 @@ def test_an_interrupted_run_ends_where_the_other_does(tmp_path: Path) -> None:
     for name, tensor in straight.params.items():
         assert torch.equal(tensor, resumed.params[name])
     with pytest.raises(InvalidDataError, match="other data or settings"):
-        Cloning([toy()], [0, 2], TINY).resume(tmp_path / "bc.pt")
+        CloningRun([toy()], [0, 2], TINY).resume(tmp_path / "bc.pt")
 
 
 def test_its_row_holds_the_returns_of_every_seed(tmp_path: Path) -> None:
     out = tmp_path / "results" / "toys"
     datasets = [toy(seed=1), toy(seed=2)]
-    results = bc.bc(
+    results = bc.run_bc(
         datasets, [0, 4], TINY, out, episodes=3, resume=tmp_path / "bc.pt", progress=False
     )
     assert not (tmp_path / "bc.pt").exists()
@@ -98,7 +98,7 @@ def test_its_row_holds_the_returns_of_every_seed(tmp_path: Path) -> None:
             assert len(point.returns[0]) == 3
             expected = normalized_return(HOPPER, point.returns[0]).mean()
             assert point.normalized_return == pytest.approx(expected)
-    again = bc.bc(datasets[:1], [0, 4], TINY, out, episodes=3, progress=False)[0]
+    again = bc.run_bc(datasets[:1], [0, 4], TINY, out, episodes=3, progress=False)[0]
     assert again.points == results[0].points
 
 

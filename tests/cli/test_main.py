@@ -330,7 +330,7 @@ def test_validate(call, tmp_path):
     )
     code, out, err = call("validate", "mine.py")
     assert (code, err) == (0, "")
-    assert out.startswith("cli-mine: sound")
+    assert out.startswith("cli-mine: valid")
     (tmp_path / "bad.py").write_text(
         "from obdbench.objectives.dbc import DBC\n\n\n"
         "class Bad(DBC):\n    name = 'cli-bad'\n    uses_teacher = False\n\n"
@@ -338,7 +338,7 @@ def test_validate(call, tmp_path):
     )
     code, out, _ = call("validate", "bad.py")
     assert code == 1
-    assert "cli-bad: NOT SOUND" in out
+    assert "cli-bad: INVALID" in out
     assert "bad.py:8" in out
 
 

@@ -102,7 +102,9 @@ def test_cloning_lowers_the_loss_and_depends_on_the_seed_alone(
     mean, scale = np.zeros(5, np.float32), np.ones(5, np.float32)
 
     def loss(seed: int, steps: int) -> float:
-        return shared["clone"](shared["fresh"](mean, scale, 2, seed), x, a, steps=steps, seed=seed)
+        return shared["clone"](
+            shared["initial_policy"](mean, scale, 2, seed), x, a, steps=steps, seed=seed
+        )
 
     assert loss(0, 60) < 0.2 * loss(0, 1)
     assert loss(0, 20) == loss(0, 20)

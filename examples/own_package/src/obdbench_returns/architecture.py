@@ -1,9 +1,8 @@
-"""The default student with SiLU in place of ReLU: smooth, so that its meta-gradient is too.
+"""The default student with SiLU instead of ReLU, which makes the meta-gradient smooth.
 
-An architecture is any object with ``init`` and ``act`` of
-:class:`obdbench.policies.networks.Architecture`; deriving from that class leaves one method to
-write. Students of other classes take the general path to the meta-gradient, which is exact for
-everything that torch can differentiate.
+An architecture is any object with the methods ``init`` and ``act`` of
+:class:`obdbench.policies.networks.Architecture`. A subclass overrides one method. The meta-gradient
+of other classes uses automatic differentiation, which is exact for all differentiable operations.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from obdbench.policies.networks import (
 
 @dataclass(frozen=True)
 class Smooth(Architecture):
-    """An MLP with SiLU between its layers."""
+    """An MLP with SiLU activations."""
 
     def apply(self, params: Params, states: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log std of every policy of the stack."""

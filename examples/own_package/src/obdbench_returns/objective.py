@@ -1,11 +1,10 @@
-r"""DBC weighted by the return that followed.
+r"""DBC weighted by the return-to-go.
 
 .. math:: H(\pi) = \mathbb{E}_{(s, a) \sim D}\; w(s, a)\, \lVert \pi(s) - a \rVert^2, \qquad
           w \propto \exp(z / T)
 
 with z the standardized discounted return-to-go of the transition: reward-weighted regression
-(Peters and Schaal, 2007) as an objective of distillation. It needs no teacher, so it works on any
-data, files of one's own included.
+(Peters and Schaal, 2007) as a distillation objective. It needs no teacher and works on any dataset.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from obdbench import Dataset, Objective, Teacher
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Batch
 
-LARGEST = 5.0  # standard deviations; keeps one lucky transition from outweighing the rest
+MAX_Z = 5.0  # standard deviations; bounds the influence of single transitions
 
 
 class ReturnDBC(Objective):
-    """DBC weighted by the return that followed in the data."""
+    """DBC weighted by the return-to-go in the data."""
 
     name: ClassVar[str] = "return-dbc"
     uses_teacher: ClassVar[bool] = False
@@ -33,7 +32,7 @@ class ReturnDBC(Objective):
         if temperature <= 0 or not 0 <= discount <= 1:
             raise InvalidSettingError(
                 f"temperature is {temperature} and discount {discount}.",
-                "The first is positive, the second lies between 0 and 1.",
+                "Choose a positive temperature and a discount from 0 to 1.",
             )
         self.temperature = temperature
         self.discount = discount
@@ -44,11 +43,11 @@ class ReturnDBC(Objective):
         """The weight of every transition, with mean one."""
         to_go = returns_to_go(dataset, self.discount)
         z = (to_go - to_go.mean()) / max(float(to_go.std()), 1e-8)
-        weight = np.exp(np.clip(z, -LARGEST, LARGEST) / self.temperature)
+        weight = np.exp(np.clip(z, -MAX_Z, MAX_Z) / self.temperature)
         return {"weight": torch.from_numpy((weight / weight.mean()).astype(np.float32))}
 
     def loss(self, actions: Tensor, batch: Batch) -> Tensor:
-        """Weighted mean over the batch, one number a student."""
+        """Weighted mean over the batch, one number per student."""
         return (batch.weight * (actions - batch.actions).square().mean(-1)).mean(-1)
 
 
