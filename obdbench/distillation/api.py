@@ -10,6 +10,7 @@ from tqdm import tqdm
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.student_guard import GuardSettings
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.teachers.teacher import Teacher
@@ -25,6 +26,7 @@ def distill(
     snapshot: Path | str | None = None,
     progress: bool = True,
     device: str = "cpu",
+    guard: GuardSettings | None = None,
     **overrides: Any,
 ) -> Synset:
     """Distil one synset and return it as of the last evaluation point.
@@ -38,6 +40,7 @@ def distill(
         snapshot: A file that the state is saved to and that an interrupted call resumes from.
         progress: Whether to show a progress bar.
         device: The torch device.
+        guard: Checks of real students that end the infinite-width phase early if they get worse.
         overrides: Fields of :class:`~obdbench.distillation.settings.DistillSettings`, such as
             ``pairs=64`` or ``steps=100``.
     """
@@ -50,7 +53,10 @@ def distill(
     ) as bar:
 
         def update_bar(now: Progress) -> None:
-            bar.set_postfix(loss=f"{now.loss:.4g}", refresh=False)
+            figures = {"loss": f"{now.loss:.4g}"}
+            if now.missed_variance is not None:
+                figures["missed"] = f"{now.missed_variance:.0%}"
+            bar.set_postfix(figures, refresh=False)
             bar.update(now.step - bar.n)
 
         for point in distill_points(
@@ -62,6 +68,7 @@ def distill(
             snapshot=None if snapshot is None else Path(snapshot),
             progress=update_bar,
             device=device,
+            guard=guard,
         ):
             synset = point.synsets[0]
     assert synset is not None

@@ -12,8 +12,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,13 @@ from obdbench.distillation.snapshot import (
     save_snapshot,
     snapshot_identity,
 )
+from obdbench.distillation.student_guard import (
+    GuardSettings,
+    GuardState,
+    StudentCheck,
+    StudentEvaluator,
+    phase_should_end,
+)
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import Objective
@@ -48,23 +56,33 @@ RATE_WINDOW = 20  # outer steps over which the rate that progress shows is taken
 
 @dataclass(frozen=True)
 class Progress:
-    """The outer step that a distillation has reached, its mean objective and its speed."""
+    """The outer step that a distillation has reached, its mean objective and its speed.
+
+    ``missed_variance`` is the mean of the latest checks of real students, if there are any.
+    """
 
     step: int
     steps: int
     loss: float
     steps_per_second: float
+    missed_variance: float | None = None
 
 
 @dataclass(frozen=True)
 class EvaluationPoint:
-    """The synsets of all seeds at one outer step, and the loss curves and seconds until then."""
+    """The synsets of all seeds at one outer step, and the loss curves and seconds until then.
+
+    ``checks`` holds the checks of real students until then, one list per seed, and ``ended`` the
+    step at which they ended the infinite-width phase of a seed, by its index.
+    """
 
     step: int
     synsets: list[Synset]
     losses: list[list[tuple[int, float]]]
     seconds: float
     step_seconds: float
+    checks: list[list[StudentCheck]] = field(default_factory=list)
+    ended: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,15 +113,21 @@ def distill_points(
     device: str = "cpu",
     memory: int = DEFAULT_MEMORY_BYTES,
     dtype: torch.dtype = torch.float32,
+    guard: GuardSettings | None = None,
 ) -> Iterator[EvaluationPoint]:
     """Distil all seeds and yield their synsets at every evaluation step.
 
-    Evaluation points that the snapshot holds are yielded first, without being computed again.
+    Evaluation points that the snapshot holds are yielded first, without being computed again. With
+    ``guard`` real students are checked at intervals, and the infinite-width phase of a seed ends
+    early if they become worse (:mod:`obdbench.distillation.student_guard`).
     """
     if teacher is not None:
         check_teacher_task(teacher, dataset)
     state = initial_state(dataset, teacher, settings, seeds, device, dtype)
-    state.identity = snapshot_identity(dataset, teacher, objective, settings, seeds)
+    state.identity = snapshot_identity(dataset, teacher, objective, settings, seeds, guard)
+    if guard is not None:
+        synsets = (state.states.clone(), state.actions.clone())
+        state.guard = GuardState(*synsets, checks=[[] for _ in seeds])
 
     def point_at(step: int) -> EvaluationPoint:
         return evaluation_point(state, step, dataset, objective, settings, seeds)
@@ -125,15 +149,21 @@ def distill_points(
     take_outer_step = OuterStep(
         dataset, teacher, objective, settings, state, device=device, memory=memory, dtype=dtype
     )
+    evaluator = None
+    if guard is not None:
+        columns = take_outer_step.sampler.columns
+        evaluator = StudentEvaluator(guard, dataset, teacher, objective, columns, settings)
     since_snapshot, since_progress = _Interval(snapshot_seconds), _Interval(progress_seconds)
     while True:
-        if state.step in evaluation_steps and state.step not in state.points:
-            synsets = (state.states.cpu().clone(), state.actions.cpu().clone())
-            state.points[state.step] = (*synsets, state.seconds)
-            if snapshot is not None:
-                save_snapshot(state, snapshot)
-                since_snapshot.restart()
-            yield point_at(state.step)
+        if evaluator is not None:
+            check_students(state, evaluator, seeds)
+        for step in evaluation_steps:
+            if step <= state.step and step not in state.points:
+                state.points[step] = (*state.synsets(), state.seconds)
+                if snapshot is not None:
+                    save_snapshot(state, snapshot)
+                    since_snapshot.restart()
+                yield point_at(step)
         if state.step >= last_step:
             return
         started = time.perf_counter()
@@ -145,7 +175,8 @@ def distill_points(
         if progress is not None and is_reported:
             since_progress.restart()
             rate = 1.0 / max(statistics.median(state.durations[-RATE_WINDOW:]), 1e-9)
-            progress(Progress(state.step, settings.steps, mean_loss, rate))
+            missed = _latest_missed_variance(state)
+            progress(Progress(state.step, settings.steps, mean_loss, rate, missed))
         if snapshot is not None and since_snapshot.is_over():
             save_snapshot(state, snapshot)
             since_snapshot.restart()
@@ -219,12 +250,73 @@ def _record_step(
     in_curve = state.step % max(1, settings.steps // LOSS_CURVE_POINTS) == 0
     values = losses.tolist() if in_curve or wait else []
     if in_curve:
-        for curve, value in zip(state.losses, values, strict=True):
-            curve.append((state.step, value))
+        for index in state.active_seeds:
+            state.losses[index].append((state.step, values[index]))
     state.step += 1
     state.durations.append(time.perf_counter() - started)
     state.seconds += state.durations[-1]
-    return sum(values) / len(values) if values else float("nan")
+    active = [values[index] for index in state.active_seeds] if values else []
+    return sum(active) / len(active) if active else float("nan")
+
+
+def check_students(
+    state: DistillationState, evaluator: StudentEvaluator, seeds: Sequence[int]
+) -> None:
+    """Check the students of every active seed if a check is due, and end phases accordingly.
+
+    If no seed is left in the infinite-width phase, the outer steps until its end are skipped. At
+    its end, seeds that left it early get back their best synset and their generators.
+    """
+    started = time.perf_counter()
+    guard, settings = state.guard, evaluator.settings
+    assert guard is not None
+    is_due = state.step % evaluator.guard.interval == 0 or state.step == settings.steps
+    if is_due and state.step < settings.kernel_steps:
+        for index in state.active_seeds:
+            _check_seed(state, evaluator, index, seeds[index])
+        if not state.active_seeds:
+            state.step = settings.kernel_steps
+    if state.step >= settings.kernel_steps:
+        for (stream, index), generator_state in guard.generators.items():
+            state.generators[stream][index].set_state(generator_state)
+            state.states[index], state.actions[index] = state.best_of(index)
+        guard.generators.clear()
+        if is_due:
+            for index in range(len(seeds)):
+                _check_seed(state, evaluator, index, seeds[index])
+    state.seconds += time.perf_counter() - started
+
+
+def _check_seed(
+    state: DistillationState, evaluator: StudentEvaluator, index: int, seed: int
+) -> None:
+    """Add a check of one seed, update its best synset, and end its phase if the check says so."""
+    assert state.guard is not None
+    checks = state.guard.checks[index]
+    if checks and checks[-1].step == state.step:
+        return  # the snapshot was taken after this check
+    check = evaluator.check(state.states[index], state.actions[index], seed, state.step)
+    checks.append(check)
+    if state.step >= evaluator.settings.kernel_steps:
+        return
+    if check.missed_variance <= min(earlier.missed_variance for earlier in checks):
+        state.guard.best_states[index].copy_(state.states[index])
+        state.guard.best_actions[index].copy_(state.actions[index])
+    if phase_should_end(checks, evaluator.guard):
+        state.guard.ended[index] = state.step
+        for stream, generators in state.generators.items():
+            state.guard.generators[stream, index] = generators[index].get_state()
+
+
+def _check_card(checks: list[StudentCheck], ended: int | None) -> dict[str, Any]:
+    """Return the entries of a synset's card that record the checks of its students."""
+    return {"student_checks": [asdict(c) for c in checks], "infinite_width_ended_at": ended}
+
+
+def _latest_missed_variance(state: DistillationState) -> float | None:
+    if state.guard is None or not all(state.guard.checks):
+        return None
+    return statistics.mean(checks[-1].missed_variance for checks in state.guard.checks)
 
 
 def evaluation_point(
@@ -245,16 +337,21 @@ def evaluation_point(
         "settings": settings.model_dump(mode="json"),
         "step": step,
     }
+    checks = [] if state.guard is None else state.guard.checks
+    checks = [[check for check in seed_checks if check.step <= step] for seed_checks in checks]
+    ended = {} if state.guard is None else state.guard.ended
     synsets = [
         Synset(
             states=states[i].float().numpy(),
             actions=actions[i].float().numpy(),
             standardizer=dataset.standardizer,
             task=dataset.task,
-            card={**card, "seed": seed},
+            card={**card, "seed": seed, **_check_card(checks[i], ended.get(i))}
+            if checks
+            else {**card, "seed": seed},
         )
         for i, seed in enumerate(seeds)
     ]
     losses = [[entry for entry in curve if entry[0] < step] for curve in state.losses]
     step_seconds = statistics.median(state.durations) if state.durations else 0.0
-    return EvaluationPoint(step, synsets, losses, seconds, step_seconds)
+    return EvaluationPoint(step, synsets, losses, seconds, step_seconds, checks, dict(ended))

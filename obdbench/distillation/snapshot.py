@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.student_guard import GuardSettings, GuardState, StudentCheck
 from obdbench.errors import ObdError
 from obdbench.io import write_atomically
 from obdbench.objectives.objective import Objective
@@ -50,6 +51,26 @@ class DistillationState:
     points: dict[int, tuple[Tensor, Tensor, float]] = field(default_factory=dict)
     seconds: float = 0.0
     durations: list[float] = field(default_factory=list)
+    guard: GuardState | None = None
+
+    @property
+    def active_seeds(self) -> list[int]:
+        """Indices of the seeds that still take part in the present phase."""
+        ended = set() if self.guard is None else {index for _, index in self.guard.generators}
+        return [index for index in range(len(self.states)) if index not in ended]
+
+    def synsets(self) -> tuple[Tensor, Tensor]:
+        """Return copies of the synsets on the CPU; a seed whose phase has ended keeps its best."""
+        states, actions = self.states.cpu().clone(), self.actions.cpu().clone()
+        for index in set(range(len(states))) - set(self.active_seeds):
+            assert self.guard is not None
+            states[index], actions[index] = self.best_of(index)
+        return states, actions
+
+    def best_of(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return the synset of lowest missed variance of a seed."""
+        assert self.guard is not None
+        return self.guard.best_states[index], self.guard.best_actions[index]
 
 
 def snapshot_identity(
@@ -58,6 +79,7 @@ def snapshot_identity(
     objective: Objective,
     settings: DistillSettings,
     seeds: Sequence[int],
+    guard: GuardSettings | None = None,
 ) -> dict[str, Any]:
     """Describe what a snapshot must have been made with; the evaluation points may differ."""
     identity = {
@@ -67,6 +89,7 @@ def snapshot_identity(
         "parameters": objective.settings(),
         "settings": settings.model_dump(mode="json", exclude={"evaluate_at"}),
         "seeds": list(seeds),
+        "guard": None if guard is None else asdict(guard),
     }
     as_stored: dict[str, Any] = json.loads(
         json.dumps(identity, default=lambda value: type(value).__name__)
@@ -81,6 +104,11 @@ def save_snapshot(state: DistillationState, path: Path) -> None:
     for stream, generators in state.generators.items():
         for index, generator in enumerate(generators):
             tensors[f"generator.{stream}.{index}"] = generator.get_state()
+    if state.guard is not None:
+        tensors["best.x"] = state.guard.best_states
+        tensors["best.a"] = state.guard.best_actions
+        for (stream, index), generator_state in state.guard.generators.items():
+            tensors[f"generator_at_end.{stream}.{index}"] = generator_state
     for step, (states, actions, _) in state.points.items():
         tensors[f"point.{step}.x"], tensors[f"point.{step}.a"] = states, actions
     metadata: dict[str, Any] = {
@@ -91,6 +119,9 @@ def save_snapshot(state: DistillationState, path: Path) -> None:
         "durations": state.durations[-MAX_SAVED_DURATIONS:],
         "points": {step: seconds for step, (_, _, seconds) in state.points.items()},
     }
+    if state.guard is not None:
+        metadata["checks"] = [[astuple(c) for c in checks] for checks in state.guard.checks]
+        metadata["ended"] = state.guard.ended
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
         write_atomically(path, save(tensors, metadata={"state": json.dumps(metadata)}))
@@ -140,11 +171,23 @@ def _restore(state: DistillationState, path: Path) -> None:
         elif kind == "generator":
             stream, index = rest.split(".")
             state.generators[int(stream)][int(index)].set_state(value)
+        elif kind == "generator_at_end" and state.guard is not None:
+            stream, index = rest.split(".")
+            state.guard.generators[int(stream), int(index)] = value
+    if state.guard is not None:
+        state.guard.best_states.copy_(tensors["best.x"])
+        state.guard.best_actions.copy_(tensors["best.a"])
+        state.guard.checks = [
+            [StudentCheck(int(step), float(v), float(o)) for step, v, o in checks]
+            for checks in metadata["checks"]
+        ]
+        state.guard.ended = {int(i): int(step) for i, step in metadata["ended"].items()}
     state.step = int(metadata["step"])
     state.losses = [
         [(int(step), float(loss)) for step, loss in curve] for curve in metadata["losses"]
     ]
-    if state.step < 0 or len(state.losses) != len(state.states):
+    checks = state.losses if state.guard is None else state.guard.checks
+    if state.step < 0 or {len(state.losses), len(checks)} != {len(state.states)}:
         raise ValueError("it holds no state of this run")
     state.seconds = float(metadata["seconds"])
     state.durations = list(map(float, metadata["durations"]))

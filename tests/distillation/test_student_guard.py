@@ -1,0 +1,225 @@
+"""Checks of real students, and the early end of an infinite-width phase that they cause."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.toys import make_toy_teacher
+
+from obdbench.datasets.dataset import Dataset
+from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
+from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.student_guard import GuardSettings, StudentCheck, phase_should_end
+from obdbench.errors import InvalidSettingError
+from obdbench.objectives.objective import make_objective
+from obdbench.teachers.teacher import Teacher
+
+GUARD = GuardSettings(interval=10, students=2, states=128, max_rise=0.3, patience=2)
+LENIENT = replace(GUARD, max_rise=float("inf"))
+INFINITE_WIDTH_STEPS = 60
+LEAVING_THE_LIMIT = {
+    "pairs": 32,
+    "inner_steps": 40,
+    "inner_lr": 0.15,
+    "steps": INFINITE_WIDTH_STEPS + 2,
+    "kernel_share": INFINITE_WIDTH_STEPS / (INFINITE_WIDTH_STEPS + 2),
+    "kernel_batch": 128,
+    "kernel_lr": 0.5,
+    "schedule": "constant",
+    "evaluate_at": (0.0, 0.5, 1.0),
+}
+
+
+@pytest.fixture
+def steep_teacher(toy_dataset: Dataset) -> Teacher:
+    """A teacher whose actions mostly lie near -1 and 1, so that imitation needs large weights."""
+    teacher = make_toy_teacher(toy_dataset)
+    *hidden, (weight, bias) = teacher.actor
+    return replace(teacher, actor=(*hidden, (8 * weight, bias)))
+
+
+def distil(
+    dataset: Dataset,
+    teacher: Teacher | None,
+    guard: GuardSettings | None,
+    *,
+    objective: str = "pbc",
+    seeds: tuple[int, ...] = (0,),
+    options: dict[str, Any] | None = None,
+    **overrides: Any,
+) -> list[EvaluationPoint]:
+    settings = resolve_settings("tiny", overrides)
+    return list(
+        distill_points(
+            dataset,
+            teacher,
+            make_objective(objective),
+            settings,
+            list(seeds),
+            guard=guard,
+            **(options or {}),
+        )
+    )
+
+
+def have_equal_synsets(one: list[EvaluationPoint], two: list[EvaluationPoint]) -> bool:
+    return [point.step for point in one] == [point.step for point in two] and all(
+        np.array_equal(a.states, b.states) and np.array_equal(a.actions, b.actions)
+        for first, second in zip(one, two, strict=True)
+        for a, b in zip(first.synsets, second.synsets, strict=True)
+    )
+
+
+def test_phase_ends_when_students_leave_the_limit(
+    toy_dataset: Dataset, steep_teacher: Teacher
+) -> None:
+    """The objective in the limit falls, cloned students get worse, and the best synset is kept."""
+    unguarded = distil(toy_dataset, steep_teacher, LENIENT, **LEAVING_THE_LIMIT)[-1]
+    guarded = distil(toy_dataset, steep_teacher, GUARD, **LEAVING_THE_LIMIT)[-1]
+    assert unguarded.ended == {}
+    ended = guarded.ended[0]
+    assert ended < INFINITE_WIDTH_STEPS
+    before, after = guarded.checks[0], unguarded.checks[0]
+    assert before[-1].missed_variance < after[-1].missed_variance - GUARD.max_rise
+    best = min(before, key=lambda check: check.missed_variance)
+    at_best, at_end = (dict(unguarded.losses[0])[step] for step in (best.step, ended - 1))
+    assert at_end < at_best
+    assert guarded.synsets[0].card["infinite_width_ended_at"] == ended
+    assert guarded.synsets[0].card["student_checks"][0]["step"] == 0
+
+
+def test_skipped_evaluation_points_hold_the_best_synset(
+    toy_dataset: Dataset, steep_teacher: Teacher
+) -> None:
+    settings = {**LEAVING_THE_LIMIT, "steps": INFINITE_WIDTH_STEPS, "kernel_share": 1.0}
+    guarded = distil(toy_dataset, steep_teacher, GUARD, **settings)
+    best = min(guarded[-1].checks[0], key=lambda check: check.missed_variance)
+    fractions = (best.step / INFINITE_WIDTH_STEPS,)
+    (expected,) = distil(toy_dataset, steep_teacher, None, **{**settings, "evaluate_at": fractions})
+    assert [point.step for point in guarded] == [0, 30, 60]
+    assert np.array_equal(guarded[-1].synsets[0].states, expected.synsets[0].states)
+    assert np.array_equal(guarded[-1].synsets[0].actions, expected.synsets[0].actions)
+
+
+@pytest.mark.parametrize("objective", ["pbc", "dbc", "av-pbc"])
+@pytest.mark.parametrize(
+    "overrides",
+    [{"kernel_share": 0.5}, {"noise": "published", "draws": 2}, {"kernel_share": 1.0}],
+    ids=str,
+)
+def test_guard_that_does_not_act_changes_no_bit(
+    overrides: dict[str, Any], objective: str, toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    settings = {"pairs": 8, "inner_steps": 4, "steps": 8, "smoothing": 0.2, **overrides}
+    guard = replace(GUARD, interval=2)
+    teacher = None if objective == "dbc" else toy_teacher
+    options = {"objective": objective, "seeds": (0, 1)}
+    guarded = distil(toy_dataset, teacher, guard, **options, **settings)
+    unguarded = distil(toy_dataset, teacher, None, **options, **settings)
+    assert have_equal_synsets(guarded, unguarded)
+    assert guarded[-1].losses == unguarded[-1].losses
+    assert [[check.step for check in checks] for checks in guarded[-1].checks] == [
+        [0, 2, 4, 6, 8],
+        [0, 2, 4, 6, 8],
+    ]
+    assert unguarded[-1].checks == []
+    assert "student_checks" not in unguarded[-1].synsets[0].card
+
+
+def test_seeds_checked_together_equal_seeds_checked_alone(
+    toy_dataset: Dataset, steep_teacher: Teacher
+) -> None:
+    """Also if the phases of the seeds end at different steps."""
+    options = {"dtype": torch.float64}
+    together = distil(
+        toy_dataset, steep_teacher, GUARD, seeds=(0, 1), options=options, **LEAVING_THE_LIMIT
+    )
+    for index in (0, 1):
+        alone = distil(
+            toy_dataset, steep_teacher, GUARD, seeds=(index,), options=options, **LEAVING_THE_LIMIT
+        )
+        assert together[-1].ended.get(index) == alone[-1].ended.get(0)
+        stacked, single = together[-1].synsets[index], alone[-1].synsets[0]
+        assert np.allclose(stacked.states, single.states, atol=1e-4)
+        assert np.allclose(stacked.actions, single.actions, atol=1e-4)
+
+
+@pytest.mark.parametrize("stop", [25, 61])
+def test_guarded_distillation_resumes_bit_for_bit(
+    stop: int, toy_dataset: Dataset, steep_teacher: Teacher, tmp_path: Path
+) -> None:
+    def interrupt(now: Progress) -> None:
+        if now.step >= stop:
+            raise KeyboardInterrupt
+
+    uninterrupted = distil(toy_dataset, steep_teacher, GUARD, seeds=(0, 1), **LEAVING_THE_LIMIT)
+    options = {"snapshot": tmp_path / "snapshot", "snapshot_seconds": 0.0}
+    interrupting = {**options, "progress": interrupt, "progress_seconds": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        distil(
+            toy_dataset,
+            steep_teacher,
+            GUARD,
+            seeds=(0, 1),
+            options=interrupting,
+            **LEAVING_THE_LIMIT,
+        )
+    resumed = distil(
+        toy_dataset, steep_teacher, GUARD, seeds=(0, 1), options=options, **LEAVING_THE_LIMIT
+    )
+    assert have_equal_synsets(uninterrupted, resumed)
+    assert uninterrupted[-1].checks == resumed[-1].checks
+    assert uninterrupted[-1].ended == resumed[-1].ended
+
+
+def test_unweighted_objective_misses_the_same_share_as_the_variance(
+    toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    def last_check(objective: str) -> StudentCheck:
+        points = distil(toy_dataset, toy_teacher, GUARD, objective=objective, steps=2)
+        return points[-1].checks[0][-1]
+
+    plain, weighted = last_check("pbc"), last_check("av-pbc")
+    assert plain.missed_objective == pytest.approx(plain.missed_variance, rel=1e-4)
+    assert weighted.missed_objective != pytest.approx(weighted.missed_variance, rel=1e-3)
+
+
+def test_progress_shows_the_missed_variance(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    reports: list[Progress] = []
+    options = {"progress": reports.append, "progress_seconds": 0.0}
+    points = distil(toy_dataset, toy_teacher, replace(GUARD, interval=1), options=options)
+    assert reports[0].missed_variance == points[-1].checks[0][0].missed_variance
+    assert len(reports) == 4
+
+
+@pytest.mark.parametrize(
+    ("variance", "objective", "expected"),
+    [
+        ([0.9, 0.2, 0.6, 0.7], [0.9, 0.2, 0.6, 0.7], True),
+        ([0.9, 0.2, 0.6, 0.4], [0.9, 0.2, 0.6, 0.4], False),
+        ([0.9, 0.2, 0.6, 0.7], [0.9, 0.8, 0.7, 0.6], False),
+        ([0.9, 0.2, 0.6, float("inf")], [0.9, 0.2, 0.6, float("inf")], True),
+        ([0.2, 0.9], [0.2, 0.9], False),
+    ],
+    ids=["both rise", "too small a rise", "only the variance", "diverged", "too few checks"],
+)
+def test_phase_ends_if_both_measures_rise_in_consecutive_checks(
+    variance: list[float], objective: list[float], expected: bool
+) -> None:
+    checks = [
+        StudentCheck(i, *values) for i, values in enumerate(zip(variance, objective, strict=True))
+    ]
+    assert phase_should_end(checks, GUARD) == expected
+
+
+@pytest.mark.parametrize("field", ["interval", "students", "states", "patience"])
+def test_guard_settings_below_one_are_refused(field: str) -> None:
+    with pytest.raises(InvalidSettingError, match=field):
+        replace(GUARD, **{field: 0})
+    with pytest.raises(InvalidSettingError, match="max_rise"):
+        replace(GUARD, max_rise=-0.1)
