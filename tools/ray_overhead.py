@@ -1,10 +1,10 @@
-"""What Ray costs beside the local executor: time and memory of the same suite under both.
+"""Measure the overhead of Ray: time and memory of a suite with each executor.
 
-``python tools/ray_overhead.py [--suite quick] [--workers 2] [--json PATH]`` runs the suite
-under one executor after the other, from an empty results folder, and writes what it measured. The
-memory is the largest sum over the driver, its workers and Ray's own processes, looked at once a
-second, shared pages counted once (PSS). Do it on an otherwise idle machine: the processor seconds
-tell whether it was one, since they count what the run used and not what it waited for.
+``python tools/ray_overhead.py [--suite quick] [--workers 2] [--json PATH]`` runs the suite with one
+executor after the other, each in an empty results folder, and writes the measurements. Memory is the
+largest sum over the main process, its workers and Ray's own processes, sampled once per second, with
+shared pages counted once (PSS). Run it on an otherwise idle machine. Processor seconds show whether
+the machine was idle, because they exclude the time spent waiting.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from support.memory import Watch  # noqa: E402
 from support.processes import environment  # noqa: E402
 from support.toy_suite import contents  # noqa: E402
 
-SECONDS, SHARE, GIBIBYTES = 15.0, 0.10, 4.0  # what Ray may cost beside local, and both at most
+MAX_EXTRA_SECONDS, MAX_EXTRA_SHARE, MAX_GIBIBYTES = 15.0, 0.10, 4.0
 
 
-def measure(executor: str, suite: str, workers: int, folder: Path) -> dict[str, Any]:
-    """One run from an empty folder."""
+def measure_run(executor: str, suite: str, workers: int, folder: Path) -> dict[str, Any]:
+    """Run the suite with an executor in an empty results folder."""
     options = ["--executor", executor, "--workers", str(workers), "--out", str(folder)]
     load = os.getloadavg()[0]
-    began = time.monotonic()
+    start = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "obdbench", "run", suite, *options], env=environment()
     )
     with Watch(process.pid) as watch:
-        code = process.wait()
-    seconds = time.monotonic() - began
-    if code != 0:
-        raise SystemExit(f"{suite} with {executor} ended with exit code {code}.")
+        exit_code = process.wait()
+    seconds = time.monotonic() - start
+    if exit_code != 0:
+        raise SystemExit(f"{suite} with {executor} ended with exit code {exit_code}.")
     return {
         "executor": executor,
         "seconds": round(seconds, 1),
@@ -55,42 +55,47 @@ def measure(executor: str, suite: str, workers: int, folder: Path) -> dict[str, 
     }
 
 
-def verdict(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What was asked for, and whether it was met."""
-    by = {run["executor"]: run for run in runs}
-    extra = by["ray"]["seconds"] - by["local"]["seconds"]
+def compare_runs(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Time that Ray adds, and whether time and memory are within the limits."""
+    seconds = {run["executor"]: run["seconds"] for run in runs}
+    extra = seconds["ray"] - seconds["local"]
     return {
         "extra_seconds": round(extra, 1),
-        "extra_share": round(extra / by["local"]["seconds"], 3),
-        "time_met": extra <= SECONDS and extra <= SHARE * by["local"]["seconds"],
-        "memory_met": max(run["gibibytes"] for run in runs) <= GIBIBYTES,
+        "extra_share": round(extra / seconds["local"], 3),
+        "time_met": extra <= MAX_EXTRA_SECONDS and extra <= MAX_EXTRA_SHARE * seconds["local"],
+        "memory_met": max(run["gibibytes"] for run in runs) <= MAX_GIBIBYTES,
     }
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suite", default="quick")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, default=REPORT)
-    call = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        out = {name: Path(folder) / name for name in ("local", "ray")}
-        runs = [measure(name, call.suite, call.workers, path) for name, path in out.items()]
-        equal = contents(out["local"] / call.suite) == contents(out["ray"] / call.suite)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        folders = {name: Path(root) / name for name in ("local", "ray")}
+        runs = [
+            measure_run(name, arguments.suite, arguments.workers, folder)
+            for name, folder in folders.items()
+        ]
+        equal = contents(folders["local"] / arguments.suite) == contents(
+            folders["ray"] / arguments.suite
+        )
     report = {
-        "suite": call.suite,
-        "workers": call.workers,
+        "suite": arguments.suite,
+        "workers": arguments.workers,
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "date": datetime.now(UTC).date().isoformat(),
         "runs": runs,
         "results_equal": equal,
-        **verdict(runs),
+        **compare_runs(runs),
     }
-    call.json.parent.mkdir(parents=True, exist_ok=True)
-    call.json.write_text(json.dumps(report, indent=1) + "\n")
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
 

@@ -169,7 +169,7 @@ def test_value_that_a_preset_cannot_hold_is_refused_before_the_work(plugin):
 def test_existing_preset_is_not_overwritten(plugin, tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
     (tmp_path / "mine.toml").write_text('base = "tiny"')
-    with pytest.raises(InvalidSettingError, match="mine.toml already exists"):
+    with pytest.raises(InvalidSettingError, match=r"mine\.toml already exists"):
         tune_settings(make_search(), name="mine")
     assert (tmp_path / "mine.toml").read_text() == 'base = "tiny"'
 
