@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ("docs/concepts.md", "docs/objectives.md", "docs/protocols.md")
 MAX_VALUES = 9  # longer lists are abbreviated
 _TABLE = re.compile(
-    r"(?P<comment><!-- settings: (?P<kind>\w+) ?(?P<name>[\w-]*) -->\n)"
+    r"(?P<comment><!-- settings: (?P<kind>\w+) ?(?P<name>[\w+-]*) -->\n)"
     r"(?P<table>(?:\|[^\n]*\n)+)"
 )
 Row = dict[str, str]

@@ -34,7 +34,7 @@ _LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]"
     r"\((?!https?:|mailto:|#)(?P<target>[^)\s]+)\)"
 )
-_CODE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -52,8 +52,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     in_docs = (Path(config.docs_dir) / source).is_file()
     repository_path = f"docs/{source}" if in_docs else source
     known = {_site_path(file.src_uri, config): file.src_uri for file in files}
-    parts = _CODE.split(markdown)
-    for index in range(0, len(parts), 2):  # odd parts are code
+    parts = _FENCED.split(markdown)
+    for index in range(0, len(parts), 2):  # odd parts are fenced code
         parts[index] = _LINK.sub(
             lambda match: _translate(match, repository_path, source, known), parts[index]
         )

@@ -153,7 +153,7 @@ def format_table(study: Study) -> str:
     """Scores, cost and difference of every variant as a Markdown table."""
     names = [DatasetId(dataset).short_name.replace("-", "<br>", 1) for dataset in study.datasets]
     other = "row above" if study.pairs else "first row"
-    header = ["variant", *names, "average", f"difference to the {other}", "seconds per seed"]
+    header = ["variant", *names, "average", f"difference to {other}", "s per seed"]
     lines = [header, [":--", *["--:"] * (len(header) - 1)]]
     reference: dict[str, dict[int, float]] = {}
     checksums: dict[str, set[str]] = {}

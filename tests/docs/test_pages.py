@@ -100,7 +100,7 @@ def test_bounds_in_security_page_are_those_of_the_code() -> None:
     text = " ".join((ROOT / "SECURITY.md").read_text().split())
     for bound in (
         f"at most {arrays.MAX_BYTES / (1024 * mebi):g} GiB of arrays per file",
-        f"{arrays.MAX_CHUNK // mebi} MiB per chunk",
+        f"{arrays.MAX_CHUNK_BYTES // mebi} MiB per chunk",
         f"at most {checkpoint.MAX_BYTES // mebi} MiB and {checkpoint.MAX_ENTRIES:,} entries",
         f"at most {synset.MAX_BYTES // mebi} MiB per synset",
         f"at most {record.MAX_BYTES // mebi} MiB with a strict schema",

@@ -141,7 +141,7 @@ def test_pairs_are_compared_and_different_builds_are_noted(
     )
     assert module.run_study(study, workers=1)
     table = module.format_table(study)
-    assert "difference to the row above" in table
+    assert "difference to row above" in table
     assert "different builds" not in table
     assert [" to " in line.split("|")[4] for line in table.splitlines()[2:]] == [False, True] * 2
     file = next(p for p in (tmp_path / "paired").glob("*.json") if p.name != "manifest.json")
