@@ -29,7 +29,7 @@ from obdbench.errors import ObdError
 from obdbench.experiments import presets
 from obdbench.experiments.suite import load_suite
 from obdbench.objectives import density
-from obdbench.reporting.show import show
+from obdbench.reporting.show import describe_file
 from obdbench.results.record import Result, read_json
 from obdbench.teachers import checkpoint, teacher
 
@@ -179,8 +179,8 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "published.pt": checkpoint.read_checkpoint,
     "teacher.safetensors": teacher.Teacher.load,
     "synset.safetensors": Synset.load,
-    "shown.safetensors": show,
-    "shown.json": show,
+    "shown.safetensors": describe_file,
+    "shown.json": describe_file,
     "result.json": lambda path: read_json(Result, path),
     "suite.toml": lambda path: load_suite(str(path)),
     "preset.toml": presets.read_toml,

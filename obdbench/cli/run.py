@@ -238,7 +238,7 @@ def compare(
 
 def show_comparison(report: Any, results: Any, objectives: list[str], latex: bool) -> None:
     """Print the verdict."""
-    lines = report.compare_markdown(results, objectives, latex=latex).split("\n")
+    lines = report.compare_as_text(results, objectives, latex=latex).split("\n")
     typer.echo("\n".join(map(strip_control_characters, lines)))
 
 

@@ -1,4 +1,4 @@
-"""The report room's public function."""
+"""Public function that writes leaderboards."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from obdbench.reporting.pages import write_pages
 
 
 def leaderboard(results: str | Path = "results", out: str | Path = "leaderboards") -> list[Path]:
-    """Write the leaderboards that follow from result files; the pages written are returned."""
+    """Write the leaderboards of a folder of results, and return the files."""
     return write_pages(Path(results), Path(out))

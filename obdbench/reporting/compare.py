@@ -1,4 +1,4 @@
-"""Is one objective better than another? A verdict on common seeds, in words and in tables."""
+"""Compare objectives on the seeds they have in common: a verdict in words, and tables."""
 
 from __future__ import annotations
 
@@ -9,55 +9,58 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.registry import objectives as registry
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import CAUTION, STAND_IN, count_noun, format_ranges
+from obdbench.reporting.captions import (
+    STAND_IN,
+    STAND_IN_WARNING,
+    count_noun,
+    dagger,
+    format_ranges,
+)
 from obdbench.reporting.cells import format_mean_std
-from obdbench.reporting.grid import Grid, Row
+from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row
 from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.markdown import render_table
 from obdbench.reporting.suite_results import SuiteResults, suite_results_of
 from obdbench.reporting.table import Cell, Table, format_number
-from obdbench.reporting.table import grid as markdown_grid
 from obdbench.results.record import Result
 
 REPLICATES = 10_000
-LEVEL_WITHIN = 1e-9  # points; sums round
+EQUAL_WITHIN = 1e-9  # points; allows for rounding of sums
+Scores = tuple[tuple[float, ...], ...]  # by dataset and seed
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Objective ``ours`` against ``theirs`` under one protocol, on the seeds that both have."""
+    """The objective ``first`` against ``second`` under one protocol, on their common seeds."""
 
-    ours: str
-    theirs: str
+    first: str
+    second: str
     protocol: str
     arm: str
     source: str
     seeds: dict[str, tuple[int, ...]]  # by dataset
-    ours_scores: tuple[tuple[float, ...], ...]
-    theirs_scores: tuple[tuple[float, ...], ...]
+    first_scores: Scores
+    second_scores: Scores
 
     @property
     def difference(self) -> stats.Interval:
-        """Mean of seedwise differences, with the Student interval of paired samples."""
-        return stats.paired_difference(
-            [
-                [a - b for a, b in zip(mine, other, strict=True)]
-                for mine, other in zip(self.ours_scores, self.theirs_scores, strict=True)
-            ]
-        )
+        """Mean of the differences per seed, with the Student interval of paired samples."""
+        pairs = zip(self.first_scores, self.second_scores, strict=True)
+        return stats.paired_difference([_differences(*pair) for pair in pairs])
 
     @property
-    def chance(self) -> stats.Interval:
-        """Probability of improvement."""
+    def improvement(self) -> stats.Interval:
+        """Probability of improvement of the first over the second."""
         return stats.bootstrap_interval(
             stats.probability_of_improvement,
-            self.ours_scores,
-            self.theirs_scores,
+            self.first_scores,
+            self.second_scores,
             replicates=REPLICATES,
         )
 
     @property
-    def decided(self) -> int:
-        """1 where ours is better, -1 where it is worse, 0 where the seeds cannot tell."""
+    def significant_sign(self) -> int:
+        """1 where the first is better, -1 where it is worse, 0 where the interval contains zero."""
         interval = self.difference
         if interval.low is None or interval.high is None:
             return 0
@@ -65,145 +68,140 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Two or three sentences a person can use."""
+        """Two or three sentences that state the result."""
         interval = self.difference
         gap = f"{format_number(abs(interval.estimate))} points"
-        where = f"{count_noun(len(self.seeds), 'dataset')}, {self._seed_words()}"
+        sample = f"{count_noun(len(self.seeds), 'dataset')}, {self._seed_text()}"
         if interval.low is None or interval.high is None:
-            lead = f"lies {gap} {'above' if interval.estimate > 0 else 'below'}"
-            if abs(interval.estimate) < LEVEL_WITHIN:
-                lead = "is level with"
+            relation = f"lies {gap} {'above' if interval.estimate > 0 else 'below'}"
+            if abs(interval.estimate) < EQUAL_WITHIN:
+                relation = "is level with"
             return (
-                f"{self.ours} {lead} {self.theirs} on {where}, but a single common seed"
-                f"{self._single_words()} says nothing of chance: run at least three. "
-                f"{self._chance_words()}"
+                f"{self.first} {relation} {self.second} on {sample}, but a single common seed"
+                f"{self._single_seed_text()} gives no interval: run at least three seeds. "
+                f"{self._improvement_text()}"
             )
         bounds = f"95% interval {format_number(interval.low)} to {format_number(interval.high)}"
-        if self.decided:
-            word = "better" if self.decided > 0 else "worse"
-            first = f"{self.ours} is {word} than {self.theirs} by {gap} ({bounds}) on {where}."
+        if self.significant_sign:
+            word = "better" if self.significant_sign > 0 else "worse"
+            text = f"{self.first} is {word} than {self.second} by {gap} ({bounds}) on {sample}."
         else:
-            first = (
-                f"No difference between {self.ours} and {self.theirs} can be told: "
-                f"{format_number(interval.estimate, sign=True)} points ({bounds}) on {where}; "
-                "the interval holds zero, so more seeds are needed or the two are equal."
+            text = (
+                f"There is no significant difference between {self.first} and {self.second}: "
+                f"{format_number(interval.estimate, sign=True)} points ({bounds}) on {sample}. "
+                "The interval contains zero: the two are equal or more seeds are needed."
             )
-        return f"{first} {self._chance_words()}"
+        return f"{text} {self._improvement_text()}"
 
-    def _chance_words(self) -> str:
-        chance = self.chance
-        text = f"A run of {self.ours} beats a run of {self.theirs} in "
-        text += f"{100 * chance.estimate:.0f} of 100 draws"
-        if chance.low is not None and chance.high is not None and chance.low < chance.high:
-            text += f" (95% interval {100 * chance.low:.0f} to {100 * chance.high:.0f})"
+    def _improvement_text(self) -> str:
+        improvement = self.improvement
+        text = f"A run of {self.first} beats a run of {self.second} in "
+        text += f"{100 * improvement.estimate:.0f} of 100 draws"
+        low, high = improvement.low, improvement.high
+        if low is not None and high is not None and low < high:
+            text += f" (95% interval {100 * low:.0f} to {100 * high:.0f})"
         return f"{text}."
 
-    def _seed_words(self) -> str:
-        sets = set(self.seeds.values())
-        if len(sets) == 1:
-            only = next(iter(sets))
-            return f"{'seeds' if len(only) > 1 else 'seed'} {format_ranges(only)}"
-        counts = [len(seeds) for seeds in sets]
+    def _seed_text(self) -> str:
+        distinct = set(self.seeds.values())
+        if len(distinct) == 1:
+            (seeds,) = distinct
+            return f"{'seeds' if len(seeds) > 1 else 'seed'} {format_ranges(seeds)}"
+        counts = [len(seeds) for seeds in distinct]
         if min(counts) == max(counts):
             return f"{count_noun(max(counts), 'common seed')} each"
         return f"{min(counts)} to {max(counts)} common seeds"
 
-    def _single_words(self) -> str:
-        """Where there is a single common seed, if not everywhere or on the one dataset there is."""
-        single = [
-            DatasetId(dataset).short_name
-            for dataset, seeds in self.seeds.items()
-            if len(seeds) == 1
-        ]
+    def _single_seed_text(self) -> str:
+        """The datasets with a single common seed, unless there is only one dataset."""
+        single = [DatasetId(d).short_name for d, seeds in self.seeds.items() if len(seeds) == 1]
         if len(single) < len(self.seeds):
             return f" on {', '.join(single)}"
         return " on each" if len(single) > 1 else ""
 
 
-def compare_markdown(
+def _differences(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(first, second, strict=True)]
+
+
+def compare_as_text(
     results: SuiteResults | Iterable[Result], objectives: Sequence[str], *, latex: bool = False
 ) -> str:
-    """The first objective against each of the others, as Markdown; with ``latex`` also a tabular.
+    """Compare the first objective with each of the others, as Markdown.
 
-    The Markdown stands by itself: scores, the verdict of each pair, what it was measured on.
+    The Markdown contains the verdict and scores of each pair and how they were measured. ``latex``
+    adds the tables for a paper.
     """
     comparisons = compare_objectives(results, objectives)
-    text = markdown(comparisons)
-    return f"{text}\n\n{compare_latex(comparisons)}" if latex else text
+    text = render_comparisons(comparisons)
+    return f"{text}\n\n{render_latex(comparisons)}" if latex else text
 
 
 def compare_objectives(
     results: SuiteResults | Iterable[Result], objectives: Sequence[str]
 ) -> list[Comparison]:
     """Every comparison of the first objective, for each source, protocol and arm in common."""
-    collection = results if isinstance(results, SuiteResults) else suite_results_of(results)
-    ours, *others = resolve_row_names(objectives)
-    found = [
+    suite_results = results if isinstance(results, SuiteResults) else suite_results_of(results)
+    first, *others = resolve_row_names(objectives)
+    comparisons = [
         comparison
-        for part in build_grids(collection)
-        for theirs in others
-        for comparison in _within(part, ours, theirs)
+        for grid in build_grids(suite_results)
+        for second in others
+        for comparison in _compare_within(grid, first, second)
     ]
-    if not found:
+    if not comparisons:
         raise InvalidDataError(
-            f"No dataset has results of {' and '.join([ours, *others])} with a seed in common.",
+            f"No dataset has results of {' and '.join([first, *others])} with a seed in common.",
             "Run them with the same --dataset, --protocol and --seeds.",
         )
-    return found
+    return comparisons
 
 
 def resolve_row_names(names: Sequence[str]) -> list[str]:
-    """Rows by the names that tables give them: aliases resolved, each once, at least two.
+    """Distinct row names with aliases resolved; an error unless there are at least two.
 
-    A row of several is named in full, as in ``av-pbc (beta=0.05)``.
+    The name of a row among several of one objective is its label, as in ``av-pbc (beta=0.05)``.
     """
-    rows = list(dict.fromkeys(map(_row_named, names)))
+    rows = list(dict.fromkeys(map(_resolve_row_name, names)))
     if len(rows) < 2:
         raise InvalidSettingError("A comparison needs two objectives.", "Name another one.")
     return rows
 
 
 def objective_name(row: str) -> str:
-    """The objective of a row's name."""
+    """The objective in the name of a row."""
     return row.partition(" (")[0]
 
 
-def _row_named(name: str) -> str:
+def _resolve_row_name(name: str) -> str:
     objective = objective_name(name.strip())
-    known = registry.resolve_name(objective) if objective in registry else objective
-    return known + name.strip().removeprefix(objective)
+    resolved = registry.resolve_name(objective) if objective in registry else objective
+    return resolved + name.strip().removeprefix(objective)
 
 
-def _within(part: Grid, ours: str, theirs: str) -> Iterable[Comparison]:
-    for arm in sorted({row.arm for row in part.rows}):
-        mine, other = _only(part, ours, arm), _only(part, theirs, arm)
-        if mine is None or other is None:
+def _compare_within(grid: Grid, first: str, second: str) -> Iterable[Comparison]:
+    for arm in sorted({row.arm for row in grid.rows}):
+        rows = [_find_row(grid, name, arm) for name in (first, second)]
+        if rows[0] is None or rows[1] is None:
             continue
-        seeds = {}
-        for dataset in part.datasets:
-            cells = (mine.cells.get(dataset), other.cells.get(dataset))
-            if cells[0] is not None and cells[1] is not None:
-                common = cells[0].curves.keys() & cells[1].curves.keys()
-                if common:
-                    seeds[dataset] = tuple(sorted(common))
+        cells = {
+            dataset: (rows[0].cells[dataset], rows[1].cells[dataset])
+            for dataset in grid.datasets
+            if dataset in rows[0].cells and dataset in rows[1].cells
+        }
+        seeds = {d: tuple(sorted(a.curves.keys() & b.curves.keys())) for d, (a, b) in cells.items()}
+        seeds = {dataset: common for dataset, common in seeds.items() if common}
         if seeds:
-            yield Comparison(
-                ours,
-                theirs,
-                part.protocol,
-                arm,
-                part.source,
-                seeds,
-                *(
-                    tuple(row.cells[dataset].scores_of(held) for dataset, held in seeds.items())
-                    for row in (mine, other)
-                ),
-            )
+            scores = [
+                tuple(cells[dataset][i].scores_of(common) for dataset, common in seeds.items())
+                for i in (0, 1)
+            ]
+            yield Comparison(first, second, grid.protocol, arm, grid.source, seeds, *scores)
 
 
-def _only(part: Grid, name: str, arm: str) -> Row | None:
-    """The row of an objective; a label such as ``av-pbc (beta=0.05)`` names one of several."""
-    rows = [r for r in part.rows if r.arm == arm and name in (r.objective, r.label)]
+def _find_row(grid: Grid, name: str, arm: str) -> Row | None:
+    """The row of an objective, or the row with that label."""
+    rows = [row for row in grid.rows if row.arm == arm and name in (row.objective, row.label)]
     exact = [row for row in rows if row.label == name]
     if len(rows) > 1 and len(exact) != 1:
         labels = ", ".join(sorted(row.label for row in rows))
@@ -213,62 +211,64 @@ def _only(part: Grid, name: str, arm: str) -> Row | None:
     return next(iter(exact or rows), None)
 
 
-def markdown(comparisons: Sequence[Comparison]) -> str:
-    """A fragment for an issue or a paper."""
+def render_comparisons(comparisons: Sequence[Comparison]) -> str:
+    """Verdicts and tables as Markdown, for an issue or a paper."""
     parts = []
-    for comparison, table in zip(comparisons, map(_table, comparisons), strict=True):
-        title = f"**{comparison.ours} against {comparison.theirs}** ({_setting(comparison)})"
-        parts += [title, comparison.verdict, markdown_grid(table)]
+    for comparison in comparisons:
+        title = f"**{comparison.first} against {comparison.second}** ({_setting(comparison)})"
+        parts += [title, comparison.verdict, render_table(comparison_table(comparison))]
     parts.append(
-        "Mean ± standard deviation over common seeds of the D4RL-normalized return, each seed the "
-        "mean of its last five evaluation points, or of as many as it has, step 0 left out where "
-        "there are others; the difference is paired by seed."
+        "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "
+        "each seed is the mean of its last five evaluation points, or of as many as it has, without "
+        "step 0 where there are others. Differences are paired by seed."
     )
     if any(comparison.source == STAND_IN for comparison in comparisons):
-        parts.append(f"{CAUTION}.")
+        parts.append(f"{STAND_IN_WARNING}.")
     return "\n\n".join(parts)
 
 
-def compare_latex(comparisons: Sequence[Comparison]) -> str:
-    """One booktabs tabular for each comparison."""
-    return "\n\n".join(_tabular(_table(comparison)) for comparison in comparisons)
+def render_latex(comparisons: Sequence[Comparison]) -> str:
+    """One booktabs tabular per comparison."""
+    return "\n\n".join(_tabular(comparison_table(comparison)) for comparison in comparisons)
 
 
 def _setting(comparison: Comparison) -> str:
-    arm = "" if comparison.arm in ("default", "ensemble") else f", {comparison.arm}"
+    arm = "" if comparison.arm in SINGLE_ARMS else f", {comparison.arm}"
     return f"{comparison.source}, protocol {comparison.protocol}{arm}"
 
 
-def _table(comparison: Comparison) -> Table:
-    mark = "†" if comparison.source == STAND_IN else ""
-    rows = []
-    for place, (dataset, seeds) in enumerate(comparison.seeds.items()):
-        mine, other = comparison.ours_scores[place], comparison.theirs_scores[place]
-        part = stats.paired_difference([[a - b for a, b in zip(mine, other, strict=True)]])
-        rows.append(
-            _line(
-                f"{DatasetId(dataset).short_name}{mark}",
-                format_mean_std(mine),
-                format_mean_std(other),
-                part,
-                format_ranges(seeds),
-            )
+def comparison_table(comparison: Comparison) -> Table:
+    """Scores and differences by dataset, with their average."""
+    rows = [
+        _row(
+            DatasetId(dataset).short_name + dagger(comparison.source),
+            format_mean_std(first),
+            format_mean_std(second),
+            stats.paired_difference([_differences(first, second)]),
+            format_ranges(seeds),
         )
+        for (dataset, seeds), first, second in zip(
+            comparison.seeds.items(),
+            comparison.first_scores,
+            comparison.second_scores,
+            strict=True,
+        )
+    ]
     if len(rows) > 1:
-        means = [
-            format_number(stats.grand_mean(scores))
-            for scores in (comparison.ours_scores, comparison.theirs_scores)
-        ]
-        rows.append(_line("average", means[0], means[1], comparison.difference, ""))
-    columns = ("dataset", comparison.ours, comparison.theirs, "difference [95%]", "seeds")
-    return Table("compare", "", comparison.source, columns, tuple(rows))
+        first_mean = format_number(stats.grand_mean(comparison.first_scores))
+        second_mean = format_number(stats.grand_mean(comparison.second_scores))
+        rows.append(_row("average", first_mean, second_mean, comparison.difference, ""))
+    columns = ("dataset", comparison.first, comparison.second, "difference [95%]", "seeds")
+    return Table("comparison", "", comparison.source, columns, tuple(rows))
 
 
-def _line(name: str, ours: str, theirs: str, part: stats.Interval, seeds: str) -> tuple[Cell, ...]:
-    text = format_number(part.estimate, sign=True)
-    if part.low is not None and part.high is not None:
-        text += f" [{format_number(part.low)}, {format_number(part.high)}]"
-    return (Cell(name), Cell(ours), Cell(theirs), Cell(text), Cell(seeds))
+def _row(
+    name: str, first: str, second: str, difference: stats.Interval, seeds: str
+) -> tuple[Cell, ...]:
+    text = format_number(difference.estimate, sign=True)
+    if difference.low is not None and difference.high is not None:
+        text += f" [{format_number(difference.low)}, {format_number(difference.high)}]"
+    return tuple(map(Cell, (name, first, second, text, seeds)))
 
 
 _LATEX = {
@@ -288,7 +288,7 @@ _LATEX = {
 
 def _tabular(table: Table) -> str:
     lines = [
-        [_tex(text) for text in row]
+        [_escape_latex(text) for text in row]
         for row in (table.columns, *([cell.text for cell in row] for row in table.rows))
     ]
     body = [f"{' & '.join(line)} \\\\" for line in lines]
@@ -308,5 +308,5 @@ def _tabular(table: Table) -> str:
     )
 
 
-def _tex(text: str) -> str:
+def _escape_latex(text: str) -> str:
     return "".join(_LATEX.get(char, char) for char in text)

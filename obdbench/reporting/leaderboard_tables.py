@@ -1,21 +1,22 @@
-"""The leaderboard's tables, as a pure function of a collection of results."""
+"""The leaderboard's tables, computed from grids and suite results alone."""
 
 from __future__ import annotations
 
-from obdbench.experiments.spec import label_trials
+import pandas as pd
+
+from obdbench.experiments.spec import TrialSpec, label_trials
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import (
     dataset_columns,
     format_budget,
-    measurement_facts,
+    format_ranges,
     score_notes,
     stand_in_warning,
     with_source,
 )
-from obdbench.reporting.cells import format_mean_std, interval_cell, median_cell, score_cell
-from obdbench.reporting.commands import format_commands
+from obdbench.reporting.cells import format_mean_std, interval_cell, score_cell
 from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.suite_results import SuiteResults, shorten
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
 TITLES = {
@@ -25,34 +26,31 @@ TITLES = {
     "ensemble": "Ensemble",
     "size": "Size of the synset",
 }
-ARMS = {"cross-architecture": "architecture", "cross-optimizer": "optimizer", "size": "pairs"}
+ARM_COLUMNS = {
+    "cross-architecture": "architecture",
+    "cross-optimizer": "optimizer",
+    "size": "pairs",
+}
+REASON_LENGTH = 120
 
 
-def score_tables(grid: Grid, suite: str) -> list[Table]:
-    """The table of a protocol; for the default one also the best points and the comparisons."""
-    if grid.protocol == "convergence":
-        return []
-    if grid.protocol != "default":
-        return [scores(grid, suite)]
-    return [scores(grid, suite), best_points(grid, suite), *comparisons(grid, suite)]
-
-
-def scores(grid: Grid, suite: str) -> Table:
+def scores_table(grid: Grid) -> Table:
     """Headline scores: objective by dataset, ranked unless the protocol has several arms."""
-    armed = any(row.arm not in SINGLE_ARMS for row in grid.rows)
-    leaders = {} if armed else _leaders(grid)
+    has_arms = any(row.arm not in SINGLE_ARMS for row in grid.rows)
+    leaders = {} if has_arms else _leaders(grid)
     rows = []
-    for row in grid.rows if armed else grid.sorted_rows():
+    for row in grid.rows if has_arms else grid.sorted_rows():
         rank = grid.rank(row)
+        scores = [score_cell(row.cells.get(d), leaders.get(d) is row) for d in grid.datasets]
         rows.append(
             (
                 Cell(row.label),
-                *([Cell(row.arm)] if armed else []),
+                *([Cell(row.arm)] if has_arms else []),
                 Cell(format_budget(row)),
-                *(score_cell(row.cells.get(d), leaders.get(d) is row) for d in grid.datasets),
+                *scores,
                 Cell(format_number(row.average), row.average),
                 interval_cell(row.iqm),
-                *([] if armed else [Cell(str(rank) if rank else MISSING, rank)]),
+                *([] if has_arms else [Cell(str(rank) if rank else MISSING, rank)]),
                 Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1)),
             )
         )
@@ -62,36 +60,47 @@ def scores(grid: Grid, suite: str) -> Table:
         source=grid.source,
         columns=(
             "objective",
-            *([ARMS.get(grid.protocol, "arm")] if armed else []),
+            *([ARM_COLUMNS.get(grid.protocol, "arm")] if has_arms else []),
             "budget",
-            *dataset_columns(grid),
+            *dataset_columns(grid.datasets, grid.source),
             "average",
-            "IQM\n[95% interval]",
-            *([] if armed else ["rank"]),
-            "n/N",
+            "IQM",
+            *([] if has_arms else ["rank"]),
+            "scores",
         ),
         rows=tuple(rows),
-        head=measurement_facts(grid),
         notes=score_notes(grid),
-        caution=stand_in_warning(grid),
-        command=format_commands(grid),
-        texts=3 if armed else 2,
+        warning=stand_in_warning(grid),
+        n_text_columns=3 if has_arms else 2,
     )
 
 
-def summary(grid: Grid) -> Table:
-    """One line per complete row: average, its interval, and the gain over random selection."""
-    reference = next((row for row in grid.rows if row.objective == "random" and row.complete), None)
+def _leaders(grid: Grid) -> dict[str, Row]:
+    """The distilled row with the highest mean on each dataset that two or more rows complete."""
+    means = pd.DataFrame(
+        {
+            number: {
+                dataset: stats.mean_std(cell.scores)[0]
+                for dataset, cell in row.cells.items()
+                if cell.complete and not row.is_baseline
+            }
+            for number, row in enumerate(grid.rows)
+        }
+    )
+    contested = means[means.count(axis=1) > 1]
+    return {str(dataset): grid.rows[i] for dataset, i in contested.idxmax(axis=1).items()}
+
+
+def summary_table(grid: Grid) -> Table:
+    """Average of each complete row, its interval, and its gain over random selection."""
+    reference = next((r for r in grid.rows if r.objective == "random" and r.complete), None)
     rows = []
     for row in grid.sorted_rows():
-        average = (
-            stats.bootstrap_interval(stats.mean_over_datasets, row.scores_by_dataset)
-            if row.complete
-            else None
-        )
-        gain = None
-        if average is not None and reference is not None and not row.is_baseline:
-            gain = _gain(row, reference)
+        average, gain = None, None
+        if row.complete:
+            average = stats.bootstrap_interval(stats.mean_over_datasets, row.scores_by_dataset)
+            if reference is not None and row is not reference and not row.is_baseline:
+                gain = _paired_gain(row, reference)
         rows.append((Cell(row.label), interval_cell(average), interval_cell(gain)))
     return Table(
         name="summary",
@@ -102,10 +111,8 @@ def summary(grid: Grid) -> Table:
     )
 
 
-def _gain(row: Row, reference: Row) -> stats.Interval | None:
-    """The mean difference to another row over the seeds that both have on every dataset."""
-    if row is reference:
-        return None
+def _paired_gain(row: Row, reference: Row) -> stats.Interval | None:
+    """Mean difference to another row over the seeds that both have on every dataset."""
     differences = []
     for dataset in row.expected_datasets:
         cell, other = row.cells[dataset], reference.cells[dataset]
@@ -115,101 +122,102 @@ def _gain(row: Row, reference: Row) -> stats.Interval | None:
     return stats.paired_difference(differences) if all(differences) else None
 
 
-def best_points(grid: Grid, suite: str) -> Table:
-    """The best evaluation point of each seed, apart from the headline."""
-    rows = [
-        (
-            Cell(row.label),
-            *(
-                Cell(
-                    format_mean_std(cell.best_scores),
-                    stats.mean_std(cell.best_scores)[0],
-                    cell.files,
-                )
-                if (cell := row.cells.get(d)) is not None and cell.best_scores
-                else Cell(MISSING)
-                for d in grid.datasets
-            ),
-        )
-        for row in grid.sorted_rows()
-        if not row.is_baseline
-    ]
+def best_points_table(grid: Grid) -> Table:
+    """The best evaluation point of each seed, apart from the headline score."""
+
+    def best_cell(row: Row, dataset: str) -> Cell:
+        cell = row.cells.get(dataset)
+        if cell is None or not cell.best_scores:
+            return Cell(MISSING)
+        return Cell(format_mean_std(cell.best_scores), stats.mean_std(cell.best_scores)[0])
+
     return Table(
         name="best",
         title=with_source("Best evaluation point", grid),
         source=grid.source,
-        columns=("objective", *dataset_columns(grid)),
-        rows=tuple(rows),
-        head=measurement_facts(grid),
-        notes=(
-            "Mean over seeds of each seed's best point. It is chosen by the score itself and so "
-            "flatters every row; nothing is ranked by it.",
+        columns=("objective", *dataset_columns(grid.datasets, grid.source)),
+        rows=tuple(
+            (Cell(row.label), *(best_cell(row, dataset) for dataset in grid.datasets))
+            for row in grid.sorted_rows()
+            if not row.is_baseline
         ),
-        caution=stand_in_warning(grid),
-        command=format_commands(grid),
+        notes=(
+            "Mean ± standard deviation over seeds of the best evaluation point of each seed. The "
+            "score itself selects the point, which overestimates every row; no rank depends on it.",
+        ),
+        warning=stand_in_warning(grid),
     )
 
 
-def comparisons(grid: Grid, suite: str) -> list[Table]:
-    """Probability of improvement over random, DBC and the best other, for complete rows."""
+def improvement_table(grid: Grid) -> Table | None:
+    """Probability of improvement over random, DBC and the best other row, for complete rows."""
     complete = [row for row in grid.sorted_rows() if row.complete and not row.is_baseline]
     if len(complete) < 2:
-        return []
-
-    plain = {row.objective: row for row in reversed(complete)}
+        return None
+    first_of = {row.objective: row for row in reversed(complete)}
     rows = []
     for row in complete:
-        other = next(rival for rival in complete if rival is not row)
-        line = [Cell(row.label)]
-        for rival in (plain.get("random"), plain.get("dbc"), other):
-            if rival is None or rival is row:
-                line.append(Cell(MISSING))
-                continue
-            chance = stats.bootstrap_interval(
-                stats.probability_of_improvement, row.scores_by_dataset, rival.scores_by_dataset
+        best_other = next(other for other in complete if other is not row)
+        cells = [
+            Cell(MISSING)
+            if other is None or other is row
+            else interval_cell(
+                stats.bootstrap_interval(
+                    stats.probability_of_improvement, row.scores_by_dataset, other.scores_by_dataset
+                ),
+                digits=2,
             )
-            line.append(interval_cell(chance, digits=2))
-        rows.append((*line, Cell(other.label)))
-    return [
-        Table(
-            name="comparisons",
-            title=with_source("Probability of improvement", grid),
-            source=grid.source,
-            columns=("objective", "over random", "over dbc", "over the best other", "that is"),
-            rows=tuple(rows),
-            head=measurement_facts(grid),
-            notes=(
-                "The chance that a seed of the row beats a seed of the other on the same dataset, "
-                "averaged over datasets, with its 95% interval by stratified bootstrap. One half "
-                "means no difference. Incomplete rows are not compared.",
-            ),
-            caution=stand_in_warning(grid),
-            command=format_commands(grid),
-        )
-    ]
+            for other in (first_of.get("random"), first_of.get("dbc"), best_other)
+        ]
+        rows.append((Cell(row.label), *cells, Cell(best_other.label)))
+    return Table(
+        name="comparisons",
+        title=with_source("Probability of improvement", grid),
+        source=grid.source,
+        columns=("objective", "over random", "over dbc", "over the best other", "best other"),
+        rows=tuple(rows),
+        notes=(
+            "Probability that a seed of the row has a higher score than a seed of the other row on "
+            "the same dataset, averaged over datasets, with its 95% interval from the stratified "
+            "bootstrap. 0.5 means no difference. Incomplete rows are not compared.",
+        ),
+        warning=stand_in_warning(grid),
+    )
 
 
-def cost(grid: Grid, suite: str) -> Table:
-    """What each row took: medians over its trials, of times divided by a trial's seeds."""
+def cost_table(grid: Grid) -> Table:
+    """Median times of the trials of each row, per seed."""
     rows = []
     for row in grid.sorted_rows():
-        done = [entry for entry in row.entries if entry.record.status == "ok"]
-        distilled = [entry for entry in done if entry.record.timing.distill > 0]
-        environments = [e.record.environment for e in done if e.record.environment]
-        rows.append(
-            (
-                Cell(row.label),
-                Cell(format_budget(row)),
-                Cell(", ".join(map(str, sorted({len(e.spec.seeds) for e in done}))) or MISSING),
-                median_cell((e.record.timing.step / len(e.spec.seeds) for e in distilled), 3),
-                median_cell((e.record.timing.prepare for e in distilled), 1),
-                median_cell((_minutes(e, e.record.timing.distill) for e in distilled), 1),
-                median_cell((_minutes(e, e.record.timing.evaluate) for e in done), 1),
-                Cell(", ".join(sorted({e.device for e in environments})) or MISSING),
-                Cell(", ".join(map(str, sorted({e.threads for e in environments}))) or MISSING),
-                Cell(f"{len(done)}/{len(row.entries)}", None, tuple(e.file for e in done)),
-            )
+        trials = pd.DataFrame(
+            {
+                "seeds": len(entry.spec.seeds),
+                "distilled": entry.record.timing.distill > 0,
+                "step": entry.record.timing.step / len(entry.spec.seeds),
+                "prepare": entry.record.timing.prepare,
+                "distill": entry.record.timing.distill / 60 / len(entry.spec.seeds),
+                "evaluate": entry.record.timing.evaluate / 60 / len(entry.spec.seeds),
+                "device": entry.record.environment and entry.record.environment.device,
+                "threads": entry.record.environment and str(entry.record.environment.threads),
+            }
+            for entry in row.entries
+            if entry.record.status == "ok"
         )
+        if trials.empty:
+            facts = [Cell(MISSING)] * 7
+        else:
+            distilled = trials[trials["distilled"]].median(numeric_only=True)
+            facts = [
+                Cell(", ".join(map(str, sorted(trials["seeds"].unique())))),
+                _number_cell(distilled["step"], 3),
+                _number_cell(distilled["prepare"], 1),
+                _number_cell(distilled["distill"], 1),
+                _number_cell(trials["evaluate"].median(), 1),
+                Cell(", ".join(sorted(trials["device"].dropna().unique())) or MISSING),
+                Cell(", ".join(sorted(trials["threads"].dropna().unique(), key=int)) or MISSING),
+            ]
+        n_trials = Cell(f"{len(trials)}/{len(row.entries)}")
+        rows.append((Cell(row.label), Cell(format_budget(row)), *facts, n_trials))
     return Table(
         name="cost",
         title=with_source("Cost", grid),
@@ -217,119 +225,121 @@ def cost(grid: Grid, suite: str) -> Table:
         columns=(
             "objective",
             "budget",
-            "seeds\na trial",
-            "s a step\nand seed",
-            "prepare, s",
-            "distil,\nmin a seed",
-            "evaluate,\nmin a seed",
+            "seeds per trial",
+            "seconds per step and seed",
+            "seconds to prepare",
+            "minutes to distill, per seed",
+            "minutes to evaluate, per seed",
             "device",
             "threads",
             "trials",
         ),
         rows=tuple(rows),
-        head=measurement_facts(grid),
         notes=(
-            "Medians over the row's trials, times but for preparing divided by a trial's seeds, "
-            "which run in one program. Where a preset takes most steps at infinite width, so does "
-            "the median step; exact ones take longer. Trials that reused synsets count for "
-            "evaluation alone.",
+            "Medians over the trials of each row. The seeds of a trial run in one program; times "
+            "except the preparation are divided by their number. Where a preset takes most steps "
+            "at infinite width, the median step is one of them, and exact steps take longer. "
+            "Trials that reuse synsets count for evaluation only.",
         ),
-        caution=stand_in_warning(grid),
-        command=format_commands(grid),
-        texts=2,
+        warning=stand_in_warning(grid),
+        n_text_columns=2,
     )
 
 
-def _minutes(entry: ResultEntry, seconds: float) -> float:
-    return seconds / 60 / len(entry.spec.seeds)
+def _number_cell(value: float, digits: int) -> Cell:
+    number = None if pd.isna(value) else float(value)
+    return Cell(format_number(number, digits), number)
 
 
-def provenance(grid: Grid, suite: str) -> Table:
-    """Which data and teachers the numbers came from, by content."""
+def data_table(grid: Grid) -> Table:
+    """The datasets and teachers behind the scores, with checksums of their content."""
+    records = [entry.record for entry in grid.entries if entry.record.dataset is not None]
     facts = sorted(
         {
             (record.dataset.id, record.dataset.checksum, record.dataset.size or 0)
             + ((record.teacher.id, record.teacher.checksum) if record.teacher else ("", ""))
-            for record in (entry.record for entry in grid.entries)
+            for record in records
             if record.dataset is not None
         }
     )
-    rows = [
-        (
-            Cell(dataset),
-            Cell(teacher or MISSING),
-            Cell(f"{size:,}" if size else MISSING, size),
-            Cell(checksum[:16]),
-            Cell(teacher_checksum[:16] or MISSING),
-        )
-        for dataset, checksum, size, teacher, teacher_checksum in facts
-    ]
     return Table(
-        name="provenance",
+        name="data",
         title=with_source("Data and teachers", grid),
         source=grid.source,
-        columns=("dataset", "teacher", "transitions", "SHA-256", "SHA-256\nof the teacher"),
-        rows=tuple(rows),
-        caution=stand_in_warning(grid),
-        texts=2,
+        columns=("dataset", "teacher", "transitions", "SHA-256", "SHA-256 of the teacher"),
+        rows=tuple(
+            (
+                Cell(dataset),
+                Cell(teacher or MISSING),
+                Cell(f"{size:,}" if size else MISSING, size),
+                Cell(checksum[:16]),
+                Cell(teacher_checksum[:16] or MISSING),
+            )
+            for dataset, checksum, size, teacher, teacher_checksum in facts
+        ),
+        warning=stand_in_warning(grid),
+        n_text_columns=2,
     )
 
 
-def gaps(collection: SuiteResults) -> list[Table]:
-    """Everything expected that has no score, with its reason."""
-    specs = dict(collection.expected) | {e.record.key: e.spec for e in collection.entries}
-    told = dict(zip(specs, label_trials(list(specs.values())), strict=True))
-    failed = [
-        (_trial_cells(entry.spec.dataset, told[entry.record.key]), entry)
-        for entry in collection.entries
+def gaps_table(results: SuiteResults) -> Table | None:
+    """Every expected trial without scores and every skipped file, with the reason."""
+    labels = _trial_labels(results)
+    rows = [
+        (
+            *_trial_cells(entry.spec, labels),
+            Cell(entry.record.status, link=entry.file),
+            Cell(shorten(entry.record.error or "unknown", REASON_LENGTH)),
+        )
+        for entry in results.entries
         if entry.record.status != "ok"
     ]
-    rows = [
-        (*cells, Cell(e.record.status, None, (e.file,)), Cell(_short(e.record.error or "unknown")))
-        for cells, e in failed
+    rows += [
+        (*_trial_cells(spec, labels), Cell("missing"), Cell("no result file"))
+        for spec in results.missing
     ]
     rows += [
-        (*_trial_cells(spec.dataset, told[spec.key]), Cell("missing"), Cell("no result file"))
-        for spec in collection.missing
+        (Cell(file.file), Cell(MISSING), Cell("skipped"), Cell(shorten(file.reason, REASON_LENGTH)))
+        for file in results.skipped
     ]
-    rows += [
-        (Cell(problem.file), Cell(MISSING), Cell("skipped"), Cell(_short(problem.reason)))
-        for problem in collection.skipped
-    ]
-    rows.sort(key=lambda row: tuple(cell.text for cell in row))
     if not rows:
-        return []
-    return [
-        Table(
-            name="gaps",
-            title="What is missing, and why",
-            source="",
-            columns=("trial or file", "dataset", "status", "reason"),
-            rows=tuple(rows),
-            texts=4,
+        return None
+    return Table(
+        name="gaps",
+        title="Failed, missing and skipped trials",
+        source="",
+        columns=("trial or file", "dataset", "status", "reason"),
+        rows=tuple(sorted(rows, key=lambda row: tuple(cell.text for cell in row))),
+        n_text_columns=4,
+    )
+
+
+def files_table(results: SuiteResults) -> Table:
+    """Every result file, by dataset and trial."""
+    labels = _trial_labels(results)
+    rows = [
+        (
+            *_trial_cells(entry.spec, labels),
+            Cell(format_ranges(sorted(entry.spec.seeds))),
+            Cell(entry.record.status),
+            Cell(entry.file, link=entry.file),
         )
+        for entry in results.entries
     ]
+    return Table(
+        name="files",
+        title="Result files",
+        source="",
+        columns=("trial", "dataset", "seeds", "status", "file"),
+        rows=tuple(sorted(rows, key=lambda row: (row[1].text, row[0].text, row[-1].text))),
+        n_text_columns=5,
+    )
 
 
-def _trial_cells(dataset: str, label: str) -> tuple[Cell, Cell]:
-    return Cell(label.removeprefix(f"{dataset} ")), Cell(dataset)
+def _trial_labels(results: SuiteResults) -> dict[str, str]:
+    specs = dict(results.expected) | {e.record.key: e.spec for e in results.entries}
+    return dict(zip(specs, label_trials(list(specs.values())), strict=True))
 
 
-def _short(reason: str, limit: int = 240) -> str:
-    flat = " ".join(reason.split())
-    return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
-
-
-def _leaders(grid: Grid) -> dict[str, Row]:
-    leaders = {}
-    for dataset in grid.datasets:
-        runners = [
-            row
-            for row in grid.rows
-            if not row.is_baseline and dataset in row.cells and row.cells[dataset].complete
-        ]
-        if len(runners) > 1:
-            leaders[dataset] = max(
-                runners, key=lambda row: stats.mean_std(row.cells[dataset].scores)[0]
-            )
-    return leaders
+def _trial_cells(spec: TrialSpec, labels: dict[str, str]) -> tuple[Cell, Cell]:
+    return Cell(labels[spec.key].removeprefix(f"{spec.dataset} ")), Cell(spec.dataset)

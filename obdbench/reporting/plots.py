@@ -1,7 +1,8 @@
-"""Plots of a leaderboard: PNG and SVG, the same bytes from the same results.
+"""Plots of a leaderboard as PNG and SVG; equal results give equal bytes.
 
-Colours are Okabe and Ito's, told apart under every common colour blindness, and every line has its
-own dash and marker besides, so that a grey print can be read. Matplotlib is imported when drawing.
+The colours are those of Okabe and Ito, which remain distinct under common colour blindness. Every
+line also has its own dash pattern and marker, so that grey prints are readable. Matplotlib is
+imported when a plot is drawn.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
@@ -53,58 +55,71 @@ SCORE = "normalized return"
 Draw = Callable[["Figure", Grid], None]
 
 
-def list_plots(grids: Sequence[Grid], suite: str) -> list[tuple[str, str, str]]:
-    """File name (without ending), title and source of every plot that these results make."""
-    return [(_stem(suite, g, kind), title, g.source) for kind, title, _, g in _plan(grids)]
+class Plot(NamedTuple):
+    """A plot that the results allow: file name without suffix, title, source and grid."""
+
+    name: str
+    title: str
+    source: str
+    draw: Draw
+    grid: Grid
 
 
 def draw_plots(grids: Sequence[Grid], suite: str, folder: Path) -> list[Path]:
-    """Draw every plot twice, as PNG and as SVG."""
+    """Draw every plot as PNG and as SVG."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for kind, title, draw, grid in _plan(grids):
+    for plot in list_plots(grids, suite):
         with rc_context(RC):
             figure = Figure(figsize=(WIDTH, WIDTH / 2), layout="constrained")
-            draw(figure, grid)
-            figure.suptitle(title, fontsize=10)
-            for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-                path = folder / f"{_stem(suite, grid, kind)}.{ending}"
+            plot.draw(figure, plot.grid)
+            figure.suptitle(plot.title, fontsize=10)
+            for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+                path = folder / f"{plot.name}.{suffix}"
                 figure.savefig(path, dpi=160, metadata=metadata)
                 written.append(path)
     return written
 
 
-def _plan(grids: Sequence[Grid]) -> list[tuple[str, str, Draw, Grid]]:
-    plan: list[tuple[str, str, Draw, Grid]] = []
+def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
+    """Every plot that these results allow."""
+    plots: list[Plot] = []
     with_curves = {g.source for g in grids if g.protocol == "convergence" and _has_curves(g)}
     for grid in grids:
-        where = f"{grid.source}, stand-ins for D4RL" if grid.source == STAND_IN else grid.source
+        stand_in = f"{grid.source}, stand-ins for D4RL"
+        source = stand_in if grid.source == STAND_IN else grid.source
+        prefix = suite if grid.source == suite else f"{suite}-{grid.source}"
+        has_scores = any(row.n_scores for row in grid.rows)
+
+        def add(kind: str, title: str, draw: Draw, grid: Grid = grid, prefix: str = prefix) -> None:
+            plots.append(Plot(f"{prefix}-{kind}", title, grid.source, draw, grid))
+
         if _has_curves(grid) and (
             grid.protocol == "convergence"
             or (grid.protocol == "default" and grid.source not in with_curves)
         ):
-            title = f"Score against outer steps: {where} (band: ± one standard deviation)"
-            plan.append(("convergence", title, convergence, grid))
+            title = f"Score against outer steps: {source} (band: ± one standard deviation)"
+            add("convergence", title, draw_convergence)
         if grid.protocol == "default":
-            if len(_ranked(grid)) > 1:
-                title = f"Performance profile: {where} (band: 95% interval)"
-                plan.append(("profile", title, performance_profile, grid))
-            if len(grid.datasets) > 1 and any(row.n_scores for row in grid.rows):
-                plan.append(("heatmap", f"Mean score: {where}", heat_map, grid))
-        if grid.protocol == "size" and any(row.n_scores for row in grid.rows):
-            title = f"Score against size: {where} (band: ± one standard deviation)"
-            plan.append(("size", title, size_curve, grid))
-    return plan
+            if len(_complete_rows(grid)) > 1:
+                title = f"Performance profile: {source} (band: 95% interval)"
+                add("profile", title, draw_performance_profile)
+            if len(grid.datasets) > 1 and has_scores:
+                add("heatmap", f"Mean score: {source}", draw_heat_map)
+        if grid.protocol == "size" and has_scores:
+            title = f"Score against size: {source} (band: ± one standard deviation)"
+            add("size", title, draw_size_curve)
+    return plots
 
 
-def convergence(figure: Figure, grid: Grid) -> None:
-    """Score against outer steps, one panel a dataset; what has one point is a level line."""
+def draw_convergence(figure: Figure, grid: Grid) -> None:
+    """Score against outer steps, one panel per dataset; a single point is a horizontal line."""
     rows = [row for row in grid.rows if not row.is_baseline and row.n_scores]
     for axes, dataset in _panels(figure, grid.datasets):
-        for row, (colour, dashes, marker) in _styled(rows):
+        for row, (colour, dashes, marker) in line_styles(rows):
             cell = row.cells.get(dataset)
             steps, scores = _matrix(list(cell.curves.values()) if cell is not None else [])
             if not steps:
@@ -120,7 +135,7 @@ def convergence(figure: Figure, grid: Grid) -> None:
     _finish(figure, "outer steps")
 
 
-def size_curve(figure: Figure, grid: Grid) -> None:
+def draw_size_curve(figure: Figure, grid: Grid) -> None:
     """Score against the number of pairs."""
     series: dict[str, list[Row]] = {}
     for row in grid.rows:
@@ -128,7 +143,7 @@ def size_curve(figure: Figure, grid: Grid) -> None:
     firsts = [rows[0] for rows in series.values()]
     sizes = sorted({int(row.arm) for row in grid.rows})
     for axes, dataset in _panels(figure, grid.datasets):
-        for first, (colour, dashes, marker) in _styled(firsts):
+        for first, (colour, dashes, marker) in line_styles(firsts):
             points = {
                 int(row.arm): stats.mean_std(row.cells[dataset].scores)
                 for row in series[first.identity]
@@ -146,13 +161,13 @@ def size_curve(figure: Figure, grid: Grid) -> None:
     _finish(figure, "pairs")
 
 
-def performance_profile(figure: Figure, grid: Grid) -> None:
-    """Share of runs above each score, over all datasets; complete rows alone."""
-    rows = _ranked(grid)
+def draw_performance_profile(figure: Figure, grid: Grid) -> None:
+    """Share of runs above each score, over all datasets, for complete rows."""
+    rows = _complete_rows(grid)
     top = max(max(map(max, row.scores_by_dataset)) for row in rows)
     thresholds = np.linspace(0.0, 1.05 * max(top, 1.0), 201)
     axes = figure.add_subplot()
-    for row, (colour, dashes, _) in _styled(rows):
+    for row, (colour, dashes, _) in line_styles(rows):
         statistic = stats.performance_profile(thresholds)
         shares = statistic(stats.as_arrays(row.scores_by_dataset))
         if all(len(group) > 1 for group in row.scores_by_dataset):
@@ -165,23 +180,23 @@ def performance_profile(figure: Figure, grid: Grid) -> None:
     _legend(figure)
 
 
-def heat_map(figure: Figure, grid: Grid) -> None:
-    """Objective by dataset, each cell with its mean."""
+def draw_heat_map(figure: Figure, grid: Grid) -> None:
+    """Mean score of each objective on each dataset."""
     rows = [row for row in grid.sorted_rows() if row.n_scores]
-    means = np.full((len(rows), len(grid.datasets)), np.nan)
-    for i, row in enumerate(rows):
-        for j, dataset in enumerate(grid.datasets):
-            if dataset in row.cells and row.cells[dataset].scores:
-                means[i, j] = stats.mean_std(row.cells[dataset].scores)[0]
+    by_dataset = [
+        {d: stats.mean_std(cell.scores)[0] for d, cell in row.cells.items() if cell.scores}
+        for row in rows
+    ]
+    means = pd.DataFrame(by_dataset, columns=list(grid.datasets)).to_numpy(dtype=np.float64)
     figure.set_size_inches(WIDTH, 1.6 + 0.32 * len(rows))
     axes = figure.add_subplot()
     axes.grid(visible=False)
     high = max(float(np.nanmax(means)), 1.0)
     image = axes.imshow(means, cmap="cividis", aspect="auto", vmin=0.0, vmax=high)
     for (i, j), mean in np.ndenumerate(means):
-        known = not math.isnan(mean)
-        text = format_number(float(mean) if known else None)
-        colour = "white" if known and mean < 0.55 * high else "black"
+        has_score = not math.isnan(mean)
+        text = format_number(float(mean) if has_score else None)
+        colour = "white" if has_score and mean < 0.55 * high else "black"
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(
         range(len(grid.datasets)),
@@ -192,11 +207,7 @@ def heat_map(figure: Figure, grid: Grid) -> None:
     figure.colorbar(image, ax=axes, label=SCORE)
 
 
-def _stem(suite: str, grid: Grid, kind: str) -> str:
-    return f"{suite}-{kind}" if grid.source == suite else f"{suite}-{grid.source}-{kind}"
-
-
-def _ranked(grid: Grid) -> list[Row]:
+def _complete_rows(grid: Grid) -> list[Row]:
     return [row for row in grid.rows if row.complete and not row.is_baseline]
 
 
@@ -205,23 +216,22 @@ def _has_curves(grid: Grid) -> bool:
     return any(len(curve) > 1 for cell in cells for curve in cell.curves.values())
 
 
-def _styled(rows: Sequence[Row]) -> list[tuple[Row, tuple[str, Any, str]]]:
-    """Known objectives keep their style on every page; others take what follows."""
+def line_styles(rows: Sequence[Row]) -> list[tuple[Row, tuple[str, Any, str]]]:
+    """Known objectives keep their style on every page; others take the following styles."""
     styled, extra = [], len(OBJECTIVES)
     for row in rows:
         if row.label in OBJECTIVES:
-            place = OBJECTIVES.index(row.label)
+            index = OBJECTIVES.index(row.label)
         else:
-            place, extra = extra, extra + 1
-        styled.append((row, STYLES[place % len(STYLES)]))
+            index, extra = extra, extra + 1
+        styled.append((row, STYLES[index % len(STYLES)]))
     return styled
 
 
 def _matrix(curves: Sequence[Curve]) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:
-    """Scores by seed and step, over the steps that all seeds share."""
-    held = [dict(curve) for curve in curves]
-    steps = sorted(set.intersection(*(set(curve) for curve in held))) if held else []
-    return steps, np.array([[curve[step] for step in steps] for curve in held])
+    """Steps that all seeds share, and the scores by seed and step."""
+    scores = pd.DataFrame(dict(curve) for curve in curves).dropna(axis=1).sort_index(axis=1)
+    return [int(step) for step in scores.columns.to_list()], scores.to_numpy(dtype=np.float64)
 
 
 def _band(axes: Axes, steps: list[int], mean: Any, scores: Any, colour: str) -> None:
@@ -235,8 +245,8 @@ def _panels(figure: Figure, datasets: Sequence[str]) -> list[tuple[Axes, str]]:
     lines = math.ceil(len(datasets) / columns)
     figure.set_size_inches(WIDTH, 1.0 + (3.2 if lines == 1 else 2.1 * lines))
     panels = []
-    for place, dataset in enumerate(datasets):
-        axes = figure.add_subplot(lines, columns, place + 1)
+    for number, dataset in enumerate(datasets, start=1):
+        axes = figure.add_subplot(lines, columns, number)
         axes.set_title(DatasetId(dataset).short_name)
         panels.append((axes, dataset))
     return panels

@@ -1,4 +1,4 @@
-"""From a run's folder to the committed one: compact copies, from which every table follows."""
+"""Copy the results of a run to the folder of leaderboards, reduced to what the tables need."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from obdbench.results.record import Manifest, Result, read_json, write_json
 RETURN_DIGITS, SCORE_DIGITS = 1, 4
 
 
-def publish(results: Path | str, out_dir: Path | str, *, strict: bool = False) -> Path:
-    """Copy a suite's results to ``out_dir/results/<suite>/`` and return that folder.
+def publish_results(results: Path | str, out_dir: Path | str, *, strict: bool = False) -> Path:
+    """Copy the results of a suite to ``out_dir/results/<suite>/`` and return that folder.
 
-    Loss curves are left out and numbers rounded: returns to a tenth, scores to a ten-thousandth.
-    Results published before stay unless the same trial is published again, and the manifests are
-    joined, so that several machines may publish one suite.
+    Loss curves are left out, returns are rounded to one digit and scores to four. Results of other
+    trials in the target stay, and the manifests are merged, so several machines may publish one
+    suite.
     """
     source = Path(results)
-    collection = read_suite_results(source, strict)
-    if not collection.suite or collection.suite.startswith("."):
+    suite_results = read_suite_results(source, strict)
+    suite = suite_results.suite
+    if not suite or suite.startswith("."):
         raise InvalidDataError(f"{results} names no suite.", "Give the folder RESULTS/SUITE.")
-    if not collection.entries:
-        raise InvalidDataError(f"{source} holds no results to publish.", _instead(source))
-    target = Path(out_dir) / "results" / collection.suite
-    for entry in collection.entries:
+    if not suite_results.entries:
+        raise InvalidDataError(f"{source} holds no results to publish.", _suggest_folder(source))
+    target = Path(out_dir) / "results" / suite
+    for entry in suite_results.entries:
         record = read_json(Result, source / entry.file)
-        write_json(compact(record), target / f"{record.key}.json")
-    if collection.has_manifest:
+        write_json(compact_record(record), target / f"{record.key}.json")
+    if suite_results.has_manifest:
         manifest = read_json(Manifest, source / MANIFEST)
         if (target / MANIFEST).is_file():
             manifest = manifest.merge(read_json(Manifest, target / MANIFEST))
@@ -36,15 +37,15 @@ def publish(results: Path | str, out_dir: Path | str, *, strict: bool = False) -
     return target
 
 
-def _instead(folder: Path) -> str:
-    """What may have been meant: the suites below a folder of results."""
+def _suggest_folder(folder: Path) -> str:
+    """Advice that names a suite below the folder."""
     suites = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
-    meant = f", such as {suites[0]}" if suites else ""
-    return f"Give a suite's folder, RESULTS/SUITE{meant}."
+    example = f", such as {suites[0]}" if suites else ""
+    return f"Give a suite's folder, RESULTS/SUITE{example}."
 
 
-def compact(record: Result) -> Result:
-    """The record without its bulk."""
+def compact_record(record: Result) -> Result:
+    """The record without loss curves and with rounded numbers."""
     points = [
         point.model_copy(
             update={

@@ -1,4 +1,4 @@
-"""What a result or a synset holds, as text."""
+"""Describe a result or a synset as text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 from obdbench.errors import InvalidDataError, strip_control_characters
-from obdbench.reporting import statistics as stats
+from obdbench.reporting.cells import format_mean_std
 from obdbench.reporting.suite_results import MANIFEST, ResultEntry, best_point, read_result_entry
 from obdbench.reporting.table import MISSING, format_number
 from obdbench.results.headline import headline_score
@@ -17,27 +19,27 @@ from obdbench.results.record import read_bytes
 HEADER_BYTES = 1024 * 1024
 
 
-def show(path: Path | str) -> str:
-    """Show a result (``.json``) or a synset (``.safetensors``)."""
+def describe_file(path: Path | str) -> str:
+    """Describe a result (``.json``) or a synset (``.safetensors``)."""
     path = Path(path)
     if path.is_dir():
         raise InvalidDataError(f"{path} is a folder.", "Name a result or a synset in it.")
     if not path.is_file():
         raise InvalidDataError(f"There is no file {path}.", "Check the path.")
     if path.suffix == ".safetensors":
-        return show_synset(path)
+        return describe_synset(path)
     if path.suffix != ".json" or path.name == MANIFEST:
         raise InvalidDataError(
             f"{path} is neither a result nor a synset.",
             "Give a result, OUT/SUITE/KEY.json, or a synset, NAME.safetensors.",
         )
     if path.with_suffix(".safetensors").is_file():  # a synset's card
-        return show_synset(path.with_suffix(".safetensors"))
-    return show_result(path)
+        return describe_synset(path.with_suffix(".safetensors"))
+    return describe_result(path)
 
 
-def show_result(path: Path | str) -> str:
-    """A result: what was run, where, and each arm's scores seed by seed."""
+def describe_result(path: Path | str) -> str:
+    """A result: the trial, its environment, and the scores of each seed under each arm."""
     entry = read_result_entry(Path(path))
     record, spec, timing = entry.record, entry.spec, entry.record.timing
     facts: list[tuple[str, Any]] = [
@@ -50,7 +52,7 @@ def show_result(path: Path | str) -> str:
         ("protocol", f"{spec.protocol}{_params(spec.protocol_params)}"),
         ("budget", f"{spec.preset}, {spec.settings.steps} steps, {spec.settings.pairs} pairs"),
         ("started", timing.started or MISSING),
-        ("seconds", f"distil {timing.distill:.1f}, evaluate {timing.evaluate:.1f}"),
+        ("seconds", f"distill {timing.distill:.1f}, evaluate {timing.evaluate:.1f}"),
     ]
     if record.environment is not None:
         where = record.environment
@@ -66,8 +68,8 @@ def show_result(path: Path | str) -> str:
     return "\n\n".join(parts)
 
 
-def show_synset(path: Path | str) -> str:
-    """A synset: shapes and types of its arrays, and its card, without loading either array."""
+def describe_synset(path: Path | str) -> str:
+    """A synset: shapes and types of its arrays, and its card; no array is loaded."""
     path = Path(path)
     facts = [("synset", path.name), ("bytes", f"{path.stat().st_size:,}")]
     for name, array in sorted(_header(path).items()):
@@ -79,40 +81,35 @@ def show_synset(path: Path | str) -> str:
         try:
             content = json.loads(read_bytes(card))
         except (OSError, ValueError, RecursionError) as error:
-            raise InvalidDataError(f"{card} cannot be read: {error}.", "Distil it again.") from None
-        held = content if content and isinstance(content, dict) else {"card": content}
-        parts.append(_facts([(name, _plain(value)) for name, value in held.items()]))
+            raise InvalidDataError(
+                f"{card} cannot be read: {error}.", "Distill it again."
+            ) from None
+        fields = content if content and isinstance(content, dict) else {"card": content}
+        parts.append(_facts([(name, _plain(value)) for name, value in fields.items()]))
     return "\n\n".join(parts)
 
 
 def _arm(entry: ResultEntry, arm: str) -> str:
-    lines = [("seed", "last points", "best", "at step", "first", "points")]
-    for seed, curve in sorted(entry.curves[arm].items()):
-        step, top = best_point(curve)
-        lines.append(
-            (
-                str(seed),
-                format_number(headline_score(curve)),
-                format_number(top),
-                str(step),
-                format_number(curve[0][1]),
-                str(len(curve)),
-            )
-        )
-    mean, spread = stats.mean_std([headline_score(curve) for curve in entry.curves[arm].values()])
-    over = f" ± {format_number(spread)}" if spread is not None else ""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = [
-        "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
-        for line in lines
+        (
+            seed,
+            format_number(headline_score(curve)),
+            format_number(best_point(curve)[1]),
+            best_point(curve)[0],
+            format_number(curve[0][1]),
+            len(curve),
+        )
+        for seed, curve in sorted(entry.curves[arm].items())
     ]
-    wanted = len(entry.spec.seeds)
-    title = f"{strip_control_characters(arm)}: {format_number(mean)}{over}, {len(lines) - 1}/{wanted} seeds"
-    return "\n".join([title, *rows])
+    columns = ("seed", "last points", "best", "at step", "first", "points")
+    table = tabulate(rows, columns, tablefmt="plain", stralign="right", disable_numparse=True)
+    scores = format_mean_std([headline_score(curve) for curve in entry.curves[arm].values()])
+    n_seeds = f"{len(rows)}/{len(entry.spec.seeds)} seeds"
+    return f"{strip_control_characters(arm)}: {scores}, {n_seeds}\n{table}"
 
 
 def _header(path: Path) -> dict[str, dict[str, Any]]:
-    """Arrays named in a safetensors header: eight bytes of length, then JSON."""
+    """The arrays in the header of a safetensors file: eight bytes of length, then JSON."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -125,7 +122,7 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
             str(value["dtype"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidDataError(
-            f"{path} is no readable safetensors file: {error}.", "Distil it again."
+            f"{path} is not a readable safetensors file: {error}.", "Distill it again."
         ) from None
     return arrays
 

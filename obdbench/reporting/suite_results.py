@@ -31,7 +31,7 @@ class ResultEntry:
     record: Result
     curves: Mapping[str, Mapping[int, Curve]]  # by arm and seed
     episodes: tuple[int, ...] = ()  # number of episodes of each policy behind one score
-    command: Command = ()  # words of the command line that asked for it
+    command: Command = ()  # the words after `obdbench` that asked for the trial
 
     @property
     def spec(self) -> TrialSpec:

@@ -246,7 +246,7 @@ def program(
     monkeypatch.setattr("obdbench.execution.estimate.speed", lambda threads: 1e10)
     monkeypatch.setattr("obdbench.collection.recipe.build", stop)
     monkeypatch.setattr("obdbench.collection.reconstruct.build", stop)
-    monkeypatch.setattr("obdbench.reporting.pages.draw_suite_plots", lambda *_: [])
+    monkeypatch.setattr("obdbench.reporting.pages.draw_plots", lambda *_: [])
     monkeypatch.setattr(
         "obdbench.teachers.published_scores.evaluate_teacher", lambda *_: np.zeros(1)
     )

@@ -20,8 +20,9 @@ from obdbench.experiments import presets
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import load_suite
 from obdbench.reporting import pages
-from obdbench.reporting.publish import publish
-from obdbench.reporting.show import show
+from obdbench.reporting.publish import publish_results
+from obdbench.reporting.show import describe_file
+from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import read_suite_results
 from obdbench.results.record import DataIdentity, Result, read_json
 from obdbench.results.store import ResultStore
@@ -55,15 +56,13 @@ def test_result(place: Path, tried: Tried) -> None:
     @given(st.one_of(damaged(as_json(RESULT)), altered(RESULT).map(as_json)))
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        tried.reads(
-            lambda: read_suite_results(folder, strict=True), lambda c: pages.build_report(c)
-        )
+        tried.reads(lambda: read_suite_results(folder, strict=True), build_report)
         collection = tried.reads(lambda: read_suite_results(folder))  # never refuses the folder
         assert len(collection) + len(collection.problems) == 1
-        shown = tried.reads(lambda: show(path))
+        shown = tried.reads(lambda: describe_file(path))
         assert shown is None or shown.startswith("trial")
         tried.reads(lambda: ResultStore(place, "quick").read_result(RESULT["key"]))
-        tried.reads(lambda: publish(folder, place / "out"))
+        tried.reads(lambda: publish_results(folder, place / "out"))
 
     check()
     assert tried.refused

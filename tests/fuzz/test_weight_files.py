@@ -24,7 +24,7 @@ from obdbench.distillation import loop, snapshot
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
 from obdbench.objectives import density
-from obdbench.reporting.show import show
+from obdbench.reporting.show import describe_file
 from obdbench.teachers import checkpoint, teacher
 
 DATASET = make_toy_dataset(40)
@@ -205,7 +205,7 @@ def test_synset_and_its_card(place: Path, tried: Tried) -> None:
             held = data.draw(damaged(card))
         card_path.write_bytes(held)
         tried.reads(lambda: Synset.load(path), lambda found: found.observations)
-        shown = tried.reads(lambda: show(path))
+        shown = tried.reads(lambda: describe_file(path))
         assert shown is None or shown.startswith("synset")
 
     check()

@@ -1,25 +1,26 @@
-"""The commands in a table's head: those of the manifest, harmless wherever they are copied to."""
+"""The commands on a page: those of the manifest, harmless wherever they are copied to."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 from obdbench.experiments.suite import load_suite
-from obdbench.reporting.commands import format_commands
-from obdbench.reporting.grid import Grid
-from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.pages import markdown_blocks
+from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import SuiteResults, make_entry, read_suite_results
 from obdbench.results.record import Manifest, Result, write_json
 
-COMMITTED = Path(__file__).parents[2] / "leaderboards" / "results"
+COMMITTED = ROOT / "leaderboards" / "results"
 RUN = ("run", "quick", "--seeds", "0-2")
 
 
-def read_grid(folder: Path, commands: dict[str, tuple[str, ...]]) -> Grid:
-    """The grid of two unfinished trials whose manifest names these commands, by objective."""
+def read_trials(folder: Path, commands: dict[str, tuple[str, ...]]) -> SuiteResults:
+    """Two unfinished trials whose manifest contains these commands, by objective."""
     specs = load_suite("quick").select(objectives=["pbc", "dbc"]).specs()
     for spec in specs:
         record = Result.unfinished(spec, "quick", "failed", "reason")
@@ -28,43 +29,56 @@ def read_grid(folder: Path, commands: dict[str, tuple[str, ...]]) -> Grid:
     for spec in specs:
         manifest = manifest.with_trials([spec], commands.get(spec.objective, ()))
     write_json(manifest, folder / "manifest.json")
-    (grid,) = build_grids(read_suite_results(folder, strict=True))
-    return grid
+    return read_suite_results(folder, strict=True)
+
+
+def commands_of(results: SuiteResults) -> list[list[str]]:
+    """The words of every command in the code block of the page."""
+    text = markdown_blocks(build_report(results), "", "")["measurement"]
+    block = re.search(r"```bash\n(.*?)\n```", text, re.DOTALL)
+    if block is None:
+        return []
+    return [shlex.split(line) for line in block[1].replace(" \\\n", " ").splitlines()]
 
 
 @pytest.mark.parametrize("suite", ["quick", "embedded", "recon"])
-def test_every_committed_trial_has_its_command(suite):
-    for grid in build_grids(read_suite_results(COMMITTED / suite, strict=True)):
-        commands = format_commands(grid).split(" && ")
-        assert all(shlex.split(line)[:2] == ["obdbench", "run"] for line in commands)
+def test_committed_suites_state_their_commands(suite):
+    commands = commands_of(read_suite_results(COMMITTED / suite, strict=True))
+    assert commands
+    assert all(words[:2] == ["obdbench", "run"] for words in commands)
 
 
-def test_trials_of_one_command_name_it_once(tmp_path):
-    grid = read_grid(tmp_path, {"pbc": RUN, "dbc": RUN})
-    assert format_commands(grid) == "obdbench run quick --seeds 0-2"
+def test_a_command_of_several_trials_stands_once(tmp_path):
+    results = read_trials(tmp_path, {"pbc": RUN, "dbc": RUN})
+    assert commands_of(results) == [["obdbench", *RUN]]
 
 
-def test_trials_of_several_commands_name_each(tmp_path):
-    grid = read_grid(tmp_path, {"pbc": RUN, "dbc": ("run", "mine.toml")})
-    assert format_commands(grid).split(" && ") == [
-        "obdbench run mine.toml",
-        "obdbench run quick --seeds 0-2",
-    ]
+def test_several_commands_stand_each(tmp_path):
+    results = read_trials(tmp_path, {"pbc": RUN, "dbc": ("run", "mine.toml")})
+    assert commands_of(results) == [["obdbench", "run", "mine.toml"], ["obdbench", *RUN]]
 
 
-def test_results_without_a_command_have_none(tmp_path):
-    assert format_commands(read_grid(tmp_path, {"pbc": RUN})) == "obdbench run quick --seeds 0-2"
-    entries = [make_entry(entry.record, entry.file) for entry in read_grid(tmp_path, {}).entries]
-    (grid,) = build_grids(SuiteResults("quick", tuple(entries)))
-    assert format_commands(grid) == ""
+def test_results_without_a_command_show_none(tmp_path):
+    assert commands_of(read_trials(tmp_path, {"pbc": RUN})) == [["obdbench", *RUN]]
+    records = [entry.record for entry in read_trials(tmp_path, {}).entries]
+    entries = tuple(make_entry(record, f"{record.key}.json") for record in records)
+    assert commands_of(SuiteResults("quick", entries)) == []
 
 
 @pytest.mark.parametrize("word", ["a;rm -r x", "$(id)", "a|b", "a && b", "my data.npz"])
 def test_words_are_quoted_for_the_shell(tmp_path, word):
-    line = format_commands(read_grid(tmp_path, {"pbc": ("run", word)}))
-    assert shlex.split(line) == ["obdbench", "run", word]
+    results = read_trials(tmp_path, {"pbc": ("run", word)})
+    assert commands_of(results) == [["obdbench", "run", word]]
+
+
+def test_long_commands_are_continued_on_the_next_line(tmp_path):
+    words = ("run", "quick", *("--objective", "an-objective-with-a-long-name") * 9)
+    results = read_trials(tmp_path, {"pbc": words})
+    assert commands_of(results) == [["obdbench", *words]]
+    text = markdown_blocks(build_report(results), "", "")["measurement"]
+    assert max(map(len, text.splitlines())) <= 110
 
 
 @pytest.mark.parametrize("word", ["a`b", "a\nb", "\x1b]0;title\x07"])
-def test_a_command_that_would_break_the_page_is_left_out(tmp_path, word):
-    assert format_commands(read_grid(tmp_path, {"pbc": ("run", word)})) == ""
+def test_a_command_that_would_break_the_page_is_omitted(tmp_path, word):
+    assert commands_of(read_trials(tmp_path, {"pbc": ("run", word)})) == []

@@ -9,7 +9,7 @@ from support.result_entries import HOPPER, TWO, WALKER, entry
 
 from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.reporting.compare import (
-    compare_markdown,
+    compare_as_text,
     compare_objectives,
     objective_name,
     resolve_row_names,
@@ -27,9 +27,9 @@ def test_better():
     found = one(
         entry("mine", {0: 30.0, 1: 31.0, 2: 32.0}), entry("pbc", {0: 20.0, 1: 21.5, 2: 21.5})
     )
-    assert found.decided == 1
+    assert found.significant_sign == 1
     assert found.difference.estimate == pytest.approx(10.0)
-    assert found.chance.estimate == 1.0
+    assert found.improvement.estimate == 1.0
     assert found.verdict.startswith("mine is better than pbc by 10.0 points (95% interval")
     assert "seeds 0–2" in found.verdict
     assert "100 of 100 draws" in found.verdict
@@ -39,21 +39,21 @@ def test_worse_is_the_mirror():
     mine = entry("mine", {0: 30.0, 1: 31.0, 2: 32.0})
     theirs = entry("pbc", {0: 20.0, 1: 21.5, 2: 21.5})
     there, back = one(mine, theirs), one(mine, theirs, names=("pbc", "mine"))
-    assert back.decided == -1
+    assert back.significant_sign == -1
     assert back.difference.low == pytest.approx(-there.difference.high)
     assert "worse" in back.verdict
 
 
 def test_undecided():
     found = one(entry("mine", {0: 30.0, 1: 10.0}), entry("pbc", {0: 20.0, 1: 19.0}))
-    assert found.decided == 0
-    assert found.verdict.startswith("No difference between mine and pbc can be told")
+    assert found.significant_sign == 0
+    assert found.verdict.startswith("There is no significant difference between mine and pbc")
 
 
 def test_one_seed_decides_nothing():
     found = one(entry("mine", {0: 90.0}), entry("pbc", {0: 1.0}))
-    assert found.decided == 0
-    assert "a single common seed says nothing of chance" in found.verdict
+    assert found.significant_sign == 0
+    assert "a single common seed gives no interval" in found.verdict
 
 
 def test_level():
@@ -65,14 +65,14 @@ def test_a_single_seed_is_laid_where_it_is():
     five = dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0]))
     mine, theirs = entry("mine", five), entry("pbc", five)
     found = one(mine, theirs, entry("mine", {0: 2.0}, WALKER), entry("pbc", {0: 1.0}, WALKER))
-    assert found.decided == 0
+    assert found.significant_sign == 0
     assert found.verdict.startswith(
         "mine lies 0.5 points above pbc on 2 datasets, 1 to 5 common seeds, but a single common "
-        "seed on walker2d-medium says nothing of chance: run at least three."
+        "seed on walker2d-medium gives no interval: run at least three seeds."
     )
     pairs = [(name, {seed: 2.0}, data) for name in ("mine", "pbc") for seed, data in enumerate(TWO)]
     assert (
-        "on 2 datasets, 1 common seed each, but a single common seed on each says nothing"
+        "on 2 datasets, 1 common seed each, but a single common seed on each gives no interval"
         in one(*(entry(*pair) for pair in pairs)).verdict
     )
 
@@ -118,7 +118,7 @@ def test_aliases_stand_for_their_objective():
         entry("random", {0: 1.0, 1: 2.0}),
     )
     found = one(*entries, names=("avpbc (beta=2)", "random"))
-    assert (found.ours, found.theirs) == ("av-pbc (beta=2)", "random")
+    assert (found.first, found.second) == ("av-pbc (beta=2)", "random")
     assert resolve_row_names(["av_pbc", "random", "avpbc"]) == ["av-pbc", "random"]
     assert resolve_row_names([" av_pbc (beta=1)", "unknown (x=1)"]) == [
         "av-pbc (beta=1)",
@@ -130,7 +130,7 @@ def test_aliases_stand_for_their_objective():
 
 
 def test_markdown_stands_by_itself(recon):
-    text = compare_markdown(recon, ["sdw", "random", "av-pbc"])
+    text = compare_as_text(recon, ["sdw", "random", "av-pbc"])
     assert text.count("**sdw against") == 2
     assert "Stand-ins, not D4RL" in text
     assert "\\begin{tabular}" not in text
@@ -143,7 +143,7 @@ def test_latex_is_balanced_and_escaped():
         entry("my_objective#1", {0: 1.0, 1: 2.0}, WALKER),
         entry("pbc", {0: -1.0, 1: 2.5}, WALKER),
     )
-    text = compare_markdown(SuiteResults("s", entries), ["my_objective#1", "pbc"], latex=True)
+    text = compare_as_text(SuiteResults("s", entries), ["my_objective#1", "pbc"], latex=True)
     latex = text[text.index("\\begin{tabular}") :]
     assert r"my\_objective\#1" in latex
     assert not re.search(r"(?<!\\)[#_%]", latex)
@@ -158,4 +158,4 @@ def test_results_in_memory(results_root):
 
     paths = [p for p in (results_root / "quick").glob("*.json") if p.name != "manifest.json"]
     records = [read_json(Result, path) for path in paths]
-    assert "sdw is better than dbc" in compare_markdown(records, ["sdw", "dbc"])
+    assert "sdw is better than dbc" in compare_as_text(records, ["sdw", "dbc"])

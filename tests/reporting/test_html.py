@@ -15,7 +15,7 @@ import pytest
 from obdbench.errors import InvalidDataError
 from obdbench.reporting import html as page
 from obdbench.reporting import pages
-from obdbench.reporting.pages import build_report
+from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import SuiteResults
 
 CHROMIUM = next(
@@ -30,7 +30,7 @@ def home(results_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(results_root, folder / "results")
     pages.write_pages(folder / "results", folder)
-    page.write(folder / "results", folder)
+    page.write_html(folder / "results", folder)
     return folder
 
 
@@ -59,10 +59,11 @@ def test_nothing_is_loaded_from_elsewhere(home):
     assert "url(" not in (home / "index.html").read_text().split("</style>")[0]
 
 
-def test_links_lead_to_result_files(home):
+def test_every_result_file_is_linked(home, recon, quick):
     tags = scan((home / "index.html").read_text())
     links = [attrs["href"] for tag, attrs in tags if tag == "a"]
-    assert len(links) > 50
+    files = {f"results/{c.suite}/{entry.file}" for c in (recon, quick) for entry in c.entries}
+    assert set(links) == files
     assert all((home / link).is_file() for link in links)
 
 
@@ -80,7 +81,7 @@ def test_text_from_files_is_inert(recon, tmp_path):
     spec = entry.spec.model_copy(update={"objective": hostile})
     record = entry.record.model_copy(update={"spec": spec, "key": spec.key})
     made = build_report(SuiteResults(hostile, (type(entry)(hostile, record, entry.curves),)))
-    text = page.render({hostile: made}, tmp_path, tmp_path)
+    text = page.render_html({hostile: made}, tmp_path, tmp_path)
     assert "<script>alert" not in text
     assert text.count("<script>") == 1
 
@@ -89,9 +90,9 @@ def test_no_results(tmp_path):
     folder = tmp_path / "results" / "quick"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"schema_version": 1, "suite": "quick", "trials": {}}')
-    assert "No results yet" in page.write(tmp_path / "results", tmp_path).read_text()
-    with pytest.raises(InvalidDataError, match="holds no folder"):
-        page.write(tmp_path / "nowhere", tmp_path)
+    assert "No results yet" in page.write_html(tmp_path / "results", tmp_path).read_text()
+    with pytest.raises(InvalidDataError, match="no folder with the results"):
+        page.write_html(tmp_path / "nowhere", tmp_path)
 
 
 def dump(path: Path, profile: Path) -> str:

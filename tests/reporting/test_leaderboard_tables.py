@@ -1,4 +1,4 @@
-"""Tables: golden files, what is absent where something is missing, and independence of rows."""
+"""Tables: golden files, absent averages of incomplete rows, and independence of rows."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from obdbench.reporting.grid import (
     natural_sort_key,
 )
 from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import gaps
-from obdbench.reporting.pages import build_report, markdown_blocks
+from obdbench.reporting.leaderboard_tables import gaps_table
+from obdbench.reporting.markdown import escape_markdown, render_sections
+from obdbench.reporting.pages import markdown_blocks
 from obdbench.reporting.paper_tables import load_paper_tables
+from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
-from obdbench.reporting.table import Cell, Table, escape_markdown, format_number, markdown
+from obdbench.reporting.table import Cell, Table, format_number
 from obdbench.results.record import Result
 
 GOLDEN = import_module("fixtures.make_golden")
-EXPECTED = sorted(path.name for path in GOLDEN.GOLDEN.glob("*.md"))
+EXPECTED = sorted(path.name for path in GOLDEN.GOLDEN.iterdir())
 
 
 @pytest.fixture(scope="module")
 def texts():
-    return GOLDEN.texts()
+    return GOLDEN.golden_texts()
 
 
 def test_every_golden_table_is_made_and_every_table_is_golden(texts):
     assert sorted(texts) == EXPECTED
-    for block in ("main", "published", "best", "comparisons", "size", "cost", "gaps"):
+    for block in ("main", "papers", "best", "comparisons", "size", "cost", "gaps", "measurement"):
         assert f"recon-{block}.md" in EXPECTED
 
 
@@ -63,7 +65,7 @@ def test_incomplete_rows_have_neither_average_nor_rank(recon, texts):
         assert (row.n_scores, row.n_expected) == (found, 9)
         assert row.average is row.iqm is part.rank(row) is None
     line = next(line for line in texts["recon-main.md"].splitlines() if "| dbc |" in line)
-    assert "[failed](" in line
+    assert "| failed |" in line
     assert line.endswith("| – | – | – | 6/9 |")
 
 
@@ -76,25 +78,25 @@ def test_whole_data_rows_have_no_rank(recon):
 
 def test_stand_ins_are_marked_in_every_table(recon, quick):
     for table in all_tables(recon):
-        assert table.source != "recon" or "Stand-ins" in table.caution
-        datasets = [c for c in table.columns if "\n" in c and "medium" in c]
+        assert table.source != "recon" or "Stand-ins" in table.warning
+        datasets = [column for column in table.columns if " medium" in column]
         assert all(column.endswith("†") for column in datasets)
-    assert not any(table.caution for table in all_tables(quick))
+    assert not any(table.warning for table in all_tables(quick))
 
 
-def all_tables(collection: SuiteResults) -> list[Table]:
-    return [table for tables in build_report(collection).tables.values() for table in tables]
+def all_tables(results: SuiteResults) -> list[Table]:
+    return [table for tables in build_report(results).tables.values() for table in tables]
 
 
-def test_every_table_of_scores_says_how_it_was_measured(recon):
-    for table in all_tables(recon):
-        if table.name in ("gaps", "provenance"):
-            continue
-        text = markdown(table)
-        for word in ("data recon", "protocol ", "seeds 0–2", "environment ", "versions ", "torch"):
-            assert word in text
-        assert "newest result 2026-01-" in text
-        assert "command: `obdbench run recon`" in text
+def test_the_measurement_of_every_protocol_is_stated(recon):
+    facts = measurement_facts(build_grids(recon))
+    protocols = [fact for fact in facts if fact.startswith("protocol ")]
+    assert len(protocols) == len(build_grids(recon))
+    for fact in protocols:
+        for word in ("on recon", "episodes per evaluation point", "seeds 0–2", "environment "):
+            assert word in fact
+    assert any("torch" in fact for fact in facts)
+    assert any("2026-01-" in fact for fact in facts)
 
 
 def test_a_size_is_a_row(recon):
@@ -142,7 +144,7 @@ def test_pairs_that_are_not_distilled_have_no_budget():
     part = the_grid(SuiteResults("s", (replace(drawn, curves=at_start), made)))
     assert format_budget(row_of(part, "random")) == "–"
     assert format_budget(row_of(part, "pbc")).startswith("fast, ")
-    assert measurement_facts(part)[2] == f"budget {format_budget(row_of(part, 'pbc'))}"
+    assert f"budget {format_budget(row_of(part, 'pbc'))};" in measurement_facts([part])[0]
 
 
 def test_results_beyond_the_manifest_do_not_unrank_others():
@@ -171,17 +173,23 @@ def test_published_tables():
 
 
 def test_the_disagreeing_average_is_noted(texts):
-    assert "76.3; printed 70.1" in texts["recon-published.md"]
+    assert "76.3; printed 70.1" in texts["recon-papers.md"]
 
 
-def test_text_from_files_is_inert():
+def test_text_from_files_cannot_become_markup():
     hostile = "<script>|`x`|[a](b)\n*b*"
-    table = Table("t", hostile, "s", ("a",), ((Cell(hostile, None, ("a b.json",)),),))
-    text = markdown(table, "p/")
+    table = Table("t", hostile, "s", ("a",), ((Cell(hostile, link="a b.json"),),), (hostile,))
+    text = render_sections([table], "p/")
     assert "<script>" not in text
-    assert "p/a%20b.json" in text
+    assert "](p/a%20b.json)" in text
     assert escape_markdown("a|b") == "a\\|b"
-    assert text.splitlines()[-1].count(" |") == 1
+    row = next(line for line in text.splitlines() if "a%20b" in line)
+    assert row.count(" |") == 1
+
+
+def test_a_note_that_several_tables_share_stands_once():
+    table = Table("t", "title", "s", ("a",), ((Cell("b"),),), ("shared note",))
+    assert render_sections([table, table]).count("shared note") == 1
 
 
 def test_numbers():
@@ -318,8 +326,8 @@ def test_order_of_files_does_not_matter(collection, random):
     shuffled = list(collection.entries)
     random.shuffle(shuffled)
     again = replace(collection, entries=tuple(shuffled))
-    assert markdown_blocks(build_report(again), "", "plots") == markdown_blocks(
-        build_report(collection), "", "plots"
+    assert markdown_blocks(build_report(again), "", "") == markdown_blocks(
+        build_report(collection), "", ""
     )
 
 
@@ -328,8 +336,8 @@ def test_order_of_files_does_not_matter(collection, random):
     [
         (((0, 1.0), (9, 2.0)), "that of its last evaluation point."),
         (((0, 1.0),), "that of its last evaluation point."),
-        (((0, 1.0), (5, 2.0), (9, 3.0)), "that of its last 2 evaluation points, averaged."),
-        (tuple((step, 1.0) for step in range(9)), "last 5 evaluation points, averaged."),
+        (((0, 1.0), (5, 2.0), (9, 3.0)), "the mean of its last 2 evaluation points."),
+        (tuple((step, 1.0) for step in range(9)), "the mean of its last 5 evaluation points."),
     ],
 )
 def test_the_caption_counts_the_points_of_a_score(curve, said):
@@ -345,7 +353,7 @@ def test_what_is_missing_is_named_as_its_row_is():
     )
     old = entry(made.model_copy(update={"code": {"objective": "old"}}))
     collection = SuiteResults("s", (old,), {made.key: made}, has_manifest=True)
-    (table,) = gaps(collection)
+    table = gaps_table(collection)
     assert [cell.text for cell in table.rows[0]][:3] == [
         "mine default (objective code=new)",
         "embedded/hopper-medium-v0",
@@ -359,6 +367,6 @@ def test_identity_is_json(recon):
 
 def test_an_ensemble_has_as_many_members_as_its_protocol_says() -> None:
     from obdbench.evaluation.protocol import make_protocol
-    from obdbench.reporting.captions import MEMBERS
+    from obdbench.reporting.captions import ENSEMBLE_MEMBERS
 
-    assert make_protocol("ensemble").policies == MEMBERS
+    assert make_protocol("ensemble").policies == ENSEMBLE_MEMBERS

@@ -1,7 +1,8 @@
-"""Pages: what stands between markers follows from the results, everything else is left alone."""
+"""Pages: generated blocks and files follow from the results, text by hand is not changed."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -13,10 +14,14 @@ from support.paths import ROOT as REPOSITORY
 
 from obdbench.errors import InvalidDataError
 from obdbench.reporting import pages
+from obdbench.reporting.exports import CSV_COLUMNS, Leaderboards
 from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.pages import begin_marker, end_marker
+from obdbench.reporting.pages import TABLES_PER_PAGE, begin_marker, end_marker, table_pages
 from obdbench.reporting.plots import list_plots
+from obdbench.reporting.suite_report import build_report
 from obdbench.tasks.task import TASKS, normalized_return
+
+LONGEST_LINE = 300
 
 
 @pytest.fixture
@@ -30,92 +35,192 @@ def check(home: Path, **options: object) -> list[str]:
     return pages.check_pages(home / "results", home, **options)
 
 
-def test_pages_are_created_and_follow(home):
-    assert {path.name for path in home.glob("*.md")} == {"quick.md", "recon.md"}
+def affected(problems: list[str]) -> set[str]:
+    return {problem.split()[0] for problem in problems}
+
+
+def markdown_files(folder: Path) -> list[Path]:
+    return [
+        path for path in folder.rglob("*.md") if "results" not in path.relative_to(folder).parts
+    ]
+
+
+def links_of(page: Path) -> list[str]:
+    return [unquote(link) for link in re.findall(r"\]\(([^)]+)\)", page.read_text())]
+
+
+def test_pages_are_created_and_follow_from_the_results(home):
+    created = {str(path.relative_to(home)) for path in markdown_files(home)}
+    assert created == {
+        "quick.md",
+        "quick/details.md",
+        "recon.md",
+        "recon/protocols.md",
+        "recon/papers.md",
+        "recon/papers-2.md",
+        "recon/details.md",
+    }
     assert check(home) == []
 
 
 def test_writing_again_changes_nothing(home):
-    before = {path: path.stat().st_mtime_ns for path in home.glob("*.md")}
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
     pages.write_pages(home / "results", home, plots=False)
-    assert {path: path.stat().st_mtime_ns for path in home.glob("*.md")} == before
+    after = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def test_every_link_leads_to_a_file(home, recon, quick):
     (home / "plots").mkdir()
-    for collection in (recon, quick):
-        for name, _, _ in list_plots(build_grids(collection), collection.suite):
-            (home / "plots" / f"{name}.png").touch()
-    for page in home.glob("*.md"):
-        links = re.findall(r"\]\(([^)]+)\)", page.read_text())
-        assert len(links) > 10
-        for link in links:
-            assert (home / link).exists(), link
+    for results in (recon, quick):
+        for plot in list_plots(build_grids(results), results.suite):
+            (home / "plots" / f"{plot.name}.png").touch()
+    for page in markdown_files(home):
+        for link in links_of(page):
+            assert (page.parent / link).exists(), (page, link)
 
 
-def test_a_changed_number_is_found(home):
+def test_every_result_file_is_linked_once_in_the_table_of_files(home, recon):
+    text = (home / "recon" / "details.md").read_text()
+    table = text[text.index("### Result files") :]
+    for entry in recon.entries:
+        assert table.count(f"](../results/recon/{entry.file})") == 1
+
+
+def test_cells_with_scores_have_no_links(home):
+    for page in markdown_files(home):
+        rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+        assert not any("±" in line and "](" in line for line in rows)
+
+
+def test_pages_have_few_tables_short_lines_and_one_account_of_the_measurement(home):
+    for page in markdown_files(home):
+        text = page.read_text()
+        assert sum(line.startswith("| :--") for line in text.splitlines()) <= TABLES_PER_PAGE
+        assert max(map(len, text.splitlines())) <= LONGEST_LINE
+        assert text.count("### How the results were measured") == 1
+        assert text.count("torch 2.13.0") == 1
+
+
+def test_many_tables_are_divided_among_pages(recon):
+    report = build_report(recon)
+    tables = {**report.tables, "main": report.tables["main"] * 7}
+    crowded = type(report)(report.results, report.grids, tables)
+    by_name = {page.name: page.tables for page in table_pages(crowded)}
+    assert {"sources", "papers", "papers-2"} <= by_name.keys()
+    assert len(by_name["sources"]) == 7 - TABLES_PER_PAGE + len(tables["comparisons"])
+    assert all(len(group) <= TABLES_PER_PAGE for group in by_name.values())
+
+
+def test_csv_has_one_line_per_row_dataset_and_seed(home, recon):
+    with (home / "recon.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert tuple(lines[0]) == CSV_COLUMNS
+    expected = sum(
+        len(cell.expected_seeds)
+        for grid in build_grids(recon)
+        for row in grid.rows
+        for cell in row.cells.values()
+    )
+    assert len(lines) == expected
+    status = {line["status"] for line in lines}
+    assert status == {"ok", "failed", "missing"}
+    assert all((line["normalized_return"] == "") == (line["status"] != "ok") for line in lines)
+
+
+def test_json_states_what_the_tables_state(home):
+    content = Leaderboards.model_validate_json((home / "results.json").read_text())
+    assert set(content.suites) == {"quick", "recon"}
+    main = next(grid for grid in content.suites["recon"] if grid.protocol == "default")
+    first = main.rows[0]
+    assert (first.objective, first.rank) == ("sdw", 1)
+    assert first.average == pytest.approx(33.5, abs=0.05)
+    incomplete = [row for row in main.rows if row.n_scores < row.n_expected]
+    assert {row.objective for row in incomplete} == {"dbc", "pbc"}
+    assert all(row.average is row.iqm is row.rank is None for row in incomplete)
+
+
+def test_a_changed_number_is_detected(home):
     page = home / "recon.md"
-    text = page.read_text()
-    page.write_text(text.replace("33.5", "43.5", 1))
-    (message,) = check(home)
-    assert "recon.md" in message
-    assert "main" in message
+    page.write_text(page.read_text().replace("33.5", "43.5", 1))
+    (problem,) = check(home)
+    assert affected([problem]) == {"recon.md"}
+    assert "main" in problem
 
 
-def test_a_changed_result_is_found(home):
-    name = re.search(r"results/quick/(\w+\.json)", (home / "quick.md").read_text())[1]
-    path = home / "results" / "quick" / name
+@pytest.mark.parametrize("name", ["recon/papers.md", "recon.csv", "results.json"])
+def test_a_changed_or_missing_generated_file_is_detected(home, name):
+    text = (home / name).read_text()
+    (home / name).write_text(text.replace("1", "2", 1))
+    assert affected(check(home)) == {name}
+    (home / name).unlink()
+    assert affected(check(home)) == {name}
+    pages.write_pages(home / "results", home, plots=False)
+    assert (home / name).read_text() == text
+
+
+def test_outdated_generated_pages_are_detected_and_removed_but_others_stay(home):
+    outdated, own = home / "recon" / "papers-9.md", home / "recon" / "notes.md"
+    outdated.write_text((home / "recon" / "papers.md").read_text())
+    own.write_text("# Notes\n")
+    assert affected(check(home)) == {"recon/papers-9.md"}
+    pages.write_pages(home / "results", home, plots=False)
+    assert not outdated.exists()
+    assert own.exists()
+
+
+def test_a_changed_result_is_detected(home):
+    path = min((home / "results" / "quick").glob("[0-9a-f]*.json"))
     content = json.loads(path.read_text())
     for point in content["points"]:
         point["returns"] = [[value + 100.0 for value in policy] for policy in point["returns"]]
         score = normalized_return(TASKS["hopper"], point["returns"]).mean()
         point["normalized_return"] = float(score)
     path.write_text(json.dumps(content))
-    (message,) = check(home)
-    assert "quick.md" in message
+    assert affected(check(home)) == {"quick.md", "quick/details.md", "quick.csv", "results.json"}
 
 
-def test_a_missing_page_and_a_lost_result_are_found(home):
+def test_a_missing_page_and_a_missing_result_are_detected(home):
     (home / "quick.md").unlink()
-    next((home / "results" / "recon").glob("[0-9a-f]*.json")).unlink()
-    assert [message.split()[0] for message in check(home)] == [
-        "quick.md",
-        "recon.md",
-    ]
+    min((home / "results" / "recon").glob("[0-9a-f]*.json")).unlink()
+    assert {"quick.md", "recon/details.md", "recon.csv"} <= affected(check(home))
 
 
-def test_results_that_vanished_empty_their_page(home):
+def test_the_page_of_a_suite_whose_results_are_removed_becomes_empty(home):
     shutil.rmtree(home / "results" / "recon")
-    assert len(check(home)) == 1
+    assert "recon.md" in affected(check(home))
     pages.write_pages(home / "results", home, plots=False)
     assert "No results yet" in (home / "recon.md").read_text()
+    assert not list((home / "recon").glob("*.md"))
     assert check(home) == []
 
 
-def test_results_from_elsewhere_leave_other_suites_pages_alone(home, tmp_path):
-    """One suite's results must not empty the pages of the others, nor the index."""
+def test_results_from_elsewhere_do_not_change_the_pages_of_other_suites(home, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(home / "results" / "quick", elsewhere / "smoke")
-    before = {page.name: page.read_text() for page in home.glob("*.md")}
+    before = {page: page.read_bytes() for page in home.iterdir() if page.is_file()}
     written = pages.write_pages(elsewhere, home, plots=False)
-    assert [path.name for path in written] == ["smoke.md"]
-    assert {page.name: page.read_text() for page in home.glob("*.md")} | before == {
-        page.name: page.read_text() for page in home.glob("*.md")
+    assert {str(path.relative_to(home)) for path in written} == {
+        "smoke.md",
+        "smoke/details.md",
+        "smoke.csv",
     }
+    assert {page: page.read_bytes() for page in before} == before
     assert "No results yet" not in (home / "smoke.md").read_text()
     assert pages.check_pages(elsewhere, home) == []
 
 
-@pytest.mark.parametrize("of", ["nowhere", "empty", "results/quick"])
-def test_a_folder_without_suites_is_refused(home, of):
+@pytest.mark.parametrize("folder", ["nowhere", "empty", "results/quick"])
+def test_a_folder_without_suites_is_an_error(home, folder):
     (home / "empty").mkdir()
-    hint = "folder above" if "/" in of else "--out"
+    hint = "folder above" if "/" in folder else "--out"
     for call in (pages.check_pages, pages.write_pages):
-        with pytest.raises(InvalidDataError, match=hint):
-            call(home / of, home)
+        with pytest.raises(InvalidDataError) as error:
+            call(home / folder, home)
+        assert hint in str(error.value)
 
 
-def test_prose_survives(home):
+def test_text_by_hand_is_kept(home):
     page = home / "quick.md"
     page.write_text(page.read_text().replace("# Leaderboard: quick", "# Mine\n\nMy words.\n", 1))
     pages.write_pages(home / "results", home, plots=False)
@@ -123,93 +228,103 @@ def test_prose_survives(home):
     assert check(home) == []
 
 
-def test_a_page_may_drop_blocks(home):
+def test_a_page_may_omit_blocks(home):
     page = home / "quick.md"
     page.write_text(f"# Short\n\n{begin_marker('main')}\n{end_marker('main')}\n")
-    assert len(check(home)) == 1
+    assert affected(check(home)) == {"quick.md"}
     pages.write_pages(home / "results", home, plots=False)
     assert "Main table" in page.read_text()
-    assert "Cost" not in page.read_text()
+    assert "measured" not in page.read_text()
     assert check(home) == []
 
 
 def test_a_page_without_its_main_block_does_not_pass(home):
     page = home / "quick.md"
     page.write_text(re.sub(r"<!-- .*? -->\n?", "", page.read_text()).replace(" ± ", "9 ± "))
-    (message,) = check(home)
-    assert "quick.md has lost the markers of its main table" in message
+    (problem,) = check(home)
+    assert "quick.md has lost the markers of its main table" in problem
     page.unlink()
     pages.write_pages(home / "results", home, plots=False)
     assert check(home) == []
 
 
-def test_a_page_of_a_suite_without_results_owes_no_block(home):
+def test_the_page_of_a_suite_without_results_needs_no_block(home):
     (home / "d4rl.md").write_text("# Later\n")
+    pages.write_pages(home / "results", home, plots=False)
+    assert (home / "d4rl.md").read_text() == "# Later\n"
     assert check(home) == []
 
 
 def test_every_block_of_a_name_is_compared(home):
     page = home / "quick.md"
     text = page.read_text()
-    block = text[
-        text.index(begin_marker("main")) : text.index(end_marker("main")) + len(end_marker("main"))
-    ]
+    block = text[text.index(begin_marker("main")) : text.index(end_marker("main"))]
+    block += end_marker("main")
     page.write_text(text.replace(block, f"{block.replace(' ± ', '9 ± ')}\n\n{block}"))
-    (message,) = check(home)
-    assert "quick.md does not follow from its results: main." in message
+    (problem,) = check(home)
+    assert "quick.md does not follow from its results: main." in problem
 
 
 @pytest.mark.parametrize("guide", [True, False])
-def test_new_pages_link_what_is_there(results_root, tmp_path, guide):
+def test_new_pages_link_existing_files(results_root, tmp_path, guide):
     root, out = tmp_path / "my results (1)", tmp_path / "my pages"
     shutil.copytree(results_root, root)
     out.mkdir()
     if guide:
         (out / "README.md").write_text("# How to read\n")
     pages.write_pages(root, out, plots=False)
-    text = (out / "quick.md").read_text()
-    links = [unquote(link) for link in re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", text)]
-    assert len(links) > 10
+    links = [link for link in links_of(out / "quick.md") if not link.startswith("plots/")]
     assert f"../{root.name}/quick" in links
     assert ("README.md" in links) == guide
     assert [link for link in links if not (out / link).exists()] == []
+    assert all((out / "quick" / link).exists() for link in links_of(out / "quick/details.md"))
     assert pages.check_pages(root, out) == []
 
 
-def test_a_torn_marker_is_an_error(home):
+def test_an_incomplete_marker_is_an_error(home):
     page = home / "quick.md"
     page.write_text(page.read_text().replace(end_marker("main"), "", 1))
-    with pytest.raises(InvalidDataError, match="marker"):
+    with pytest.raises(InvalidDataError):
         pages.write_pages(home / "results", home, plots=False)
 
 
-def test_index_and_other_pages(home):
+def test_index_and_other_pages_show_blocks_of_suites(home):
     (home / "README.md").write_text(f"{begin_marker('index')}\n{end_marker('index')}\n")
     outside = home / "docs" / "front.md"
     outside.parent.mkdir()
-    outside.write_text(f"Hello\n{begin_marker('recon/main')}\n{end_marker('recon/main')}\n")
+    names = ("recon/main", "recon/pages", "recon/summary")
+    blocks = "".join(f"{begin_marker(name)}\n{end_marker(name)}\n" for name in names)
+    outside.write_text(f"Hello\n{blocks}")
     pages.write_pages(home / "results", home, plots=False, also=[outside])
     index = (home / "README.md").read_text()
     assert "[quick](quick.md)" in index
     assert "sdw 39.7" in index
-    assert "(../results/recon/" in outside.read_text()
+    assert "(../recon/details.md)" in outside.read_text()
     assert check(home, also=[outside]) == []
     outside.write_text(outside.read_text().replace("±", "+", 1))
     assert len(check(home, also=[outside])) == 1
 
 
-def test_strict_refuses_what_lenient_names(home):
+def test_strict_refuses_files_that_lenient_reading_names(home):
     (home / "results" / "quick" / "zz.json").write_text("{}")
-    with pytest.raises(InvalidDataError, match=r"zz\.json"):
+    with pytest.raises(InvalidDataError):
         check(home)
     with pytest.warns(UserWarning, match=r"zz\.json"):
-        complaints = check(home, strict=False)
-    assert "gaps" in complaints[0]
+        problems = check(home, strict=False)
+    assert affected(problems) == {"quick/details.md"}
 
 
 def test_committed_pages_follow_from_committed_results():
     home = REPOSITORY / "leaderboards"
     assert pages.check_pages(home / "results", home) == []
+
+
+def test_committed_pages_have_short_lines_and_few_tables():
+    home = REPOSITORY / "leaderboards"
+    for page in markdown_files(home):
+        lines = page.read_text().splitlines()
+        assert max(map(len, lines)) <= LONGEST_LINE, page
+        assert sum(line.startswith("| :--") for line in lines) <= TABLES_PER_PAGE, page
 
 
 def test_committed_results_stay_small():

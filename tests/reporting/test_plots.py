@@ -14,22 +14,20 @@ pytest.importorskip("matplotlib")
 
 
 def test_names(recon, quick):
-    found = [name for name, _, _ in plots.list_plots(build_grids(recon), "recon")]
+    found = [plot.name for plot in plots.list_plots(build_grids(recon), "recon")]
     assert found == ["recon-convergence", "recon-profile", "recon-heatmap", "recon-size"]
-    found = [name for name, _, _ in plots.list_plots(build_grids(quick), "quick")]
+    found = [plot.name for plot in plots.list_plots(build_grids(quick), "quick")]
     assert found == ["quick-embedded-convergence", "quick-embedded-profile"]
 
 
 def test_stand_ins_are_named_in_titles(recon):
-    assert all(
-        "stand-ins" in title for _, title, _ in plots.list_plots(build_grids(recon), "recon")
-    )
+    assert all("stand-ins" in plot.title for plot in plots.list_plots(build_grids(recon), "recon"))
 
 
 def test_drawing_is_repeatable(recon, tmp_path):
     parts = [part for part in build_grids(recon) if part.protocol == "size"]
-    first = plots.draw_all(parts, "recon", tmp_path / "a")
-    second = plots.draw_all(parts, "recon", tmp_path / "b")
+    first = plots.draw_plots(parts, "recon", tmp_path / "a")
+    second = plots.draw_plots(parts, "recon", tmp_path / "b")
     assert [path.name for path in first] == ["recon-size.png", "recon-size.svg"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -37,8 +35,8 @@ def test_drawing_is_repeatable(recon, tmp_path):
 
 
 def test_every_announced_plot_is_drawn(quick, tmp_path):
-    announced = [name for name, _, _ in plots.list_plots(build_grids(quick), "quick")]
-    drawn = plots.draw_all(build_grids(quick), "quick", tmp_path)
+    announced = [plot.name for plot in plots.list_plots(build_grids(quick), "quick")]
+    drawn = plots.draw_plots(build_grids(quick), "quick", tmp_path)
     assert [path.stem for path in drawn] == [name for name in announced for _ in range(2)]
 
 
@@ -46,7 +44,7 @@ def test_known_objectives_keep_their_style(recon, quick):
     def style(collection, objective):
         part = next(part for part in build_grids(collection) if part.protocol == "default")
         rows = [row for row in part.rows if not row.is_baseline]
-        return next(s for row, s in plots._styled(rows) if row.label == objective)
+        return next(s for row, s in plots.line_styles(rows) if row.label == objective)
 
     for objective in OBJECTIVES:
         assert style(recon, objective) == style(quick, objective)
@@ -64,9 +62,9 @@ def test_labels_are_not_interpreted(tmp_path):
         entry("$\\frac{", {0: 1.0, 1: 2.0}, "d4rl/walker2d-medium-v2"),
         entry("_hidden", {0: 3.0, 1: 2.5}, "d4rl/walker2d-medium-v2"),
     )
-    assert plots.draw_all(build_grids(SuiteResults("s", entries)), "s", tmp_path)
+    assert plots.draw_plots(build_grids(SuiteResults("s", entries)), "s", tmp_path)
 
 
 def test_nothing_to_draw(tmp_path):
     assert plots.list_plots([], "s") == []
-    assert plots.draw_all([], "s", tmp_path / "none") == []
+    assert plots.draw_plots([], "s", tmp_path / "none") == []

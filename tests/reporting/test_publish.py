@@ -7,14 +7,15 @@ import shutil
 import pytest
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.pages import build_report, markdown_blocks
-from obdbench.reporting.publish import publish
+from obdbench.reporting.pages import markdown_blocks
+from obdbench.reporting.publish import publish_results
+from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import read_suite_results
 from obdbench.results.record import Result, read_json, write_json
 
 
 def tables(folder):
-    return markdown_blocks(build_report(read_suite_results(folder, strict=True)), "", "plots")
+    return markdown_blocks(build_report(read_suite_results(folder, strict=True)), "", "")
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def size(folder):
 
 
 def test_the_tables_are_the_same_and_the_files_small(raw, tmp_path):
-    target = publish(raw, tmp_path / "board")
+    target = publish_results(raw, tmp_path / "board")
     assert target == tmp_path / "board" / "results" / "recon"
     assert tables(target) == tables(raw)
     assert size(target) < 0.5 * size(raw)
@@ -55,10 +56,10 @@ def test_the_tables_are_the_same_and_the_files_small(raw, tmp_path):
 
 
 def test_publishing_again_changes_nothing(raw, tmp_path):
-    target = publish(raw, tmp_path / "board")
+    target = publish_results(raw, tmp_path / "board")
     before = {path.name: path.read_bytes() for path in target.iterdir()}
-    publish(raw, tmp_path / "board")
-    publish(target, tmp_path / "board")
+    publish_results(raw, tmp_path / "board")
+    publish_results(target, tmp_path / "board")
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
 
@@ -69,17 +70,17 @@ def test_two_halves_make_a_whole(raw, tmp_path):
         folder.mkdir(parents=True)
         for path in [*half, raw / "manifest.json"]:
             shutil.copy(path, folder)
-        publish(folder, tmp_path / "board")
+        publish_results(folder, tmp_path / "board")
     assert tables(tmp_path / "board" / "results" / "recon") == tables(raw)
 
 
 def test_bad_files_are_not_published(raw, tmp_path):
     (raw / "zz.json").write_text("{")
     with pytest.warns(UserWarning, match=r"zz\.json"):
-        target = publish(raw, tmp_path / "board")
+        target = publish_results(raw, tmp_path / "board")
     assert not (target / "zz.json").exists()
     with pytest.raises(InvalidDataError, match=r"zz\.json"):
-        publish(raw, tmp_path / "board", strict=True)
+        publish_results(raw, tmp_path / "board", strict=True)
 
 
 def test_nothing_is_not_published(raw, tmp_path):
@@ -87,7 +88,7 @@ def test_nothing_is_not_published(raw, tmp_path):
     shutil.copy(raw / "manifest.json", raw.parent / "alone")
     for folder in (raw.parent, raw.parent / "alone"):
         with pytest.raises(InvalidDataError, match="holds no results to publish"):
-            publish(folder, tmp_path / "board")
+            publish_results(folder, tmp_path / "board")
     with pytest.raises(InvalidDataError, match=r"RESULTS/SUITE, such as .*raw/alone"):
-        publish(raw.parent, tmp_path / "board")
+        publish_results(raw.parent, tmp_path / "board")
     assert not (tmp_path / "board").exists()

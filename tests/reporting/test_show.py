@@ -11,12 +11,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.show import show
+from obdbench.reporting.show import describe_file
 
 
 def test_a_result(results_root):
     results = (p for p in (results_root / "recon").glob("*.json") if p.name != "manifest.json")
-    text = show(max(results, key=lambda path: path.stat().st_size))
+    text = describe_file(max(results, key=lambda path: path.stat().st_size))
     for word in ("objective", "av-pbc", "cross-architecture", "mlp2:", "residual:", "3/3 seeds"):
         assert word in text
     assert "Hopper-v4" in text or "Walker2d-v4" in text or "HalfCheetah-v4" in text
@@ -24,7 +24,7 @@ def test_a_result(results_root):
 
 def test_a_failure(recon, results_root):
     failed = next(entry for entry in recon.entries if entry.record.status == "failed")
-    assert "failed: out of memory" in show(results_root / "recon" / failed.file)
+    assert "failed: out of memory" in describe_file(results_root / "recon" / failed.file)
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def synset(tmp_path: Path) -> Path:
 
 def test_a_synset(synset):
     synset.with_suffix(".json").write_text(json.dumps({"objective": "pbc", "seed": 1}))
-    text = show(synset)
+    text = describe_file(synset)
     assert "256 × 11 F32" in text
     assert "pbc" in text
-    assert show(synset.with_suffix(".json")) == text
+    assert describe_file(synset.with_suffix(".json")) == text
 
 
 def test_a_synset_without_its_card(synset):
-    assert "256 × 3 F32" in show(synset)
+    assert "256 × 3 F32" in describe_file(synset)
 
 
 @pytest.mark.parametrize(
@@ -62,23 +62,23 @@ def test_broken_synsets(tmp_path, content):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(InvalidDataError, match=r"x\.safetensors"):
-        show(path)
+        describe_file(path)
 
 
 def test_a_broken_card(synset):
     synset.with_suffix(".json").write_text("{")
     with pytest.raises(InvalidDataError, match=r"one\.json"):
-        show(synset)
+        describe_file(synset)
 
 
 def test_control_characters_do_not_reach_the_terminal(synset):
     synset.with_suffix(".json").write_text(json.dumps({"objective": "\x1b[2Jpbc"}))
-    assert "\x1b" not in show(synset)
+    assert "\x1b" not in describe_file(synset)
 
 
 def test_no_file(tmp_path):
     with pytest.raises(InvalidDataError, match="no file"):
-        show(tmp_path / "nothing.json")
+        describe_file(tmp_path / "nothing.json")
 
 
 def test_what_is_neither_is_told_what_is_taken(synset, results_root):
@@ -86,6 +86,6 @@ def test_what_is_neither_is_told_what_is_taken(synset, results_root):
     data.write_bytes(b"\x89HDF")
     for path in (data, results_root / "recon" / "manifest.json"):
         with pytest.raises(InvalidDataError, match="neither a result nor a synset"):
-            show(path)
+            describe_file(path)
     with pytest.raises(InvalidDataError, match=r"is a folder\. Name a result or a synset in it"):
-        show(results_root / "recon")
+        describe_file(results_root / "recon")

@@ -14,6 +14,7 @@ import pytest
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import D4RL_NAMES
 from obdbench.reporting import pages
+from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import read_suite_results
 from obdbench.tasks.task import get_task
 
@@ -67,8 +68,8 @@ def test_ten_thousand_files(tmp_path):
     start = time.process_time()
     collection = read_suite_results(tmp_path / "results" / "many", strict=True)
     read = time.process_time() - start
-    made = pages.build_report(collection)
-    texts = pages.markdown_blocks(made, "results/many/", "plots")
+    made = build_report(collection)
+    texts = pages.markdown_blocks(made, "results/many/", "")
     total = time.process_time() - start
     sys.stderr.write(f"\n{len(collection)} files: read {read:.1f} s, with tables {total:.1f} s\n")
     assert len(collection) == FILES

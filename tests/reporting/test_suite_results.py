@@ -15,7 +15,8 @@ import pytest
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.reporting.frame import results_frame
-from obdbench.reporting.pages import build_report, markdown_blocks
+from obdbench.reporting.pages import markdown_blocks
+from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import (
     ResultWarning,
     best_point,
@@ -118,12 +119,12 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files_are_named_and_counted_nowhere(folder, case):
     content = BAD[case](folder)
-    before = markdown_blocks(build_report(read_suite_results(folder)), "", "plots")
+    before = markdown_blocks(build_report(read_suite_results(folder)), "", "")
     (folder / "zz-bad.json").write_bytes(content)
     with pytest.warns(ResultWarning, match="zz-bad.json"):
         collection = read_suite_results(folder)
     assert [problem.file for problem in collection.skipped] == ["zz-bad.json"]
-    after = markdown_blocks(build_report(collection), "", "plots")
+    after = markdown_blocks(build_report(collection), "", "")
     assert after.pop("gaps").count("zz-bad.json") >= 1
     before.pop("gaps")
     assert after == before
@@ -226,19 +227,17 @@ def test_a_corrupt_manifest_is_named(folder):
     with pytest.warns(ResultWarning, match=r"manifest\.json"):
         collection = read_suite_results(folder)
     assert not collection.has_manifest
-    assert "no manifest" in markdown_blocks(build_report(collection), "", "plots")["main"]
+    assert "There is no manifest" in markdown_blocks(build_report(collection), "", "")["main"]
 
 
 def test_rows_of_one_name_and_several_files_are_said_to_be_so(folder):
-    words = "results from different files of that name"
-    assert (
-        words not in markdown_blocks(build_report(read_suite_results(folder)), "", "plots")["main"]
-    )
+    words = "results from different files of one name"
+    assert words not in markdown_blocks(build_report(read_suite_results(folder)), "", "")["main"]
     changed = first_file(folder)
     content = json.loads(changed.read_text())
     content["dataset"]["checksum"] = "0" * 64
     changed.write_text(json.dumps(content))
-    assert words in markdown_blocks(build_report(read_suite_results(folder)), "", "plots")["main"]
+    assert words in markdown_blocks(build_report(read_suite_results(folder)), "", "")["main"]
 
 
 def test_the_manifest_names_what_is_missing(folder):
