@@ -8,8 +8,9 @@ import pytest
 from support.doc_blocks import Block, copy_checkout, run_code, runnable_blocks
 from support.paths import ROOT
 
-from obdbench.reporting.pages import build_report, fill_blocks, markdown_blocks
+from obdbench.reporting.pages import fill_blocks, markdown_blocks
 from obdbench.reporting.paper_tables import load_paper_tables
+from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import read_suite_results
 
 README = runnable_blocks("README.md")

@@ -63,7 +63,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(members: set[str]) -> None
     [
         "obdbench/py.typed",
         "obdbench/reporting/paper_tables.json",
-        "obdbench/reporting/assets/page.css",
+        "obdbench/reporting/templates/page.css",
         "obdbench/teachers/published.json",
         "obdbench/datasets/references.json",
         *(
@@ -142,7 +142,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     sizes = call("python", "-c", code.replace("NAMES", repr(D4RL_NAMES))).split()
     assert len(sizes) == 9
     assert min(map(int, sizes)) >= 50_000
-    code = "from obdbench.reporting.paper_tables import published; print(len(load_paper_tables()))"
+    code = "from obdbench.reporting.paper_tables import load_paper_tables; print(len(load_paper_tables()))"
     assert int(call("python", "-c", code)) > 0
     kept = {path.name for path in home.rglob("*") if path.is_file()}
     assert not kept, "it writes into the home folder unasked"
