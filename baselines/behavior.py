@@ -22,7 +22,7 @@ from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError, run_script
 from obdbench.results.record import Result
-from obdbench.tasks.simulator import RULES
+from obdbench.tasks.simulator import TASK_RULES
 
 
 def behavior(dataset: Dataset, out: Path) -> Result:
@@ -33,7 +33,7 @@ def behavior(dataset: Dataset, out: Path) -> Result:
             f"Dataset {dataset.id!r} contains no complete episode.",
             "Check that its terminals and timeouts mark the ends of episodes.",
         )
-    if RULES[dataset.task.env_id].endless and dataset.interrupted_episodes():
+    if TASK_RULES[dataset.task.env_id].never_terminates and dataset.interrupted_episodes():
         reward_per_step = float(np.mean(dataset.rewards, dtype=np.float64))
         returns = [reward_per_step * dataset.task.episode_limit]
     return write_row(dataset, "behavior", {0: [returns]}, out)

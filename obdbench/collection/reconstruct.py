@@ -1,10 +1,10 @@
-"""Stand-ins for D4RL's datasets, for when its server is out of reach.
+"""Stand-ins for D4RL's datasets, for use without access to its server.
 
-``recon/<name>-v2`` is simulated anew from the published teachers of the same task: of a pool of
-episodes under many disturbances (:mod:`obdbench.collection.pool`) those are taken that together have
-the published moments of the genuine observations (:mod:`obdbench.collection.mixture`). Transitions
-are real steps of the simulator with the actions that caused them. What was reached stands in the
-card. It remains a stand-in, and tables say so.
+``recon/<name>-v2`` is simulated with the published teachers of the same task: from episodes under
+many disturbances (:mod:`obdbench.collection.candidates`), a subset is selected that has the
+published moments of the genuine observations (:mod:`obdbench.collection.mixture`). Transitions are
+real steps of the simulator with the actions that caused them. The card states the agreement that is
+reached, and tables mark the dataset as a stand-in.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from obdbench.collection.candidates import FIELDS, Candidates
 from obdbench.collection.mixture import select
-from obdbench.collection.pool import FIELDS, Pool
 from obdbench.datasets.arrays import read_arrays, require_columns
 from obdbench.datasets.dataset import Array, Dataset, Standardizer
 from obdbench.datasets.download import cache_root
@@ -33,7 +33,7 @@ from obdbench.tasks.task import Task, get_task
 
 RECIPE = 6
 SIZE = 100_000
-POOL = 300_000
+CANDIDATE_TRANSITIONS = 300_000
 SURPLUS = 1.005
 CARD = (
     *("within_goal", "mean_error"),
@@ -42,7 +42,7 @@ CARD = (
 
 
 def load(dataset_id: str, *, force: bool = False) -> Dataset:
-    """The stand-in of a D4RL dataset, built now if the cache does not hold it, or by ``force``."""
+    """The stand-in of a D4RL dataset, built if it is not in the cache or if ``force`` is set."""
     name = _name(dataset_id)
     path = cache_path(name)
     with lock(path):
@@ -57,7 +57,7 @@ def load(dataset_id: str, *, force: bool = False) -> Dataset:
 
 
 def cache_path(name: str) -> Path:
-    """Where the stand-in of a name is kept; the recipe's version is part of the key."""
+    """The cached file of a stand-in; its name contains the version of the recipe."""
     return cache_root() / "recon" / f"{name}-{SIZE}-r{RECIPE}.npz"
 
 
@@ -65,31 +65,33 @@ def _name(dataset_id: str) -> str:
     name = DatasetId(dataset_id).name
     known = [f"{known}-v2" for known in D4RL_NAMES]
     if name not in known:
-        raise unknown_name("stand-in", dataset_id, [f"recon/{one}" for one in known])
+        raise unknown_name("stand-in", dataset_id, [f"recon/{dataset}" for dataset in known])
     return name
 
 
-def build(name: str, *, size: int = SIZE, pool: int = POOL) -> Dataset:
-    """Simulate and select; the same on every call on the same machine and versions."""
-    task, wanted = get_task(name), moments_of(name)
-    simulated = Pool(name, task, wanted, seed=RECIPE)
+def build(name: str, *, size: int = SIZE, simulated: int = CANDIDATE_TRANSITIONS) -> Dataset:
+    """Simulate and select; calls on the same machine with the same versions give equal data."""
+    task, target = get_task(name), moments_of(name)
+    candidates = Candidates(name, task, target, seed=RECIPE)
     with single_thread():
-        simulated.fill(pool, size)
-    chosen = select(simulated.sums, simulated.lengths, round(SURPLUS * size))
+        candidates.fill(simulated, size)
+    chosen = select(candidates.sums, candidates.lengths, round(SURPLUS * size))
     np.random.default_rng(RECIPE).shuffle(chosen)
-    taken = [simulated.episodes[i].columns for i in chosen]
-    arrays = {field: np.concatenate([each[field] for each in taken])[:size] for field in FIELDS}
+    columns = [candidates.episodes[i].columns for i in chosen]
+    arrays = {
+        field: np.concatenate([episode[field] for episode in columns])[:size] for field in FIELDS
+    }
     arrays["timeouts"][-1] = not arrays["terminals"][-1]
-    return _dataset(name, arrays, _card(name, task, wanted, arrays, pool))
+    return _dataset(name, arrays, _card(name, task, target, arrays, simulated))
 
 
 def _card(
-    name: str, task: Task, wanted: Standardizer, arrays: dict[str, Array], pool: int
+    name: str, task: Task, target: Standardizer, arrays: dict[str, Array], simulated: int
 ) -> dict[str, Any]:
-    reached = agreement(arrays["observations"], wanted)
+    reached = agreement(arrays["observations"], target)
     return {
         "stand_in_for": f"d4rl/{name}",
-        "recipe": f"obdbench reconstruct {RECIPE}, pool of {pool} transitions",
+        "recipe": f"obdbench reconstruct {RECIPE}, selected from {simulated} transitions",
         "moments_from": "published statistics of the genuine observations",
         **reached,
         "within_goal": within_goal(reached),
@@ -99,11 +101,11 @@ def _card(
     }
 
 
-def agreement(observations: Array, wanted: Standardizer) -> dict[str, Any]:
-    """How near the moments are: errors of the mean in genuine spreads, and ratios of spreads."""
-    found = Standardizer.fit(observations)
-    error = np.abs(found.mean - wanted.mean) / wanted.std
-    ratio = found.std / wanted.std
+def agreement(observations: Array, target: Standardizer) -> dict[str, Any]:
+    """Errors of the means in genuine standard deviations, and ratios of standard deviations."""
+    moments = Standardizer.fit(observations)
+    error = np.abs(moments.mean - target.mean) / target.std
+    ratio = moments.std / target.std
     return {
         "mean_error": round(float(error.mean()), 4),
         "mean_error_largest": round(float(error.max()), 4),
@@ -123,7 +125,7 @@ def format_agreement(card: Mapping[str, Any]) -> str:
 
 
 def within_goal(reached: dict[str, Any]) -> bool:
-    """Means within 0.12 spreads on average, spreads about right and none below a half."""
+    """Whether mean errors average at most 0.12, and standard deviations lie near the genuine ones."""
     return bool(
         reached["mean_error"] <= 0.12
         and 0.8 <= reached["spread_ratio_median"] <= 1.2
@@ -132,7 +134,7 @@ def within_goal(reached: dict[str, Any]) -> bool:
 
 
 def write(dataset: Dataset, path: Path) -> None:
-    """Store as NPZ in one step; the card goes along as the bytes of its JSON."""
+    """Store as NPZ, with the JSON text of the card as an array of bytes."""
     arrays = {field: getattr(dataset, field) for field in FIELDS}
     card = np.frombuffer(json.dumps(dict(dataset.card)).encode(), dtype=np.uint8)
     with replace_atomically(path) as temporary, temporary.open("wb") as file:
@@ -158,8 +160,7 @@ def _is_number(value: object) -> bool:
 
 
 def _dataset(name: str, arrays: Mapping[str, Any], card: Mapping[str, Any]) -> Dataset:
-    """The episodes are counted anew: earlier versions took broken-off ones for complete."""
+    """The dataset of cached arrays, with its episodes counted in the card."""
     made = Dataset(id=f"recon/{name}", task=get_task(name), **arrays)
-    kept = {key: value for key, value in card.items() if key != "normalized_return_mean"}
     counted = {"episodes": len(made.episode_returns()), "interrupted": made.interrupted_episodes()}
-    return replace(made, card=kept | counted)
+    return replace(made, card={**card, **counted})

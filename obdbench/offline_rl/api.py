@@ -10,7 +10,7 @@ from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import DEFAULT_ALGORITHM, DEFAULT_STEPS, train_teachers
 from obdbench.tasks.rollout import run_episodes
-from obdbench.tasks.simulator import RULES
+from obdbench.tasks.simulator import TASK_RULES
 from obdbench.tasks.task import Task, normalized_return
 from obdbench.teachers.teacher import Teacher
 from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
@@ -48,7 +48,7 @@ def train_teacher(
         state_path=_state_path(path, loaded),
         progress=progress,
     )
-    if episodes and loaded.task.env_id in RULES:
+    if episodes and loaded.task.env_id in TASK_RULES:
         teacher = with_measured_return(teacher, loaded.task, episodes)
     save_trained_teacher(teacher, path)
     return teacher

@@ -43,12 +43,12 @@ class TaskRules:
     state: tuple[float, float] = (-np.inf, np.inf)
 
     @property
-    def endless(self) -> bool:
+    def never_terminates(self) -> bool:
         """Whether only the time limit ends an episode."""
         return all(np.isinf((*self.height, *self.angle, *self.state)))
 
 
-RULES = {
+TASK_RULES = {
     "Hopper-v4": TaskRules(1e-3, 1.0, 10.0, (0.7, np.inf), (-0.2, 0.2), (-100.0, 100.0)),
     "Walker2d-v4": TaskRules(1e-3, 1.0, 10.0, (0.8, 2.0), (-1.0, 1.0)),
     "HalfCheetah-v4": TaskRules(0.1),
@@ -59,9 +59,9 @@ class Simulator:
     """Copies (slots) of one task; ``qpos`` and ``qvel`` contain their states, one row per slot."""
 
     def __init__(self, task: Task) -> None:
-        if task.env_id not in RULES:
-            raise unknown_name("simulated environment", task.env_id, RULES)
-        self.rules = RULES[task.env_id]
+        if task.env_id not in TASK_RULES:
+            raise unknown_name("simulated environment", task.env_id, TASK_RULES)
+        self.rules = TASK_RULES[task.env_id]
         self.env = make_environment(task)
         self.model = self.env.model
         self.substeps = int(self.env.frame_skip)

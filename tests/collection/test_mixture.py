@@ -12,7 +12,7 @@ from obdbench.collection.mixture import (
     Disturbance,
     DisturbedTeacher,
     moment_sums,
-    most_wanted,
+    most_useful_episodes,
     select,
 )
 from obdbench.datasets.dataset import Standardizer
@@ -33,48 +33,48 @@ def objective(sums, lengths, chosen, size) -> float:
     return float(error + SIZE_WEIGHT * (lengths[chosen].sum() / size - 1) ** 2)
 
 
-def test_moment_sums_are_in_units_of_the_wanted():
-    wanted = Standardizer(np.array([1.0, -2.0]), np.array([2.0, 0.5]))
-    (row,) = moment_sums([np.array([[3.0, -2.0], [1.0, -1.0]])], wanted)
+def test_moment_sums_are_in_units_of_the_target():
+    target = Standardizer(np.array([1.0, -2.0]), np.array([2.0, 0.5]))
+    (row,) = moment_sums([np.array([[3.0, -2.0], [1.0, -1.0]])], target)
     np.testing.assert_allclose(row, [1.0, 2.0, 1.0, 4.0])
 
 
 def test_a_hidden_subset_of_episodes_is_matched():
     rng = np.random.default_rng(0)
-    pool = episodes(rng, 300)
-    hidden = np.concatenate(pool[:60])
-    wanted = Standardizer(hidden.mean(0), hidden.std(0))
-    lengths = np.array([len(episode) for episode in pool])
-    chosen = select(moment_sums(pool, wanted), lengths, len(hidden))
-    found = np.concatenate([pool[i] for i in chosen])
-    assert abs(len(found) / len(hidden) - 1) < 0.02
-    assert np.abs((found.mean(0) - wanted.mean) / wanted.std).max() < 0.03
-    np.testing.assert_allclose(found.std(0) / wanted.std, 1, atol=0.03)
+    candidates = episodes(rng, 300)
+    hidden = np.concatenate(candidates[:60])
+    target = Standardizer(hidden.mean(0), hidden.std(0))
+    lengths = np.array([len(episode) for episode in candidates])
+    chosen = select(moment_sums(candidates, target), lengths, len(hidden))
+    selected = np.concatenate([candidates[i] for i in chosen])
+    assert abs(len(selected) / len(hidden) - 1) < 0.02
+    assert np.abs((selected.mean(0) - target.mean) / target.std).max() < 0.03
+    np.testing.assert_allclose(selected.std(0) / target.std, 1, atol=0.03)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_single_change_improves_the_selection(seed):
     """And on a dozen episodes it is near the best of all subsets."""
     rng = np.random.default_rng(seed)
-    pool = episodes(rng, 12, width=2)
-    lengths = np.array([len(episode) for episode in pool])
+    candidates = episodes(rng, 12, width=2)
+    lengths = np.array([len(episode) for episode in candidates])
     size = int(lengths.sum() // 2)
-    sums = moment_sums(pool, Standardizer(np.zeros(2), np.ones(2)))
+    sums = moment_sums(candidates, Standardizer(np.zeros(2), np.ones(2)))
     chosen = select(sums, lengths, size)
-    reached = objective(sums, lengths, chosen, size)
+    selected_objective = objective(sums, lengths, chosen, size)
     for flipped in combinations(range(-1, 12), 2):
         other = np.setxor1d(chosen, [episode for episode in flipped if episode >= 0])
-        assert objective(sums, lengths, other, size) >= reached - 2e-6
-    everything = [
+        assert objective(sums, lengths, other, size) >= selected_objective - 2e-6
+    all_objectives = [
         objective(sums, lengths, np.flatnonzero(subset), size)
         for subset in product([False, True], repeat=12)
     ]
-    assert np.mean(np.array(everything) < reached - 1e-9) < 0.02
+    assert np.mean(np.array(all_objectives) < selected_objective - 1e-9) < 0.02
 
 
-def test_undisturbed_calm_teacher_acts_by_its_mean(toy_teacher):
+def test_a_teacher_without_noise_acts_by_its_mean(toy_teacher):
     rng = np.random.default_rng(0)
-    noise = Disturbance.calm(4, toy_teacher.action_size, rng)
+    noise = Disturbance.low_noise(4, toy_teacher.action_size, rng)
     noise.temperature[:] = 0
     act = DisturbedTeacher(toy_teacher, noise, rng)
     observations = rng.normal(size=(4, toy_teacher.observation_size))
@@ -88,57 +88,57 @@ def test_random_actions_have_their_share_and_duration(toy_teacher):
     slots, steps, size = 400, 600, toy_teacher.action_size
     noise = Disturbance(
         random=np.full(slots, 0.3),
-        hold=np.full(slots, 5.0),
+        duration=np.full(slots, 5.0),
         temperature=np.zeros(slots),
         gain=np.zeros(slots),
         offset=np.zeros((slots, size)),
     )
     act = DisturbedTeacher(toy_teacher, noise, rng)
     observations = np.zeros((slots, toy_teacher.observation_size))
-    taken = np.stack([act(observations, np.arange(slots)) for _ in range(steps)])
-    is_random = (taken != 0).any(axis=2)
+    actions = np.stack([act(observations, np.arange(slots)) for _ in range(steps)])
+    is_random = (actions != 0).any(axis=2)
     assert abs(is_random[100:].mean() - 0.3) < 0.01
     starts = is_random[1:] & ~is_random[:-1]
     assert abs(is_random[1:].sum() / starts.sum() - 5.0) < 0.25
-    held = is_random[1:] & is_random[:-1]
-    np.testing.assert_array_equal(taken[1:][held], taken[:-1][held])
-    assert abs(taken[is_random].std() - 1 / np.sqrt(3)) < 0.01
+    repeated = is_random[1:] & is_random[:-1]
+    np.testing.assert_array_equal(actions[1:][repeated], actions[:-1][repeated])
+    assert abs(actions[is_random].std() - 1 / np.sqrt(3)) < 0.01
 
 
-def test_without_holding_every_random_action_is_fresh(toy_teacher):
+def test_with_duration_1_every_random_action_is_new(toy_teacher):
     rng = np.random.default_rng(1)
     noise = Disturbance.draw(50, toy_teacher.action_size, rng)
-    noise.random[:], noise.hold[:] = 0.99, 1.0
+    noise.random[:], noise.duration[:] = 0.99, 1.0
     act = DisturbedTeacher(toy_teacher, noise, rng)
     observations = np.zeros((50, toy_teacher.observation_size))
-    taken = np.stack([act(observations, np.arange(50)) for _ in range(20)])
-    assert (np.abs(np.diff(taken, axis=0)) > 0).all()
-    assert np.abs(taken).max() <= 1
+    actions = np.stack([act(observations, np.arange(50)) for _ in range(20)])
+    assert (np.abs(np.diff(actions, axis=0)) > 0).all()
+    assert np.abs(actions).max() <= 1
 
 
 def test_draws_are_within_bounds_and_repeatable():
-    one, two = (Disturbance.draw(5000, 3, np.random.default_rng(4)) for _ in range(2))
-    for name in ("random", "hold", "temperature", "gain", "offset"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-    assert one.random.min() == 0
-    assert 0.9 < one.random.max() <= 0.99
-    assert one.hold.min() == 1
-    assert one.hold.max() <= 20
-    assert 0.3 < np.mean(one.random == 0) < 0.5
+    first, second = (Disturbance.draw(5000, 3, np.random.default_rng(4)) for _ in range(2))
+    for name in ("random", "duration", "temperature", "gain", "offset"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    assert first.random.min() == 0
+    assert 0.9 < first.random.max() <= 0.99
+    assert first.duration.min() == 1
+    assert first.duration.max() <= 20
+    assert 0.3 < np.mean(first.random == 0) < 0.5
 
 
-def test_the_episodes_most_wanted_are_those_that_are_missing():
-    """Nearly all episodes lie left of the wanted mean; of the few on the right more is wanted."""
+def test_the_most_useful_episodes_are_the_rare_ones():
+    """Nearly all episodes lie left of the target mean; more of the few on the right would help."""
     rng = np.random.default_rng(0)
-    pool = [rng.normal(-1 if i < 95 else 2, 0.5, (20, 1)) for i in range(100)]
-    sums = moment_sums(pool, Standardizer(np.zeros(1), np.ones(1)))
-    wanted = most_wanted(sums, np.full(100, 20), 1000, 5)
-    assert sorted(wanted) == [95, 96, 97, 98, 99]
+    candidates = [rng.normal(-1 if i < 95 else 2, 0.5, (20, 1)) for i in range(100)]
+    sums = moment_sums(candidates, Standardizer(np.zeros(1), np.ones(1)))
+    target = most_useful_episodes(sums, np.full(100, 20), 1000, 5)
+    assert sorted(target) == [95, 96, 97, 98, 99]
 
 
 def test_rows_and_stack_undo_each_other():
     noise = Disturbance.draw(6, 3, np.random.default_rng(0))
     again = Disturbance.stack([noise.row(slot) for slot in range(6)])
     assert len(again) == 6
-    for name in ("random", "hold", "temperature", "gain", "offset"):
+    for name in ("random", "duration", "temperature", "gain", "offset"):
         np.testing.assert_array_equal(getattr(again, name), getattr(noise, name))

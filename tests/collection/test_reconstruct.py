@@ -1,4 +1,4 @@
-"""Stand-ins: small ones from toy teachers, a real one where the mirror is."""
+"""Stand-ins: small ones from toy teachers, a real one if the mirror is present."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from obdbench.collection import pool, reconstruct
+from obdbench.collection import candidates, reconstruct
 from obdbench.datasets.dataset import Dataset, Standardizer
 from obdbench.datasets.loading import load_dataset
 from obdbench.datasets.references import moments_of
@@ -16,34 +16,33 @@ from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.registry import D4RL_NAMES
 from obdbench.tasks.rollout import Episodes, run_episodes
 from obdbench.tasks.task import TASKS
-from obdbench.teachers import published
 
 NAME = "hopper-medium-v2"
-SIZES = {"size": 600, "pool": 3000}
+SIZES = {"size": 600, "simulated": 3000}
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path, toy_teacher):
-    """A toy teacher, moments that rollouts of it have, small pools, an empty cache."""
+    """A toy teacher, moments that rollouts of it have, few candidates, an empty cache."""
     teacher = dataclasses.replace(toy_teacher, standardizer=moments_of(NAME))
     run = run_episodes(lambda o, _: teacher.act(o), TASKS["hopper"], range(40), record=True)
-    wanted = Standardizer.fit(np.concatenate(run.observations))
-    monkeypatch.setattr(published, "load_published_teacher", lambda name: teacher)
-    monkeypatch.setattr(reconstruct, "moments_of", lambda name: wanted)
-    monkeypatch.setattr(pool, "CALM_SLOTS", 4)
-    monkeypatch.setattr(pool, "LIMPING_SLOTS", 4)
-    monkeypatch.setattr(pool, "DISTURBED_SLOTS", 8)
-    monkeypatch.setattr(pool, "REPEATED_SLOTS", 12)
+    target = Standardizer.fit(np.concatenate(run.observations))
+    monkeypatch.setattr(candidates, "load_published_teacher", lambda name: teacher)
+    monkeypatch.setattr(reconstruct, "moments_of", lambda name: target)
+    monkeypatch.setattr(candidates, "LOW_NOISE_SLOTS", 4)
+    monkeypatch.setattr(candidates, "JOINT_OFFSET_SLOTS", 4)
+    monkeypatch.setattr(candidates, "DISTURBED_SLOTS", 8)
+    monkeypatch.setattr(candidates, "REPEATED_SLOTS", 12)
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
 
 
-def test_built_the_same_twice(small):
-    one, two = (reconstruct.build(NAME, **SIZES) for _ in range(2))
-    assert one.checksum == two.checksum
-    assert one.card == two.card
+def test_equal_builds_are_equal(small):
+    first, second = (reconstruct.build(NAME, **SIZES) for _ in range(2))
+    assert first.checksum == second.checksum
+    assert first.card == second.card
 
 
-def test_what_is_built_is_a_recording(small):
+def test_a_stand_in_consists_of_recorded_episodes(small):
     dataset = reconstruct.build(NAME, **SIZES)
     assert isinstance(dataset, Dataset)
     assert dataset.is_stand_in
@@ -65,7 +64,7 @@ def test_what_is_built_is_a_recording(small):
     assert card["episodes"] == len(dataset.episode_returns())
 
 
-def test_kept_in_the_cache_and_read_back(small, monkeypatch):
+def test_a_stand_in_is_cached(small, monkeypatch):
     build = reconstruct.build
     calls: list[str] = []
 
@@ -93,10 +92,10 @@ def test_damaged_cache_is_one_error(tmp_path, monkeypatch):
         load_dataset(f"recon/{NAME}")
 
 
-def test_endless_episodes_are_parted_where_they_get_lost():
-    task, wanted = TASKS["halfcheetah"], Standardizer(np.zeros(17), np.ones(17))
+def test_episodes_that_never_terminate_are_split_at_an_excursion():
+    task, target = TASKS["halfcheetah"], Standardizer(np.zeros(17), np.ones(17))
     observations = np.zeros((10, 17), np.float32)
-    observations[6:, 1] = pool.EXCURSION + 1
+    observations[6:, 1] = candidates.EXCURSION + 1
     run = Episodes(
         np.zeros(1),
         np.array([10]),
@@ -106,11 +105,11 @@ def test_endless_episodes_are_parted_where_they_get_lost():
         [np.zeros(10, bool)],
         [observations],
     )
-    (_, upright), (_, lost) = pool.pieces(run, task, wanted)
+    (_, upright), (_, upside_down) = candidates.split_at_excursion(run, task, target)
     assert upright["rewards"].tolist() == [0, 1, 2, 3, 4, 5]
-    assert lost["rewards"].tolist() == [6, 7, 8, 9]
+    assert upside_down["rewards"].tolist() == [6, 7, 8, 9]
     assert np.flatnonzero(upright["timeouts"]).tolist() == [5]
-    assert np.flatnonzero(lost["timeouts"]).tolist() == [3]
+    assert np.flatnonzero(upside_down["timeouts"]).tolist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -122,22 +121,22 @@ def test_endless_episodes_are_parted_where_they_get_lost():
         ({"spread_ratio_smallest": 0.5}, False),
     ],
 )
-def test_the_goal(change, within):
+def test_goal_of_the_agreement(change, within):
     reached = {"mean_error": 0.1, "spread_ratio_median": 1.0, "spread_ratio_smallest": 0.6}
     assert reconstruct.within_goal({**reached, **change}) is within
 
 
-def test_agreement_is_measured_in_genuine_spreads():
+def test_agreement_is_measured_in_genuine_standard_deviations():
     rng = np.random.default_rng(0)
-    wanted = Standardizer(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
-    observations = wanted.mean + wanted.std * rng.normal(size=(200_000, 2)) * [0.5, 1.0] + [0.5, 0]
-    found = reconstruct.agreement(observations, wanted)
-    assert found["mean_error"] == pytest.approx(0.25, abs=0.01)
-    assert found["spread_ratio_smallest"] == pytest.approx(0.5, abs=0.01)
-    assert found["spread_ratio_largest"] == pytest.approx(1.0, abs=0.01)
+    target = Standardizer(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    observations = target.mean + target.std * rng.normal(size=(200_000, 2)) * [0.5, 1.0] + [0.5, 0]
+    measured = reconstruct.agreement(observations, target)
+    assert measured["mean_error"] == pytest.approx(0.25, abs=0.01)
+    assert measured["spread_ratio_smallest"] == pytest.approx(0.5, abs=0.01)
+    assert measured["spread_ratio_largest"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_wrong_names_are_answered():
+def test_unknown_names_are_refused():
     with pytest.raises(UnknownNameError, match="recon/hopper-medium-v2"):
         reconstruct.load("recon/hopper-medium-v3")
 
