@@ -73,7 +73,9 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(tmp_path, executor, sign):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 130, err
         assert out == f"1 ok, 1 missing in {folder}\n"
-        assert err.splitlines()[-1] == "Interrupted; go on with: obdbench run toy.toml … --resume"
+        assert (
+            err.splitlines()[-1] == "Interrupted; continue with: obdbench run toy.toml … --resume"
+        )
         assert "Traceback" not in err
         assert gone(below) == set()
         assert list(temporary.iterdir()) == []

@@ -31,9 +31,9 @@ from obdbench.execution.executors.ray_cluster import (
 )
 from obdbench.execution.job import Job, group_into_jobs, run_job
 from obdbench.execution.trial import error_summary
-from obdbench.experiments.spec import TrialSpec
 
 STEP_SECONDS = 1.0
+LOSS = "its process or node was lost"
 
 
 def execute(jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
@@ -136,10 +136,11 @@ class RayRunMonitor(tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The process or node of a job is lost, and Tune starts the job again."""
         job = self.jobs[trial.config["job"]]
+        running = self.running.pop(job.name, "")
         with self._keep_error():
             self.events.forward_stored_results(job.specs)
-        if self.running.get(job.name) not in self.events.finished:  # no timeout ended it
-            self._handle_loss(job)
+            if running not in self.events.finished:  # otherwise a timeout ended the process
+                self.events.handle_death(job.specs, running, LOSS)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune's loop has waited for events for a tenth of a second at most."""
@@ -147,14 +148,15 @@ class RayRunMonitor(tune.Callback):  # type: ignore[misc]
 
     def finish_round(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs that Tune gave up although some of their trials have no result."""
-        rest = [spec for job in jobs for spec in self._handle_loss(job)]
-        return group_into_jobs(rest, self.store.suite)
-
-    def _handle_loss(self, job: Job) -> list[TrialSpec]:
-        """Count the loss of a process against the trial it ran; returns the trials to run again."""
-        running = self.running.pop(job.name, "")
         with self._keep_error():
-            return self.events.handle_death(job.specs, running, "its process or node was lost")
+            rest = [
+                spec
+                for job in jobs
+                for spec in self.events.handle_death(
+                    job.specs, self.running.pop(job.name, ""), LOSS
+                )
+            ]
+        return group_into_jobs(rest, self.store.suite)
 
     @contextmanager
     def _keep_error(self) -> Iterator[None]:
