@@ -13,6 +13,7 @@ from obdbench.registry import (
     register_dataset,
     register_objective,
     register_protocol,
+    register_teacher,
 )
 from obdbench.version import __version__
 
@@ -63,6 +64,7 @@ __all__ = [
     "register_dataset",
     "register_objective",
     "register_protocol",
+    "register_teacher",
     "run",
     "train_teacher",
 ]

@@ -226,12 +226,14 @@ objectives = ObjectiveRegistry(
 datasets: Registry[Any] = Registry("dataset", "obdbench.datasets")
 protocols: Registry[Any] = Registry("protocol", "obdbench.protocols")
 architectures: Registry[Any] = Registry("architecture", "obdbench.architectures")
+teachers: Registry[Any] = Registry("teacher", "obdbench.teachers")
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "objectives": objectives,
     "datasets": datasets,
     "protocols": protocols,
     "architectures": architectures,
+    "teachers": teachers,
 }
 
 register_objective = objectives.register
@@ -239,6 +241,7 @@ register_selection = selections.register
 register_dataset = datasets.register
 register_protocol = protocols.register
 register_architecture = architectures.register
+register_teacher = teachers.register
 
 for _name, _target, _summary in (
     ("random", "uniform:UniformSelection", "transitions drawn uniformly"),
@@ -333,3 +336,12 @@ for _name in ("hopper", "halfcheetah", "walker2d"):
             "obdbench.datasets.minari:load",
             summary="Minari dataset, loaded with the minari package",
         )
+
+for _name, _target, _summary in (
+    ("embedded", "load_embedded_teacher", "shipped with the embedded dataset"),
+    ("published", "load_d4rl_teacher", "Cal-QL policy published for the D4RL dataset"),
+    ("td3-bc", "load_td3_bc_teacher", "trained by `obdbench teach` with TD3+BC"),
+    ("iql", "load_iql_teacher", "trained by `obdbench teach` with IQL"),
+    ("cal-ql", "load_cal_ql_teacher", "trained by `obdbench teach` with Cal-QL"),
+):
+    teachers.register(_name, f"obdbench.teachers.loading:{_target}", summary=_summary)

@@ -51,6 +51,7 @@ SIGNATURES = {
     "register_dataset": REGISTER,
     "register_objective": REGISTER,
     "register_protocol": REGISTER,
+    "register_teacher": REGISTER,
     "run": "(suite: 'str', *, objectives: 'Sequence[str]' = (), datasets: 'Sequence[str]' = (), "
     "protocols: 'Sequence[str]' = (), seeds: 'Sequence[int]' = (), preset: 'str | None' = None, "
     "settings: 'dict[str, Any] | None' = None, **options: 'Any') -> 'list[Result]'",
@@ -87,6 +88,7 @@ GROUPS = {
     "datasets": "obdbench.datasets",
     "protocols": "obdbench.protocols",
     "architectures": "obdbench.architectures",
+    "teachers": "obdbench.teachers",
 }
 CONSUMER = '''
 from pathlib import Path

@@ -1,27 +1,90 @@
-"""Load the teacher that belongs to a dataset."""
+"""Load teachers by dataset, by registered name or from a file.
+
+A registered teacher is a function ``load(dataset_id) -> Teacher``. The names of the built-in ones:
+``embedded`` and ``published`` are the teachers of the embedded and of the D4RL datasets, and the
+algorithms of ``obdbench teach`` are the teachers that the user trained for a dataset.
+"""
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 from obdbench.datasets.embedded import teacher_path
 from obdbench.datasets.identifier import DatasetId
-from obdbench.errors import ObdError
+from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
+from obdbench.registry import teachers
 from obdbench.teachers.published import load_published_teacher
 from obdbench.teachers.teacher import Teacher
+from obdbench.teachers.trained import load_trained_teacher
+
+TEACHER_SUFFIX = ".safetensors"
 
 
-def load_teacher(dataset_id: str) -> Teacher:
-    """The teacher that belongs to a dataset.
+def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
+    """Load a teacher for a dataset.
 
-    Embedded datasets include their teachers; ``d4rl/`` and ``recon/`` datasets use the published
-    Cal-QL policies. Other datasets have no default teacher: :meth:`Teacher.load` reads a file.
+    ``teacher`` is a registered name (``obdbench list teachers``) or the path of a file written by
+    :meth:`Teacher.save`. The default of an embedded dataset is the teacher shipped with it, that of
+    a ``d4rl/`` or ``recon/`` dataset the published Cal-QL policy, and that of any other dataset the
+    teacher that ``obdbench teach`` trained last.
     """
-    parsed = DatasetId(dataset_id)
-    if parsed.source == "embedded":
-        return Teacher.load(teacher_path(dataset_id))
-    if parsed.source in ("d4rl", "recon"):
-        return load_published_teacher(parsed.name)
-    raise ObdError(
-        f"No teacher is known for {dataset_id!r}.",
-        "Use an embedded, recon or d4rl dataset, an objective that needs no teacher, or pass a "
-        "Teacher to obdbench.distill in Python.",
-    )
+    if teacher is None:
+        return _load_default_teacher(dataset_id)
+    if teacher.endswith(TEACHER_SUFFIX):
+        return Teacher.load(Path(teacher))
+    loader = teachers.get(teacher)
+    if not callable(loader):
+        raise InvalidSettingError(
+            f"The teacher {teacher!r} is registered as a {type(loader).__name__}.",
+            "Register a function that takes a dataset identifier and returns a Teacher.",
+        )
+    loaded = loader(dataset_id)
+    if not isinstance(loaded, Teacher):
+        raise InvalidDataError(
+            f"The loader of the teacher {teacher!r} returns a {type(loaded).__name__}.",
+            "Return an obdbench.Teacher.",
+        )
+    return loaded
+
+
+def load_embedded_teacher(dataset_id: str) -> Teacher:
+    """The teacher shipped with an embedded dataset."""
+    return Teacher.load(teacher_path(dataset_id))
+
+
+def load_d4rl_teacher(dataset_id: str) -> Teacher:
+    """The published Cal-QL policy of a D4RL dataset."""
+    return load_published_teacher(DatasetId(dataset_id).name)
+
+
+def load_teacher_of_algorithm(algorithm: str, dataset_id: str) -> Teacher:
+    """The teacher that ``obdbench teach`` trained with one algorithm."""
+    teacher = load_trained_teacher(dataset_id, algorithm)
+    if teacher is None:
+        raise ObdError(
+            f"No {algorithm} teacher of {dataset_id!r} has been trained.",
+            f"Train it with: obdbench teach {dataset_id} --algorithm {algorithm}",
+        )
+    return teacher
+
+
+load_td3_bc_teacher = partial(load_teacher_of_algorithm, "td3-bc")
+load_iql_teacher = partial(load_teacher_of_algorithm, "iql")
+load_cal_ql_teacher = partial(load_teacher_of_algorithm, "cal-ql")
+
+
+def _load_default_teacher(dataset_id: str) -> Teacher:
+    source = DatasetId(dataset_id).source
+    if source == "embedded":
+        return load_embedded_teacher(dataset_id)
+    if source in ("d4rl", "recon"):
+        return load_d4rl_teacher(dataset_id)
+    teacher = load_trained_teacher(dataset_id)
+    if teacher is None:
+        raise ObdError(
+            f"No teacher is known for {dataset_id!r}.",
+            f"Train one with `obdbench teach {dataset_id}`, or use an objective that needs no "
+            "teacher.",
+        )
+    return teacher

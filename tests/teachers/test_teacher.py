@@ -15,9 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError
 from obdbench.teachers import teacher as teachers
-from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Teacher
 
 
@@ -95,9 +94,3 @@ def test_teacher_without_critics_acts_but_has_no_values(
     assert np.array_equal(columns["teacher_actions"], expected["teacher_actions"])
     with pytest.raises(InvalidDataError, match="has no critic"):
         actor.value(toy_dataset.observations, toy_dataset.actions)
-
-
-@pytest.mark.parametrize("name", ["minari/mujoco/hopper/medium-v0", "file:hopper-mine.npz"])
-def test_other_datasets_have_no_default_teacher(name: str) -> None:
-    with pytest.raises(ObdError, match="No teacher is known"):
-        load_teacher(name)
