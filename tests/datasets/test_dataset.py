@@ -9,8 +9,8 @@ import pytest
 from support.toys import make_toy_dataset
 
 
-def test_what_broke_off_is_no_complete_episode() -> None:
-    """Of what was cut off only the longest is complete, but for the step D4RL's form leaves out."""
+def test_an_interrupted_episode_is_not_complete() -> None:
+    """Of the episodes with a time-out only the longest are complete, or one step less."""
     plain = make_toy_dataset(500)
     terminals, timeouts = np.zeros(500, bool), np.zeros(500, bool)
     terminals[[29, 499]] = True  # 30 and 50 steps

@@ -1,4 +1,4 @@
-"""The datasets that travel with the package, and the format they are packed in."""
+"""The datasets that are shipped with the package, and the format they are packed in."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_packing_keeps_episodes_exactly_and_values_to_the_grid(
     after = unpack(pack(before), "toy", HOPPER, {})
     assert np.array_equal(after.terminals, before.terminals)
     assert np.array_equal(after.timeouts, before.timeouts)
-    everything = np.concatenate([before.observations, before.next_observations])
-    half_grid = np.ptp(everything, axis=0) / 65_535 / 2 + 2e-6
+    all_observations = np.concatenate([before.observations, before.next_observations])
+    half_grid = np.ptp(all_observations, axis=0) / 65_535 / 2 + 2e-6
     for name in ("observations", "next_observations"):
         assert (np.abs(getattr(after, name) - getattr(before, name)) <= half_grid).all()
     assert np.abs(after.actions - before.actions).max() <= 2 / 65_535
@@ -78,7 +78,7 @@ def test_packing_twice_gives_equal_bytes() -> None:
     assert pack(toy([20, 30])) == pack(toy([20, 30]))
 
 
-def test_packing_survives_a_constant_column() -> None:
+def test_packing_accepts_a_constant_column() -> None:
     before = toy([10])
     before.observations[:, 4] = before.next_observations[:, 4] = 0.25
     after = unpack(pack(before), "toy", HOPPER, {})
@@ -122,24 +122,24 @@ def test_every_dataset_is_what_its_card_says(dataset_id: str) -> None:
     assert max(card["encoding"]["largest_error_in_standard_deviations"].values()) < 1e-3
 
 
-TAUGHT = [
+IDS_WITH_TEACHER = [
     name
     for name in IDS
     if (embedded.FILES / f"{name.removeprefix('embedded/')}-teacher.safetensors").exists()
 ]
 
 
-def test_hopper_and_walker2d_are_taught() -> None:
-    assert set(TAUGHT) >= {name for name in IDS if "halfcheetah" not in name}
+def test_hopper_and_walker2d_have_teachers() -> None:
+    assert set(IDS_WITH_TEACHER) >= {name for name in IDS if "halfcheetah" not in name}
 
 
-def test_a_teacher_that_is_not_shipped_is_one_clear_error() -> None:
-    for name in set(IDS) - set(TAUGHT):
+def test_a_teacher_that_is_not_shipped_is_one_error() -> None:
+    for name in set(IDS) - set(IDS_WITH_TEACHER):
         with pytest.raises(ObdError, match="teacher"):
             load_teacher(name)
 
 
-@pytest.mark.parametrize("dataset_id", TAUGHT)
+@pytest.mark.parametrize("dataset_id", IDS_WITH_TEACHER)
 def test_a_teacher_is_better_than_the_behaviour(dataset_id: str) -> None:
     teacher, dataset = load_teacher(dataset_id), load_dataset(dataset_id)
     assert teacher.id == dataset_id
@@ -165,7 +165,7 @@ def test_the_levels_are_ordered_by_return() -> None:
 
 
 @pytest.mark.parametrize("name", ["hopper-medium-v2", "../hopper-medium-v0", "hoper-medium-v0", ""])
-def test_an_unknown_name_is_answered(name: str) -> None:
+def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(UnknownNameError):
         embedded.load(f"embedded/{name}")
     with pytest.raises(UnknownNameError):
@@ -180,10 +180,10 @@ def copy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "card", "no checksum"])
-@pytest.mark.parametrize("what", ["data", "teacher"])
-def test_a_damaged_file_is_one_clear_error(copy: Path, damage: str, what: str) -> None:
+@pytest.mark.parametrize("kind", ["data", "teacher"])
+def test_a_damaged_file_is_one_clear_error(copy: Path, damage: str, kind: str) -> None:
     name = "hopper-medium-replay-v0"
-    path = copy / (f"{name}.npz" if what == "data" else f"{name}-teacher.safetensors")
+    path = copy / (f"{name}.npz" if kind == "data" else f"{name}-teacher.safetensors")
     blob = bytearray(path.read_bytes())
     if damage == "flip":
         blob[len(blob) // 2] ^= 1
@@ -196,6 +196,6 @@ def test_a_damaged_file_is_one_clear_error(copy: Path, damage: str, what: str) -
         path.with_suffix(".json").write_text("{")
     else:
         path.with_suffix(".json").write_text(json.dumps({"id": "x"}))
-    read = embedded.load if what == "data" else embedded.teacher_path
+    read = embedded.load if kind == "data" else embedded.teacher_path
     with pytest.raises(InvalidDataError, match=r"Reinstall|rebuild"):
         read(f"embedded/{name}", copy)

@@ -1,4 +1,4 @@
-"""Every file that holds a dataset: damaged bytes, and sound containers of junk."""
+"""Every kind of dataset file: damaged bytes, and valid containers of junk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.fuzzing import Tried, examples, reader
 
 from obdbench.collection import reconstruct
 from obdbench.datasets import d4rl, embedded
-from obdbench.datasets import file as own_files
+from obdbench.datasets import file as user_file
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.packing import pack
 from obdbench.tasks.task import TASKS
@@ -40,38 +40,38 @@ def columns() -> dict[str, Any]:
 
 
 def with_next() -> dict[str, Any]:
-    held = columns()
-    return held | {"next_observations": np.roll(held["observations"], -1, axis=0)}
+    arrays = columns()
+    return arrays | {"next_observations": np.roll(arrays["observations"], -1, axis=0)}
 
 
-def hdf5(held: dict[str, Any]) -> bytes:
+def hdf5(arrays: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        for name, array in held.items():
+        for name, array in arrays.items():
             known = array.astype("S") if array.dtype.kind == "U" else array
             file.create_dataset(name, data=known, compression="gzip" if array.ndim else None)
     return buffer.getvalue()
 
 
-def npz(held: dict[str, Any]) -> bytes:
+def npz(arrays: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **held)
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
 WRITERS = {"hdf5": hdf5, "npz": npz}
-SOUND = {
+VALID_FILES = {
     (kind, full): WRITERS[kind](with_next() if full else columns())
     for kind in WRITERS
     for full in (False, True)
 }
 
 
-def as_dataset(found: Dataset) -> None:
-    """What a reader takes can be used."""
-    assert np.isfinite(found.states).all()
-    assert len(found.checksum) == 64
-    found.episode_returns()
+def assert_usable(dataset: Dataset) -> None:
+    """Use what a reader accepts."""
+    assert np.isfinite(dataset.states).all()
+    assert len(dataset.checksum) == 64
+    dataset.episode_returns()
 
 
 @reader("own HDF5 and NPZ files")
@@ -81,8 +81,8 @@ def test_damaged_file(kind: str, place: Path, tried: Tried) -> None:
     @given(st.data(), st.booleans())
     def check(data: st.DataObject, full: bool) -> None:
         path = place / f"hopper.{kind}"
-        path.write_bytes(data.draw(damaged(SOUND[kind, full])))
-        tried.reads(lambda: own_files.load(f"file:{path}"), as_dataset)
+        path.write_bytes(data.draw(damaged(VALID_FILES[kind, full])))
+        tried.reads(lambda: user_file.load(f"file:{path}"), assert_usable)
 
     check()
     assert tried.refused
@@ -94,12 +94,12 @@ def test_damaged_file(kind: str, place: Path, tried: Tried) -> None:
 def test_junk_in_a_sound_file(kind: str, place: Path, tried: Tried) -> None:
     @examples(100)
     @given(altered_arrays(with_next()), st.booleans())
-    def check(held: dict[str, Any], full: bool) -> None:
+    def check(arrays: dict[str, Any], full: bool) -> None:
         if not full:
-            held.pop("next_observations", None)
+            arrays.pop("next_observations", None)
         path = place / f"hopper.{kind}"
-        path.write_bytes(WRITERS[kind](held))
-        tried.reads(lambda: own_files.load(f"file:{path}"), as_dataset)
+        path.write_bytes(WRITERS[kind](arrays))
+        tried.reads(lambda: user_file.load(f"file:{path}"), assert_usable)
 
     check()
     assert tried.refused
@@ -109,13 +109,13 @@ def test_junk_in_a_sound_file(kind: str, place: Path, tried: Tried) -> None:
 @examples(60)
 @given(st.data())
 def check_d4rl(place: Path, tried: Tried, data: st.DataObject) -> None:
-    whole = SOUND["hdf5", False]
+    content = VALID_FILES["hdf5", False]
     if data.draw(st.booleans()):
-        whole = hdf5(data.draw(altered_arrays(columns())))
+        content = hdf5(data.draw(altered_arrays(columns())))
     else:
-        whole = data.draw(damaged(whole))
-    (place / "hopper_medium-v2.hdf5").write_bytes(whole)
-    tried.reads(lambda: d4rl.load("d4rl/hopper-medium-v2", progress=False), as_dataset)
+        content = data.draw(damaged(content))
+    (place / "hopper_medium-v2.hdf5").write_bytes(content)
+    tried.reads(lambda: d4rl.load("d4rl/hopper-medium-v2", progress=False), assert_usable)
 
 
 @reader("D4RL files")
@@ -127,52 +127,52 @@ def test_d4rl_file(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -
 
 
 def packed() -> bytes:
-    held = with_next()
-    return pack(Dataset(id="toy", task=TASKS["hopper"], **held))
+    arrays = with_next()
+    return pack(Dataset(id="toy", task=TASKS["hopper"], **arrays))
 
 
 PACKED = packed()
 
 
-def embedded_pair(place: Path, blob: bytes, card: Any) -> None:
-    """A data file and the card that vouches for it, whatever either holds."""
-    (place / f"{NAME}.npz").write_bytes(blob)
+def embedded_pair(place: Path, content: bytes, card: Any) -> None:
+    """A data file and its card, whatever they contain."""
+    (place / f"{NAME}.npz").write_bytes(content)
     (place / f"{NAME}.json").write_bytes(card if isinstance(card, bytes) else as_json(card))
 
 
-def vouched(blob: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(blob).hexdigest(), "episodes": 4}
+def card_of(content: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "episodes": 4}
 
 
 @reader("embedded data and their cards, checksums forged too")
 def test_embedded_data(place: Path, tried: Tried) -> None:
     """Also where the card has the checksum of the damaged file."""
-    held = dict(np.load(io.BytesIO(PACKED)))
+    arrays = dict(np.load(io.BytesIO(PACKED)))
 
     @examples(120)
     @given(st.data(), st.sampled_from(["bytes", "arrays", "card", "card's bytes"]))
     def check(data: st.DataObject, what: str) -> None:
-        blob, card = PACKED, vouched(PACKED)
+        content, card = PACKED, card_of(PACKED)
         if what == "bytes":
-            card = vouched(blob := data.draw(damaged(PACKED)))
+            card = card_of(content := data.draw(damaged(PACKED)))
         elif what == "arrays":
-            card = vouched(blob := npz(data.draw(altered_arrays(held))))
+            card = card_of(content := npz(data.draw(altered_arrays(arrays))))
         elif what == "card":
             card = data.draw(altered(card))
         else:
             card = data.draw(damaged(json.dumps(card).encode()))
-        embedded_pair(place, blob, card)
-        tried.reads(lambda: embedded.load(f"embedded/{NAME}", place), as_dataset)
+        embedded_pair(place, content, card)
+        tried.reads(lambda: embedded.load(f"embedded/{NAME}", place), assert_usable)
 
     check()
     assert tried.refused
     assert tried.taken
 
 
-def usable(found: Dataset) -> None:
-    """What `obdbench data verify` shows of it can be shown."""
-    as_dataset(found)
-    assert "means off by" in reconstruct.format_agreement(found.card)
+def assert_card_is_usable(dataset: Dataset) -> None:
+    """Use what `obdbench data verify` prints."""
+    assert_usable(dataset)
+    assert "means off by" in reconstruct.format_agreement(dataset.card)
 
 
 def stand_in(card: bytes) -> dict[str, Any]:
@@ -186,20 +186,20 @@ def test_cached_stand_in(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPa
     path.parent.mkdir()
     card = {"stand_in_for": "d4rl/hopper-medium-v2", "within_goal": True, "mean_error": 0.01}
     card |= {f"spread_ratio_{which}": 1.0 for which in ("smallest", "median", "largest")}
-    sound = stand_in(json.dumps(card).encode())
+    valid = stand_in(json.dumps(card).encode())
 
     @examples(120)
     @given(st.data(), st.sampled_from(["bytes", "arrays", "card", "card's bytes"]))
     def check(data: st.DataObject, what: str) -> None:
         if what == "bytes":
-            path.write_bytes(data.draw(damaged(npz(sound))))
+            path.write_bytes(data.draw(damaged(npz(valid))))
         elif what == "arrays":
-            path.write_bytes(npz(data.draw(altered_arrays(sound))))
+            path.write_bytes(npz(data.draw(altered_arrays(valid))))
         elif what == "card":
             path.write_bytes(npz(stand_in(as_json(data.draw(altered(card))))))
         else:
             path.write_bytes(npz(stand_in(data.draw(damaged(as_json(card))))))
-        tried.reads(lambda: reconstruct.load("recon/hopper-medium-v2"), usable)
+        tried.reads(lambda: reconstruct.load("recon/hopper-medium-v2"), assert_card_is_usable)
 
     check()
     assert tried.refused
