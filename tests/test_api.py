@@ -46,7 +46,7 @@ SIGNATURES = {
     "leaderboard": "(results: 'str | Path' = 'results', out: 'str | Path' = 'leaderboards') "
     "-> 'list[Path]'",
     "load_dataset": "(dataset_id: 'str') -> 'Dataset'",
-    "load_teacher": "(dataset_id: 'str') -> 'Teacher'",
+    "load_teacher": "(dataset_id: 'str', teacher: 'str | None' = None) -> 'Teacher'",
     "register_architecture": REGISTER,
     "register_dataset": REGISTER,
     "register_objective": REGISTER,
