@@ -318,7 +318,7 @@ def test_interrupts_exit_with_130_and_say_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGTERM)  # as a scheduler does; Ctrl-C takes the same way
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "go on with: obdbench run toy.toml" in err
+    assert "continue with: obdbench run toy.toml" in err
     assert "--resume" in err
     assert "Traceback" not in err
 

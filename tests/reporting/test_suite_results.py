@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ def test_reasons_do_not_name_the_machine(folder):
 
 def test_oversized_files_are_not_read(folder, monkeypatch):
     monkeypatch.setattr("obdbench.results.record.MAX_BYTES", 100)
-    with pytest.warns(ResultWarning, match="larger than any record"):
+    with pytest.warns(ResultWarning, match="too large for a record"):
         assert len(read_suite_results(folder)) == 0
 
 
@@ -171,7 +172,7 @@ def test_what_is_no_regular_file_is_named_and_never_read(folder, name, kind):
         (folder / name).mkdir()
     else:
         (folder / name).symlink_to("/dev/zero" if kind == "device" else folder / "nothing")
-    with pytest.warns(ResultWarning, match=f"{name} is no regular file"):
+    with pytest.warns(ResultWarning, match=f"{name} is not a regular file"):
         assert len(read_suite_results(folder)) == 6
     assert ResultStore(folder.parent, "quick").read_result("zz-bad") is None
 
@@ -179,7 +180,7 @@ def test_what_is_no_regular_file_is_named_and_never_read(folder, name, kind):
 def test_files_that_grow_beyond_their_size_are_not_read(folder, monkeypatch):
     monkeypatch.setattr("obdbench.results.record.MAX_BYTES", 2**16)
     (folder / "zz-bad.json").write_bytes(b" " * 2**17)
-    with pytest.raises(InvalidDataError, match="larger than any record"):
+    with pytest.raises(InvalidDataError, match="too large for a record"):
         read_bytes(folder / "zz-bad.json")
 
 
@@ -277,7 +278,8 @@ def test_points_are_ordered_by_step_not_by_position(folder):
 def test_results_in_memory_make_the_same_collection(results_root, quick):
     folder = results_root / "quick"
     records = [read_json(Result, folder / entry.file) for entry in quick.entries]
-    assert suite_results_of(records, "quick").entries == quick.entries
+    entries = tuple(replace(entry, command=()) for entry in quick.entries)  # no manifest
+    assert suite_results_of(records, "quick").entries == entries
 
 
 @pytest.mark.parametrize(
