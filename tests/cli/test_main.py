@@ -19,7 +19,8 @@ from obdbench.cli import main as cli
 from obdbench.cli import run as run_command
 from obdbench.cli.options import parse_assignments
 from obdbench.errors import InvalidSettingError
-from obdbench.results.record import Manifest, read_json
+from obdbench.execution.run import RunSummary
+from obdbench.results.record import Manifest, Result, read_json
 
 SUITE = """
 datasets = ["toy/hopper-toy-v0"]
@@ -162,7 +163,7 @@ def test_wrong_calls_are_one_line_and_exit_with_2(call, tmp_path, arguments, sai
 def test_more_pairs_than_data_and_unwritable_output_leave_nothing(call, tmp_path):
     code, _, err = call(*RUN, "--set", "pairs=301", "--out", "new/results")
     assert code == 2
-    assert "holds 300 transitions, fewer than 301 pairs" in err
+    assert "has 300 transitions, fewer than the 301 pairs" in err
     (tmp_path / "file").write_text("")
     code, _, err = call(*RUN, "--out", "file")
     assert code == 2
@@ -182,15 +183,18 @@ def test_a_dry_run_tells_trials_apart(call, tmp_path):
     assert second == "toy/hopper-toy-v0 student (pause=0.5) toy (2 seeds)"
 
 
-def test_several_failures_have_a_traceback_each(tmp_path):
-    for key in ("a", "b"):
-        (tmp_path / f"{key}.log").write_text("Traceback")
-    store = SimpleNamespace(
-        folder=tmp_path, log=lambda key: tmp_path / f"{key}.log", result=lambda key: None
-    )
-    summary = SimpleNamespace(errors={"a": "x", "b": "y", "c": "no log"}, store=store)
-    said = run_command.where_to_look(summary)
-    assert said == f"Tracebacks: {tmp_path / 'KEY.log'} for each KEY above."
+def failed_run(store, specs, error="reason"):
+    """The summary of a run in which every trial failed."""
+    results = {spec.key: Result.unfinished(spec, "toy", "failed", error) for spec in specs}
+    return RunSummary(store, specs, results)
+
+
+def test_several_failures_have_a_traceback_each(spec, store):
+    specs = [spec(steps=steps) for steps in (4, 5, 6)]
+    for logged in specs[:2]:
+        store.log_path(logged.key).write_text("Traceback")
+    text = run_command.describe_tracebacks(failed_run(store, specs))
+    assert text == f"Tracebacks: {store.folder / 'KEY.log'} for each KEY above."
 
 
 def test_run_resume_show_and_dry_run(call, tmp_path):
@@ -202,7 +206,7 @@ def test_run_resume_show_and_dry_run(call, tmp_path):
     assert (code, out) == (0, f"1 ok in {tmp_path / 'results' / 'toy'}\n"), err
     code, _, err = call(*RUN)
     assert code == 2
-    assert "1 of these 2 trials already" in err
+    assert "already has results of 1 of these 2 trials" in err
     assert "--resume" in err
     code, out, err = call(*RUN, "--resume")
     assert (code, out) == (0, f"2 ok in {tmp_path / 'results' / 'toy'}\n"), err
@@ -269,16 +273,13 @@ def test_the_manifest_and_the_page_name_the_command(call, tmp_path):
 STEERING = "\x1b]0;title\x07 \x9b2J boo"
 
 
-def test_errors_do_not_steer_the_terminal(capsys, tmp_path):
-    store = SimpleNamespace(folder=tmp_path, log=lambda key: tmp_path / f"{key}.log")
-    summary = SimpleNamespace(
-        status={"key": "failed"}, errors={"key": STEERING}, store=store, ended="", exit_code=1
-    )
+def test_errors_do_not_steer_the_terminal(capsys, spec, store):
+    trial = spec()
     with pytest.raises(typer.Exit):
-        run_command.finish(summary, "obdbench run toy.toml")
+        run_command.finish(failed_run(store, [trial], STEERING), "obdbench run toy.toml")
     cli.print_error(STEERING + "\udcff")
     said = capsys.readouterr().err
-    assert said.startswith("failed key:  ]0;title   2J boo\n")
+    assert said.startswith(f"failed {trial.key}:  ]0;title   2J boo\n")
     assert said.endswith("obdbench:  ]0;title   2J boo\\udcff\n")
 
 
@@ -296,7 +297,7 @@ def test_a_failed_trial_exits_with_1_and_is_named(call, tmp_path):
     (log,) = (tmp_path / "results" / "toy").glob("*.log")
     assert f"Traceback: {log}. `obdbench validate` checks an objective of your own" in err
     assert "toy_plugin.py" in log.read_text()
-    assert "To try these again: obdbench run" in err
+    assert "Run the failed trials again with: obdbench run" in err
     assert "--retry-failed" in err
     assert "Traceback (most recent" not in err
 
