@@ -10,7 +10,7 @@ from tqdm import tqdm
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
-from obdbench.distillation.student_guard import GuardSettings
+from obdbench.distillation.student_check import GuardSettings
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.teachers.teacher import Teacher

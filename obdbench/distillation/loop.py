@@ -36,13 +36,13 @@ from obdbench.distillation.snapshot import (
     save_snapshot,
     snapshot_identity,
 )
-from obdbench.distillation.student_guard import (
+from obdbench.distillation.student_check import (
     GuardSettings,
     GuardState,
     StudentCheck,
     StudentEvaluator,
-    phase_should_end,
 )
+from obdbench.distillation.student_guard import StudentGuard
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import Objective
@@ -99,6 +99,39 @@ class _Interval:
         self.started = time.monotonic()
 
 
+@dataclass
+class _Observers:
+    """Saves snapshots and reports progress at intervals."""
+
+    state: DistillationState
+    settings: DistillSettings
+    snapshot: Path | None
+    since_snapshot: _Interval
+    progress: Callable[[Progress], None] | None
+    since_progress: _Interval
+
+    def save(self) -> None:
+        if self.snapshot is not None:
+            save_snapshot(self.state, self.snapshot)
+            self.since_snapshot.restart()
+
+    def is_report_due(self) -> bool:
+        """Whether to report the step that is being taken."""
+        is_last = self.state.step + 1 == self.settings.steps
+        return self.progress is not None and (self.since_progress.is_over() or is_last)
+
+    def after_step(self, mean_loss: float | None) -> None:
+        """Report the step if its loss is given, and save a snapshot if one is due."""
+        state = self.state
+        if self.progress is not None and mean_loss is not None:
+            self.since_progress.restart()
+            rate = 1.0 / max(statistics.median(state.durations[-RATE_WINDOW:]), 1e-9)
+            missed = None if state.guard is None else state.guard.missed_variance()
+            self.progress(Progress(state.step, self.settings.steps, mean_loss, rate, missed))
+        if self.since_snapshot.is_over():
+            self.save()
+
+
 def distill_points(
     dataset: Dataset,
     teacher: Teacher | None,
@@ -136,50 +169,58 @@ def distill_points(
         state.points[0] = (state.states.cpu(), state.actions.cpu(), 0.0)
         yield point_at(0)
         return
-    evaluation_steps = settings.evaluation_steps
+    evaluation_steps = set(settings.evaluation_steps)
     if snapshot is not None and snapshot.exists():
         load_snapshot(state, snapshot)
         _check_evaluation_steps(state, evaluation_steps, snapshot)
-    for step in evaluation_steps:
-        if step in state.points:
-            yield point_at(step)
-    last_step = evaluation_steps[-1]
+    yield from map(point_at, sorted(state.points.keys() & evaluation_steps))
+    last_step = max(evaluation_steps)
     if last_step in state.points:
         return
     take_outer_step = OuterStep(
         dataset, teacher, objective, settings, state, device=device, memory=memory, dtype=dtype
     )
-    evaluator = None
+    student_guard = None
     if guard is not None:
         columns = take_outer_step.sampler.columns
         evaluator = StudentEvaluator(guard, dataset, teacher, objective, columns, settings)
-    since_snapshot, since_progress = _Interval(snapshot_seconds), _Interval(progress_seconds)
+        student_guard = StudentGuard(evaluator, state, seeds)
+    observers = _Observers(
+        state,
+        settings,
+        snapshot,
+        _Interval(snapshot_seconds),
+        progress,
+        _Interval(progress_seconds),
+    )
+    for step in _run_to(last_step, take_outer_step, student_guard, observers):
+        yield point_at(step)
+
+
+def _run_to(
+    last_step: int,
+    take_outer_step: OuterStep,
+    student_guard: StudentGuard | None,
+    observers: _Observers,
+) -> Iterator[int]:
+    """Take outer steps and yield evaluation steps, whose synsets are then in the state."""
+    state, settings = observers.state, observers.settings
     while True:
-        if evaluator is not None:
-            check_students(state, evaluator, seeds)
-        for step in evaluation_steps:
+        if student_guard is not None:
+            student_guard.check()
+        for step in settings.evaluation_steps:
             if step <= state.step and step not in state.points:
                 state.points[step] = (*state.synsets(), state.seconds)
-                if snapshot is not None:
-                    save_snapshot(state, snapshot)
-                    since_snapshot.restart()
-                yield point_at(step)
+                observers.save()
+                yield step
         if state.step >= last_step:
             return
         started = time.perf_counter()
         with matmul_precision(settings.precision):
             losses = take_outer_step()
-        is_last = state.step + 1 == settings.steps
-        is_reported = progress is not None and (since_progress.is_over() or is_last)
-        mean_loss = _record_step(state, losses, settings, started, wait=is_reported)
-        if progress is not None and is_reported:
-            since_progress.restart()
-            rate = 1.0 / max(statistics.median(state.durations[-RATE_WINDOW:]), 1e-9)
-            missed = _latest_missed_variance(state)
-            progress(Progress(state.step, settings.steps, mean_loss, rate, missed))
-        if snapshot is not None and since_snapshot.is_over():
-            save_snapshot(state, snapshot)
-            since_snapshot.restart()
+        wait = observers.is_report_due()
+        mean_loss = _record_step(state, losses, settings, started, wait=wait)
+        observers.after_step(mean_loss if wait else None)
 
 
 def check_teacher_task(teacher: Teacher, dataset: Dataset) -> None:
@@ -222,15 +263,15 @@ def initial_state(
 
 
 def _check_evaluation_steps(
-    state: DistillationState, evaluation_steps: list[int], snapshot: Path
+    state: DistillationState, evaluation_steps: set[int], snapshot: Path
 ) -> None:
     """Refuse to resume if an evaluation step was passed whose synset the snapshot lacks."""
-    missing = [s for s in evaluation_steps if s < state.step and s not in state.points]
+    missing = sorted(s for s in evaluation_steps - state.points.keys() if s < state.step)
     if missing:
         raise ObdError(
             f"The snapshot {snapshot} stands at step {state.step} and holds no synset of step "
             f"{missing[0]}.",
-            "Ask for the evaluation points it was made with, or remove it to start again.",
+            "Ask for the evaluation points of the first run, or remove the snapshot to start again.",
         )
 
 
@@ -259,64 +300,9 @@ def _record_step(
     return sum(active) / len(active) if active else float("nan")
 
 
-def check_students(
-    state: DistillationState, evaluator: StudentEvaluator, seeds: Sequence[int]
-) -> None:
-    """Check the students of every active seed if a check is due, and end phases accordingly.
-
-    If no seed is left in the infinite-width phase, the outer steps until its end are skipped. At
-    its end, seeds that left it early get back their best synset and their generators.
-    """
-    started = time.perf_counter()
-    guard, settings = state.guard, evaluator.settings
-    assert guard is not None
-    is_due = state.step % evaluator.guard.interval == 0 or state.step == settings.steps
-    if is_due and state.step < settings.kernel_steps:
-        for index in state.active_seeds:
-            _check_seed(state, evaluator, index, seeds[index])
-        if not state.active_seeds:
-            state.step = settings.kernel_steps
-    if state.step >= settings.kernel_steps:
-        for (stream, index), generator_state in guard.generators.items():
-            state.generators[stream][index].set_state(generator_state)
-            state.states[index], state.actions[index] = state.best_of(index)
-        guard.generators.clear()
-        if is_due:
-            for index in range(len(seeds)):
-                _check_seed(state, evaluator, index, seeds[index])
-    state.seconds += time.perf_counter() - started
-
-
-def _check_seed(
-    state: DistillationState, evaluator: StudentEvaluator, index: int, seed: int
-) -> None:
-    """Add a check of one seed, update its best synset, and end its phase if the check says so."""
-    assert state.guard is not None
-    checks = state.guard.checks[index]
-    if checks and checks[-1].step == state.step:
-        return  # the snapshot was taken after this check
-    check = evaluator.check(state.states[index], state.actions[index], seed, state.step)
-    checks.append(check)
-    if state.step >= evaluator.settings.kernel_steps:
-        return
-    if check.missed_variance <= min(earlier.missed_variance for earlier in checks):
-        state.guard.best_states[index].copy_(state.states[index])
-        state.guard.best_actions[index].copy_(state.actions[index])
-    if phase_should_end(checks, evaluator.guard):
-        state.guard.ended[index] = state.step
-        for stream, generators in state.generators.items():
-            state.guard.generators[stream, index] = generators[index].get_state()
-
-
 def _check_card(checks: list[StudentCheck], ended: int | None) -> dict[str, Any]:
     """Return the entries of a synset's card that record the checks of its students."""
     return {"student_checks": [asdict(c) for c in checks], "infinite_width_ended_at": ended}
-
-
-def _latest_missed_variance(state: DistillationState) -> float | None:
-    if state.guard is None or not all(state.guard.checks):
-        return None
-    return statistics.mean(checks[-1].missed_variance for checks in state.guard.checks)
 
 
 def evaluation_point(

@@ -2,7 +2,7 @@
 
 A snapshot holds the synsets, the outer optimizer, the random generators and the loss curves. A
 resumed run ends with the same bits as an uninterrupted one. The snapshot also records the data,
-teacher, objective, settings and seeds it was made with, and only a run with the same ones resumes
+teacher, objective, settings, seeds and guard of its run, and only a run with the same ones resumes
 from it.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.student_guard import GuardSettings, GuardState, StudentCheck
+from obdbench.distillation.student_check import GuardSettings, GuardState, StudentCheck
 from obdbench.errors import ObdError
 from obdbench.io import write_atomically
 from obdbench.objectives.objective import Objective
@@ -81,7 +81,7 @@ def snapshot_identity(
     seeds: Sequence[int],
     guard: GuardSettings | None = None,
 ) -> dict[str, Any]:
-    """Describe what a snapshot must have been made with; the evaluation points may differ."""
+    """Describe the run that a snapshot belongs to; its evaluation points may differ."""
     identity = {
         "dataset": dataset.checksum,
         "teacher": None if teacher is None else teacher.checksum,

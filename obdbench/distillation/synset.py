@@ -35,7 +35,7 @@ EXPORT_FORMATS = ("hdf5", "npz", "minari")
 class Synset:
     """Distilled pairs with the moments that standardize their states.
 
-    ``card`` records how the synset was made.
+    ``card`` records the data, objective, settings and seed of the distillation.
     """
 
     states: Array

@@ -14,7 +14,8 @@ from support.toys import make_toy_teacher
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
-from obdbench.distillation.student_guard import GuardSettings, StudentCheck, phase_should_end
+from obdbench.distillation.student_check import GuardSettings, StudentCheck
+from obdbench.distillation.student_guard import phase_should_end
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import make_objective
 from obdbench.teachers.teacher import Teacher

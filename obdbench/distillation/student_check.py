@@ -1,0 +1,174 @@
+r"""Checks of real students during a distillation.
+
+A check clones a few real students on the present synset, with the exact number of inner steps, and
+measures on held-out states s with target actions t which share of the targets' variance they miss,
+
+.. math:: \frac{\sum_s \|\pi_\theta(s) - t(s)\|^2}{\sum_s \|t(s) - \bar t\|^2},
+
+and the same ratio of the objective: that of the students' actions over that of the mean target
+:math:`\bar t`. Targets are the teacher's actions, or the dataset's if there is no teacher. The
+held-out states are dataset states with noise that no outer step draws. Objective columns other than
+states and teacher actions, such as weights, are those of the dataset state. Checks use their own
+random numbers.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from obdbench.datasets.dataset import Dataset
+from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.state_smoothing import NOISE_STREAM as SMOOTHING_STREAM
+from obdbench.errors import InvalidSettingError
+from obdbench.objectives.objective import Batch, Columns, Objective
+from obdbench.policies.cloning import CloningConfig, clone
+from obdbench.policies.networks import get_architecture, seeded_generator
+from obdbench.policies.optimizers import get_optimizer
+from obdbench.teachers.teacher import Teacher
+
+CHECK_STREAM = SMOOTHING_STREAM + 1
+DEFAULT_NOISE_SCALE = 0.1  # of held-out states if the distillation does not smooth its states
+
+
+@dataclass(frozen=True)
+class GuardSettings:
+    """Settings of the checks.
+
+    Attributes:
+        interval: Outer steps between two checks.
+        students: Students that a check clones per seed.
+        states: Held-out states on which students are compared with their targets.
+        max_rise: Rise of the missed variance above its minimum that counts against the phase.
+        patience: Consecutive checks with such a rise that end the infinite-width phase.
+    """
+
+    interval: int = 20
+    students: int = 2
+    states: int = 1024
+    max_rise: float = 0.05
+    patience: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("interval", "students", "states", "patience"):
+            if getattr(self, name) < 1:
+                raise InvalidSettingError(f"{name} must be at least 1.", f"Raise {name}.")
+        if not self.max_rise >= 0:
+            raise InvalidSettingError("max_rise must not be negative.", "Use 0 or more.")
+
+
+@dataclass(frozen=True)
+class StudentCheck:
+    """The shares of the target variance and of the objective that students miss at one step."""
+
+    step: int
+    missed_variance: float
+    missed_objective: float
+
+
+@dataclass
+class GuardState:
+    """The checks of every seed, and the synsets and generators of seeds whose phase has ended.
+
+    ``best_states`` and ``best_actions`` are the stacked synsets of lowest missed variance.
+    ``ended`` maps seed indices to the step of the check that ended their infinite-width phase, and
+    ``generators`` maps (stream, seed index) to the state of the generator at that step until the
+    exact phase begins.
+    """
+
+    best_states: Tensor
+    best_actions: Tensor
+    checks: list[list[StudentCheck]]
+    ended: dict[int, int] = field(default_factory=dict)
+    generators: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def missed_variance(self) -> float | None:
+        """Return the mean missed variance of the latest checks, if every seed was checked."""
+        if not all(self.checks):
+            return None
+        return statistics.mean(checks[-1].missed_variance for checks in self.checks)
+
+
+class StudentEvaluator:
+    """Clones students on synsets and measures what they miss on held-out states."""
+
+    def __init__(
+        self,
+        guard: GuardSettings,
+        dataset: Dataset,
+        teacher: Teacher | None,
+        objective: Objective,
+        columns: Columns,
+        settings: DistillSettings,
+    ) -> None:
+        """``columns`` are those of the dataset and the objective, on the device."""
+        self.guard, self.objective, self.settings = guard, objective, settings
+        self.cloning = CloningConfig(
+            get_architecture(settings.architecture),
+            get_optimizer(settings.inner_optimizer),
+            settings.inner_lr,
+            settings.inner_steps,
+        )
+        rng = np.random.default_rng([0, CHECK_STREAM])
+        rows = rng.choice(len(dataset), min(guard.states, len(dataset)), replace=False)
+        noise_scale = settings.smoothing or DEFAULT_NOISE_SCALE
+        noise = np.asarray(rng.standard_normal((len(rows), dataset.observation_size)), np.float32)
+        noise *= np.float32(noise_scale) * dataset.standardizer.scale
+        observations = dataset.observations[rows] + noise
+        held_out = {name: column[torch.from_numpy(rows)] for name, column in columns.items()}
+        states, like = dataset.standardizer.apply(observations), columns["states"]
+        held_out["states"] = torch.from_numpy(states).to(like)
+        targets = dataset.actions[rows] if teacher is None else teacher.act(observations)
+        self.targets = torch.from_numpy(np.asarray(targets, np.float32)).to(like)
+        if "teacher_actions" in held_out:
+            held_out["teacher_actions"] = self.targets
+        generator = seeded_generator(0, CHECK_STREAM)
+        for name in objective.noise_columns:
+            action_noise = torch.randn(self.targets.shape, generator=generator)
+            held_out[name] = action_noise.to(like)
+        self.batch = Batch(
+            {
+                name: column.expand(guard.students, *column.shape)
+                for name, column in held_out.items()
+            }
+        )
+
+    def check(self, x: Tensor, a: Tensor, seed: int, step: int) -> StudentCheck:
+        """Clone students on one synset; their initial weights are the same at every step."""
+        architecture, stack = self.cloning.architecture, self.guard.students
+        dtype, device = x.dtype, x.device
+        generators = [seeded_generator(seed, CHECK_STREAM, index) for index in range(stack)]
+        params = architecture.init(
+            generators, x.shape[1], a.shape[1], dtype=dtype, device=str(device)
+        )
+
+        def draw_noise(_: int) -> Tensor | None:
+            if self.settings.noise == "none":
+                return None
+            noise = [torch.randn(a.shape, generator=generator) for generator in generators]
+            return torch.stack(noise).to(device, dtype)
+
+        x, a = x.expand(stack, *x.shape), a.expand(stack, *a.shape)
+        params = clone(self.cloning, params, x, a, draw_noise)
+        with torch.no_grad():
+            targets = self.targets.to(dtype)
+            actions = architecture.act(params, self.batch.states.to(dtype))
+            mean_action = targets.mean(0).expand_as(actions)
+            missed = (actions - targets).square().sum((1, 2)).mean()
+            missed_objective = self.objective.loss(actions, self.batch).mean()
+            return StudentCheck(
+                step,
+                _finite_or_inf(missed / (targets - mean_action[0]).square().sum()),
+                _finite_or_inf(
+                    missed_objective / self.objective.loss(mean_action, self.batch).mean()
+                ),
+            )
+
+
+def _finite_or_inf(value: Tensor) -> float:
+    """Return the value, or infinity for students that diverged."""
+    return float(value) if torch.isfinite(value) else float("inf")
