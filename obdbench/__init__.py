@@ -1,6 +1,6 @@
-"""obdbench: the benchmark suite for offline behavior distillation.
+"""obdbench: benchmark suite for offline behavior distillation.
 
-Public names are imported when first used, so that ``import obdbench`` stays light.
+Public names are imported on first use, so that ``import obdbench`` is fast.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from obdbench.registry import (
     register_dataset,
     register_objective,
     register_protocol,
+    register_selection,
     register_teacher,
 )
 from obdbench.version import __version__
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from obdbench.distillation.api import distill
     from obdbench.distillation.synset import Synset
     from obdbench.evaluation.api import Evaluation, evaluate
+    from obdbench.evaluation.protocol import Protocol
     from obdbench.execution.api import run
     from obdbench.objectives.objective import Objective
     from obdbench.offline_rl.api import train_teacher
     from obdbench.reporting.api import leaderboard
     from obdbench.reporting.frame import load_results
+    from obdbench.tasks.task import Task
     from obdbench.teachers.loading import load_teacher
     from obdbench.teachers.teacher import Teacher
 
@@ -35,7 +38,9 @@ _LAZY = {
     "Dataset": "obdbench.datasets.dataset",
     "Evaluation": "obdbench.evaluation.api",
     "Objective": "obdbench.objectives.objective",
+    "Protocol": "obdbench.evaluation.protocol",
     "Synset": "obdbench.distillation.synset",
+    "Task": "obdbench.tasks.task",
     "Teacher": "obdbench.teachers.teacher",
     "distill": "obdbench.distillation.api",
     "evaluate": "obdbench.evaluation.api",
@@ -51,7 +56,9 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Objective",
+    "Protocol",
     "Synset",
+    "Task",
     "Teacher",
     "__version__",
     "distill",
@@ -64,6 +71,7 @@ __all__ = [
     "register_dataset",
     "register_objective",
     "register_protocol",
+    "register_selection",
     "register_teacher",
     "run",
     "train_teacher",

@@ -234,6 +234,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "protocols": protocols,
     "architectures": architectures,
     "teachers": teachers,
+    "selections": selections,
 }
 
 register_objective = objectives.register

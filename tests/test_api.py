@@ -1,6 +1,6 @@
-"""What others build upon: public names, their signatures and types, entry points, commands.
+"""The public interface: names, signatures, types, entry points and commands.
 
-A change here is a change for every user: it goes into the changelog.
+A change of these tests affects users and belongs in the changelog.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ import typer
 from support.paths import ROOT
 
 import obdbench
-from obdbench import registry
 from obdbench.cli import main as cli
-from obdbench.distillation.api import distill
-from obdbench.registry import Registry
+from obdbench.registry import REGISTRIES
 
 REGISTER = (
     "(name: 'str', target: 'T | str | None' = None, *, aliases: 'tuple[str, ...]' = (), "
@@ -52,9 +50,20 @@ SIGNATURES = {
     "register_objective": REGISTER,
     "register_protocol": REGISTER,
     "register_teacher": REGISTER,
-    "run": "(suite: 'str', *, objectives: 'Sequence[str]' = (), datasets: 'Sequence[str]' = (), "
-    "protocols: 'Sequence[str]' = (), seeds: 'Sequence[int]' = (), preset: 'str | None' = None, "
-    "settings: 'dict[str, Any] | None' = None, **options: 'Any') -> 'list[Result]'",
+    "Protocol": "(*, policies: 'int' = 10, episodes: 'int' = 3, points: 'int | None' = None, "
+    "steps: 'int' = 100, lr: 'float' = 0.1) -> 'None'",
+    "Task": "(name: 'str', env_id: 'str', random_return: 'float', expert_return: 'float', "
+    "observation_size: 'int', action_size: 'int', episode_limit: 'int' = 1000) -> None",
+    "load_results": "(folder: 'Path | str' = 'results', *, strict: 'bool' = False) "
+    "-> 'pd.DataFrame'",
+    "register_selection": REGISTER,
+    "train_teacher": "(dataset: 'Dataset | str', algorithm: 'str' = 'td3-bc', *, "
+    "steps: 'int' = 200000, seed: 'int' = 0, settings: 'dict[str, Any] | None' = None, "
+    "episodes: 'int' = 20, progress: 'bool' = True) -> 'Teacher'",
+    "run": "(suite: 'str', *, objectives: 'Names' = (), datasets: 'Names' = (), "
+    "protocols: 'Names' = (), seeds: 'Sequence[int]' = (), preset: 'str | None' = None, "
+    "settings: 'Mapping[str, Any] | None' = None, plugins: 'Names' = (), "
+    "out: 'str | Path' = 'results', **execution: 'Any') -> 'list[Result]'",
 }
 MEMBERS = {
     "Dataset": "action_size actions card checksum episode_returns id interrupted_episodes "
@@ -74,7 +83,8 @@ COMMANDS = {
     "--executor --address --workers --threads --memory --device --timeout --latex --out",
     "tune": "objective --dataset --param --trials --criterion --name --seeds --preset --set "
     "--plugin --address --workers --threads --device --search-seed",
-    "list": "what --plugin",
+    "teach": "dataset --algorithm --steps --seed --set --threads --episodes --export",
+    "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --strict --publish",
     "show": "path",
     "validate": "plugin --param",
@@ -89,6 +99,7 @@ GROUPS = {
     "protocols": "obdbench.protocols",
     "architectures": "obdbench.architectures",
     "teachers": "obdbench.teachers",
+    "selections": "obdbench.selections",
 }
 CONSUMER = '''
 from pathlib import Path
@@ -101,7 +112,7 @@ from torch import Tensor
 
 
 class Mine(Objective):
-    """An objective of one's own."""
+    """A user's objective."""
 
     name = "mine"
 
@@ -140,8 +151,8 @@ def test_public_names() -> None:
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signatures(name: str) -> None:
-    found = distill if name == "distill" else getattr(obdbench, name)
-    assert str(inspect.signature(found)) == SIGNATURES[name]
+    public = getattr(obdbench, name)
+    assert str(inspect.signature(public)) == SIGNATURES[name]
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -151,54 +162,49 @@ def test_members(name: str) -> None:
     assert " ".join(sorted(n for n in names if not n.startswith("_"))) == MEMBERS[name]
 
 
-def test_distill_is_a_package_that_can_be_called(toy_dataset: obdbench.Dataset) -> None:
-    """``import obdbench.distill`` anywhere may not take the function away."""
-    import obdbench.distillation.loop
-
+def test_distill_is_a_function(toy_dataset: obdbench.Dataset) -> None:
     synset = obdbench.distill(
         toy_dataset, objective="dbc", preset="tiny", steps=1, pairs=2, progress=False
     )
     assert isinstance(synset, obdbench.Synset)
 
 
-def test_leaderboard_is_one_call(tmp_path: Path) -> None:
+def test_leaderboard_writes_pages_of_every_suite(tmp_path: Path) -> None:
     results = ROOT / "tests" / "fixtures" / "results"
     pages = obdbench.leaderboard(results, tmp_path)
     assert {path.name for path in pages if path.suffix == ".md"} == {"quick.md", "recon.md"}
     assert "| av-pbc |" in (tmp_path / "quick.md").read_text()
 
 
-def commands(command: object, words: str = "") -> dict[str, str]:
-    """Words and options of every command."""
-    inner: dict[str, object] = getattr(command, "commands", {})
-    if not inner:
+def list_commands(command: object, prefix: str = "") -> dict[str, str]:
+    """Map every command to its arguments and options."""
+    subcommands: dict[str, object] = getattr(command, "commands", {})
+    if not subcommands:
         params = getattr(command, "params", [])
-        return {words.strip(): " ".join(param.opts[0] for param in params)}
-    return {
-        k: v for name, one in inner.items() for k, v in commands(one, f"{words} {name}").items()
-    }
+        return {prefix.strip(): " ".join(param.opts[0] for param in params)}
+    commands: dict[str, str] = {}
+    for name, subcommand in subcommands.items():
+        commands |= list_commands(subcommand, f"{prefix} {name}")
+    return commands
 
 
 def test_commands_and_their_options() -> None:
-    assert commands(typer.main.get_command(cli.app)) == COMMANDS
+    assert list_commands(typer.main.get_command(cli.app)) == COMMANDS
 
 
 def test_entry_point_groups() -> None:
-    kinds = {
-        name: kind.group for name, kind in vars(registry).items() if isinstance(kind, Registry)
-    }
-    assert kinds == GROUPS
+    assert {name: known.group for name, known in REGISTRIES.items()} == GROUPS
 
 
 def test_the_program_is_an_entry_point() -> None:
-    """Where the distribution is installed, in an environment or as a checkout."""
+    """Needs an installed distribution."""
     scripts = entry_points(group="console_scripts", name="obdbench")
     assert {script.value for script in scripts} == {"obdbench.cli.main:main"}
 
 
 @pytest.mark.slow
 def test_types_are_exported(tmp_path: Path) -> None:
-    """A strict type checker reads ours: it takes sound use and refuses the two false calls."""
+    """Strict mypy accepts valid use and rejects the two invalid calls."""
     pytest.importorskip("mypy")
     assert (ROOT / "obdbench" / "py.typed").is_file()
     (tmp_path / "consumer.py").write_text(CONSUMER)
@@ -216,13 +222,13 @@ def test_types_are_exported(tmp_path: Path) -> None:
         check=False,
     )
     lines = done.stdout.replace("builtins.", "").splitlines()
-    said = [line.partition("consumer.py:")[2].partition(": ")[2] for line in lines]
-    assert [line for line in said if line.startswith("note: Revealed")] == [
+    messages = [line.partition("consumer.py:")[2].partition(": ")[2] for line in lines]
+    assert [line for line in messages if line.startswith("note: Revealed")] == [
         'note: Revealed type is "float"',
         'note: Revealed type is "list[pathlib.Path]"',
         "note: Revealed type is \"Literal['ok'] | Literal['failed'] | Literal['timeout']\"",
     ], done.stdout
-    wrong = [line for line in said if line.startswith("error")]
+    wrong = [line for line in messages if line.startswith("error")]
     assert len(wrong) == 2, done.stdout
     assert 'Argument "objective" to "distill"' in wrong[0]
     assert 'Argument 1 to "load_dataset"' in wrong[1]

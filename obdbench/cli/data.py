@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from obdbench.collection.stand_in_cache import cache_path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidSettingError, strip_control_characters, unknown_name
 from obdbench.registry import datasets
@@ -229,8 +230,6 @@ def _availability(dataset_id: str) -> str:
 
         return "shipped" if (FILES / f"{parsed.name}.npz").is_file() else "not built"
     if parsed.source == "recon":
-        from obdbench.collection.reconstruct import cache_path
-
         return "built" if cache_path(parsed.name).is_file() else "not built"
     if parsed.source == "d4rl":
         from obdbench.datasets.d4rl import is_local

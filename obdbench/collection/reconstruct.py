@@ -20,9 +20,9 @@ import numpy as np
 
 from obdbench.collection.candidates import FIELDS, Candidates
 from obdbench.collection.mixture import select
+from obdbench.collection.stand_in_cache import RECIPE, SIZE, cache_path
 from obdbench.datasets.arrays import read_arrays, require_columns
 from obdbench.datasets.dataset import Array, Dataset, Standardizer
-from obdbench.datasets.download import cache_root
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.references import moments_of
 from obdbench.errors import InvalidDataError, ObdError, unknown_name
@@ -31,8 +31,6 @@ from obdbench.policies.single_thread import single_thread
 from obdbench.registry import D4RL_NAMES
 from obdbench.tasks.task import Task, get_task
 
-RECIPE = 6
-SIZE = 100_000
 CANDIDATE_TRANSITIONS = 300_000
 SURPLUS = 1.005
 CARD = (
@@ -54,11 +52,6 @@ def load(dataset_id: str, *, force: bool = False) -> Dataset:
         raise InvalidDataError(
             error.cause, f"Build it again: obdbench data build recon/{name} --force"
         ) from error
-
-
-def cache_path(name: str) -> Path:
-    """The cached file of a stand-in; its name contains the version of the recipe."""
-    return cache_root() / "recon" / f"{name}-{SIZE}-r{RECIPE}.npz"
 
 
 def _name(dataset_id: str) -> str:
