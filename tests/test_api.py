@@ -38,7 +38,7 @@ SIGNATURES = {
     "distill": "(dataset: 'Dataset', teacher: 'Teacher | None' = None, "
     "objective: 'str | Objective' = 'av-pbc', *, preset: 'str' = 'fast', seed: 'int' = 0, "
     "snapshot: 'Path | str | None' = None, progress: 'bool' = True, device: 'str' = 'cpu', "
-    "**overrides: 'Any') -> 'Synset'",
+    "guard: 'GuardSettings | None' = None, **overrides: 'Any') -> 'Synset'",
     "evaluate": "(synset: 'Synset | Path | str', protocol: 'str | Protocol' = 'default', *, "
     "seed: 'int | None' = None, **params: 'Any') -> 'Evaluation'",
     "leaderboard": "(results: 'str | Path' = 'results', out: 'str | Path' = 'leaderboards') "
@@ -172,7 +172,7 @@ def test_distill_is_a_function(toy_dataset: obdbench.Dataset) -> None:
 def test_leaderboard_writes_pages_of_every_suite(tmp_path: Path) -> None:
     results = ROOT / "tests" / "fixtures" / "results"
     pages = obdbench.leaderboard(results, tmp_path)
-    assert {path.name for path in pages if path.suffix == ".md"} == {"quick.md", "recon.md"}
+    assert {"quick.md", "recon.md"} <= {path.name for path in pages}
     assert "| av-pbc |" in (tmp_path / "quick.md").read_text()
 
 
