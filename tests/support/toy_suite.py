@@ -35,9 +35,10 @@ def write_hopper(path: Path, rows: int = 400) -> None:
 
 
 def bare(path: Path) -> dict:
-    """A result file without what may differ between equal runs: times, and the source's commit."""
+    """A file without what may differ between equal runs: times, source commit, commands."""
     content = json.loads(path.read_text())
     content.pop("timing", None)
+    content.pop("commands", None)  # of the manifest
     (content.get("environment") or {}).pop("git_commit", None)
     return content
 
