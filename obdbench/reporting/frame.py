@@ -83,7 +83,7 @@ def _rows(results: SuiteResults) -> Iterator[tuple[Any, ...]]:
                 counted = {step for step, _ in distilled_points(curve)[-HEADLINE_POINTS:]}
                 for step, score in curve:
                     yield (*trial, arm, seed, step, score, step in counted)
-    for spec in results.missing:
+    for spec in results.missing.values():
         yield (*_trial(results.suite, spec, None, "missing", None), *no_score)
 
 

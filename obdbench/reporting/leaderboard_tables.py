@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
-from obdbench.experiments.spec import TrialSpec, label_trials
+from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import (
     dataset_columns,
@@ -15,8 +17,8 @@ from obdbench.reporting.captions import (
     with_source,
 )
 from obdbench.reporting.cells import format_mean_std, interval_cell, score_cell
-from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row
-from obdbench.reporting.suite_results import SuiteResults, shorten
+from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
+from obdbench.reporting.suite_results import ResultEntry, SuiteResults, shorten
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
 TITLES = {
@@ -187,37 +189,37 @@ def improvement_table(grid: Grid) -> Table | None:
 
 def cost_table(grid: Grid) -> Table:
     """Median times of the trials of each row, per seed."""
-    rows = []
-    for row in grid.sorted_rows():
-        trials = pd.DataFrame(
-            {
-                "seeds": len(entry.spec.seeds),
-                "distilled": entry.record.timing.distill > 0,
-                "step": entry.record.timing.step / len(entry.spec.seeds),
-                "prepare": entry.record.timing.prepare,
-                "distill": entry.record.timing.distill / 60 / len(entry.spec.seeds),
-                "evaluate": entry.record.timing.evaluate / 60 / len(entry.spec.seeds),
-                "device": entry.record.environment and entry.record.environment.device,
-                "threads": entry.record.environment and str(entry.record.environment.threads),
-            }
+    rows = grid.sorted_rows()
+    trials = pd.DataFrame(
+        [
+            (number, *_trial_costs(entry))
+            for number, row in enumerate(rows)
             for entry in row.entries
             if entry.record.status == "ok"
+        ],
+        columns=["row", "seeds", "distill", "step", "prepare", "evaluate", "device", "threads"],
+    )
+    distilled = trials[trials["distill"] > 0].groupby("row")[["step", "prepare", "distill"]]
+    medians = distilled.median().join(trials.groupby("row")["evaluate"].median(), how="outer")
+    medians = medians.reindex(range(len(rows)))
+    distinct = trials.groupby("row")[["seeds", "device", "threads"]].agg(_join_distinct)
+    distinct = distinct.reindex(range(len(rows)), fill_value=MISSING)
+    n_trials = trials.groupby("row").size().reindex(range(len(rows)), fill_value=0)
+    cells = [
+        (
+            Cell(row.label),
+            Cell(format_budget(row)),
+            Cell(distinct["seeds"][number]),
+            _number_cell(medians["step"][number], 3),
+            _number_cell(medians["prepare"][number], 1),
+            _number_cell(medians["distill"][number], 1),
+            _number_cell(medians["evaluate"][number], 1),
+            Cell(distinct["device"][number]),
+            Cell(distinct["threads"][number]),
+            Cell(f"{n_trials[number]}/{len(row.entries)}"),
         )
-        if trials.empty:
-            facts = [Cell(MISSING)] * 7
-        else:
-            distilled = trials[trials["distilled"]].median(numeric_only=True)
-            facts = [
-                Cell(", ".join(map(str, sorted(trials["seeds"].unique())))),
-                _number_cell(distilled["step"], 3),
-                _number_cell(distilled["prepare"], 1),
-                _number_cell(distilled["distill"], 1),
-                _number_cell(trials["evaluate"].median(), 1),
-                Cell(", ".join(sorted(trials["device"].dropna().unique())) or MISSING),
-                Cell(", ".join(sorted(trials["threads"].dropna().unique(), key=int)) or MISSING),
-            ]
-        n_trials = Cell(f"{len(trials)}/{len(row.entries)}")
-        rows.append((Cell(row.label), Cell(format_budget(row)), *facts, n_trials))
+        for number, row in enumerate(rows)
+    ]
     return Table(
         name="cost",
         title=with_source("Cost", grid),
@@ -234,7 +236,7 @@ def cost_table(grid: Grid) -> Table:
             "threads",
             "trials",
         ),
-        rows=tuple(rows),
+        rows=tuple(cells),
         notes=(
             "Medians over the trials of each row. The seeds of a trial run in one program; times "
             "except the preparation are divided by their number. Where a preset takes most steps "
@@ -244,6 +246,19 @@ def cost_table(grid: Grid) -> Table:
         warning=stand_in_warning(grid),
         n_text_columns=2,
     )
+
+
+def _trial_costs(entry: ResultEntry) -> tuple[object, ...]:
+    """Number of seeds; minutes and seconds as in the columns of the table; device and threads."""
+    timing, n_seeds = entry.record.timing, len(entry.spec.seeds)
+    times = (timing.distill / 60 / n_seeds, timing.step / n_seeds, timing.prepare)
+    environment = entry.record.environment
+    machine = (environment.device, str(environment.threads)) if environment else (None, None)
+    return (n_seeds, *times, timing.evaluate / 60 / n_seeds, *machine)
+
+
+def _join_distinct(values: pd.Series[Any]) -> str:
+    return ", ".join(sorted(map(str, values.dropna().unique()), key=natural_sort_key)) or MISSING
 
 
 def _number_cell(value: float, digits: int) -> Cell:
@@ -284,10 +299,9 @@ def data_table(grid: Grid) -> Table:
 
 def gaps_table(results: SuiteResults) -> Table | None:
     """Every expected trial without scores and every skipped file, with the reason."""
-    labels = _trial_labels(results)
     rows = [
         (
-            *_trial_cells(entry.spec, labels),
+            *_trial_cells(results, entry.record.key, entry.spec),
             Cell(entry.record.status, link=entry.file),
             Cell(shorten(entry.record.error or "unknown", REASON_LENGTH)),
         )
@@ -295,8 +309,8 @@ def gaps_table(results: SuiteResults) -> Table | None:
         if entry.record.status != "ok"
     ]
     rows += [
-        (*_trial_cells(spec, labels), Cell("missing"), Cell("no result file"))
-        for spec in results.missing
+        (*_trial_cells(results, key, spec), Cell("missing"), Cell("no result file"))
+        for key, spec in results.missing.items()
     ]
     rows += [
         (Cell(file.file), Cell(MISSING), Cell("skipped"), Cell(shorten(file.reason, REASON_LENGTH)))
@@ -316,10 +330,9 @@ def gaps_table(results: SuiteResults) -> Table | None:
 
 def files_table(results: SuiteResults) -> Table:
     """Every result file, by dataset and trial."""
-    labels = _trial_labels(results)
     rows = [
         (
-            *_trial_cells(entry.spec, labels),
+            *_trial_cells(results, entry.record.key, entry.spec),
             Cell(format_ranges(sorted(entry.spec.seeds))),
             Cell(entry.record.status),
             Cell(entry.file, link=entry.file),
@@ -336,10 +349,5 @@ def files_table(results: SuiteResults) -> Table:
     )
 
 
-def _trial_labels(results: SuiteResults) -> dict[str, str]:
-    specs = dict(results.expected) | {e.record.key: e.spec for e in results.entries}
-    return dict(zip(specs, label_trials(list(specs.values())), strict=True))
-
-
-def _trial_cells(spec: TrialSpec, labels: dict[str, str]) -> tuple[Cell, Cell]:
-    return Cell(labels[spec.key].removeprefix(f"{spec.dataset} ")), Cell(spec.dataset)
+def _trial_cells(results: SuiteResults, key: str, spec: TrialSpec) -> tuple[Cell, Cell]:
+    return Cell(results.labels[key].removeprefix(f"{spec.dataset} ")), Cell(spec.dataset)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from obdbench.errors import InvalidDataError, ObdError
-from obdbench.experiments.spec import TrialSpec
+from obdbench.experiments.spec import TrialSpec, label_trials
 from obdbench.results.check_scores import check_scores
 from obdbench.results.headline import Curve, distilled_points
 from obdbench.results.record import Command, Manifest, Result, read_bytes, read_json
@@ -61,10 +61,16 @@ class SuiteResults:
         return len(self.entries)
 
     @cached_property
-    def missing(self) -> tuple[TrialSpec, ...]:
-        """Trials of the manifest that have no result."""
+    def missing(self) -> dict[str, TrialSpec]:
+        """Trials of the manifest that have no result, by key."""
         present = {entry.record.key for entry in self.entries}
-        return tuple(spec for key, spec in self.expected.items() if key not in present)
+        return {key: spec for key, spec in self.expected.items() if key not in present}
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """A distinct label for each trial, by key."""
+        specs = dict(self.expected) | {entry.record.key: entry.spec for entry in self.entries}
+        return dict(zip(specs, label_trials(list(specs.values())), strict=True))
 
     def without(self, file: str) -> SuiteResults:
         """The same results without one result file."""

@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(members: set[str]) -> None
     [
         "obdbench/py.typed",
         "obdbench/reporting/paper_tables.json",
+        "obdbench/reporting/templates/leaderboard.html",
         "obdbench/reporting/templates/page.css",
         "obdbench/teachers/published.json",
         "obdbench/datasets/references.json",
