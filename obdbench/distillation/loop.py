@@ -156,7 +156,7 @@ def distill_points(
     """
     if teacher is not None:
         check_teacher_task(teacher, dataset)
-    state = initial_state(dataset, teacher, settings, seeds, device, dtype)
+    state = initial_state(dataset, teacher, objective, settings, seeds, device, dtype)
     state.identity = snapshot_identity(dataset, teacher, objective, settings, seeds, guard)
     if guard is not None:
         synsets = (state.states.clone(), state.actions.clone())
@@ -243,6 +243,7 @@ def check_teacher_task(teacher: Teacher, dataset: Dataset) -> None:
 def initial_state(
     dataset: Dataset,
     teacher: Teacher | None,
+    objective: Objective,
     settings: DistillSettings,
     seeds: Sequence[int],
     device: str,
@@ -250,7 +251,7 @@ def initial_state(
 ) -> DistillationState:
     """Return the state before the first step: the initial synsets and fresh generators."""
     rngs = [np.random.default_rng([seed, 0]) for seed in seeds]
-    pairs = select_initial_pairs(settings.init, dataset, teacher, settings.pairs, rngs)
+    pairs = select_initial_pairs(objective, settings, dataset, teacher, rngs)
     states, actions = (
         torch.from_numpy(np.stack(arrays)).to(device, dtype) for arrays in zip(*pairs, strict=True)
     )

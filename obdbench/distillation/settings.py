@@ -90,8 +90,11 @@ class DistillSettings(BaseModel):
     clip: float | None = Field(
         None, gt=0, description="Bound on the norm of a seed's meta-gradient; none is no bound"
     )
-    init: Literal["real", "kmeans++", "top-q"] = Field(
-        "real", description="Selection of the real pairs that the synset starts from"
+    init: str = Field(
+        "random", description="Selection method of the real pairs that the synset starts from"
+    )
+    init_labels: Literal["data", "teacher"] = Field(
+        "data", description="Whose actions label the pairs that the synset starts from"
     )
     solver: Literal["full", "truncated", "random-truncated"] = Field(
         "full",

@@ -73,7 +73,7 @@ def estimate(plan: Plan) -> Estimate:
         step = measured.get(key(spec))
         known += step is not None
         distil = 0.0
-        if spec.objective != "random":
+        if spec.distils:
             distil = spec.settings.steps * (step or operations(spec) / (EFFICIENCY * rate))
         times[spec.distill_key] = max(times.get(spec.distill_key, 0.0), distil)
     scoring = sum(episodes(spec) * EPISODE_SECONDS for spec in todo)
@@ -141,7 +141,7 @@ def operations(spec: TrialSpec) -> float:
 def episodes(spec: TrialSpec) -> int:
     """Episodes that scoring the trial takes, all seeds, points and arms."""
     protocol = make_protocol(spec.protocol, spec.protocol_params)
-    steps = spec.settings.evaluation_steps if spec.objective != "random" else [0]
+    steps = spec.settings.evaluation_steps if spec.distils else [0]
     arms = len(protocol.arms(spec.settings))
     one = 1 if spec.protocol == "ensemble" else protocol.policies
     return len(protocol.select(steps)) * arms * one * protocol.episodes * len(spec.seeds)
@@ -149,7 +149,7 @@ def episodes(spec: TrialSpec) -> int:
 
 def peak(spec: TrialSpec, memory: float = 2.0) -> float:
     """Bytes of one worker: the interpreter, and what a step keeps within its bound in GiB."""
-    if spec.objective == "random":
+    if not spec.distils:
         return PROCESS_BYTES
     bound, task = round(memory * 2**30), task_of(spec)
     ways = StepMethods(spec.settings, bound)

@@ -50,7 +50,7 @@ def relative_cost(spec: TrialSpec) -> float:
     settings = spec.settings
     narrow = 1.0 if settings.width is None else min(1.0, settings.width / 256)
     exact = (1 - settings.kernel_share) * narrow + 0.03 * settings.kernel_share
-    steps = 0 if spec.objective == "random" else settings.steps * settings.draws * exact
+    steps = settings.steps * settings.draws * exact if spec.distils else 0
     pairs = settings.pairs * settings.inner_steps
     return 1.0 + len(spec.seeds) * steps * (pairs + settings.batch) / 2e5
 

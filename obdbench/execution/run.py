@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from obdbench.datasets.loading import load_dataset
+from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import check_teacher_task
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.config import ExecutionConfig, check_device
 from obdbench.execution.executors.base import FailFastError, get_executor
 from obdbench.execution.job import group_into_jobs
 from obdbench.execution.progress import ProgressDisplay
-from obdbench.execution.trial import check_size, needs_teacher
+from obdbench.execution.trial import check_size
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite
+from obdbench.objectives.objective import make_objective
 from obdbench.policies.networks import Architecture, get_architecture
-from obdbench.registry import objectives
 from obdbench.results.data_identity import check_unchanged, list_used_data
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore, list_stores
@@ -176,7 +177,8 @@ def check_inputs(specs: Sequence[TrialSpec]) -> None:
     taught: set[str] = set()
     for spec in specs:
         pairs[spec.dataset] = max(pairs.get(spec.dataset, 0), spec.settings.pairs)
-        if needs_teacher(spec, objectives.get(spec.objective)):
+        objective = make_objective(spec.objective, spec.objective_params)
+        if needs_teacher(objective, spec.settings):
             taught.add(spec.dataset)
     for dataset_id, largest in pairs.items():
         dataset = load_dataset(dataset_id)
@@ -190,7 +192,7 @@ def warn_kernel_mismatch(specs: Sequence[TrialSpec]) -> None:
     shares = {
         spec.settings.architecture: spec.settings.kernel_share
         for spec in specs
-        if spec.settings.kernel_share and spec.objective != "random"
+        if spec.settings.kernel_share and spec.distils
     }
     for name, share in shares.items():
         student = get_architecture(name)

@@ -19,6 +19,7 @@ import torch
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
+from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
@@ -117,11 +118,6 @@ def check_size(dataset: Dataset, pairs: int) -> None:
             f"{dataset.id} has {len(dataset)} transitions, fewer than the {pairs} pairs asked for.",
             "Ask for fewer with --set pairs=N.",
         )
-
-
-def needs_teacher(spec: TrialSpec, objective: type[Objective] | Objective) -> bool:
-    """Return whether the distillation of a trial reads a teacher."""
-    return objective.uses_teacher or spec.settings.init == "top-q"
 
 
 class _TrialRun:
@@ -225,7 +221,11 @@ class _TrialRun:
         dataset = load_dataset(self.spec.dataset)
         check_size(dataset, self.spec.settings.pairs)
         objective = make_objective(self.spec.objective, self.spec.objective_params)
-        teacher = load_teacher(self.spec.dataset) if needs_teacher(self.spec, objective) else None
+        teacher = (
+            load_teacher(self.spec.dataset)
+            if needs_teacher(objective, self.spec.settings)
+            else None
+        )
         return dataset, objective, teacher
 
     def _distill_points(

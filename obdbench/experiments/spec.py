@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.fingerprint import Component
+from obdbench.registry import objectives
 
 
 def hash_content(content: Any) -> str:
@@ -60,6 +61,11 @@ class TrialSpec(BaseModel):
         content = self.model_dump(mode="json", exclude={"preset", "protocol", "protocol_params"})
         content["code"].pop("protocol", None)
         return hash_content(content)
+
+    @property
+    def distils(self) -> bool:
+        """Whether outer steps are taken, or pairs are only selected."""
+        return bool(getattr(objectives.get(self.objective), "distils", True))
 
     def label(self) -> str:
         """Short human-readable name; :func:`label_trials` adds what makes it unique."""

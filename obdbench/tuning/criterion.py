@@ -23,6 +23,7 @@ import torch
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
+from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import EvaluationPoint, distill_points
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidDataError
@@ -58,8 +59,8 @@ def measure_candidate(
     runs: list[Iterator[EvaluationPoint]] = []
     criteria: list[Criterion] = []
     for dataset_id in search.datasets:
-        needs_teacher = objective.uses_teacher or candidate.settings.init == "top-q"
-        teacher = load_teacher(dataset_id) if needs_teacher else None
+        teaching = needs_teacher(objective, candidate.settings)
+        teacher = load_teacher(dataset_id) if teaching else None
         training, held_out = split_dataset(load_dataset(dataset_id))
         criteria.append(make_criterion(search, held_out, teacher, candidate.settings))
         runs.append(

@@ -24,6 +24,7 @@ from obdbench.distillation import loop, snapshot
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
 from obdbench.objectives import density
+from obdbench.objectives.objective import make_objective
 from obdbench.reporting.show import describe_file
 from obdbench.teachers import checkpoint, teacher
 
@@ -227,7 +228,9 @@ def test_snapshot(place: Path, tried: Tried) -> None:
     path = place / "snapshot"
 
     def fresh() -> Any:
-        return loop.initial_state(DATASET, None, SETTINGS, [0, 1], "cpu", torch.float32)
+        return loop.initial_state(
+            DATASET, None, make_objective("dbc"), SETTINGS, [0, 1], "cpu", torch.float32
+        )
 
     begun = fresh()
     synsets = [begun.states, begun.actions]
