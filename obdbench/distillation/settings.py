@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.registry import selections
 
 Noise = Literal["none", "exact", "published"]
 
@@ -173,6 +174,8 @@ def resolve_settings(
     for name in values:
         if name not in DistillSettings.model_fields:
             raise unknown_name("setting", name, DistillSettings.model_fields)
+    if isinstance(values.get("init"), str):
+        values["init"] = selections.resolve_name(values["init"])
     try:
         return DistillSettings(**values)
     except ValidationError as error:

@@ -24,13 +24,20 @@ class TopValue(SelectionMethod):
     def __init__(self, *, share: float = 0.1) -> None:
         check_fraction("share", share)
         self.share = share
+        self._values: tuple[Dataset, Array] | None = None
 
     def select(
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
     ) -> Array:
         """Rows with a high q(s, a) of their labels."""
-        teacher = require_teacher(teacher, self.name)
-        values = teacher.value(dataset.observations, np.asarray(dataset.actions, np.float32))
+        values = self._values_of(dataset, require_teacher(teacher, self.name))
         size = max(pairs, int(len(dataset) * self.share))
         best = np.argpartition(-values, size - 1)[:size]
         return np.asarray(rng.choice(best, pairs, replace=False))
+
+    def _values_of(self, dataset: Dataset, teacher: Teacher) -> Array:
+        """Action values of a dataset, computed once for all seeds."""
+        if self._values is None or self._values[0] is not dataset:
+            actions = np.asarray(dataset.actions, np.float32)
+            self._values = dataset, teacher.value(dataset.observations, actions)
+        return self._values[1]

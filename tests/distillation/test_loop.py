@@ -225,7 +225,7 @@ def test_teacher_values_the_data_once_for_all_seeds(
 
     monkeypatch.setattr(Teacher, "value", counting_value)
     rngs = [np.random.default_rng(seed) for seed in range(3)]
-    select_initial_pairs("top-q", toy_dataset, toy_teacher, 20, rngs)
+    select_initial_pairs(make_objective("dbc"), tiny(init="top-q"), toy_dataset, toy_teacher, rngs)
     assert calls == [len(toy_dataset)]
 
 
@@ -284,7 +284,7 @@ def test_presets_are_valid_and_paper_has_the_published_values() -> None:
         ({"solver": "truncated", "window": 1000}, "window"),
         ({"window": 3}, "no effect on the solver 'full'"),
         ({"evaluate_at": ()}, "evaluate_at"),
-        ({"init": "best"}, "init"),
+        ({"init": "best"}, "selection method"),
     ],
 )
 def test_invalid_settings_are_one_line_errors(overrides: dict[str, Any], named: str) -> None:
