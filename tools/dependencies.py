@@ -1,7 +1,7 @@
-"""What an installation pulls in: ``python tools/dependencies.py`` prints it as a table.
+"""Print the installed dependencies with versions and licenses: ``python tools/dependencies.py``.
 
-Versions and licences are those of the environment it runs in; the closure is that of the package
-with the extras that the Makefile installs for users.
+The list contains all direct and indirect dependencies of the package with the extras that the
+Makefile installs for users, as far as they are installed in the environment that runs this program.
 """
 
 from __future__ import annotations
@@ -15,44 +15,45 @@ from packaging.utils import canonicalize_name
 EXTRAS = ("ray", "minari", "plots")
 
 
-def closure(name: str, extras: Iterable[str] = ()) -> set[str]:
-    """Everything that a distribution needs, and what these need in turn."""
-    done: dict[str, set[str]] = {}
-    waiting = [(name, frozenset(extras))]
-    while waiting:
-        name, wanted = waiting.pop()
-        known = done.setdefault(canonicalize_name(name), set())
-        if known and wanted <= known:
+def find_dependencies(name: str, extras: Iterable[str] = ()) -> set[str]:
+    """Canonical names of a distribution and of all its direct and indirect dependencies."""
+    visited: dict[str, set[str]] = {}
+    pending = [(name, frozenset(extras))]
+    while pending:
+        name, requested = pending.pop()
+        visited_extras = visited.setdefault(canonicalize_name(name), set())
+        if visited_extras and requested <= visited_extras:
             continue
-        known |= {"", *wanted}
+        visited_extras |= {"", *requested}
         try:
-            needs = [Requirement(text) for text in metadata.requires(name) or []]
+            requirements = [Requirement(text) for text in metadata.requires(name) or []]
         except metadata.PackageNotFoundError:
             continue
-        waiting += [
-            (need.name, frozenset(need.extras))
-            for need in needs
-            if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in known)
+        pending += [
+            (requirement.name, frozenset(requirement.extras))
+            for requirement in requirements
+            if requirement.marker is None
+            or any(requirement.marker.evaluate({"extra": extra}) for extra in visited_extras)
         ]
-    return set(done)
+    return set(visited)
 
 
-def licence(name: str) -> str:
-    """What a distribution says of its licence: the expression, the classifiers, or the words."""
-    about = metadata.metadata(name)
-    stated = [line for line in about.get_all("Classifier") or [] if line.startswith("License")]
-    classified = "; ".join(line.rpartition(":: ")[2] for line in stated)
-    free = (about.get("License") or "").strip().partition("\n")[0][:60]
-    return about.get("License-Expression") or classified or free
+def read_license(name: str) -> str:
+    """The license that a distribution states: its expression, its classifiers, or its text."""
+    fields = metadata.metadata(name)
+    classifiers = [c for c in fields.get_all("Classifier") or [] if c.startswith("License")]
+    classified = "; ".join(line.rpartition(":: ")[2] for line in classifiers)
+    text = (fields.get("License") or "").strip().partition("\n")[0][:60]
+    return fields.get("License-Expression") or classified or text
 
 
-def installed(names: Iterable[str]) -> list[str]:
-    """Those of the names that are installed here."""
-    found = {canonicalize_name(each.metadata["Name"]) for each in metadata.distributions()}
-    return sorted(found & set(names))
+def select_installed(names: Iterable[str]) -> list[str]:
+    """The names that are installed in this environment, sorted."""
+    present = {canonicalize_name(each.metadata["Name"]) for each in metadata.distributions()}
+    return sorted(present & set(names))
 
 
 if __name__ == "__main__":
-    print("| package | version | licence |\n| :-- | :-- | :-- |")
-    for each in installed(closure("obdbench", EXTRAS)):
-        print(f"| {each} | {metadata.version(each)} | {licence(each)} |")
+    print("| package | version | license |\n| :-- | :-- | :-- |")
+    for each in select_installed(find_dependencies("obdbench", EXTRAS)):
+        print(f"| {each} | {metadata.version(each)} | {read_license(each)} |")

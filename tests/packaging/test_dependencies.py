@@ -1,4 +1,4 @@
-"""Dependencies: all pinned within their ranges, all under licences that ask for nothing."""
+"""Dependencies are pinned within their ranges and have permissive licenses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support.paths import ROOT
 
-from tools.dependencies import EXTRAS, closure, installed, licence
+from tools.dependencies import EXTRAS, find_dependencies, read_license, select_installed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(
@@ -19,34 +19,36 @@ PINS = dict(
     for line in (ROOT / "constraints.txt").read_text().splitlines()
     if "==" in line and not line.startswith("#")
 )
-UNPINNED = {"d4rl"}  # needs an interpreter and a simulator of its own
+UNPINNED = {"d4rl"}  # requires another Python version and simulator
 DIRECT = [
     Requirement(text)
     for texts in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     for text in texts
 ]
 PERMISSIVE = re.compile(r"MIT|BSD|Apache|ISC|PSF|Python Software|Zlib|CC0|BSL|MPL|Mozilla|0BSD")
-VENDOR = re.compile(r"(nvidia|cuda)-")  # what a CUDA build of PyTorch brings, on NVIDIA's terms
+VENDOR = re.compile(r"(nvidia|cuda)-")  # dependencies of CUDA builds of PyTorch
 
 
-@pytest.mark.parametrize("need", DIRECT, ids=lambda need: need.name)
-def test_direct_dependencies_are_pinned_within_their_ranges(need: Requirement) -> None:
+@pytest.mark.parametrize(
+    "requirement",
+    [requirement for requirement in DIRECT if requirement.name not in UNPINNED],
+    ids=lambda requirement: requirement.name,
+)
+def test_direct_dependency_is_pinned_within_its_range(requirement: Requirement) -> None:
     pins = {canonicalize_name(name): version for name, version in PINS.items()}
-    if need.name in UNPINNED:
-        return
-    assert canonicalize_name(need.name) in pins
-    assert need.specifier.contains(pins[canonicalize_name(need.name)])
+    assert canonicalize_name(requirement.name) in pins
+    assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
 
 
-def test_what_an_installation_pulls_in_is_free_to_use() -> None:
-    """The closure with the extras of users; MPL-2.0 asks for its own files alone."""
+def test_installed_dependencies_have_permissive_licenses() -> None:
+    """MPL-2.0 is accepted: it applies to the files of the dependency only."""
     try:
         metadata.distribution("obdbench")
     except metadata.PackageNotFoundError:
-        pytest.skip("obdbench is not installed, only on the path")
-    names = [n for n in installed(closure("obdbench", EXTRAS)) if not VENDOR.match(n)]
+        pytest.skip("obdbench is on the path but not installed")
+    dependencies = select_installed(find_dependencies("obdbench", EXTRAS))
+    names = [name for name in dependencies if not VENDOR.match(name)]
     assert len(names) > 20
-    for name in names:
-        said = licence(name)
-        assert PERMISSIVE.search(said), f"{name}: {said!r}"
-        assert "GPL" not in said, f"{name}: {said!r}"
+    licenses = {name: read_license(name) for name in names}
+    assert {n: text for n, text in licenses.items() if not PERMISSIVE.search(text)} == {}
+    assert {n: text for n, text in licenses.items() if "GPL" in text} == {}

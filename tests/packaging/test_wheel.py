@@ -1,4 +1,4 @@
-"""What is shipped: the wheel and the source distribution, and the wheel in an empty environment."""
+"""Content of the wheel and the source distribution; use of the wheel in an empty environment."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ NO_INDEX = (
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source distribution, and the wheel that was built from it."""
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution and the wheel."""
     pytest.importorskip("build")
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("dist")
@@ -36,10 +36,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(built: Path) -> Path:
-    (found,) = built.glob("*.whl")
-    assert found.name == f"obdbench-{__version__}-py3-none-any.whl"
-    return found
+def wheel(distributions: Path) -> Path:
+    (path,) = distributions.glob("*.whl")
+    assert path.name == f"obdbench-{__version__}-py3-none-any.whl"
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def members(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(members: set[str]) -> None:
+def test_wheel_contains_exactly_the_package(members: set[str]) -> None:
     package = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "obdbench").rglob("*")
@@ -78,11 +78,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(members: set[str]) -> None
         ),
     ],
 )
-def test_the_wheel_brings(name: str, members: set[str]) -> None:
+def test_wheel_contains(name: str, members: set[str]) -> None:
     assert name in members
 
 
-def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+def test_wheel_metadata_is_complete(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         info = f"obdbench-{__version__}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
@@ -94,14 +94,14 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert "Requires-Dist: torch>=2.6" in metadata
 
 
-def test_the_source_distribution_is_complete(built: Path) -> None:
-    """Tests, references, pages and their results, so that what it claims can be checked."""
-    (path,) = built.glob("*.tar.gz")
+def test_source_distribution_is_complete(distributions: Path) -> None:
+    """It contains tests, reference data, pages and results, so that the pages can be checked."""
+    (path,) = distributions.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = ["Makefile", "constraints.txt", "README.md", "SECURITY.md", "tests/conftest.py"]
-    wanted += ["baselines/cal_ql.py", "examples/my_objective.py", "leaderboards/embedded.md"]
-    assert set(wanted) <= names
+    expected = ["Makefile", "constraints.txt", "README.md", "SECURITY.md", "mkdocs.yml"]
+    expected += ["CITATION.cff", "tests/conftest.py", "baselines/bc.py", "examples/my_objective.py", "leaderboards/embedded.md"]
+    assert set(expected) <= names
     assert any(name.startswith("leaderboards/results/embedded/") for name in names)
     assert not any(
         "__pycache__" in name or name.startswith((".venv", "results/")) for name in names
@@ -109,8 +109,8 @@ def test_the_source_distribution_is_complete(built: Path) -> None:
 
 
 @pytest.mark.network
-def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
-    """Pinned dependencies, an empty home, another folder: a run and its leaderboard."""
+def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    """A run and its leaderboard with pinned dependencies, an empty home and another folder."""
     venv, home, work = tmp_path / "venv", tmp_path / "home", tmp_path / "work"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     command = [venv / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
@@ -145,5 +145,5 @@ def test_the_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) ->
     assert min(map(int, sizes)) >= 50_000
     code = "from obdbench.reporting.paper_tables import load_paper_tables; print(len(load_paper_tables()))"
     assert int(call("python", "-c", code)) > 0
-    kept = {path.name for path in home.rglob("*") if path.is_file()}
-    assert not kept, "it writes into the home folder unasked"
+    home_files = {path.name for path in home.rglob("*") if path.is_file()}
+    assert not home_files, "a file was written to the home folder"
