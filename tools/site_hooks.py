@@ -25,7 +25,10 @@ PAGES = (
     "CONTRIBUTING.md",
     "SECURITY.md",
     "baselines/*.md",
+    "leaderboards/*.csv",
+    "leaderboards/*.json",
     "leaderboards/*.md",
+    "leaderboards/*/*.md",
     "leaderboards/plots/*.png",
     "leaderboards/plots/*.svg",
 )

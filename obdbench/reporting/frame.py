@@ -12,7 +12,7 @@ import pandas as pd
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.suite_results import SuiteResults, read_suite_results
+from obdbench.reporting.suite_results import SuiteResults, has_results, read_suite_results
 from obdbench.results.headline import HEADLINE_POINTS, distilled_points
 
 COLUMNS = {
@@ -61,7 +61,7 @@ def load_results(folder: Path | str = "results", *, strict: bool = False) -> pd.
 def suite_folders(root: Path) -> list[Path]:
     """The suites' folders in a folder of results, or the folder itself if it is a suite's."""
     candidates = [root, *sorted(root.iterdir())] if root.is_dir() else []
-    suites = [p for p in candidates if p.is_dir() and any(p.glob("[!.]*.json"))]
+    suites = [path for path in candidates if has_results(path)]
     return suites[:1] if suites[:1] == [root] else suites
 
 

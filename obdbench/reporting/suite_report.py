@@ -19,7 +19,7 @@ from obdbench.reporting.leaderboard_tables import (
     scores_table,
 )
 from obdbench.reporting.paper_tables import compare_with_papers
-from obdbench.reporting.suite_results import SuiteResults, read_suite_results
+from obdbench.reporting.suite_results import SuiteResults, has_results, read_suite_results
 from obdbench.reporting.table import Table
 
 PROTOCOL_BLOCKS = ("cross-architecture", "cross-optimizer", "ensemble", "size", "other")
@@ -90,9 +90,9 @@ def read_reports(
     Suites named in ``first`` come first, in that order.
     """
     folders = {path.name: path for path in sorted(root.iterdir())} if root.is_dir() else {}
-    suites = {name for name, path in folders.items() if path.is_dir() and any(path.glob("*.json"))}
+    suites = {name for name, path in folders.items() if has_results(path)}
     if not suites:
-        is_suite = root.is_dir() and any(root.glob("*.json"))
+        is_suite = has_results(root)
         raise InvalidDataError(
             f"{root} contains no folder with the results of a suite.",
             f"Give the folder above: {root.resolve().parent}."

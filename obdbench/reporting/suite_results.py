@@ -17,6 +17,7 @@ from obdbench.results.headline import Curve, distilled_points
 from obdbench.results.record import Command, Manifest, Result, read_bytes, read_json
 
 MANIFEST = "manifest.json"
+LEADERBOARDS_JSON = "results.json"  # beside leaderboard pages; it is not a result
 
 
 class ResultWarning(UserWarning):
@@ -83,6 +84,12 @@ def best_point(curve: Curve) -> tuple[int, float]:
     Step 0 is left out, as in the headline score.
     """
     return max(distilled_points(curve), key=lambda point: (point[1], -point[0]))
+
+
+def has_results(folder: Path) -> bool:
+    """Whether a folder contains result files; a folder of leaderboard pages does not."""
+    names = {path.name for path in folder.glob("[!.]*.json")} if folder.is_dir() else set()
+    return bool(names - {LEADERBOARDS_JSON})
 
 
 def read_suite_results(folder: Path | str, strict: bool = False) -> SuiteResults:

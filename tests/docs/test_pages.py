@@ -137,6 +137,8 @@ def test_version_is_the_same_everywhere() -> None:
     "page",
     [
         *sorted(ROOT.glob("*.md")),
+        *sorted(ROOT.glob("leaderboards/*.md")),
+        *sorted(ROOT.glob("leaderboards/*/*.md")),
         *(p for p in sorted(ROOT.glob("docs/**/*.md")) if p.name != "reliability.md"),
     ],
     ids=lambda page: str(page.relative_to(ROOT)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_benchmark_leaves_the_checkout_clean() -> None:
     assert "--out $(RESULTS)" in recipe
     assert "--to $(RESULTS)/leaderboards" in recipe
     assert "--publish" not in recipe
+
+
+def test_pages_below_the_results_are_not_taken_for_results(tmp_path: Path) -> None:
+    from obdbench.reporting.pages import write_pages
+
+    shutil.copytree(ROOT / "leaderboards" / "results" / "quick", tmp_path / "quick")
+    pages = tmp_path / "leaderboards"
+    for _ in range(2):
+        write_pages(tmp_path, pages, plots=False)
+    assert (pages / "quick.md").is_file()
+    assert not (pages / "leaderboards.md").exists()
 
 
 def test_own_objective_is_the_example() -> None:

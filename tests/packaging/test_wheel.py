@@ -100,7 +100,13 @@ def test_source_distribution_is_complete(distributions: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     expected = ["Makefile", "constraints.txt", "README.md", "SECURITY.md", "mkdocs.yml"]
-    expected += ["CITATION.cff", "tests/conftest.py", "baselines/bc.py", "examples/my_objective.py", "leaderboards/embedded.md"]
+    expected += [
+        "CITATION.cff",
+        "tests/conftest.py",
+        "baselines/bc.py",
+        "examples/my_objective.py",
+        "leaderboards/embedded.md",
+    ]
     assert set(expected) <= names
     assert any(name.startswith("leaderboards/results/embedded/") for name in names)
     assert not any(
