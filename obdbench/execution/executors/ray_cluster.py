@@ -70,6 +70,8 @@ def connect(address: str | None, cpus: int) -> Iterator[Path]:
                 ray.init(address=address, **options)
         except ObdError:
             raise
+        except SystemExit as error:  # raised by Ray's own handler of SIGTERM
+            raise KeyboardInterrupt from error
         except Exception as error:
             raise _connection_error(address, error) from error
         with contextlib.suppress(ValueError):  # outside the main thread Ray sets no handler
