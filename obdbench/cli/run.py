@@ -121,9 +121,9 @@ def command_words(context: typer.Context) -> tuple[str, ...]:
 
 def preview(plan: Plan) -> None:
     """Print what ``--dry-run`` shows."""
-    from obdbench.execution.estimate import estimate
+    from obdbench.execution.estimate import estimate_run
 
-    total = estimate(plan)
+    total = estimate_run(plan)
     names = {"missing": "to run", "ok": "done"}
     remaining = {spec.key for spec in plan.remaining}
     for spec, label in zip(plan.specs, label_trials(plan.specs), strict=True):

@@ -1,14 +1,14 @@
-r"""What ``--dry-run`` says about time and memory, before anything is run.
+r"""Estimates the time and memory of a run for ``--dry-run``, before anything is run.
 
-A trial that was measured before, in any suite, tells its own step time. Otherwise an outer step
-costs about
+The time of an outer step comes from earlier results of any suite. Without any, an outer step costs
+about
 
 .. math:: S\,k\,\big(18\, T N P + 6\, B P\big)\ \text{operations}
 
-for S seeds, k draws, T inner steps, N pairs, B states a batch and P weights: three matrix products
-a layer forward and backward, six in the reverse sweep, at half the speed of a plain matrix product
-that is timed on the spot. A step at infinite width takes as long as some 3,500 operations an entry
-of its two kernel matrices. Scoring is counted by its episodes.
+for S seeds, k draws, T inner steps, N pairs, batches of B states and P weights: three matrix
+products per layer forward and backward, and six in the reverse sweep. The speed is half that of a
+matrix product that is timed on this machine. An infinite-width step takes about 3,500 operations
+per entry of its two kernel matrices. Scoring is estimated from the number of episodes.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from obdbench.results.record import Result
 from obdbench.results.store import list_stores
 from obdbench.tasks.task import TASKS, Task
 
-EFFICIENCY = 0.5
+EFFICIENCY = 0.5  # of the speed of a matrix product
 EPISODE_SECONDS = 0.15
-WIDTH = 256
-KERNEL_ENTRY = 3500.0
-PROCESS_BYTES = 450 * 1024**2
+DEFAULT_WIDTH = 256
+OPERATIONS_PER_KERNEL_ENTRY = 3500.0
+START_SECONDS = 5.0  # of the processes
+PROCESS_BYTES = 450 * 1024**2  # interpreter and libraries
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Time and memory of the trials that remain."""
+    """Time and memory of the trials to run."""
 
     seconds: float
     bytes: float
     workers: int
-    measured: int  # how many trials' times come from results
+    measured: int  # number of trials whose step time is known from results
     trials: int
 
     def __str__(self) -> str:
@@ -54,53 +55,52 @@ class Estimate:
             f"{self.measured} of them from earlier results" if self.measured else "a rough guess"
         )
         return (
-            f"About {spoken(self.seconds)} with {self.workers} at once ({basis}), "
+            f"About {format_duration(self.seconds)} with {self.workers} at once ({basis}), "
             f"{self.bytes / 1024**3:.1f} GiB of memory."
         )
 
 
-def estimate(plan: Plan) -> Estimate:
-    """Add up the trials of a plan that remain."""
-    todo = plan.remaining
-    measured = step_times(plan)
-    rate = speed(plan.config.threads) if any(key(s) not in measured for s in todo) else 1.0
-    workers = max(
-        1, min(plan.config.local_workers(), len({spec.distill_key for spec in todo}) or 1)
-    )
-    times: dict[str, float] = {}
-    known = 0
-    for spec in todo:
-        step = measured.get(key(spec))
-        known += step is not None
-        distil = 0.0
-        if spec.distils:
-            distil = spec.settings.steps * (step or operations(spec) / (EFFICIENCY * rate))
-        times[spec.distill_key] = max(times.get(spec.distill_key, 0.0), distil)
-    scoring = sum(episodes(spec) * EPISODE_SECONDS for spec in todo)
-    total = (sum(times.values()) + scoring) / workers + 5.0
+def estimate_run(plan: Plan) -> Estimate:
+    """Add up the time and memory of the trials that a plan runs."""
+    specs = plan.remaining
+    measured = measure_step_times(plan)
+    is_known = [step_key(spec) in measured for spec in specs]
+    speed = 1.0 if all(is_known) else measure_speed(plan.config.threads)
+    distillations = len({spec.distill_key for spec in specs})
+    workers = max(1, min(plan.config.local_workers(), distillations or 1))
+    times: dict[str, float] = {}  # by distillation
+    for spec in specs:
+        seconds = 0.0
+        if spec.objective != "random":
+            guess = count_operations(spec) / (EFFICIENCY * speed)
+            seconds = spec.settings.steps * measured.get(step_key(spec), guess)
+        times[spec.distill_key] = max(times.get(spec.distill_key, 0.0), seconds)
+    scoring = sum(count_episodes(spec) * EPISODE_SECONDS for spec in specs)
+    total = (sum(times.values()) + scoring) / workers + START_SECONDS
     longest = max(times.values(), default=0.0)
-    memory = workers * max((peak(spec, plan.config.memory) for spec in todo), default=0.0)
-    return Estimate(max(total, longest), memory, workers, known, len(todo))
+    peaks = (estimate_peak_memory(spec, plan.config.memory) for spec in specs)
+    memory = workers * max(peaks, default=0.0)
+    return Estimate(max(total, longest), memory, workers, sum(is_known), len(specs))
 
 
-def key(spec: TrialSpec) -> tuple[str, ...]:
-    """What decides the time of an outer step."""
+def step_key(spec: TrialSpec) -> tuple[str, ...]:
+    """Return what determines the time of an outer step."""
     settings = spec.settings.model_dump_json(exclude={"steps", "evaluate_at", "outer_lr"})
-    return (task_of(spec).name, spec.objective, str(len(spec.seeds)), settings)
+    return (find_task(spec).name, spec.objective, str(len(spec.seeds)), settings)
 
 
-def step_times(plan: Plan) -> dict[tuple[str, ...], float]:
-    """Median over finished trials below the results folder of their mean step."""
-    found: dict[tuple[str, ...], list[float]] = {}
-    for result in results(plan):
+def measure_step_times(plan: Plan) -> dict[tuple[str, ...], float]:
+    """Return the median step time of earlier results, by what determines it."""
+    times: dict[tuple[str, ...], list[float]] = {}
+    for result in read_good_results(plan):
         steps, seconds = result.timing.curve[-1] if result.timing.curve else (0, 0.0)
         if steps > 0 and seconds > 0:
-            found.setdefault(key(result.spec), []).append(seconds / steps)
-    return {name: statistics.median(times) for name, times in found.items()}
+            times.setdefault(step_key(result.spec), []).append(seconds / steps)
+    return {key: statistics.median(values) for key, values in times.items()}
 
 
-def results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
-    """Good results of all suites below the results folder, at most so many."""
+def read_good_results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
+    """Yield good results of all suites in the results folder; reads at most ``limit`` files."""
     yield from (result for result in plan.results.values() if result.status == "ok")
     paths = [
         (store, path.stem)
@@ -115,69 +115,69 @@ def results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
             yield result
 
 
-def task_of(spec: TrialSpec) -> Task:
-    """The task by the dataset's name; the largest one where the name does not tell."""
+def find_task(spec: TrialSpec) -> Task:
+    """Return the task that the dataset names; the largest task if it names none."""
     return TASKS[DatasetId(spec.dataset).task_name or "walker2d"]
 
 
-def weights(spec: TrialSpec) -> int:
-    """Weights of the student."""
-    task, name = task_of(spec), spec.settings.architecture
+def count_weights(spec: TrialSpec) -> int:
+    """Return the number of weights of the student."""
+    task, name = find_task(spec), spec.settings.architecture
     layers = int(name[3:]) if name.startswith("mlp") and name[3:].isdigit() else 4
-    width = spec.settings.width or WIDTH
+    width = spec.settings.width or DEFAULT_WIDTH
     return width * (task.observation_size + task.action_size + width * (layers - 2))
 
 
-def operations(spec: TrialSpec) -> float:
-    """Floating-point operations of the mean outer step, all seeds."""
+def count_operations(spec: TrialSpec) -> float:
+    """Return the floating-point operations of an average outer step, all seeds."""
     settings = spec.settings
     share, pairs = settings.kernel_share, settings.pairs
-    inner = 18.0 * settings.inner_steps * settings.pairs * weights(spec)
-    outer = 6.0 * settings.batch * weights(spec)
-    kernel = KERNEL_ENTRY * (settings.kernel_batch + pairs) * pairs
+    inner = 18.0 * settings.inner_steps * settings.pairs * count_weights(spec)
+    outer = 6.0 * settings.batch * count_weights(spec)
+    kernel = OPERATIONS_PER_KERNEL_ENTRY * (settings.kernel_batch + pairs) * pairs
     return len(spec.seeds) * ((1 - share) * settings.draws * (inner + outer) + share * kernel)
 
 
-def episodes(spec: TrialSpec) -> int:
-    """Episodes that scoring the trial takes, all seeds, points and arms."""
+def count_episodes(spec: TrialSpec) -> int:
+    """Return the number of episodes that score a trial: all seeds, points and arms."""
     protocol = make_protocol(spec.protocol, spec.protocol_params)
     steps = spec.settings.evaluation_steps if spec.distils else [0]
     arms = len(protocol.arms(spec.settings))
-    one = 1 if spec.protocol == "ensemble" else protocol.policies
-    return len(protocol.select(steps)) * arms * one * protocol.episodes * len(spec.seeds)
+    policies = 1 if spec.protocol == "ensemble" else protocol.policies
+    return len(protocol.select(steps)) * arms * policies * protocol.episodes * len(spec.seeds)
 
 
-def peak(spec: TrialSpec, memory: float = 2.0) -> float:
-    """Bytes of one worker: the interpreter, and what a step keeps within its bound in GiB."""
-    if not spec.distils:
+def estimate_peak_memory(spec: TrialSpec, memory: float = 2.0) -> float:
+    """Return the peak bytes of one worker; a step keeps at most ``memory`` GiB."""
+    if spec.objective == "random":
         return PROCESS_BYTES
-    bound, task = round(memory * 2**30), task_of(spec)
-    ways = StepMethods(spec.settings, bound)
+    bound, task = round(memory * 2**30), find_task(spec)
+    methods = StepMethods(spec.settings, bound)
     try:
-        kept = ways.required_bytes(len(spec.seeds), task.observation_size, task.action_size)
-    except InvalidSettingError:  # the trial will say so
+        kept = methods.required_bytes(len(spec.seeds), task.observation_size, task.action_size)
+    except InvalidSettingError:  # reported by the trial itself
         kept = bound
     return PROCESS_BYTES + kept
 
 
-def speed(threads: int) -> float:
-    """Operations a second of a plain matrix product here."""
+def measure_speed(threads: int) -> float:
+    """Time a matrix product on this machine, in operations per second."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        a = torch.ones(512, 512)
+        matrix = torch.ones(512, 512)
         times = []
         for _ in range(8):
-            began = time.perf_counter()
-            a @ a
-            times.append(time.perf_counter() - began)
+            started = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - started)
         return 2 * 512**3 / min(times)
     finally:
         torch.set_num_threads(before)
 
 
-def spoken(seconds: float) -> str:
-    """A duration in words."""
+def format_duration(seconds: float) -> str:
+    """Format a duration in its largest fitting unit."""
     for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"

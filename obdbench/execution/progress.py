@@ -1,6 +1,6 @@
-"""One progress display for every executor: live lines on a terminal, plain ones in a log.
+"""The progress display of a run: live lines on a terminal, plain lines in a log.
 
-It keeps within 80 columns, and on a terminal within its height.
+Lines have at most 80 columns; on a terminal, the display fits its height.
 """
 
 from __future__ import annotations
@@ -28,35 +28,40 @@ STYLES = {"ok": "green", "failed": "bold red", "timeout": "bold yellow", "restar
 
 
 @dataclass
-class Line:
-    """What is known of one trial that runs."""
+class TrialProgress:
+    """The progress of one running trial."""
 
     spec: TrialSpec
-    began: float
+    started: float
     step: int = 0
     steps: int = 0
     loss: float | None = None
-    rate: float | None = None
+    steps_per_second: float | None = None
     score: float | None = None
 
 
 class ProgressDisplay:
-    """Feed it events; use it as a context manager around a run."""
+    """Shows the events of a run; a context manager around the run."""
 
     def __init__(
-        self, suite: str, specs: Sequence[TrialSpec], console: Console | None = None
+        self,
+        suite: str,
+        specs: Sequence[TrialSpec],
+        console: Console | None = None,
+        interval: float | None = None,  # seconds between updates
     ) -> None:
         self.suite = suite
         self.specs = {spec.key: spec for spec in specs}
         self.console = console or Console(file=sys.stderr)
-        self.running: dict[str, Line] = {}
+        self.running: dict[str, TrialProgress] = {}
         self.finished: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self.best: tuple[float, str] | None = None
-        self.began = time.monotonic()
+        self.started = time.monotonic()
         self._total = sum(map(relative_cost, specs)) or 1.0
         self._done = 0.0
-        self._drawn = self.began
+        self.interval = interval
+        self._updated = self.started
         self._live: Live | None = None
 
     @property
@@ -65,7 +70,7 @@ class ProgressDisplay:
         return self.console.is_terminal and not self.console.is_dumb_terminal
 
     def __enter__(self) -> ProgressDisplay:
-        self.began = self._drawn = time.monotonic()
+        self.started = self._updated = time.monotonic()
         if self.live:
             self._live = Live(
                 console=self.console, auto_refresh=False, transient=True, get_renderable=self.draw
@@ -84,10 +89,10 @@ class ProgressDisplay:
         if self._live is not None:
             self._live.stop()
             self._live = None
-        self.print(self.headline())
+        self.print(self.summary_line())
 
     def on_event(self, event: Event) -> None:
-        """Take one piece of news."""
+        """Update the progress of the trial that an event is about."""
         spec = self.specs.get(event.key)
         if spec is None:
             if event.message:
@@ -96,15 +101,15 @@ class ProgressDisplay:
         if event.kind in FINAL_KINDS:
             self._finish(event, spec)
             return
-        line = self.running.setdefault(event.key, Line(spec, time.monotonic()))
+        line = self.running.setdefault(event.key, TrialProgress(spec, time.monotonic()))
         if event.kind == "step":
             line.step, line.steps = event.step, event.steps
-            line.loss, line.rate = event.loss, event.steps_per_second
+            line.loss, line.steps_per_second = event.loss, event.steps_per_second
         elif event.kind == "score":
             line.score = event.score
         elif event.kind == "restart":
             self.running.pop(event.key)
-            self.print(f"again    {label(spec)}: {event.message}", "restart")
+            self.print(f"restart  {label_trial(spec)}: {event.message}", "restart")
 
     def _finish(self, event: Event, spec: TrialSpec) -> None:
         line = self.running.pop(event.key, None)
@@ -112,42 +117,43 @@ class ProgressDisplay:
             return
         self.finished[event.key] = event.kind
         self._done += relative_cost(spec)
-        told = []
+        facts = []
         if event.kind == "ok":
             if event.score is not None:
-                told.append(f"score {event.score:.1f}")
+                facts.append(f"score {event.score:.1f}")
                 if self.best is None or event.score > self.best[0]:
-                    self.best = event.score, label(spec)
+                    self.best = event.score, label_trial(spec)
             if line is not None:
-                told.append(f"in {clock(time.monotonic() - line.began)}")
+                facts.append(f"in {format_clock(time.monotonic() - line.started)}")
         else:
             self.errors[event.key] = event.message
-            told.append(event.message)
-        mark, rest = f"{MARKS[event.kind]:<8} ", "".join(f" · {part}" for part in told)
-        room = max(30, min(WIDTH, self.console.width) - 1 - len(mark) - len(rest))
-        self.print(f"{mark}{shorten(label(spec), room)}{rest}", event.kind)
+            facts.append(event.message)
+        mark, rest = f"{MARKS[event.kind]:<8} ", "".join(f" · {fact}" for fact in facts)
+        width = max(30, min(WIDTH, self.console.width) - 1 - len(mark) - len(rest))
+        self.print(f"{mark}{truncate(label_trial(spec), width)}{rest}", event.kind)
 
     def refresh(self) -> None:
-        """Redraw, or write a plain line now and then."""
+        """Redraw the live display, or print plain lines, if the interval has passed."""
+        default = PLAIN_SECONDS if self._live is None else DRAW_SECONDS
         now = time.monotonic()
+        if now - self._updated < (default if self.interval is None else self.interval):
+            return
+        self._updated = now
         if self._live is not None:
-            if now - self._drawn >= DRAW_SECONDS:
-                self._drawn = now
-                self._live.refresh()
-        elif now - self._drawn >= PLAIN_SECONDS:
-            self._drawn = now
-            self.print(self.headline())
-            for line in self.running.values():
-                self.print(f"  {describe(line)}")
+            self._live.refresh()
+            return
+        self.print(self.summary_line())
+        for trial in self.running.values():
+            self.print(f"  {describe_trial(trial)}")
 
     def print(self, text: str, kind: str = "") -> None:
-        """A line that stays."""
+        """Print a line that is not redrawn."""
         if self.live:
-            text = shorten(text, self.console.width - 1)
+            text = truncate(text, self.console.width - 1)
         self.console.print(Text(text, style=STYLES.get(kind, "")), soft_wrap=True)
 
-    def headline(self) -> str:
-        """Counts, times and the best score, in one line."""
+    def summary_line(self) -> str:
+        """Return counts, times and the best score in one line."""
         kinds = list(self.finished.values())
         parts = [f"{len(kinds)}/{len(self.specs)} trials"]
         failed = sum(kind != "ok" for kind in kinds)
@@ -155,17 +161,17 @@ class ProgressDisplay:
             parts.append(f"{failed} failed")
         if self.running:
             parts.append(f"{len(self.running)} running")
-        elapsed = time.monotonic() - self.began
-        parts.append(clock(elapsed))
-        share = self.share()
+        elapsed = time.monotonic() - self.started
+        parts.append(format_clock(elapsed))
+        share = self.finished_share()
         if 0.02 < share < 1 and self.running:
-            parts.append(f"ETA {clock(elapsed * (1 - share) / share)}")
+            parts.append(f"ETA {format_clock(elapsed * (1 - share) / share)}")
         if self.best is not None:
             parts.append(f"best {self.best[0]:.1f} {self.best[1]}")
-        return shorten(f"{self.suite}: " + " · ".join(parts), WIDTH)
+        return truncate(f"{self.suite}: " + " · ".join(parts), WIDTH)
 
-    def share(self) -> float:
-        """Part of the work that is done, 0 to 1."""
+    def finished_share(self) -> float:
+        """Return the share of the total cost that is done, 0 to 1."""
         partial = sum(
             relative_cost(line.spec) * line.step / line.steps
             for line in self.running.values()
@@ -174,21 +180,21 @@ class ProgressDisplay:
         return min(1.0, (self._done + partial) / self._total)
 
     def draw(self) -> Any:
-        """What the terminal shows now."""
+        """Return what the terminal shows."""
         width = min(WIDTH, self.console.width) - 1
         rows = max(1, self.console.height - 4)
-        lines = [Text(shorten(self.headline(), width), style="bold")]
-        filled = int(self.share() * width)
+        lines = [Text(truncate(self.summary_line(), width), style="bold")]
+        filled = int(self.finished_share() * width)
         lines.append(Text("━" * filled, style="green") + Text("━" * (width - filled), style="dim"))
         shown = list(self.running.values())[:rows]
-        lines += [Text(shorten(describe(line), width)) for line in shown]
+        lines += [Text(truncate(describe_trial(line), width)) for line in shown]
         if len(self.running) > rows:
             lines.append(Text(f"and {len(self.running) - rows} more", style="dim"))
         return Group(*lines)
 
 
-def label(spec: TrialSpec) -> str:
-    """A trial's name in few characters."""
+def label_trial(spec: TrialSpec) -> str:
+    """Return a short name of a trial."""
     dataset = spec.dataset.rsplit("/", 1)[-1]
     for long, short in (("medium-replay", "m-r"), ("medium-expert", "m-e"), ("medium", "m")):
         dataset = dataset.replace(long, short)
@@ -197,34 +203,34 @@ def label(spec: TrialSpec) -> str:
     return f"{dataset} {spec.objective}{format_params(spec.objective_params)}{protocol}{pairs}"
 
 
-def describe(line: Line) -> str:
-    """The state of one running trial, the label cut so that the figures fit."""
+def describe_trial(trial: TrialProgress) -> str:
+    """Describe a running trial; the label is cut so that the numbers fit."""
     parts = []
-    if line.steps and line.step:
-        parts.append(f"{line.step}/{line.steps}")
-        if line.step == line.steps:
+    if trial.steps and trial.step:
+        parts.append(f"{trial.step}/{trial.steps}")
+        if trial.step == trial.steps:
             parts.append("scoring")
-        elif line.rate:
-            parts.append(f"{line.rate:.2g}/s")
-            parts.append(f"ETA {clock((line.steps - line.step) / line.rate)}")
-        if line.loss is not None:
-            parts.append(f"loss {line.loss:.3g}")
+        elif trial.steps_per_second:
+            parts.append(f"{trial.steps_per_second:.2g}/s")
+            parts.append(f"ETA {format_clock((trial.steps - trial.step) / trial.steps_per_second)}")
+        if trial.loss is not None:
+            parts.append(f"loss {trial.loss:.3g}")
     else:
-        parts.append(f"preparing {clock(time.monotonic() - line.began)}")
-    if line.score is not None:
-        parts.append(f"last point {line.score:.1f}")
-    figures = " ".join(parts)
-    return f"{shorten(label(line.spec), max(12, WIDTH - 3 - len(figures)))} {figures}"
+        parts.append(f"preparing {format_clock(time.monotonic() - trial.started)}")
+    if trial.score is not None:
+        parts.append(f"last point {trial.score:.1f}")
+    numbers = " ".join(parts)
+    return f"{truncate(label_trial(trial.spec), max(12, WIDTH - 3 - len(numbers)))} {numbers}"
 
 
-def clock(seconds: float) -> str:
-    """``m:ss`` or ``h:mm:ss``."""
+def format_clock(seconds: float) -> str:
+    """Format seconds as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def shorten(text: str, width: int) -> str:
-    """Cut to a width, visibly."""
+def truncate(text: str, width: int) -> str:
+    """Truncate text to a width, marked by an ellipsis."""
     text = " ".join(text.splitlines())
     return text if len(text) <= width else f"{text[: width - 1]}…"

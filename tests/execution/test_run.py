@@ -1,31 +1,71 @@
-"""Checks before a run."""
+"""Plans and runs: what is read, what is scored from memory, and which command is recorded."""
 
-import logging
+from collections import Counter
+from dataclasses import replace
 
 import pytest
+from support.toy_suite import PLUGINS
 
-from obdbench.execution.run import warn_kernel_mismatch
-from obdbench.experiments.suite import Suite
-
-
-def specs(**settings):
-    return Suite(
-        name="mine",
-        datasets=("embedded/hopper-medium-v0",),
-        objectives=["random", "pbc"],
-        settings=settings,
-    ).specs()
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import collect, execute, plan
+from obdbench.execution.trial import run_trial
+from obdbench.results import store as result_store
+from obdbench.results.record import Result
+from obdbench.results.synset_store import SynsetStore
 
 
-@pytest.mark.parametrize(
-    ("settings", "warnings"),
-    [
-        ({}, 0),
-        ({"architecture": "residual", "kernel_share": 0}, 0),
-        ({"architecture": "residual"}, 1),
-    ],
-)
-def test_infinite_width_steps_of_another_architecture_are_warned_of(caplog, settings, warnings):
-    warn_kernel_mismatch(specs(**settings))
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * warnings
-    assert ("residual" in caplog.text) == bool(warnings)
+@pytest.fixture
+def config(tmp_path):
+    return ExecutionConfig(
+        out=tmp_path, workers=1, existing="resume", plugins=PLUGINS, command=("run", "toy")
+    )
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """How often this process parses each result file."""
+    counts = Counter()
+    read_json = result_store.read_json
+
+    def count(model, path):
+        if model is Result:
+            counts[path.name] += 1
+        return read_json(model, path)
+
+    monkeypatch.setattr(result_store, "read_json", count)
+    return counts
+
+
+def test_each_result_is_parsed_once_per_run(toy_suite, config, reads):
+    suite = toy_suite("student", "random")
+    first = execute(plan(suite, config))
+    assert set(first.status.values()) == {"ok"}
+    assert set(reads.values()) == {1}
+    reads.clear()
+    assert execute(plan(suite, config)).results == first.results
+    assert set(reads.values()) == {1}
+    reads.clear()
+    results, summary = collect(toy_suite("student", "random", name="other"), config)
+    assert (len(results), summary) == (2, None)
+    assert set(reads.values()) == {1}
+
+
+def test_the_manifest_keeps_the_first_command_of_a_trial(toy_suite, config):
+    first = execute(plan(toy_suite("random"), config))
+    second = execute(plan(toy_suite("random", "raises"), replace(config, command=("run", "two"))))
+    commands = second.store.read_manifest().commands
+    assert {commands[key] for key in first.status} == {("run", "toy")}
+    assert {commands[key] for key in second.status.keys() - first.status} == {("run", "two")}
+
+
+def test_synsets_are_scored_from_memory(spec, store, monkeypatch):
+    monkeypatch.setattr(SynsetStore, "load_synsets", lambda self, step: pytest.fail("read back"))
+    assert run_trial(spec(), store).status == "ok"
+
+
+def test_scores_after_a_restart_equal_scores_from_memory(spec, store):
+    result = run_trial(spec(), store)
+    store.result_path(result.key).unlink()
+    again = run_trial(spec(), store)  # reads the synsets of the first run
+    assert again.timing.distill == 0.0
+    assert again.points == result.points

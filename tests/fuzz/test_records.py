@@ -15,7 +15,7 @@ from support.fuzzing import Tried, examples, reader
 from support.suite_files import FIXTURES, SUITE
 
 from obdbench.datasets import download as fetch
-from obdbench.execution.estimate import episodes
+from obdbench.execution.estimate import count_episodes
 from obdbench.experiments import presets
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import load_suite
@@ -58,7 +58,7 @@ def test_result(place: Path, tried: Tried) -> None:
         path.write_bytes(content)
         tried.reads(lambda: read_suite_results(folder, strict=True), build_report)
         collection = tried.reads(lambda: read_suite_results(folder))  # never refuses the folder
-        assert len(collection) + len(collection.problems) == 1
+        assert len(collection) + len(collection.skipped) == 1
         shown = tried.reads(lambda: describe_file(path))
         assert shown is None or shown.startswith("trial")
         tried.reads(lambda: ResultStore(place, "quick").read_result(RESULT["key"]))
@@ -175,7 +175,7 @@ def toml(draw: st.DrawFn, sound: bytes) -> bytes:
 def previewed(specs: list[TrialSpec]) -> None:
     """What a dry run needs of every trial, and a result's way through its file."""
     for spec in specs:
-        assert episodes(spec) > 0
+        assert count_episodes(spec) > 0
         record = Result.unfinished(spec, "mine", "failed", "not run")
         assert Result.model_validate_json(json.dumps(record.model_dump(mode="json"))) == record
 
