@@ -67,7 +67,8 @@ SIGNATURES = {
 }
 MEMBERS = {
     "Dataset": "action_size actions card checksum episode_returns id interrupted_episodes "
-    "is_stand_in next_observations observation_size observations rewards standardizer states task terminals "
+    "is_stand_in next_observations observation_size observations rewards standardizer states task "
+    "terminals "
     "timeouts",
     "Evaluation": "normalized_return protocol returns scores",
     "Objective": "distils loss name noise_columns prepare settings uses_teacher",

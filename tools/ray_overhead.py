@@ -1,10 +1,10 @@
 """Measure the overhead of Ray: time and memory of a suite with each executor.
 
 ``python tools/ray_overhead.py [--suite quick] [--workers 2] [--json PATH]`` runs the suite with one
-executor after the other, each in an empty results folder, and writes the measurements. Memory is the
-largest sum over the main process, its workers and Ray's own processes, sampled once per second, with
-shared pages counted once (PSS). Run it on an otherwise idle machine. Processor seconds show whether
-the machine was idle, because they exclude the time spent waiting.
+executor after the other, each in an empty results folder, and writes the measurements. Memory is
+the largest sum over the main process, its workers and Ray's own processes, sampled once per second,
+with shared pages counted once (PSS). Run it on an otherwise idle machine. Processor seconds show
+whether the machine was idle, because they exclude the time spent waiting.
 """
 
 from __future__ import annotations

@@ -22,10 +22,10 @@ Entry = dict[str, Any]
 HEAD = """\
 # Reliability
 
-`make reliability` writes this page from [reliability/results.json](reliability/results.json); do not
-edit it. Each row is one fault or one kind of input. *Attempts* counts how often it was injected, and
-*passed* how often the outcome was as stated. `make reliability ARGS=` with the path of a test repeats
-one row. A test without a link was renamed or replaced after the measurement.
+`make reliability` writes this page from [reliability/results.json](reliability/results.json); do
+not edit it. Each row is one fault or one kind of input. *Attempts* counts how often it was
+injected, and *passed* how often the outcome was as stated. `make reliability ARGS=` with the path
+of a test repeats one row. A test without a link was renamed or replaced after the measurement.
 """
 TITLES = {"fault": "Faults", "input": "Invalid inputs"}
 
@@ -102,7 +102,8 @@ def summary(entries: dict[str, Entry]) -> str:
     }
     dates = sorted(entry["date"] for entry in entries.values())
     return (
-        f"{attempts:,} attempts in {len(entries)} tests, {passed:,} passed; {counts['failed']} tests "
+        f"{attempts:,} attempts in {len(entries)} tests, {passed:,} passed; {counts['failed']} "
+        f"tests "
         f"failed, {counts['skipped']} were skipped. Measured "
         + (f"from {dates[0]} to {dates[-1]}." if dates[0] != dates[-1] else f"on {dates[0]}.")
     )

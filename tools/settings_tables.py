@@ -1,8 +1,8 @@
 """Fill in the tables of settings in ``docs/`` from the code.
 
 A table after the comment ``<!-- settings: KIND NAME -->`` has one row per setting. Names and
-defaults come from the code. For the settings of distillation (kind ``loops``) the meaning comes from
-the code as well; for objectives and protocols it is written in the page. After a change, run::
+defaults come from the code. For the settings of distillation (kind ``loops``) the meaning comes
+from the code as well; for objectives and protocols it is written in the page. After a change, run::
 
     python tools/settings_tables.py
 """

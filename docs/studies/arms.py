@@ -1,8 +1,9 @@
 """Compare other students, optimizers and ensembles with the default students of the same synsets.
 
-``python docs/studies/arms.py`` writes the table between the markers ``arms`` of ``docs/findings.md``.
-For each arm in the committed results of ``recon``, it contains the mean over datasets and seeds and the
-paired difference from the default students at the same evaluation point, with a Student interval.
+``python docs/studies/arms.py`` writes the table between the markers ``arms`` of
+``docs/findings.md``. For each arm in the committed results of ``recon``, it contains the mean over
+datasets and seeds and the paired difference from the default students at the same evaluation point,
+with a Student interval.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ A study is ``docs/studies/NAME.toml``::
     preset = "paper"
     folder = "leaderboards/results/recon"  # folder of the results; also possible for all variants
 
-``run`` writes one result file per trial to ``docs/studies/results/NAME/`` or to ``folder``, which can
-be the folder of a suite whose trials the study shares. ``table`` writes the tables of these results
-between the markers of the pages in ``docs/``::
+``run`` writes one result file per trial to ``docs/studies/results/NAME/`` or to ``folder``, which
+can be the folder of a suite whose trials the study shares. ``table`` writes the tables of these
+results between the markers of the pages in ``docs/``::
 
     python docs/studies/study.py run fast-preset --workers 2
     python docs/studies/study.py table

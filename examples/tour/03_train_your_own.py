@@ -2,7 +2,8 @@
 
     python examples/tour/03_train_your_own.py hopper.safetensors
 
-The student is not part of obdbench: its architecture, optimizer and inputs (raw observations) differ.
+The student is not part of obdbench: its architecture, optimizer and inputs (raw observations)
+differ.
 """
 
 from __future__ import annotations

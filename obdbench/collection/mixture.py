@@ -12,8 +12,8 @@ episodes,
     + \lambda \sum_i \frac{\ell_i}{\sum_j \ell_j} (w_i - \bar w)^2
 
 so that the mean and standard deviation of each coordinate approach the target, about ``n``
-transitions are selected, and the weights stay close to each other. Accelerated projected gradient solves it (Beck and Teboulle,
-2009, FISTA).
+transitions are selected, and the weights stay close to each other. Accelerated projected gradient
+solves it (Beck and Teboulle, 2009, FISTA).
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def format_agreement(card: Mapping[str, Any]) -> str:
 
 
 def within_goal(reached: dict[str, Any]) -> bool:
-    """Whether mean errors average at most 0.12, and standard deviations lie near the genuine ones."""
+    """Whether mean errors average at most 0.12 and standard deviations are near genuine ones."""
     return bool(
         reached["mean_error"] <= 0.12
         and 0.8 <= reached["spread_ratio_median"] <= 1.2

@@ -58,7 +58,7 @@ class SacSettings:
 
 
 def train(task: Task, settings: SacSettings, folder: Path, *, progress: bool = True) -> None:
-    """Run SAC to ``settings.steps`` environment steps, from the last saved state if there is one."""
+    """Run SAC to ``settings.steps`` environment steps, resuming from the last saved state."""
     try:
         from sbx import SAC
         from stable_baselines3.common.callbacks import BaseCallback

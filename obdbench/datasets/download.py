@@ -213,7 +213,8 @@ class _Download:
                     raise FetchError(
                         f"{self.url} could not be fetched: {error}.",
                         "Try again later; the download continues after the received part. If there "
-                        "is no network, point OBDBENCH_MIRROR at a folder with the layout host/path.",
+                        "is no network, point OBDBENCH_MIRROR at a folder with the layout "
+                        "host/path.",
                     ) from error
                 time.sleep(FIRST_PAUSE * 2**attempt)
         actual = sha256_of(self.part)
@@ -261,7 +262,8 @@ class _Download:
         if "html" in headers.get_content_type():
             raise FetchError(
                 f"{self.url} returned a web page instead of a file.",
-                "It may be a login or error page; download the file manually into the mirror folder.",
+                "It may be a login or error page; download the file manually into the mirror "
+                "folder.",
             )
         if response.status != 206 or not headers.get("Content-Range", "").startswith(
             f"bytes {received}-"
@@ -301,7 +303,8 @@ class _Download:
         """A stated length, if it is a number and can be the size of a file."""
         if not (stated.isascii() and stated.isdigit() and len(stated) <= MAX_LENGTH_DIGITS):
             raise FetchError(
-                f"{self.url} cannot be fetched: its server states a length of {_one_line(stated)!r}.",
+                f"{self.url} cannot be fetched: its server states a length of "
+                f"{_one_line(stated)!r}.",
                 "Try again later, or download it manually into the mirror folder.",
             )
         return int(stated)

@@ -38,7 +38,8 @@ def pack(dataset: Dataset) -> bytes:
     inner = np.setdiff1d(np.arange(len(dataset)), ends)
     if not np.array_equal(dataset.next_observations[inner], dataset.observations[inner + 1]):
         raise InvalidDataError(
-            f"Dataset {dataset.id!r} cannot be packed: a next observation differs from the following row.",
+            f"Dataset {dataset.id!r} cannot be packed: a next observation differs from the "
+            "following row.",
             "Keep the steps of an episode in order and complete.",
         )
     finals = dataset.next_observations[ends]

@@ -272,7 +272,8 @@ def _check_evaluation_steps(
         raise ObdError(
             f"The snapshot {snapshot} stands at step {state.step} and holds no synset of step "
             f"{missing[0]}.",
-            "Ask for the evaluation points of the first run, or remove the snapshot to start again.",
+            "Ask for the evaluation points of the first run, or remove the snapshot to start "
+            "again.",
         )
 
 

@@ -31,7 +31,8 @@ class DistillSettings(BaseModel):
     )
     noise: Noise = Field(
         "none",
-        description="Whether students sample their actions while they are cloned; 'published' draws "
+        description="Whether students sample their actions while they are cloned; 'published' "
+        "draws "
         "the noise again in the reverse pass, as the published code does",
     )
     steps: int = Field(300, ge=0, le=10_000_000, description="Number of outer steps")
@@ -69,7 +70,8 @@ class DistillSettings(BaseModel):
         None,
         ge=1,
         le=65_536,
-        description="Width of the students of exact outer steps; none keeps the architecture's width",
+        description="Width of the students of exact outer steps; none keeps the architecture's "
+        "width",
     )
     draws: int = Field(
         1, ge=1, le=64, description="Students per seed whose gradients an exact outer step averages"

@@ -81,7 +81,8 @@ class AvPBC(PBC):
         zero_share = float((q <= 0).mean())
         if zero_share == 1:
             raise InvalidDataError(
-                f"The teacher {teacher.id!r} has no positive action value on {dataset.id}, so every "
+                f"The teacher {teacher.id!r} has no positive action value on {dataset.id}, so "
+                "every "
                 f"weight of {self.name} is zero.",
                 "Use pbc, or another teacher.",
             )

@@ -78,7 +78,7 @@ def evaluate_log_density(flow: Any, states: Array, chunk: int = 16_384) -> Array
 
 
 def gaussian_log_density(train: Array, test: Array) -> Array:
-    """Log-density under a full-covariance Gaussian fitted to ``train``, the reference for the flow."""
+    """Log-density under a full-covariance Gaussian fitted to ``train``; reference for the flow."""
     mean = train.mean(axis=0, dtype=np.float64)
     covariance = np.cov(train, rowvar=False, dtype=np.float64)
     covariance += 1e-9 * np.trace(covariance) / len(mean) * np.eye(len(mean))

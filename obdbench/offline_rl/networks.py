@@ -48,7 +48,7 @@ def apply_networks(params: Params, x: Tensor, dtype: torch.dtype = torch.float32
 def apply_twin_critics(
     params: Params, states: Tensor, actions: Tensor, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Estimates of shape (D, 2, N): each of the D datasets has two critics in a row of the stack."""
+    """Estimates of shape (D, 2, N): each of the D datasets has two critics in the stack."""
     inputs = torch.cat([states, actions], dim=-1).repeat_interleave(2, dim=0)
     return torch.unflatten(apply_networks(params, inputs, dtype).squeeze(-1), 0, (-1, 2))
 

@@ -11,8 +11,8 @@ adamw     Loshchilov and Hutter, 2019, arXiv 1711.05101, weight decay 0.01
 ========  =====================================================================================
 
 Adam divides by :math:`\sqrt{\hat v + \epsilon^2}` instead of :math:`\sqrt{\hat v} + \epsilon`. The
-two differ by less than :math:`\epsilon`, and the first has a finite derivative where the gradient is
-zero, as it is for dead units.
+two differ by less than :math:`\epsilon`, and the first has a finite derivative where the gradient
+is zero, as it is for dead units.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
         lines.append(BASELINE_NOTE)
     if names := datasets_with_several_checksums(grid):
         lines.append(
-            f"The columns {', '.join(names)} combine results from different files of one name, such "
+            f"The columns {', '.join(names)} combine results from different files of one name, "
+            "such "
             "as stand-ins rebuilt on other processors; the table of data and teachers lists their "
             "checksums."
         )

@@ -219,7 +219,8 @@ def render_comparisons(comparisons: Sequence[Comparison]) -> str:
         parts += [title, comparison.verdict, render_table(comparison_table(comparison))]
     parts.append(
         "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "
-        "each seed is the mean of its last five evaluation points, or of as many as it has, without "
+        "each seed is the mean of its last five evaluation points, or of as many as it has, "
+        "without "
         "step 0 where there are others. Differences are paired by seed."
     )
     if any(comparison.source == STAND_IN for comparison in comparisons):

@@ -1,8 +1,8 @@
 """Leaderboard pages in Markdown, computed from result files.
 
 ``leaderboards/<suite>.md`` shows ``leaderboards/results/<suite>/``. Its text is written by hand
-except between ``<!-- obdbench:begin NAME -->`` and ``<!-- obdbench:end NAME -->``. Any other page may
-show a block of a suite under the name ``SUITE/NAME``. Further tables are on generated pages in
+except between ``<!-- obdbench:begin NAME -->`` and ``<!-- obdbench:end NAME -->``. Any other page
+may show a block of a suite under the name ``SUITE/NAME``. Further tables are on generated pages in
 ``leaderboards/<suite>/``, and :mod:`obdbench.reporting.exports` writes CSV and JSON files.
 """
 
@@ -67,9 +67,9 @@ def write_pages(
 ) -> list[Path]:
     """Regenerate every page from ``results_root/<suite>/`` and return the files.
 
-    Pages of new suites are created. If the results are not those below ``out_dir/results``, only the
-    pages of their suites are written. ``also`` names further pages with ``SUITE/NAME`` blocks. Plots
-    are drawn where matplotlib is installed.
+    Pages of new suites are created. If the results are not those below ``out_dir/results``, only
+    the pages of their suites are written. ``also`` names further pages with ``SUITE/NAME`` blocks.
+    Plots are drawn where matplotlib is installed.
     """
     root, out = Path(results_root), Path(out_dir)
     reports = _read_all_reports(root, out, strict)

@@ -112,7 +112,7 @@ def as_arrays(groups: Groups) -> list[Array]:
 def bootstrap_replicates(
     statistic: Statistic, samples: Sequence[Groups], replicates: int = REPLICATES
 ) -> Array:
-    """The statistic of bootstrap replicates, along the last axis; seeds are resampled within each dataset."""
+    """The statistic of bootstrap replicates, which resample seeds within each dataset."""
     groups = [as_arrays(sample) for sample in samples]
     draws = iter(_draws(tuple(len(g) for sample in groups for g in sample), replicates))
     return statistic(*([group[next(draws)] for group in sample] for sample in groups))

@@ -209,7 +209,7 @@ def test_sweep_against_eager_step(benchmark: Any, task: str, cores: int) -> None
 @pytest.mark.parametrize("cores", [0, 1], ids=["all", "one"])
 @pytest.mark.parametrize("task", TIMED)
 def test_sweep_against_peak(benchmark: Any, task: str, cores: int) -> None:
-    """The reverse sweep and large products in alternation; the machine's speed changes with time."""
+    """The reverse sweep and large products in alternation, as the machine's speed varies."""
     setting, products = BenchmarkSetting(task), 8
     a, b = torch.randn(2, 2048, 2048)
     out = torch.empty_like(a)
@@ -295,7 +295,8 @@ def test_start_to_first_step(benchmark: Any) -> None:
     """A new process: import, buffers, one outer step with the paper's sizes."""
     code = (
         "import sys; sys.path.insert(0, 'tests');"
-        "from support.benchmark_setting import BenchmarkSetting, BenchmarkStep, use_all_cores; use_all_cores(); BenchmarkStep(BenchmarkSetting())()"
+        "from support.benchmark_setting import BenchmarkSetting, BenchmarkStep, use_all_cores; "
+        "use_all_cores(); BenchmarkStep(BenchmarkSetting())()"
     )
     measure(
         benchmark,
@@ -311,7 +312,8 @@ def test_peak_memory(benchmark: Any, seeds: int, steps: int) -> None:
     """Peak resident memory of a process that takes two outer steps."""
     code = (
         "import sys; sys.path.insert(0, 'tests');"
-        "from support.benchmark_setting import BenchmarkSetting, BenchmarkStep, use_all_cores; use_all_cores();"
+        "from support.benchmark_setting import BenchmarkSetting, BenchmarkStep, use_all_cores; "
+        "use_all_cores();"
         f"step = BenchmarkStep(BenchmarkSetting(seeds={seeds}, steps={steps})); step(); step();"
         "peak = [line for line in open('/proc/self/status') if line.startswith('VmHWM')];"
         "print(int(peak[0].split()[1]) / 2**20)"  # ru_maxrss would count the parent's memory too

@@ -149,7 +149,9 @@ def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> Non
     sizes = call("python", "-c", code.replace("NAMES", repr(D4RL_NAMES))).split()
     assert len(sizes) == 9
     assert min(map(int, sizes)) >= 50_000
-    code = "from obdbench.reporting.paper_tables import load_paper_tables; print(len(load_paper_tables()))"
+    code = (
+        "from obdbench.reporting.paper_tables import load_paper_tables as load; print(len(load()))"
+    )
     assert int(call("python", "-c", code)) > 0
     home_files = {path.name for path in home.rglob("*") if path.is_file()}
     assert not home_files, "a file was written to the home folder"

@@ -13,7 +13,8 @@ order and therefore with the same bits:
     \partial H / \partial W_l = D_l^\top X_{l-1}, \qquad
     \partial H / \partial b_l = \textstyle\sum D_l .
 
-It reuses one buffer of states × width per layer, where autograd allocates every intermediate result.
+It reuses one buffer of states × width per layer, where autograd allocates every intermediate
+result.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ class ReverseSweep:
             target.copy_(value)
 
     def _to_internal(self, params: Params) -> list[Tensor]:
-        """Return parameters, or a gradient in them, in the internal layout: weights, then biases."""
+        """Return parameters or their gradient in the internal layout: weights, then biases."""
         top, rows = self.depth - 1, self.out.shape[1]
         first = torch.cat([params["w0"].transpose(1, 2), params["b0"].unsqueeze(1)], 1)
         return [

@@ -1,6 +1,7 @@
 """The better half of an embedded dataset: episodes with at least the median return.
 
-A loader receives the identifier under which it is registered and returns a :class:`obdbench.Dataset`.
+A loader receives the identifier under which it is registered and returns a
+:class:`obdbench.Dataset`.
 """
 
 from __future__ import annotations
