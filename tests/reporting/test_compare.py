@@ -18,13 +18,13 @@ from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.record import Result
 
 
-def one(*entries: ResultEntry, names: tuple[str, ...] = ("mine", "pbc")):
+def compare_pair(*entries: ResultEntry, names: tuple[str, ...] = ("mine", "pbc")):
     (comparison,) = compare_objectives(SuiteResults("s", entries), names)
     return comparison
 
 
-def test_better():
-    found = one(
+def test_higher_scores_are_better():
+    found = compare_pair(
         entry("mine", {0: 30.0, 1: 31.0, 2: 32.0}), entry("pbc", {0: 20.0, 1: 21.5, 2: 21.5})
     )
     assert found.significant_sign == 1
@@ -35,36 +35,38 @@ def test_better():
     assert "100 of 100 draws" in found.verdict
 
 
-def test_worse_is_the_mirror():
+def test_the_reversed_comparison_has_the_opposite_sign():
     mine = entry("mine", {0: 30.0, 1: 31.0, 2: 32.0})
     theirs = entry("pbc", {0: 20.0, 1: 21.5, 2: 21.5})
-    there, back = one(mine, theirs), one(mine, theirs, names=("pbc", "mine"))
+    there, back = compare_pair(mine, theirs), compare_pair(mine, theirs, names=("pbc", "mine"))
     assert back.significant_sign == -1
     assert back.difference.low == pytest.approx(-there.difference.high)
     assert "worse" in back.verdict
 
 
-def test_undecided():
-    found = one(entry("mine", {0: 30.0, 1: 10.0}), entry("pbc", {0: 20.0, 1: 19.0}))
+def test_an_interval_around_zero_is_not_significant():
+    found = compare_pair(entry("mine", {0: 30.0, 1: 10.0}), entry("pbc", {0: 20.0, 1: 19.0}))
     assert found.significant_sign == 0
     assert found.verdict.startswith("There is no significant difference between mine and pbc")
 
 
-def test_one_seed_decides_nothing():
-    found = one(entry("mine", {0: 90.0}), entry("pbc", {0: 1.0}))
+def test_one_common_seed_gives_no_interval():
+    found = compare_pair(entry("mine", {0: 90.0}), entry("pbc", {0: 1.0}))
     assert found.significant_sign == 0
     assert "a single common seed gives no interval" in found.verdict
 
 
-def test_level():
-    found = one(entry("mine", {0: 1.0}), entry("pbc", {0: 1.0}))
+def test_equal_scores_are_level():
+    found = compare_pair(entry("mine", {0: 1.0}), entry("pbc", {0: 1.0}))
     assert found.verdict.startswith("mine is level with pbc on 1 dataset, seed 0, but")
 
 
-def test_a_single_seed_is_laid_where_it_is():
+def test_the_verdict_names_the_datasets_with_a_single_seed():
     five = dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0]))
     mine, theirs = entry("mine", five), entry("pbc", five)
-    found = one(mine, theirs, entry("mine", {0: 2.0}, WALKER), entry("pbc", {0: 1.0}, WALKER))
+    found = compare_pair(
+        mine, theirs, entry("mine", {0: 2.0}, WALKER), entry("pbc", {0: 1.0}, WALKER)
+    )
     assert found.significant_sign == 0
     assert found.verdict.startswith(
         "mine lies 0.5 points above pbc on 2 datasets, 1 to 5 common seeds, but a single common "
@@ -73,24 +75,26 @@ def test_a_single_seed_is_laid_where_it_is():
     pairs = [(name, {seed: 2.0}, data) for name in ("mine", "pbc") for seed, data in enumerate(TWO)]
     assert (
         "on 2 datasets, 1 common seed each, but a single common seed on each gives no interval"
-        in one(*(entry(*pair) for pair in pairs)).verdict
+        in compare_pair(*(entry(*pair) for pair in pairs)).verdict
     )
 
 
-def test_common_seeds_alone_count():
-    found = one(entry("mine", {0: 1.0, 1: 2.0, 5: 99.0}), entry("pbc", {0: 1.0, 1: 2.0, 2: 50.0}))
+def test_only_common_seeds_count():
+    found = compare_pair(
+        entry("mine", {0: 1.0, 1: 2.0, 5: 99.0}), entry("pbc", {0: 1.0, 1: 2.0, 2: 50.0})
+    )
     assert found.seeds == {HOPPER: (0, 1)}
     assert found.difference.estimate == 0.0
 
 
-def test_datasets_without_common_seeds_drop_out():
+def test_datasets_without_common_seeds_are_omitted():
     entries = [
         entry("mine", {0: 1.0, 1: 2.0}),
         entry("pbc", {0: 1.0, 1: 2.5}),
         entry("mine", {0: 1.0}, WALKER),
         entry("pbc", {1: 1.0}, WALKER),
     ]
-    assert list(one(*entries).seeds) == [HOPPER]
+    assert list(compare_pair(*entries).seeds) == [HOPPER]
 
 
 def test_nothing_in_common_is_an_error():
@@ -106,18 +110,18 @@ def test_ambiguous_rows_must_be_named():
         entry("pbc", {0: 1.0, 1: 2.0}),
     )
     with pytest.raises(InvalidDataError, match=r"mine \(beta=1\), mine \(beta=2\)"):
-        one(*entries)
-    found = one(*entries, names=("mine (beta=2)", "pbc"))
+        compare_pair(*entries)
+    found = compare_pair(*entries, names=("mine (beta=2)", "pbc"))
     assert found.difference.estimate == pytest.approx(2.0)
 
 
-def test_aliases_stand_for_their_objective():
+def test_aliases_are_resolved():
     entries = (
         entry("av-pbc", {0: 1.0, 1: 2.0}, objective_params={"beta": 1}),
         entry("av-pbc", {0: 3.0, 1: 4.0}, objective_params={"beta": 2}),
         entry("random", {0: 1.0, 1: 2.0}),
     )
-    found = one(*entries, names=("avpbc (beta=2)", "random"))
+    found = compare_pair(*entries, names=("avpbc (beta=2)", "random"))
     assert (found.first, found.second) == ("av-pbc (beta=2)", "random")
     assert resolve_row_names(["av_pbc", "random", "avpbc"]) == ["av-pbc", "random"]
     assert resolve_row_names([" av_pbc (beta=1)", "unknown (x=1)"]) == [
@@ -129,7 +133,7 @@ def test_aliases_stand_for_their_objective():
         compare_objectives(SuiteResults("s", entries), ["av_pbc", "avpbc"])
 
 
-def test_markdown_stands_by_itself(recon):
+def test_the_markdown_contains_the_warning_and_every_pair(recon):
     text = compare_as_text(recon, ["sdw", "random", "av-pbc"])
     assert text.count("**sdw against") == 2
     assert "Stand-ins, not D4RL" in text
@@ -153,7 +157,7 @@ def test_latex_is_balanced_and_escaped():
     assert latex.rstrip().endswith("\\end{tabular}")
 
 
-def test_results_in_memory(results_root):
+def test_results_in_memory_can_be_compared(results_root):
     from obdbench.results.record import read_json
 
     paths = [p for p in (results_root / "quick").glob("*.json") if p.name != "manifest.json"]

@@ -38,7 +38,7 @@ def test_loaders_in_several_files_make_one_row() -> None:
     assert [(cells, whole) for _, cells, whole in rows(*mixed)] == [(2, True)]
 
 
-def test_an_edited_loader_parts_two_rows() -> None:
+def test_an_edited_loader_splits_a_row() -> None:
     found = rows(
         entry("lab/a", {"dataset": "47e5"}),
         entry("lab/a", {"dataset": "0000"}, 20.0),
@@ -47,5 +47,5 @@ def test_an_edited_loader_parts_two_rows() -> None:
     assert len(found) == 3
 
 
-def test_another_objectives_code_is_another_row() -> None:
+def test_different_code_of_an_objective_makes_another_row() -> None:
     assert len(rows(entry("lab/a", {"objective": "12"}), entry("lab/b", {"objective": "34"}))) == 2

@@ -49,7 +49,7 @@ def scan(text: str) -> list[tuple[str, dict[str, str | None]]]:
     return parser.tags
 
 
-def test_nothing_is_loaded_from_elsewhere(home):
+def test_the_page_loads_nothing_from_elsewhere(home):
     tags = scan((home / "index.html").read_text())
     assert not [tag for tag, _ in tags if tag in ("link", "iframe", "object", "embed", "base")]
     assert all("src" not in attrs for tag, attrs in tags if tag == "script")
@@ -67,7 +67,7 @@ def test_every_result_file_is_linked(home, recon, quick):
     assert all((home / link).is_file() for link in links)
 
 
-def test_every_table_is_there(home, recon, quick):
+def test_every_table_is_on_the_page(home, recon, quick):
     text = (home / "index.html").read_text()
     tables = [t for c in (recon, quick) for ts in build_report(c).tables.values() for t in ts]
     assert text.count("<table>") == len(tables)
@@ -75,7 +75,7 @@ def test_every_table_is_there(home, recon, quick):
         assert html.escape(table.title) in text
 
 
-def test_text_from_files_is_inert(recon, tmp_path):
+def test_text_from_files_cannot_become_markup(recon, tmp_path):
     hostile = '"><script>alert(1)</script>'
     entry = recon.entries[0]
     spec = entry.spec.model_copy(update={"objective": hostile})
@@ -86,7 +86,7 @@ def test_text_from_files_is_inert(recon, tmp_path):
     assert text.count("<script>") == 1
 
 
-def test_no_results(tmp_path):
+def test_suites_without_results_give_an_empty_page(tmp_path):
     folder = tmp_path / "results" / "quick"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"schema_version": 1, "suite": "quick", "trials": {}}')

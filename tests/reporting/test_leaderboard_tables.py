@@ -46,11 +46,11 @@ def test_every_golden_table_is_made_and_every_table_is_golden(texts):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_golden(texts, name):
+def test_tables_equal_the_golden_files(texts, name):
     assert texts[name] == (GOLDEN.GOLDEN / name).read_text(encoding="utf-8")
 
 
-def the_grid(collection: SuiteResults, protocol: str = "default") -> Grid:
+def grid_of(collection: SuiteResults, protocol: str = "default") -> Grid:
     return next(part for part in build_grids(collection) if part.protocol == protocol)
 
 
@@ -59,7 +59,7 @@ def row_of(part: Grid, objective: str) -> Row:
 
 
 def test_incomplete_rows_have_neither_average_nor_rank(recon, texts):
-    part = the_grid(recon)
+    part = grid_of(recon)
     failed, lost = row_of(part, "dbc"), row_of(part, "pbc")
     for row, found in ((failed, 6), (lost, 8)):
         assert (row.n_scores, row.n_expected) == (found, 9)
@@ -70,7 +70,7 @@ def test_incomplete_rows_have_neither_average_nor_rank(recon, texts):
 
 
 def test_whole_data_rows_have_no_rank(recon):
-    part = the_grid(recon)
+    part = grid_of(recon)
     assert row_of(part, "cal-ql-whole").average > row_of(part, "sdw").average
     assert part.rank(row_of(part, "cal-ql-whole")) is None
     assert part.rank(row_of(part, "sdw")) == 1
@@ -100,13 +100,13 @@ def test_the_measurement_of_every_protocol_is_stated(recon):
 
 
 def test_a_size_is_a_row(recon):
-    part = the_grid(recon, "size")
+    part = grid_of(recon, "size")
     assert [row.arm for row in part.rows] == ["16", "64", "256"]
     assert len({row.identity for row in part.rows}) == 1
 
 
-def test_variants_are_told_apart(quick):
-    labels = [row.label for row in the_grid(quick).rows]
+def test_variants_have_distinct_labels(quick):
+    labels = [row.label for row in grid_of(quick).rows]
     assert "av-pbc" in labels
     assert "av-pbc (weight_normalization=mean-one)" in labels
 
@@ -114,7 +114,7 @@ def test_variants_are_told_apart(quick):
 def test_two_budgets_of_one_objective_are_two_rows():
     short, long = DistillSettings(steps=10), DistillSettings(steps=20)
     entries = [entry(spec("pbc", "embedded/hopper-medium-v0", s)) for s in (short, long)]
-    rows = the_grid(SuiteResults("s", tuple(entries))).rows
+    rows = grid_of(SuiteResults("s", tuple(entries))).rows
     assert [row.label for row in rows] == ["pbc (steps=10)", "pbc (steps=20)"]
 
 
@@ -123,7 +123,7 @@ def test_budgets_may_differ_between_datasets_of_one_row():
         entry(spec("pbc", "d4rl/hopper-medium-v2", DistillSettings(steps=20))),
         entry(spec("pbc", "d4rl/walker2d-medium-v2", DistillSettings(steps=50))),
     ]
-    (row,) = the_grid(SuiteResults("s", tuple(entries))).rows
+    (row,) = grid_of(SuiteResults("s", tuple(entries))).rows
     assert row.complete
     assert row.steps == (20, 50)
 
@@ -131,7 +131,7 @@ def test_budgets_may_differ_between_datasets_of_one_row():
 def test_more_seeds_of_the_same_trial_join_its_row():
     first = entry(spec("pbc", "d4rl/hopper-medium-v2", seeds=(0, 1)), base=10.0)
     more = entry(spec("pbc", "d4rl/hopper-medium-v2", seeds=(1, 2, 3)), base=50.0)
-    (row,) = the_grid(SuiteResults("s", (first, more))).rows
+    (row,) = grid_of(SuiteResults("s", (first, more))).rows
     (cell,) = row.cells.values()
     assert cell.expected_seeds == {0, 1, 2, 3}
     assert cell.scores == (19.0, 101.0, 103.0, 105.0)
@@ -141,25 +141,25 @@ def test_more_seeds_of_the_same_trial_join_its_row():
 def test_pairs_that_are_not_distilled_have_no_budget():
     drawn, made = (entry(spec(name, "d4rl/hopper-medium-v2")) for name in ("random", "pbc"))
     at_start = {"default": dict.fromkeys((0, 1, 2), ((0, 5.0),))}
-    part = the_grid(SuiteResults("s", (replace(drawn, curves=at_start), made)))
+    part = grid_of(SuiteResults("s", (replace(drawn, curves=at_start), made)))
     assert format_budget(row_of(part, "random")) == "–"
     assert format_budget(row_of(part, "pbc")).startswith("fast, ")
     assert f"budget {format_budget(row_of(part, 'pbc'))};" in measurement_facts([part])[0]
 
 
-def test_results_beyond_the_manifest_do_not_unrank_others():
+def test_results_beyond_the_manifest_keep_the_ranks_of_others():
     planned = [spec(name, "d4rl/hopper-medium-v2") for name in ("pbc", "dbc")]
     stray = entry(spec("sdw", "d4rl/walker2d-medium-v2"))
     collection = SuiteResults(
         "s", (*map(entry, planned), stray), {made.key: made for made in planned}, has_manifest=True
     )
-    part = the_grid(collection)
+    part = grid_of(collection)
     assert row_of(part, "pbc").complete
     assert not row_of(part, "sdw").complete
     assert len(part.datasets) == 2
 
 
-def test_published_tables():
+def test_printed_averages_follow_from_the_printed_cells():
     tables = {paper.name: paper for paper in load_paper_tables()}
     assert len(tables["table 1"].datasets) == 9
     assert tables["table 1"].average("offrl-whole") == pytest.approx(76.26, abs=0.01)
@@ -172,7 +172,7 @@ def test_published_tables():
                 assert paper.average(name) == pytest.approx(printed, abs=0.051)
 
 
-def test_the_disagreeing_average_is_noted(texts):
+def test_the_printed_average_that_disagrees_is_noted(texts):
     assert "76.3; printed 70.1" in texts["recon-papers.md"]
 
 
@@ -192,13 +192,13 @@ def test_a_note_that_several_tables_share_stands_once():
     assert render_sections([table, table]).count("shared note") == 1
 
 
-def test_numbers():
+def test_numbers_are_formatted_with_the_minus_sign():
     assert [format_number(v) for v in (-0.04, -1.25, None, 3.0)] == ["0.0", "−1.2", "–", "3.0"]
     assert format_number(2.0, sign=True) == "+2.0"
     assert format_number(-0.01, sign=True) == "0.0"
 
 
-def test_natural_order():
+def test_names_are_sorted_in_natural_order():
     assert sorted(["128", "16", "64"], key=natural_sort_key) == ["16", "64", "128"]
     assert sorted(["residual", "mlp10", "mlp2"], key=natural_sort_key) == [
         "mlp2",
@@ -347,7 +347,7 @@ def test_the_caption_counts_the_points_of_a_score(curve, said):
     assert said in score_notes(part)[0]
 
 
-def test_what_is_missing_is_named_as_its_row_is():
+def test_missing_trials_have_the_label_of_their_row():
     made = spec("mine", "embedded/hopper-medium-v0").model_copy(
         update={"code": {"objective": "new"}}
     )
@@ -361,8 +361,8 @@ def test_what_is_missing_is_named_as_its_row_is():
     ]
 
 
-def test_identity_is_json(recon):
-    assert json.loads(the_grid(recon).rows[0].identity)["objective"] == "random"
+def test_the_identity_of_a_row_is_json(recon):
+    assert json.loads(grid_of(recon).rows[0].identity)["objective"] == "random"
 
 
 def test_an_ensemble_has_as_many_members_as_its_protocol_says() -> None:

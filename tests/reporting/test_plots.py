@@ -13,7 +13,7 @@ from obdbench.reporting.suite_results import SuiteResults
 pytest.importorskip("matplotlib")
 
 
-def test_names(recon, quick):
+def test_plots_are_named_after_suite_source_and_kind(recon, quick):
     found = [plot.name for plot in plots.list_plots(build_grids(recon), "recon")]
     assert found == ["recon-convergence", "recon-profile", "recon-heatmap", "recon-size"]
     found = [plot.name for plot in plots.list_plots(build_grids(quick), "quick")]
@@ -34,7 +34,7 @@ def test_drawing_is_repeatable(recon, tmp_path):
         assert one.stat().st_size > 5_000
 
 
-def test_every_announced_plot_is_drawn(quick, tmp_path):
+def test_every_listed_plot_is_drawn(quick, tmp_path):
     announced = [plot.name for plot in plots.list_plots(build_grids(quick), "quick")]
     drawn = plots.draw_plots(build_grids(quick), "quick", tmp_path)
     assert [path.stem for path in drawn] == [name for name in announced for _ in range(2)]
@@ -65,6 +65,6 @@ def test_labels_are_not_interpreted(tmp_path):
     assert plots.draw_plots(build_grids(SuiteResults("s", entries)), "s", tmp_path)
 
 
-def test_nothing_to_draw(tmp_path):
+def test_no_results_give_no_plots(tmp_path):
     assert plots.list_plots([], "s") == []
     assert plots.draw_plots([], "s", tmp_path / "none") == []

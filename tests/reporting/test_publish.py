@@ -47,7 +47,7 @@ def size(folder):
     return sum(path.stat().st_size for path in folder.glob("*"))
 
 
-def test_the_tables_are_the_same_and_the_files_small(raw, tmp_path):
+def test_published_files_are_small_and_give_the_same_tables(raw, tmp_path):
     target = publish_results(raw, tmp_path / "board")
     assert target == tmp_path / "board" / "results" / "recon"
     assert tables(target) == tables(raw)
@@ -63,7 +63,7 @@ def test_publishing_again_changes_nothing(raw, tmp_path):
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
 
-def test_two_halves_make_a_whole(raw, tmp_path):
+def test_results_of_two_machines_are_merged(raw, tmp_path):
     paths = sorted(path for path in raw.glob("*.json") if path.name != "manifest.json")
     for name, half in (("a", paths[::2]), ("b", paths[1::2])):
         folder = tmp_path / name / "recon"
@@ -83,7 +83,7 @@ def test_bad_files_are_not_published(raw, tmp_path):
         publish_results(raw, tmp_path / "board", strict=True)
 
 
-def test_nothing_is_not_published(raw, tmp_path):
+def test_a_folder_without_results_is_an_error(raw, tmp_path):
     (raw.parent / "alone").mkdir()
     shutil.copy(raw / "manifest.json", raw.parent / "alone")
     for folder in (raw.parent, raw.parent / "alone"):

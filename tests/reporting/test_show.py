@@ -14,7 +14,7 @@ from obdbench.errors import InvalidDataError
 from obdbench.reporting.show import describe_file
 
 
-def test_a_result(results_root):
+def test_a_result_is_described(results_root):
     results = (p for p in (results_root / "recon").glob("*.json") if p.name != "manifest.json")
     text = describe_file(max(results, key=lambda path: path.stat().st_size))
     for word in ("objective", "av-pbc", "cross-architecture", "mlp2:", "residual:", "3/3 seeds"):
@@ -22,7 +22,7 @@ def test_a_result(results_root):
     assert "Hopper-v4" in text or "Walker2d-v4" in text or "HalfCheetah-v4" in text
 
 
-def test_a_failure(recon, results_root):
+def test_a_failed_result_states_its_reason(recon, results_root):
     failed = next(entry for entry in recon.entries if entry.record.status == "failed")
     assert "failed: out of memory" in describe_file(results_root / "recon" / failed.file)
 
@@ -35,7 +35,7 @@ def synset(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_synset(synset):
+def test_a_synset_is_described(synset):
     synset.with_suffix(".json").write_text(json.dumps({"objective": "pbc", "seed": 1}))
     text = describe_file(synset)
     assert "256 × 11 F32" in text
@@ -43,7 +43,7 @@ def test_a_synset(synset):
     assert describe_file(synset.with_suffix(".json")) == text
 
 
-def test_a_synset_without_its_card(synset):
+def test_a_synset_needs_no_card(synset):
     assert "256 × 3 F32" in describe_file(synset)
 
 
@@ -58,14 +58,14 @@ def test_a_synset_without_its_card(synset):
         struct.pack("<Q", 200_000) + b"[" * 200_000,
     ],
 )
-def test_broken_synsets(tmp_path, content):
+def test_corrupt_synsets_are_an_error(tmp_path, content):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
     with pytest.raises(InvalidDataError, match=r"x\.safetensors"):
         describe_file(path)
 
 
-def test_a_broken_card(synset):
+def test_a_corrupt_card_is_an_error(synset):
     synset.with_suffix(".json").write_text("{")
     with pytest.raises(InvalidDataError, match=r"one\.json"):
         describe_file(synset)
@@ -76,12 +76,12 @@ def test_control_characters_do_not_reach_the_terminal(synset):
     assert "\x1b" not in describe_file(synset)
 
 
-def test_no_file(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(InvalidDataError, match="no file"):
         describe_file(tmp_path / "nothing.json")
 
 
-def test_what_is_neither_is_told_what_is_taken(synset, results_root):
+def test_other_files_and_folders_are_an_error(synset, results_root):
     data = synset.with_suffix(".hdf5")  # its neighbour of that name is not what was asked for
     data.write_bytes(b"\x89HDF")
     for path in (data, results_root / "recon" / "manifest.json"):

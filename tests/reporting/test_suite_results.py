@@ -133,7 +133,7 @@ def test_bad_files_are_named_and_counted_nowhere(folder, case):
         read_suite_results(folder, strict=True)
 
 
-def test_a_sound_folder_gives_no_warning(folder):
+def test_a_valid_folder_gives_no_warning(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         collection = read_suite_results(folder, strict=True)
@@ -201,12 +201,12 @@ def test_files_that_grow_beyond_their_size_are_not_read(folder, monkeypatch):
         ("embedded", None),
     ],
 )
-def test_a_dataset_tells_its_task_where_its_source_does(dataset, task):
+def test_the_task_of_a_dataset_follows_from_its_identifier(dataset, task):
     known = find_dataset_task(dataset)
     assert (known.name if known else None) == task
 
 
-def test_a_dataset_of_ones_own_may_be_scored_in_any_known_environment(folder):
+def test_user_datasets_may_be_scored_in_any_known_environment(folder):
     record = read_json(Result, first_file(folder))
     for dataset in ("my-lab/something-v1", "file:mine.npz", "file:mine.npz#hopper"):
         spec = record.spec.model_copy(update={"dataset": dataset})
@@ -214,7 +214,7 @@ def test_a_dataset_of_ones_own_may_be_scored_in_any_known_environment(folder):
         assert len(suite_results_of([own])) == 1
 
 
-def test_cards_hidden_files_and_folders_are_passed_over(folder):
+def test_cards_hidden_files_and_folders_are_ignored(folder):
     (folder / "abc.safetensors").write_bytes(b"")
     (folder / "abc.json").write_text('{"objective": "pbc"}')
     (folder / ".abc.json.tmp").write_text("{")
@@ -231,7 +231,7 @@ def test_a_corrupt_manifest_is_named(folder):
     assert "There is no manifest" in markdown_blocks(build_report(collection), "", "")["main"]
 
 
-def test_rows_of_one_name_and_several_files_are_said_to_be_so(folder):
+def test_a_note_states_that_results_come_from_several_files_of_one_name(folder):
     words = "results from different files of one name"
     assert words not in markdown_blocks(build_report(read_suite_results(folder)), "", "")["main"]
     changed = first_file(folder)
@@ -241,14 +241,14 @@ def test_rows_of_one_name_and_several_files_are_said_to_be_so(folder):
     assert words in markdown_blocks(build_report(read_suite_results(folder)), "", "")["main"]
 
 
-def test_the_manifest_names_what_is_missing(folder):
+def test_expected_trials_without_result_are_missing(folder):
     lost = first_file(folder)
     spec = read_json(Result, lost).spec
     lost.unlink()
     assert read_suite_results(folder).missing == {spec.key: spec}
 
 
-def test_no_folder(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(InvalidDataError, match="no folder"):
         read_suite_results(tmp_path / "nothing")
 
@@ -260,7 +260,7 @@ def test_headline_is_the_mean_of_the_last_five_points():
     assert headline_score(((0, 7.0),)) == 7.0
 
 
-def test_best_is_the_earliest_of_the_highest():
+def test_the_best_point_is_the_earliest_of_the_highest():
     assert best_point(((0, 1.0), (10, 9.0), (20, 9.0), (30, 2.0))) == (10, 9.0)
     assert best_point(((0, 30.0), (10, 20.0), (20, 25.0))) == (20, 25.0), "step 0 is not distilled"
     assert best_point(((0, 30.0),)) == (0, 30.0)
@@ -290,7 +290,7 @@ def test_results_in_memory_make_the_same_collection(results_root, quick):
         ("file:/data/mine.hdf5", "file"),
     ],
 )
-def test_sources(dataset, source):
+def test_the_source_of_a_dataset_follows_from_its_identifier(dataset, source):
     assert DatasetId(dataset).source == source
 
 
@@ -304,7 +304,7 @@ def test_reporting_imports_neither_torch_nor_matplotlib():
     assert done.stdout.strip() == "set()"
 
 
-def test_the_headline_leaves_out_what_is_not_distilled() -> None:
+def test_the_headline_score_omits_step_0() -> None:
     assert headline_score(((0, 10.0),)) == 10.0
     assert headline_score(((0, 10.0), (4, 50.0))) == 50.0
     assert headline_score(tuple((step, float(step)) for step in range(8))) == 5.0
