@@ -52,44 +52,35 @@ def connect(address: str | None, cpus: int) -> Iterator[Path]:
         stack.enter_context(contextlib.redirect_stdout(null))
         stack.enter_context(contextlib.redirect_stderr(null))
         stack.callback(ray.shutdown)
-        options: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
         sigterm_handler = signal.getsignal(signal.SIGTERM)
         try:
-            if address is None:
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    _temp_dir=str(folder),
-                    _system_config={"worker_niceness": 0},
-                    **options,
-                )
-            else:
-                check_listener(address)
-                ray.init(address=address, **options)
-        except ObdError:
-            raise
+            _initialize_ray(address, cpus, folder)
         except SystemExit as error:  # raised by Ray's own handler of SIGTERM
             raise KeyboardInterrupt from error
-        except Exception as error:
-            raise _connection_error(address, error) from error
         with contextlib.suppress(ValueError):  # outside the main thread Ray sets no handler
-            signal.signal(signal.SIGTERM, sigterm_handler)  # Ray's own aborts the process
+            signal.signal(signal.SIGTERM, sigterm_handler)
         yield folder
 
 
-def _connection_error(address: str | None, error: Exception) -> ObdError:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def _initialize_ray(address: str | None, cpus: int, folder: Path) -> None:
+    options: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
+    problem = f"No Ray cluster answers at {address!r}"
+    remedy = "Start one with `ray start --head`, or omit --address."
     if address is None:
-        return ObdError(
-            f"Ray did not start: {first_line}.",
-            "The machine may be too busy: try again, or use --executor local.",
-        )
-    return ObdError(
-        f"No Ray cluster answers at {address!r}: {first_line}.",
-        "Start one with `ray start --head`, or leave --address out.",
-    )
+        options |= {"num_cpus": cpus, "include_dashboard": False, "_temp_dir": str(folder)}
+        options |= {"object_store_memory": OBJECT_STORE_BYTES}
+        options |= {"_system_config": {"worker_niceness": 0}}
+        problem = "Ray did not start"
+        remedy = "The machine may be too busy: try again, or use --executor local."
+    try:
+        if address is not None:
+            check_listener(address)
+        ray.init(address=address or "local", **options)
+    except InvalidSettingError:
+        raise
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ObdError(f"{problem}: {first_line}.", remedy) from error
 
 
 def check_listener(address: str) -> None:
