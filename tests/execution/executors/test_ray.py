@@ -1,13 +1,14 @@
 """The Ray executor: the results of a single process, and no process or file left behind."""
 
 import os
+import signal
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.processes import everyone, gone, short_folder
+from support.processes import descendants, everyone, gone, short_folder, start
 from support.toy_suite import PLUGINS, alone, contents, write_hopper
 
 from obdbench.errors import InvalidSettingError, ObdError
@@ -162,3 +163,26 @@ def test_fail_fast_ends_the_run(tmp_path, toy_suite):
     summary = run(toy_suite("raises", slow), config)
     assert "first failure" in summary.stop_reason
     assert time.monotonic() - start < 60
+
+
+@pytest.mark.reliability(
+    "fault",
+    "SIGTERM while Ray starts",
+    how="the signal once Ray's control server is there",
+    outcome="exit code 130; no process and no temporary file is left",
+)
+@pytest.mark.slow
+def test_sigterm_while_ray_starts_ends_the_run_cleanly(tmp_path, temporary):
+    options = ["--executor", "ray", "--out", str(tmp_path / "out")]
+    process = start("run", "smoke", *options, log=tmp_path / "log", temporary=temporary)
+    deadline = time.monotonic() + 120
+    while not any("gcs_server" in line for _, line in descendants(process.pid)):
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    started = [pid for pid, _ in descendants(process.pid)]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 130
+    assert gone(started) == set()
+    assert list(temporary.iterdir()) == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
