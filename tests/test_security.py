@@ -211,7 +211,7 @@ def malicious_files(name: str, exploit: Exploit) -> list[bytes]:
     outcome="rejected or read as plain bytes; no code ran",
 )
 @pytest.mark.parametrize("name", READERS)
-def test_no_file_runs_code(name: str, tmp_path: Path, tally: Any) -> None:
+def test_no_file_runs_code(name: str, tmp_path: Path, attempts: Any) -> None:
     evidence = tmp_path / "code-ran"
     for content in malicious_files(name, Exploit(evidence)):
         path = tmp_path / name
@@ -219,7 +219,7 @@ def test_no_file_runs_code(name: str, tmp_path: Path, tally: Any) -> None:
         if name == "hopper-medium-v0.npz":
             card = {"sha256": hashlib.sha256(content).hexdigest()}
             path.with_suffix(".json").write_text(json.dumps(card))
-        with tally:
+        with attempts:
             try:
                 loaded = READERS[name](path)
             except ObdError:

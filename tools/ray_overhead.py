@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "docs" / "reliability" / "overhead.json"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.memory import Watch  # noqa: E402
-from support.processes import environment  # noqa: E402
-from support.toy_suite import contents  # noqa: E402
+from support.memory import ResourceWatch  # noqa: E402
+from support.processes import run_environment  # noqa: E402
+from support.toy_suite import comparable_files  # noqa: E402
 
 MAX_EXTRA_SECONDS, MAX_EXTRA_SHARE, MAX_GIBIBYTES = 15.0, 0.10, 4.0
 
@@ -38,9 +38,9 @@ def measure_run(executor: str, suite: str, workers: int, folder: Path) -> dict[s
     load = os.getloadavg()[0]
     start = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "obdbench", "run", suite, *options], env=environment()
+        [sys.executable, "-m", "obdbench", "run", suite, *options], env=run_environment()
     )
-    with Watch(process.pid) as watch:
+    with ResourceWatch(process.pid) as watch:
         exit_code = process.wait()
     seconds = time.monotonic() - start
     if exit_code != 0:
@@ -80,7 +80,7 @@ def main() -> None:
             measure_run(name, arguments.suite, arguments.workers, folder)
             for name, folder in folders.items()
         ]
-        equal = contents(folders["local"] / arguments.suite) == contents(
+        equal = comparable_files(folders["local"] / arguments.suite) == comparable_files(
             folders["ray"] / arguments.suite
         )
     report = {

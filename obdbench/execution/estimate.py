@@ -71,7 +71,7 @@ def estimate_run(plan: Plan) -> Estimate:
     times: dict[str, float] = {}  # by distillation
     for spec in specs:
         seconds = 0.0
-        if spec.objective != "random":
+        if spec.distils:
             guess = count_operations(spec) / (EFFICIENCY * speed)
             seconds = spec.settings.steps * measured.get(step_key(spec), guess)
         times[spec.distill_key] = max(times.get(spec.distill_key, 0.0), seconds)
@@ -149,7 +149,7 @@ def count_episodes(spec: TrialSpec) -> int:
 
 def estimate_peak_memory(spec: TrialSpec, memory: float = 2.0) -> float:
     """Return the peak bytes of one worker; a step keeps at most ``memory`` GiB."""
-    if spec.objective == "random":
+    if not spec.distils:
         return PROCESS_BYTES
     bound, task = round(memory * 2**30), find_task(spec)
     methods = StepMethods(spec.settings, bound)

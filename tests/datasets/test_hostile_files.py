@@ -88,7 +88,7 @@ def test_the_foreign_class_is_replaced_and_forgotten(tmp_path, monkeypatch):
     outcome="one error of ours, or a valid content",
 )
 @pytest.mark.parametrize("kind", ["hdf5", "npz", "pt"])
-def test_random_damage_never_escapes(kind, tmp_path, tally):
+def test_random_damage_never_escapes(kind, tmp_path, attempts):
     """Sixty bits turned over, one at a time: an error of ours or a valid content, nothing else."""
     path = write_valid_file(tmp_path, kind)
     intact = path.read_bytes()
@@ -97,5 +97,5 @@ def test_random_damage_never_escapes(kind, tmp_path, tally):
         damage = bytearray(intact)
         damage[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(damage)
-        with tally, suppress(InvalidDataError):
+        with attempts, suppress(InvalidDataError):
             read(path)

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from support.processes import descendants, environment, gone
+from support.processes import list_descendants, run_environment, wait_until_ended
 from support.toy_suite import SETTINGS, TOY
 
 import obdbench
@@ -87,17 +87,17 @@ def test_ctrl_c_ends_the_script_that_called(folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(),
+        env=run_environment(),
     )
     deadline = time.monotonic() + 120
     while not list(folder.glob("results/toy/synsets/*/0")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    below = [child for child, _ in descendants(process.pid)]
+    below = [child for child, _ in list_descendants(process.pid)]
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert out == ""
     assert err.splitlines()[-1] == "KeyboardInterrupt"
     assert process.returncode in (130, -signal.SIGINT)
-    assert gone(below) == set()
+    assert wait_until_ended(below) == set()

@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
-from support.disks import disk, fill, immutable, remount, whole
-from support.processes import call, everyone, gone, short_folder
-from support.toy_suite import TOY, contents
+from support.disks import count_readable_results, fill_disk, mount_disk, remount, set_immutable
+from support.processes import call_obdbench, list_processes, short_folder, wait_until_ended
+from support.toy_suite import TOY, comparable_files
 
 EXECUTORS = pytest.mark.parametrize("executor", ["local", "ray"])
 SUITE = """
@@ -35,7 +35,7 @@ def toy(tmp_path, plugin):
         if executor == "ray":
             pytest.importorskip("ray")
         arguments = ["toy.toml", "--plugin", TOY, "--executor", executor, "--out", str(out)]
-        return call("run", *arguments, *options, cwd=tmp_path, temporary=temporary)
+        return call_obdbench("run", *arguments, *options, cwd=tmp_path, temporary=temporary)
 
     return run
 
@@ -60,7 +60,7 @@ def one_line(said, *parts):
 )
 @EXECUTORS
 def test_a_read_only_folder_is_one_line(tmp_path, toy, executor):
-    with disk(tmp_path / "disk") as folder:
+    with mount_disk(tmp_path / "disk") as folder:
         assert remount(folder, "ro")
         one_line(toy(executor, folder / "out"), "Read-only file system", "--out")
         assert list(folder.iterdir()) == []
@@ -74,8 +74,8 @@ def test_a_read_only_folder_is_one_line(tmp_path, toy, executor):
 )
 @EXECUTORS
 def test_a_full_disk_is_one_line(tmp_path, toy, executor):
-    with disk(tmp_path / "disk") as folder:
-        fill(folder, 0)
+    with mount_disk(tmp_path / "disk") as folder:
+        fill_disk(folder, 0)
         one_line(toy(executor, folder / "out"), "No space left", "--out")
         assert [path.name for path in folder.iterdir()] == ["ballast"]
 
@@ -91,14 +91,16 @@ def test_a_full_disk_is_one_line(tmp_path, toy, executor):
 @EXECUTORS
 def test_a_disk_that_fills_up_loses_nothing(tmp_path, toy, executor):
     assert toy("local", tmp_path / "whole")[0] == 0
-    with disk(tmp_path / "disk") as folder:
-        ballast = fill(folder, 288)
+    with mount_disk(tmp_path / "disk") as folder:
+        ballast = fill_disk(folder, 288)
         one_line(toy(executor, folder / "out"), "No space left", "--resume")
-        assert 0 < whole(folder / "out" / "toy") < TRIALS
+        assert 0 < count_readable_results(folder / "out" / "toy") < TRIALS
         ballast.unlink()
         code, _, err = toy(executor, folder / "out", "--resume")
         assert code == 0, err
-        assert contents(folder / "out" / "toy") == contents(tmp_path / "whole" / "toy")
+        assert comparable_files(folder / "out" / "toy") == comparable_files(
+            tmp_path / "whole" / "toy"
+        )
 
 
 @pytest.mark.slow
@@ -114,15 +116,15 @@ def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor)
     assert toy("local", tmp_path / "whole")[0] == 0
     folder = tmp_path / "out" / "toy"
     folder.mkdir(parents=True)
-    if not immutable(folder, True):
+    if not set_immutable(folder, True):
         pytest.skip("needs a file system that knows chattr +i, and the right to use it")
-    immutable(folder, False)
+    set_immutable(folder, False)
     over = threading.Event()
 
     def spoil():
         while not over.is_set() and not list(folder.glob("*[0-9a-f].json")):
             time.sleep(0.01)
-        immutable(folder, True)
+        set_immutable(folder, True)
 
     thread = threading.Thread(target=spoil)
     thread.start()
@@ -131,12 +133,12 @@ def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor)
     finally:
         over.set()
         thread.join()
-        immutable(folder, False)
+        set_immutable(folder, False)
     one_line(said, "Operation not permitted", "--resume")
-    assert 0 < whole(folder) < TRIALS
+    assert 0 < count_readable_results(folder) < TRIALS
     code, _, err = toy(executor, folder.parent, "--resume")
     assert code == 0, err
-    assert contents(folder) == contents(tmp_path / "whole" / "toy")
+    assert comparable_files(folder) == comparable_files(tmp_path / "whole" / "toy")
 
 
 @pytest.mark.slow
@@ -146,14 +148,17 @@ def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor)
     how="a tmpfs without a free byte as TMPDIR, where Ray keeps its files",
     outcome="one line, or the run is done without Ray's logs; no process lives on",
 )
-def test_a_full_temporary_folder_is_one_line_or_no_matter(tmp_path, toy, tally):
-    with tally, short_folder() as folder, disk(folder, 64):
-        fill(folder, 0)
+def test_a_full_temporary_folder_is_one_line_or_no_matter(tmp_path, toy, attempts):
+    with attempts, short_folder() as folder, mount_disk(folder, 64):
+        fill_disk(folder, 0)
         said = toy("ray", tmp_path / "out", temporary=folder)
         if said[0] == 0:
-            tally.outcome = "the run is done without Ray's logs; no process lives on"
-            assert whole(tmp_path / "out" / "toy") == TRIALS
+            attempts.outcome = "the run is done without Ray's logs; no process lives on"
+            assert count_readable_results(tmp_path / "out" / "toy") == TRIALS
         else:
-            tally.outcome = "one line, exit code 2; no process lives on"
+            attempts.outcome = "one line, exit code 2; no process lives on"
             one_line(said, "TMPDIR")
-        assert gone(child for child, line in everyone() if str(folder) in line) == set()
+        assert (
+            wait_until_ended(child for child, line in list_processes() if str(folder) in line)
+            == set()
+        )

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from support.processes import descendants, environment, gone, short_folder
-from support.toy_suite import TOY, contents
+from support.processes import list_descendants, run_environment, short_folder, wait_until_ended
+from support.toy_suite import TOY, comparable_files
 
 pytestmark = pytest.mark.slow
 SUITE = """
@@ -53,7 +53,7 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(tmp_path, executor, sign):
             stderr=subprocess.PIPE,
             text=True,
             cwd=tmp_path,
-            env=environment(temporary),
+            env=run_environment(temporary),
             start_new_session=True,
             preexec_fn=heed,
         )
@@ -68,7 +68,7 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(tmp_path, executor, sign):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        below = [child for child, _ in descendants(process.pid)]
+        below = [child for child, _ in list_descendants(process.pid)]
         os.killpg(process.pid, sign)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 130, err
@@ -77,10 +77,10 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(tmp_path, executor, sign):
             err.splitlines()[-1] == "Interrupted; continue with: obdbench run toy.toml … --resume"
         )
         assert "Traceback" not in err
-        assert gone(below) == set()
+        assert wait_until_ended(below) == set()
         assert list(temporary.iterdir()) == []
         assert (folder / ".work").is_dir()
         again = start(tmp_path / "out", "--resume")
         assert again.communicate(timeout=600)[0].startswith("2 ok")
-        assert contents(folder) == contents(tmp_path / "whole" / "toy")
+        assert comparable_files(folder) == comparable_files(tmp_path / "whole" / "toy")
         assert not (folder / ".work").exists()

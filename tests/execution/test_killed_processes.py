@@ -9,8 +9,8 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from support.processes import descendants, gone, short_folder, start
-from support.toy_suite import contents
+from support.processes import list_descendants, short_folder, start_obdbench, wait_until_ended
+from support.toy_suite import comparable_files
 
 MOMENTS = int(os.environ.get("OBDBENCH_KILL_MOMENTS", "20"))
 RAYS_OWN = ("raylet", "gcs_server")  # they end with a machine that is lost
@@ -38,26 +38,26 @@ def members(pid, role):
     marks = MARKS[role]
     return {
         child: next(mark for mark in marks if mark in line)
-        for child, line in descendants(pid)
+        for child, line in list_descendants(pid)
         if any(mark in line for mark in marks) and "IDLE" not in line
     }
 
 
-def kill_at_random(tmp_path, executor, targets, moments, tally):
+def kill_at_random(tmp_path, executor, targets, moments, attempts):
     """Kill at as many moments and go on each time; every fault found."""
     log = tmp_path / "log"
     faults, victims = [], Counter()
 
     def run(out):
         arguments = ("run", "smoke", "--executor", executor, "--out", str(out), "--resume")
-        return start(*arguments, log=log, temporary=temporary)
+        return start_obdbench(*arguments, log=log, temporary=temporary)
 
     def disturb(out, target, delay):
         """Kill after so many seconds; whether the run was not done before that."""
         process = run(out)
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=delay)
-        below = [child for child, _ in descendants(process.pid)]
+        below = [child for child, _ in list_descendants(process.pid)]
         named = {} if target == "driver" else members(process.pid, target)
         if process.poll() is not None:
             return False
@@ -65,12 +65,12 @@ def kill_at_random(tmp_path, executor, targets, moments, tally):
         who = named.get(victim, "driver")
         os.kill(victim, signal.SIGKILL)
         victims[who if target == "ray's own" or who == "driver" else "worker"] += 1
-        with tally:
+        with attempts:
             code = process.wait(timeout=1800)
             said = f"{who} after {delay:.1f} s, exit {code}"
-            assert gone(below) == set(), f"{said}: processes of the killed run live on"
+            assert wait_until_ended(below) == set(), f"{said}: processes of the killed run live on"
             assert run(out).wait(timeout=1800) == 0, f"{said}: --resume failed"
-            assert contents(out / "smoke") == expected, f"{said}: the results differ"
+            assert comparable_files(out / "smoke") == expected, f"{said}: the results differ"
             assert not (out / "smoke" / ".work").exists(), f"{said}: work is left"
             left = [path.name for path in temporary.iterdir() if path.name.startswith("obdbench")]
             assert left == [], f"{said}: {left} is left in the temporary folder"
@@ -80,10 +80,10 @@ def kill_at_random(tmp_path, executor, targets, moments, tally):
         began = time.monotonic()
         assert run(tmp_path / "whole").wait() == 0, log.read_text()
         duration = time.monotonic() - began
-        expected = contents(tmp_path / "whole" / "smoke")
+        expected = comparable_files(tmp_path / "whole" / "smoke")
         assert len(expected) > 10
         rng = random.Random(20)
-        while tally.tried < moments:
+        while attempts.tried < moments:
             out = tmp_path / f"out{rng.randrange(10**9)}"
             target, delay = rng.choice(targets), rng.uniform(0.0, duration)
             began = time.monotonic()
@@ -93,26 +93,26 @@ def kill_at_random(tmp_path, executor, targets, moments, tally):
             except (AssertionError, subprocess.TimeoutExpired) as fault:
                 faults.append(str(fault).splitlines()[0])
     counts = ", ".join(f"{count} {name}" for name, count in victims.most_common())
-    tally.outcome = f"{OUTCOME} ({counts})"
+    attempts.outcome = f"{OUTCOME} ({counts})"
     return faults
 
 
 @killed("`kill -9` of a worker or the driver, local", "random moments of a `smoke` run")
-def test_twenty_kills_change_nothing(tmp_path, tally):
-    assert kill_at_random(tmp_path, "local", ["driver", "local"], MOMENTS, tally) == []
+def test_twenty_kills_change_nothing(tmp_path, attempts):
+    assert kill_at_random(tmp_path, "local", ["driver", "local"], MOMENTS, attempts) == []
 
 
 @killed("`kill -9` of a worker or the driver, Ray", "random moments of a `smoke` run")
-def test_twenty_kills_change_nothing_with_ray(tmp_path, tally):
+def test_twenty_kills_change_nothing_with_ray(tmp_path, attempts):
     pytest.importorskip("ray")
-    assert kill_at_random(tmp_path, "ray", ["driver", "ray"], MOMENTS, tally) == []
+    assert kill_at_random(tmp_path, "ray", ["driver", "ray"], MOMENTS, attempts) == []
 
 
 @killed(
     "`kill -9` of Ray's own processes",
     "its raylet or its control server, at random moments of a `smoke` run",
 )
-def test_kills_of_rays_own_processes_change_nothing(tmp_path, tally):
+def test_kills_of_rays_own_processes_change_nothing(tmp_path, attempts):
     pytest.importorskip("ray")
     moments = max(1, MOMENTS // 4)
-    assert kill_at_random(tmp_path, "ray", ["ray's own"], moments, tally) == []
+    assert kill_at_random(tmp_path, "ray", ["ray's own"], moments, attempts) == []

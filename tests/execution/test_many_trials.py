@@ -9,8 +9,8 @@ import threading
 from contextlib import suppress
 
 import pytest
-from support.memory import Watch
-from support.processes import environment, everyone, gone, short_folder
+from support.memory import ResourceWatch
+from support.processes import list_processes, run_environment, short_folder, wait_until_ended
 from support.toy_suite import TOY
 
 pytestmark = pytest.mark.slow
@@ -47,45 +47,45 @@ def noted(where):
     )
 
 
-def finish(watch, temporary, folder, tally):
+def finish(watch, temporary, folder, attempts):
     """What holds after either run."""
     assert len(watch.processor) > 2  # the driver and its workers at least
-    assert gone(watch.processor) == set()
-    assert [line for _, line in everyone() if str(temporary) in line] == []
+    assert wait_until_ended(watch.processor) == set()
+    assert [line for _, line in list_processes() if str(temporary) in line] == []
     assert list(temporary.iterdir()) == []
     names = {path.name for path in folder.iterdir() if path.suffix != ".json"}
     assert names == {"synsets"}
     assert len(list(folder.glob("*.json"))) == TRIALS + 1
     assert watch.peak < 4 * 2**30
-    tally.outcome = (
+    attempts.outcome = (
         "all done; no line over 80 columns, no process and no temporary file left; "
         f"{watch.peak / 2**30:.1f} GiB at most, all processes together"
     )
 
 
 @noted("Ray, output to a file")
-def test_many_trials_with_ray_and_a_log(tmp_path, command, tally):
+def test_many_trials_with_ray_and_a_log(tmp_path, command, attempts):
     pytest.importorskip("ray")
-    with short_folder() as temporary, (tmp_path / "log").open("w") as log, tally:
+    with short_folder() as temporary, (tmp_path / "log").open("w") as log, attempts:
         process = subprocess.Popen(
             [*command, "--executor", "ray", "--workers", "2"],
             stdout=log,
             stderr=log,
             cwd=tmp_path,
-            env=environment(temporary),
+            env=run_environment(temporary),
         )
-        with Watch(process.pid) as watch:
+        with ResourceWatch(process.pid) as watch:
             assert process.wait() == 0
         lines = (tmp_path / "log").read_text().splitlines()
         assert max(map(len, lines[:-1])) <= 80  # the last names the folder, at any length
         assert lines[-1] == f"{TRIALS} ok in {tmp_path / 'results' / 'many'}"
         assert sum(line.startswith("done") for line in lines) == TRIALS
         assert not any("\x1b" in line or "\r" in line for line in lines)
-        finish(watch, temporary, tmp_path / "results" / "many", tally)
+        finish(watch, temporary, tmp_path / "results" / "many", attempts)
 
 
 @noted("local, on a terminal of 80 columns")
-def test_many_trials_on_a_terminal(tmp_path, command, tally):
+def test_many_trials_on_a_terminal(tmp_path, command, attempts):
     ours, theirs = pty.openpty()
     said = bytearray()
 
@@ -94,7 +94,7 @@ def test_many_trials_on_a_terminal(tmp_path, command, tally):
             while chunk := os.read(ours, 65536):
                 said.extend(chunk)
 
-    with short_folder() as temporary, tally:
+    with short_folder() as temporary, attempts:
         size = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}
         process = subprocess.Popen(
             [*command, "--workers", "2"],
@@ -102,12 +102,12 @@ def test_many_trials_on_a_terminal(tmp_path, command, tally):
             stdout=theirs,
             stderr=theirs,
             cwd=tmp_path,
-            env={**environment(temporary), **size},
+            env={**run_environment(temporary), **size},
         )
         os.close(theirs)
         thread = threading.Thread(target=listen)
         thread.start()
-        with Watch(process.pid) as watch:
+        with ResourceWatch(process.pid) as watch:
             assert process.wait() == 0
         thread.join()
         os.close(ours)
@@ -117,4 +117,4 @@ def test_many_trials_on_a_terminal(tmp_path, command, tally):
         assert max(map(len, lines[:-2])) <= 80
         assert sum(line.startswith("done") for line in lines) == TRIALS
         assert any(re.match(rf"many: \d+/{TRIALS} trials · \d running", line) for line in lines)
-        finish(watch, temporary, tmp_path / "results" / "many", tally)
+        finish(watch, temporary, tmp_path / "results" / "many", attempts)

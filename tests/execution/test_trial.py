@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from support.toy_suite import bare, contents
+from support.toy_suite import comparable_files, comparable_record
 
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.trial import run_trial
@@ -26,7 +26,7 @@ def test_the_same_spec_twice_gives_the_same_files(tmp_path, spec):
     stores = [fresh(tmp_path, name) for name in ("a", "b")]
     results = [run_trial(one, store) for store in stores]
     assert results[0].status == "ok", results[0].error
-    assert contents(stores[0].folder) == contents(stores[1].folder)
+    assert comparable_files(stores[0].folder) == comparable_files(stores[1].folder)
     assert [(p.step, p.seed) for p in results[0].points] == [
         (step, seed) for step in (0, 2, 4) for seed in (0, 1)
     ]
@@ -57,25 +57,25 @@ def test_protocols_share_one_distillation(store, spec, tmp_path, monkeypatch):
 
 def test_removed_synsets_are_distilled_again(store, spec):
     run_trial(spec(), store)
-    before = contents(store.folder)
+    before = comparable_files(store.folder)
     folder = SynsetStore(store, spec())
     folder.synset_path(2, 0).parent.rename(store.folder / "gone")
     store.result_path(spec().key).unlink()
     assert folder.read_record() is None
     run_trial(spec(), store)
     (store.folder / "gone").rename(store.root / "gone")
-    assert contents(store.folder) == before
+    assert comparable_files(store.folder) == before
 
 
 def test_a_lost_synset_of_one_seed_is_distilled_again(store, spec):
     run_trial(spec(), store)
-    before = contents(store.folder)
+    before = comparable_files(store.folder)
     folder = SynsetStore(store, spec())
     folder.synset_path(2, 1).unlink()
     store.result_path(spec().key).unlink()
     assert (folder.read_record(), folder.complete_steps()) == (None, [0, 4])
     assert run_trial(spec(), store).status == "ok"
-    assert contents(store.folder) == before
+    assert comparable_files(store.folder) == before
 
 
 class KilledError(BaseException):
@@ -97,7 +97,7 @@ def test_going_on_after_a_kill_at_any_event_gives_the_same_files(tmp_path, spec,
         run_trial(spec(), broken, SNAPSHOTS, interrupt)
     assert broken.result_path(spec().key).exists() == (seen[-1] == "ok")
     run_trial(spec(), broken)
-    assert contents(broken.folder) == contents(whole.folder)
+    assert comparable_files(broken.folder) == comparable_files(whole.folder)
 
 
 @pytest.mark.parametrize("stop", range(1, 5))
@@ -111,7 +111,7 @@ def test_a_kill_within_any_step_costs_that_step_only(tmp_path, spec, stop, monke
         run_trial(spec(), broken, SNAPSHOTS)
     run_trial(spec(), broken)
     assert len(trace.read_text().splitlines()) == 4 + 1
-    assert contents(broken.folder) == contents(whole.folder)
+    assert comparable_files(broken.folder) == comparable_files(whole.folder)
 
 
 @pytest.mark.reliability(
@@ -194,4 +194,4 @@ def test_results_validate_on_read(store, spec):
     result = run_trial(spec(), store)
     again = Result.model_validate(json.loads(store.result_path(result.key).read_text()))
     assert again == result
-    assert bare(store.result_path(result.key))["schema_version"] == 1
+    assert comparable_record(store.result_path(result.key))["schema_version"] == 1

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from support.fuzzing import Tried
-from support.recording import Tally
+from support.recording import AttemptCounter
 
 
 @pytest.fixture
-def tried(tally: Tally) -> Tried:
-    return Tried(tally)
+def tried(attempts: AttemptCounter) -> Tried:
+    return Tried(attempts)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from support.damage import JUNK, as_json
 from support.fuzzing import examples
 from support.paths import TOY_PLUGIN as TOY
-from support.recording import Tally
+from support.recording import AttemptCounter
 from support.suite_files import FIXTURES, SUITE
 
 from obdbench.cli import main as cli
@@ -280,13 +280,13 @@ def answered(code: int, err: str) -> None:
     outcome="done, or one line and exit code 2; never a traceback",
 )
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_junk_arguments(path: tuple[str, ...], program: Program, tally: Tally) -> None:
+def test_junk_arguments(path: tuple[str, ...], program: Program, attempts: AttemptCounter) -> None:
     codes = set()
 
     @examples(20 + 6 * len(COMMANDS[path].params))
     @given(calls(path))
     def check(arguments: list[str]) -> None:
-        with tally:
+        with attempts:
             code, err = program(arguments)
             codes.add(code)
             answered(code, err)
@@ -301,13 +301,13 @@ def test_junk_arguments(path: tuple[str, ...], program: Program, tally: Tally) -
     how="hypothesis: arbitrary text, global options",
     outcome="one line and exit code 2, or help",
 )
-def test_junk_commands(program: Program, tally: Tally) -> None:
+def test_junk_commands(program: Program, attempts: AttemptCounter) -> None:
     words = st.one_of(junk(), st.sampled_from(["run", "data", "--help", "-h", "--version", "list"]))
 
     @examples(100)
     @given(st.lists(words, max_size=3))
     def check(arguments: list[str]) -> None:
-        with tally:
+        with attempts:
             answered(*program(arguments))
 
     check()
@@ -321,7 +321,9 @@ def test_junk_commands(program: Program, tally: Tally) -> None:
     outcome="done, or one line and exit code 2; never a traceback",
 )
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_every_word_everywhere(path: tuple[str, ...], program: Program, tally: Tally) -> None:
+def test_every_word_everywhere(
+    path: tuple[str, ...], program: Program, attempts: AttemptCounter
+) -> None:
     required = [param for param in COMMANDS[path].params if not param.opts[0].startswith("-")]
     for param in COMMANDS[path].params:
         if getattr(param, "is_flag", False):
@@ -332,5 +334,5 @@ def test_every_word_everywhere(path: tuple[str, ...], program: Program, tally: T
                 words += ["--", word] if word.startswith("-") else [word]
             else:
                 words = [f"{param.opts[0]}={word}", *words]
-            with tally:
+            with attempts:
                 answered(*program([*path, *words]))

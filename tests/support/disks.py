@@ -9,7 +9,7 @@ import pytest
 
 
 @contextmanager
-def disk(folder, kibibytes=2048):
+def mount_disk(folder, kibibytes=2048):
     """A tmpfs of so many KiB at a folder; the test is skipped where mounting is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
     options = f"size={kibibytes}k,mode=0755"
@@ -33,7 +33,7 @@ def remount(folder, options):
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def immutable(folder, wanted):
+def set_immutable(folder, wanted):
     """Forbid that anything is written in a folder, even by root; whether that was possible."""
     command = ["chattr", "+i" if wanted else "-i", str(folder)]
     try:
@@ -42,7 +42,7 @@ def immutable(folder, wanted):
         return False
 
 
-def fill(folder, leave_kibibytes):
+def fill_disk(folder, leave_kibibytes):
     """A file that leaves so much room and no more."""
     free = os.statvfs(folder)
     size = free.f_bavail * free.f_bsize - leave_kibibytes * 1024
@@ -52,7 +52,7 @@ def fill(folder, leave_kibibytes):
     return ballast
 
 
-def whole(folder):
+def count_readable_results(folder):
     """How many results there are, each of which can be read."""
     paths = [path for path in folder.glob("*.json") if path.name != "manifest.json"]
     return len([json.loads(path.read_text()) for path in paths])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support.recording import Tally
+from support.recording import AttemptCounter
 
 from obdbench.errors import ObdError
 
@@ -42,14 +42,14 @@ def reader(what: str, how: str = HOW, outcome: str = OUTCOME) -> pytest.MarkDeco
 class Tried:
     """A reader's two outcomes, counted."""
 
-    def __init__(self, tally: Tally) -> None:
-        self.tally = tally
+    def __init__(self, attempts: AttemptCounter) -> None:
+        self.attempts = attempts
         self.taken = self.refused = 0
 
     def reads(self, read: Callable[[], Any], use: Callable[[Any], Any] = lambda found: None) -> Any:
         """What was read and could be used, or None after one clear line."""
         refusal: ObdError | None = None
-        with self.tally, warnings.catch_warnings():
+        with self.attempts, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 found = read()

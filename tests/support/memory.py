@@ -5,12 +5,12 @@ import threading
 import time
 from pathlib import Path
 
-from support.processes import descendants
+from support.processes import list_descendants
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def held(pid):
+def used_bytes(pid):
     """Bytes of a process, shared pages by halves (PSS); what is not shared where unreadable."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -26,7 +26,7 @@ def held(pid):
         return 0
 
 
-def spent(pid):
+def used_cpu_seconds(pid):
     """Processor seconds of a process so far, without its children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -35,7 +35,7 @@ def spent(pid):
         return 0.0
 
 
-class Watch:
+class ResourceWatch:
     """Within the context: the largest sum over a process and those below it."""
 
     def __init__(self, pid, seconds=1.0):
@@ -55,7 +55,7 @@ class Watch:
         self._thread.join()
 
     @property
-    def spent(self):
+    def used_cpu_seconds(self):
         """Processor seconds of all processes seen, up to the last look at each."""
         return sum(self.processor.values())
 
@@ -68,15 +68,15 @@ class Watch:
     def look(self):
         """One look at all processes."""
         parts = {}
-        for pid, line in [(self.pid, "driver"), *descendants(self.pid)]:
-            role = part_of(line)
-            parts[role] = parts.get(role, 0) + held(pid)
-            self.processor[pid] = max(self.processor.get(pid, 0.0), spent(pid))
+        for pid, line in [(self.pid, "driver"), *list_descendants(self.pid)]:
+            role = role_of(line)
+            parts[role] = parts.get(role, 0) + used_bytes(pid)
+            self.processor[pid] = max(self.processor.get(pid, 0.0), used_cpu_seconds(pid))
         if sum(parts.values()) > self.peak:
             self.peak, self.parts = sum(parts.values()), parts
 
 
-def part_of(line):
+def role_of(line):
     """Which part of a run a command line belongs to."""
     if line == "driver":
         return "driver"
@@ -86,4 +86,4 @@ def part_of(line):
 
 
 def _own(line):
-    return any(name in line for name in ("IDLE", "Mailbox", "Agent"))
+    return any(name in line for name in ("IDLE", "Agent"))

@@ -12,13 +12,13 @@ from pathlib import Path
 from support.paths import ROOT
 
 
-def environment(temporary=None):
+def run_environment(temporary=None):
     """The environment of a run, with a temporary folder of its own where one is given."""
     found = {**os.environ, "PYTHONPATH": str(ROOT)}
     return found if temporary is None else {**found, "TMPDIR": str(temporary)}
 
 
-def start(*arguments, log, temporary=None):
+def start_obdbench(*arguments, log, temporary=None):
     """``obdbench ARGUMENTS`` in the background, its output appended to a file."""
     with log.open("ab") as file:
         return subprocess.Popen(
@@ -27,11 +27,11 @@ def start(*arguments, log, temporary=None):
             stdout=file,
             stderr=file,
             cwd=log.parent,
-            env=environment(temporary),
+            env=run_environment(temporary),
         )
 
 
-def call(*arguments, cwd, temporary=None, timeout=600):
+def call_obdbench(*arguments, cwd, temporary=None, timeout=600):
     """``obdbench ARGUMENTS`` to its end: exit code, output, complaints."""
     done = subprocess.run(
         [sys.executable, "-m", "obdbench", *arguments],
@@ -39,7 +39,7 @@ def call(*arguments, cwd, temporary=None, timeout=600):
         capture_output=True,
         text=True,
         cwd=cwd,
-        env=environment(temporary),
+        env=run_environment(temporary),
         timeout=timeout,
         check=False,
     )
@@ -56,12 +56,12 @@ def short_folder():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def everyone():
+def list_processes():
     """Every process: (pid, command line)."""
     return [(pid, line) for pid, _, line in _listing()]
 
 
-def descendants(pid):
+def list_descendants(pid):
     """Processes below one: (pid, command line)."""
     rows = _listing()
     found, front = [], {pid}
@@ -79,17 +79,17 @@ def _listing():
     return [(int(line.split()[0]), int(line.split()[1]), line) for line in listing]
 
 
-def gone(pids, seconds=120):
+def wait_until_ended(pids, seconds=120):
     """Wait until processes have ended, also on a busy machine; those that live on."""
     deadline = time.monotonic() + seconds
     left = set(pids)
     while left and time.monotonic() < deadline:
-        left = {pid for pid in left if Path(f"/proc/{pid}").exists() and not zombie(pid)}
+        left = {pid for pid in left if Path(f"/proc/{pid}").exists() and not is_zombie(pid)}
         time.sleep(0.1)
     return left
 
 
-def zombie(pid):
+def is_zombie(pid):
     """Whether a process has ended and only its entry is left."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"

@@ -8,10 +8,10 @@ Mark the test with what is tried, how, and the outcome that its assertions insis
         how="hypothesis: arbitrary text and mutated valid files",
         outcome="one line of ours, or a valid suite",
     )
-    def test_...(tally):
+    def test_...(attempts):
 
-A test counts as one attempt unless it takes the fixture ``tally`` and counts itself, each attempt
-within ``with tally:``, which counts as held if nothing is raised in it. ``tally.outcome = "..."``
+A test counts as one attempt unless it takes the fixture ``attempts`` and counts itself, each attempt
+within ``with attempts:``, which counts as held if nothing is raised in it. ``attempts.outcome = "..."``
 puts measured words in place of the marker's. Tests with the same ``what`` and ``how`` become one
 row, parametrized ones above all; ``record_property("what", ...)`` puts one into another row. Under
 hypothesis, take the fixture in the test and suppress ``HealthCheck.function_scoped_fixture``.
@@ -37,7 +37,7 @@ ENTRIES = pytest.StashKey[dict[str, dict[str, Any]]]()
 MARKED = pytest.StashKey[list[str]]()  # every marked test that was collected, run or not
 
 
-class Tally:
+class AttemptCounter:
     """Counts the attempts of one test."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Tally:
         self.held = 0
         self.outcome = ""
 
-    def __enter__(self) -> Tally:
+    def __enter__(self) -> AttemptCounter:
         self.tried += 1
         return self
 
@@ -54,9 +54,9 @@ class Tally:
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
-    """Attempts of this test: ``with tally: ...`` around each."""
-    counted = Tally()
+def attempts(request: pytest.FixtureRequest) -> Iterator[AttemptCounter]:
+    """Attempts of this test: ``with attempts: ...`` around each."""
+    counted = AttemptCounter()
     yield counted
     if counted.tried:
         request.node.user_properties += [("tried", counted.tried), ("held", counted.held)]

@@ -1,4 +1,4 @@
-"""What the bench tests share: the toy plugin, its settings, and how results are compared."""
+"""The toy plugin, its settings, and comparison of results, for tests of execution."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ SETTINGS = {
 
 
 def write_hopper(path: Path, rows: int = 400) -> None:
-    """A file of one's own, of noise."""
+    """Write a file dataset of noise."""
     rng = np.random.default_rng(0)
     np.savez(
         path,
@@ -34,7 +34,7 @@ def write_hopper(path: Path, rows: int = 400) -> None:
     )
 
 
-def bare(path: Path) -> dict:
+def comparable_record(path: Path) -> dict:
     """A file without what may differ between equal runs: times, source commit, commands."""
     content = json.loads(path.read_text())
     content.pop("timing", None)
@@ -43,23 +43,23 @@ def bare(path: Path) -> dict:
     return content
 
 
-def contents(folder: Path) -> dict[str, object]:
-    """Everything a suite's folder holds that must be equal between equal runs."""
+def comparable_files(folder: Path) -> dict[str, object]:
+    """Return the files of a suite that must be equal between equal runs, by name."""
     files: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir() or name.startswith(".work") or path.name == "distillation.json":
             continue
-        files[name] = bare(path) if path.suffix == ".json" else path.read_bytes()
+        files[name] = comparable_record(path) if path.suffix == ".json" else path.read_bytes()
     return files
 
 
-def alone(suite: Suite, folder: Path) -> dict[str, object]:
-    """The same trials in this very process, undisturbed."""
+def run_in_process(suite: Suite, folder: Path) -> dict[str, object]:
+    """Run the trials of a suite in this process, and return its files."""
     store = ResultStore(folder, suite.name)
     store.prepare()
     specs = suite.specs()
     store.add_to_manifest(specs)
     for spec in specs:
         assert run_trial(spec, store).status == "ok"
-    return contents(store.folder)
+    return comparable_files(store.folder)

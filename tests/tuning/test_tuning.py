@@ -263,7 +263,7 @@ seeds = [0]
 def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
     """ASHA stops poor candidates early, nothing is left, and a suite names the outcome."""
     pytest.importorskip("ray")
-    from support.processes import call, everyone, short_folder
+    from support.processes import call_obdbench, list_processes, short_folder
     from support.toy_suite import TOY, write_hopper
 
     (tmp_path / "suite.toml").write_text(SUITE)
@@ -274,7 +274,7 @@ def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
     # the last candidates hardly move: ASHA sees it at the second point and stops them
     values = "outer_lr=0.05,0.03,0.02,0.01,0.0000001,0.0000002,0.0000003,0.0000004"
     with short_folder() as temporary:
-        code, out, err = call(
+        code, out, err = call_obdbench(
             *("tune", "dbc", "--dataset", "toy/hopper-toy-v0", "--plugin", TOY, "--param", values),
             *("--dataset", "file:hopper-mine.npz"),  # relative, as the folder of presets is
             *("--trials", "9", "--name", "mine", "--preset", "own", "--workers", "2", *sets),
@@ -283,7 +283,7 @@ def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
         )
         assert code == 0, err
         assert list(temporary.iterdir()) == []
-        assert [line for _, line in everyone() if str(temporary) in line] == []
+        assert [line for _, line in list_processes() if str(temporary) in line] == []
     lines = out.splitlines()
     assert lines[0] == "Best of 9 by the criterion 'offline', smallest first:"
     assert "outer_lr=0.05" in lines[1]
@@ -291,7 +291,7 @@ def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
     assert sum("step 6" in line for line in lines) < 9, "ASHA stopped nobody"
     assert len([line for line in err.splitlines() if line.startswith("tune: ")]) == 9
     assert "Traceback" not in err
-    code, out, err = call("run", "suite.toml", "--plugin", TOY, cwd=tmp_path)
+    code, out, err = call_obdbench("run", "suite.toml", "--plugin", TOY, cwd=tmp_path)
     assert code == 0, err
     (path,) = tmp_path.glob("results/suite/*[0-9a-f].json")
     assert '"outer_lr":0.05' in path.read_text()
@@ -300,10 +300,10 @@ def test_tune_from_the_command_line_and_its_preset_in_a_suite(tmp_path):
 @pytest.mark.slow
 def test_search_without_a_valid_candidate_reports_the_reason(tmp_path):
     pytest.importorskip("ray")
-    from support.processes import call
+    from support.processes import call_obdbench
     from support.toy_suite import TOY
 
-    code, _, err = call(
+    code, _, err = call_obdbench(
         *("tune", "raises", "--dataset", "toy/hopper-toy-v0", "--plugin", TOY, "--trials", "2"),
         *("--param", "outer_lr=0.1,0.2", "--preset", "tiny", "--workers", "2"),
         cwd=tmp_path,

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.toy_suite import PLUGINS, SETTINGS, TOY, alone, contents
+from support.toy_suite import PLUGINS, SETTINGS, TOY, comparable_files, run_in_process
 
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
@@ -118,9 +118,9 @@ def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
     """The trial whose worker was killed equals one that was left alone."""
     prepared, _, mark = outcome
     assert mark.exists(), "the worker was not killed; going on would kill this process"
-    disturbed = contents(prepared.store.folder)
+    disturbed = comparable_files(prepared.store.folder)
     suite = toy_suite({"name": "dies", "params": {"once": str(mark)}})
-    undisturbed = alone(suite, tmp_path)
+    undisturbed = run_in_process(suite, tmp_path)
     assert len(undisturbed) > 10
     for name, content in undisturbed.items():
         if name != "manifest.json":
@@ -208,7 +208,7 @@ def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
     assert children() == []
     resumed = run(suite, options)
     assert set(resumed.status.values()) == {"ok"}
-    assert contents(resumed.store.folder) == alone(suite, tmp_path / "whole")
+    assert comparable_files(resumed.store.folder) == run_in_process(suite, tmp_path / "whole")
     assert not (resumed.store.work_folder).exists()
 
 

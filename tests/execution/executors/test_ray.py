@@ -8,8 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.processes import descendants, everyone, gone, short_folder, start
-from support.toy_suite import PLUGINS, alone, contents, write_hopper
+from support.processes import (
+    list_descendants,
+    list_processes,
+    short_folder,
+    start_obdbench,
+    wait_until_ended,
+)
+from support.toy_suite import PLUGINS, comparable_files, run_in_process, write_hopper
 
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
@@ -44,8 +50,8 @@ def test_killed_worker_is_replaced_and_a_failed_trial_is_a_row(
     assert sorted(summary.status.values()) == ["failed", "ok", "ok", "ok"]
     assert list(summary.errors.values()) == ["ZeroDivisionError: the reason of it"]
     assert mark.exists()
-    results = contents(summary.store.folder)
-    undisturbed = alone(toy_suite("random", "student", dies_once), tmp_path / "alone")
+    results = comparable_files(summary.store.folder)
+    undisturbed = run_in_process(toy_suite("random", "student", dies_once), tmp_path / "alone")
     for name, content in undisturbed.items():
         if name != "manifest.json":
             assert results[name] == content
@@ -61,7 +67,9 @@ def test_killed_worker_is_replaced_and_a_failed_trial_is_a_row(
     ]
     assert {path.parent.name for path in work_folder.glob("*/snapshot")} <= {failed}
     assert not list(work_folder.glob("token-*"))
-    assert gone(pid for pid, line in everyone() if str(temporary) in line) == set()
+    assert (
+        wait_until_ended(pid for pid, line in list_processes() if str(temporary) in line) == set()
+    )
 
 
 def test_workers_resolve_relative_paths_as_the_driver_does(tmp_path, toy_suite, monkeypatch):
@@ -73,7 +81,10 @@ def test_workers_resolve_relative_paths_as_the_driver_does(tmp_path, toy_suite, 
     )
     summary = run(suite, ExecutionConfig(out=Path("out"), executor="ray", workers=1))
     assert set(summary.status.values()) == {"ok"}, summary.errors
-    assert contents(summary.store.folder).keys() == alone(suite, tmp_path / "alone").keys()
+    assert (
+        comparable_files(summary.store.folder).keys()
+        == run_in_process(suite, tmp_path / "alone").keys()
+    )
     assert os.getcwd() == str(tmp_path)
 
 
@@ -174,15 +185,15 @@ def test_fail_fast_ends_the_run(tmp_path, toy_suite):
 @pytest.mark.slow
 def test_sigterm_while_ray_starts_ends_the_run_cleanly(tmp_path, temporary):
     options = ["--executor", "ray", "--out", str(tmp_path / "out")]
-    process = start("run", "smoke", *options, log=tmp_path / "log", temporary=temporary)
+    process = start_obdbench("run", "smoke", *options, log=tmp_path / "log", temporary=temporary)
     deadline = time.monotonic() + 120
-    while not any("gcs_server" in line for _, line in descendants(process.pid)):
+    while not any("gcs_server" in line for _, line in list_descendants(process.pid)):
         assert process.poll() is None, (tmp_path / "log").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    started = [pid for pid, _ in descendants(process.pid)]
+    started = [pid for pid, _ in list_descendants(process.pid)]
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 130
-    assert gone(started) == set()
+    assert wait_until_ended(started) == set()
     assert list(temporary.iterdir()) == []
     assert "Traceback" not in (tmp_path / "log").read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
-from support.toy_suite import PLUGINS, alone, contents, write_hopper
+from support.toy_suite import PLUGINS, comparable_files, run_in_process, write_hopper
 
 from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig
@@ -81,8 +81,8 @@ def objectives(count, pause):
 
 def check_results(summary, suite, folder):
     assert set(summary.status.values()) == {"ok"}, summary.errors
-    results = contents(summary.store.folder)
-    for name, content in alone(suite, folder).items():
+    results = comparable_files(summary.store.folder)
+    for name, content in run_in_process(suite, folder).items():
         assert results[name] == content
     assert len(list(summary.store.folder.glob("*.json"))) == len(summary.status) + 1
 
