@@ -1,24 +1,24 @@
-"""What tests of faults and bad inputs note; ``docs/reliability.md`` is made of it.
+"""Records attempts of reliability tests; ``docs/reliability.md`` is made from the records.
 
-Mark the test with what is tried, how, and the outcome that its assertions insist on::
+Mark a test with what is tried, how, and the outcome that its assertions check::
 
     @pytest.mark.reliability(
         "input",  # or "fault"
         "TOML suites",
         how="hypothesis: arbitrary text and mutated valid files",
-        outcome="one line of ours, or a valid suite",
+        outcome="one ObdError, or a valid suite",
     )
     def test_...(attempts):
 
-A test counts as one attempt unless it takes the fixture ``attempts`` and counts itself, each attempt
-within ``with attempts:``, which counts as held if nothing is raised in it. ``attempts.outcome = "..."``
-puts measured words in place of the marker's. Tests with the same ``what`` and ``how`` become one
-row, parametrized ones above all; ``record_property("what", ...)`` puts one into another row. Under
-hypothesis, take the fixture in the test and suppress ``HealthCheck.function_scoped_fixture``.
+A test counts as one attempt, unless it uses the fixture ``attempts`` and counts by itself: each
+``with attempts:`` block is an attempt, which succeeds if nothing is raised in it. Setting
+``attempts.outcome`` replaces the outcome of the marker by a measured one. Tests with the same
+``what`` and ``how`` become one row; ``record_property("what", ...)`` moves a test to another row.
+Under hypothesis, use the fixture in the test and suppress ``HealthCheck.function_scoped_fixture``.
 
-``pytest --reliability PATH`` writes what was noted as JSON; entries of tests that did not run are
-kept. A test that fails stands there with its reason, one that is skipped as well. After marking a
-test, ``make reliability ARGS=tests/its/file.py`` brings it into ``docs/reliability.md``.
+``pytest --reliability PATH`` writes the records as JSON and keeps those of tests that did not run.
+A failed or skipped test is recorded with its reason. After marking a test,
+``make reliability ARGS=tests/its/file.py`` adds it to ``docs/reliability.md``.
 """
 
 from __future__ import annotations
