@@ -12,7 +12,12 @@ import pandas as pd
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.suite_results import SuiteResults, has_results, read_suite_results
+from obdbench.reporting.suite_results import (
+    SuiteResults,
+    find_suite_folders,
+    is_suite_folder,
+    read_suite_results,
+)
 from obdbench.results.headline import HEADLINE_POINTS, distilled_points
 
 COLUMNS = {
@@ -50,19 +55,12 @@ def load_results(folder: Path | str = "results", *, strict: bool = False) -> pd.
     Unreadable files are skipped with a warning; with ``strict`` they are an error.
     """
     root = Path(folder)
-    suites = suite_folders(root)
+    suites = [root] if is_suite_folder(root) else find_suite_folders(root)
     if not suites:
         raise InvalidDataError(
             f"{root} holds no results.", "Give a folder of results, such as results/quick."
         )
     return results_frame(read_suite_results(suite, strict) for suite in suites)
-
-
-def suite_folders(root: Path) -> list[Path]:
-    """The suites' folders in a folder of results, or the folder itself if it is a suite's."""
-    candidates = [root, *sorted(root.iterdir())] if root.is_dir() else []
-    suites = [path for path in candidates if has_results(path)]
-    return suites[:1] if suites[:1] == [root] else suites
 
 
 def results_frame(suites: Iterable[SuiteResults]) -> pd.DataFrame:

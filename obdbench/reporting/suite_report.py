@@ -19,7 +19,12 @@ from obdbench.reporting.leaderboard_tables import (
     scores_table,
 )
 from obdbench.reporting.paper_tables import compare_with_papers
-from obdbench.reporting.suite_results import SuiteResults, has_results, read_suite_results
+from obdbench.reporting.suite_results import (
+    SuiteResults,
+    find_suite_folders,
+    is_suite_folder,
+    read_suite_results,
+)
 from obdbench.reporting.table import Table
 
 PROTOCOL_BLOCKS = ("cross-architecture", "cross-optimizer", "ensemble", "size", "other")
@@ -89,21 +94,19 @@ def read_reports(
 
     Suites named in ``first`` come first, in that order.
     """
-    folders = {path.name: path for path in sorted(root.iterdir())} if root.is_dir() else {}
-    suites = {name for name, path in folders.items() if has_results(path)}
-    if not suites:
-        is_suite = has_results(root)
+    folders = {folder.name: folder for folder in find_suite_folders(root)}
+    if not folders:
+        is_suite = root.is_dir() and is_suite_folder(root)
+        above = f"Give the folder above: {root.resolve().parent}."
         raise InvalidDataError(
             f"{root} contains no folder with the results of a suite.",
-            f"Give the folder above: {root.resolve().parent}."
-            if is_suite
-            else "Give it with --out.",
+            above if is_suite else "Give it with --out.",
         )
     position = {name: i for i, name in enumerate(first)}
-    names = sorted(suites | set(empty_suites), key=lambda n: (position.get(n, len(position)), n))
+    names = sorted({*folders, *empty_suites}, key=lambda n: (position.get(n, len(position)), n))
     return {
         name: build_report(
-            read_suite_results(folders[name], strict) if name in suites else SuiteResults(name)
+            read_suite_results(folders[name], strict) if name in folders else SuiteResults(name)
         )
         for name in names
     }

@@ -17,6 +17,7 @@ from obdbench.results.headline import Curve, distilled_points
 from obdbench.results.record import Command, Manifest, Result, read_bytes, read_json
 
 MANIFEST = "manifest.json"
+LEADERBOARDS_JSON = "results.json"  # lies among leaderboards and is no result
 LEADERBOARDS_JSON = "results.json"  # beside leaderboard pages; it is not a result
 
 
@@ -90,6 +91,17 @@ def has_results(folder: Path) -> bool:
     """Whether a folder contains result files; a folder of leaderboard pages does not."""
     names = {path.name for path in folder.glob("[!.]*.json")} if folder.is_dir() else set()
     return bool(names - {LEADERBOARDS_JSON})
+
+
+def find_suite_folders(root: Path) -> list[Path]:
+    """The visible folders below a folder of results that contain result files or a manifest."""
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in folders if folder.name[0] != "." and is_suite_folder(folder)]
+
+
+def is_suite_folder(folder: Path) -> bool:
+    """Whether a folder contains result files or a manifest."""
+    return any(path.name != LEADERBOARDS_JSON for path in folder.glob("[!.]*.json"))
 
 
 def read_suite_results(folder: Path | str, strict: bool = False) -> SuiteResults:

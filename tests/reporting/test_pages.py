@@ -15,6 +15,7 @@ from support.paths import ROOT as REPOSITORY
 from obdbench.errors import InvalidDataError
 from obdbench.reporting import pages
 from obdbench.reporting.exports import CSV_COLUMNS, Leaderboards
+from obdbench.reporting.frame import load_results
 from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.pages import TABLES_PER_PAGE, begin_marker, end_marker, table_pages
 from obdbench.reporting.plots import list_plots
@@ -178,6 +179,16 @@ def test_a_changed_result_is_detected(home):
         point["normalized_return"] = float(score)
     path.write_text(json.dumps(content))
     assert affected(check(home)) == {"quick.md", "quick/details.md", "quick.csv", "results.json"}
+
+
+def test_leaderboards_among_the_results_are_not_a_suite(results_root, tmp_path):
+    root = tmp_path / "results"
+    shutil.copytree(results_root, root)
+    for _ in range(2):
+        pages.write_pages(root, root / "leaderboards", strict=True, plots=False)
+    assert pages.check_pages(root, root / "leaderboards") == []
+    assert not (root / "leaderboards" / "leaderboards.md").exists()
+    assert set(load_results(root, strict=True).suite) == {"quick", "recon"}
 
 
 def test_a_missing_page_and_a_missing_result_are_detected(home):
