@@ -74,7 +74,7 @@ def list_descendants(pid):
 
 def _listing():
     listing = subprocess.run(
-        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
     ).stdout.splitlines()[1:]
     return [(int(line.split()[0]), int(line.split()[1]), line) for line in listing]
 
