@@ -25,17 +25,16 @@ def test_shipped_suites_resolve(name):
     assert len({spec.key for spec in specs}) == len(specs)
     expected = {
         "smoke": 2,
-        "quick": 5,
-        "embedded": 45,
-        "recon": 45,
+        "quick": 13,
+        "embedded": 9 * 13,
+        "recon": 9 * 13,
         "recon-protocols": 9 * 4 * 3,
         "recon-size": 3 * 2 * 5,
-        "d4rl": 45,
-        "paper": 9 * 5 * 10,
+        "d4rl": 9 * 13,
     }
     sizes = make_protocol("size").sizes
     others = len(load_suite(name).protocols) - 1
-    expected["paper"] = 45 * (others + len(sizes))  # size has a distillation for each of its own
+    expected["paper"] = 9 * 13 * (others + len(sizes))  # size distills for each size
     assert len(specs) == expected[name]
     if name == "paper":
         assert {spec.preset for spec in specs} == {"paper"}
