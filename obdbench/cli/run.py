@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -233,13 +233,12 @@ def compare(
     results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), config)
     if summary is not None and (summary.stop_reason or summary.exit_code):
         finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
-    show_comparison(report, results, rows, latex)
+    print_comparison(report.compare_as_text(results, rows, latex=latex))
 
 
-def show_comparison(report: Any, results: Any, objectives: list[str], latex: bool) -> None:
-    """Print the verdict."""
-    lines = report.compare_as_text(results, objectives, latex=latex).split("\n")
-    typer.echo("\n".join(map(strip_control_characters, lines)))
+def print_comparison(text: str) -> None:
+    """Print a comparison without control characters other than line feeds."""
+    typer.echo("\n".join(map(strip_control_characters, text.split("\n"))))
 
 
 def tune(

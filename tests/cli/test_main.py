@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 import typer
@@ -137,8 +136,8 @@ def test_list(call, what, expected):
         (["run", "quick", "--plugin", "nowhere.py"], "cannot be read"),
         (["compare", "pbc"], "two objectives"),
         (["compare", "av_pbc", "av-pbc", "avpbc"], "two objectives"),
-        (["leaderboard", "--check", "--html"], "--check writes nothing"),
-        (["leaderboard", "--check", "--publish", "results/toy"], "--check writes nothing"),
+        (["leaderboard", "--check", "--html"], "--check cannot be combined"),
+        (["leaderboard", "--check", "--publish", "results/toy"], "--check cannot be combined"),
         (["leaderboard", "--publish", "."], "holds no results to publish"),
         (["validate", "nowhere.py"], "cannot be read"),
         (["show", "nowhere.json"], "There is no file"),
@@ -264,7 +263,7 @@ def test_the_manifest_and_the_page_name_the_command(call, tmp_path):
     assert call(*RUN)[0] == 0
     assert call("leaderboard", "--out", "results", "--to", "pages")[0] == 0
     page = (tmp_path / "pages" / "toy.md").read_text()
-    command = page.split("command: `", 1)[1].split("`", 1)[0]
+    command = page.split("```bash\n", 1)[1].split("\n```", 1)[0].replace(" \\\n", " ")
     assert shlex.split(command) == ["obdbench", *RUN]
     manifest = read_json(Manifest, tmp_path / "results" / "toy" / "manifest.json")
     assert set(manifest.commands.values()) == {RUN}
@@ -284,8 +283,7 @@ def test_errors_do_not_steer_the_terminal(capsys, spec, store):
 
 
 def test_a_verdict_does_not_steer_the_terminal(capsys):
-    report = SimpleNamespace(compare_markdown=lambda *results, latex: f"{STEERING}\n\nnext")
-    run_command.show_comparison(report, [], ["a", "b"], latex=False)
+    run_command.print_comparison(f"{STEERING}\n\nnext")
     assert capsys.readouterr().out == " ]0;title   2J boo\n\nnext\n"
 
 
