@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ def format_tests(tests: Iterable[str]) -> str:
 
 def _format_test(test: str) -> str:
     file, _, function = test.partition("::")
-    name = f"`{PurePosixPath(file).name} {function}`"
+    name = f"`{function}`"
     path = ROOT / file
     exists = path.is_file() and f"def {function}(" in path.read_text(encoding="utf-8")
     return f"[{name}](../{file})" if exists else name
