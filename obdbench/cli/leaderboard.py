@@ -53,8 +53,8 @@ def leaderboard(
         return
     write_pages(out, to, strict=strict, also=also)
     if html:
-        typer.echo(write_html(out, to))
-    typer.echo(f"Wrote {to}.")
+        typer.echo(f"Open {write_html(out, to)} in a browser.")
+    typer.echo(f"Wrote {to}. To compare two rows: obdbench compare av-pbc random")
 
 
 def show(

@@ -145,6 +145,7 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
     counts = Counter(status.values())
     order = ("ok", "failed", "timeout", "missing")
     text = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
+    print_summary_table(summary)
     typer.echo(f"{text} in {summary.store.folder}")
     if help_text := describe_tracebacks(summary):
         typer.echo(strip_control_characters(help_text), err=True)
@@ -159,6 +160,14 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
         typer.echo(f"Run the failed trials again with: {retried}", err=True)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def print_summary_table(summary: RunSummary) -> None:
+    """Print average scores with intervals of the finished trials."""
+    from obdbench.reporting.terminal import summarize_results
+
+    if table := summarize_results(summary.results.values(), summary.store.suite):
+        typer.echo(table)
 
 
 def describe_tracebacks(summary: RunSummary) -> str:
