@@ -57,8 +57,9 @@ def connect(address: str | None, cpus: int) -> Iterator[Path]:
             _initialize_ray(address, cpus, folder)
         except SystemExit as error:  # raised by Ray's own handler of SIGTERM
             raise KeyboardInterrupt from error
-        with contextlib.suppress(ValueError):  # outside the main thread Ray sets no handler
-            signal.signal(signal.SIGTERM, sigterm_handler)
+        finally:
+            with contextlib.suppress(ValueError):  # outside the main thread Ray sets no handler
+                signal.signal(signal.SIGTERM, sigterm_handler)
         yield folder
 
 
