@@ -38,7 +38,7 @@ SIGNATURES = {
     "distill": "(dataset: 'Dataset', teacher: 'Teacher | None' = None, "
     "objective: 'str | Objective' = 'av-pbc', *, preset: 'str' = 'fast', seed: 'int' = 0, "
     "snapshot: 'Path | str | None' = None, progress: 'bool' = True, device: 'str' = 'cpu', "
-    "guard: 'GuardSettings | None' = None, **overrides: 'Any') -> 'Synset'",
+    "**overrides: 'Any') -> 'Synset'",
     "evaluate": "(synset: 'Synset | Path | str', protocol: 'str | Protocol' = 'default', *, "
     "seed: 'int | None' = None, **params: 'Any') -> 'Evaluation'",
     "leaderboard": "(results: 'str | Path' = 'results', out: 'str | Path' = 'leaderboards') "

@@ -10,7 +10,6 @@ from tqdm import tqdm
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
-from obdbench.distillation.student_check import GuardSettings
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.teachers.teacher import Teacher
@@ -26,7 +25,6 @@ def distill(
     snapshot: Path | str | None = None,
     progress: bool = True,
     device: str = "cpu",
-    guard: GuardSettings | None = None,
     **overrides: Any,
 ) -> Synset:
     """Distil one synset and return it as of the last evaluation point.
@@ -40,7 +38,6 @@ def distill(
         snapshot: A file that the state is saved to and that an interrupted call resumes from.
         progress: Whether to show a progress bar.
         device: The torch device.
-        guard: Checks of real students that end the infinite-width phase early if they get worse.
         overrides: Fields of :class:`~obdbench.distillation.settings.DistillSettings`, such as
             ``pairs=64`` or ``steps=100``.
     """
@@ -68,7 +65,6 @@ def distill(
             snapshot=None if snapshot is None else Path(snapshot),
             progress=update_bar,
             device=device,
-            guard=guard,
         ):
             synset = point.synsets[0]
     assert synset is not None

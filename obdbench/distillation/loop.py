@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,7 @@ from obdbench.distillation.snapshot import (
     save_snapshot,
     snapshot_identity,
 )
-from obdbench.distillation.student_check import (
-    GuardSettings,
-    GuardState,
-    StudentCheck,
-    StudentEvaluator,
-)
+from obdbench.distillation.student_check import GuardState, StudentCheck, StudentEvaluator
 from obdbench.distillation.student_guard import StudentGuard
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
@@ -146,19 +141,19 @@ def distill_points(
     device: str = "cpu",
     memory: int = DEFAULT_MEMORY_BYTES,
     dtype: torch.dtype = torch.float32,
-    guard: GuardSettings | None = None,
 ) -> Iterator[EvaluationPoint]:
     """Distil all seeds and yield their synsets at every evaluation step.
 
-    Evaluation points that the snapshot holds are yielded first, without being computed again. With
-    ``guard`` real students are checked at intervals, and the infinite-width phase of a seed ends
-    early if they become worse (:mod:`obdbench.distillation.student_guard`).
+    Evaluation points that the snapshot holds are yielded first, without being computed again. If
+    ``settings.guard_interval`` is set, real students are checked at intervals, and the
+    infinite-width phase of a seed ends early if they become worse
+    (:mod:`obdbench.distillation.student_guard`).
     """
     if teacher is not None:
         check_teacher_task(teacher, dataset)
     state = initial_state(dataset, teacher, objective, settings, seeds, device, dtype)
-    state.identity = snapshot_identity(dataset, teacher, objective, settings, seeds, guard)
-    if guard is not None:
+    state.identity = snapshot_identity(dataset, teacher, objective, settings, seeds)
+    if settings.guard_interval:
         synsets = (state.states.clone(), state.actions.clone())
         state.guard = GuardState(*synsets, checks=[[] for _ in seeds])
 
@@ -181,9 +176,9 @@ def distill_points(
         dataset, teacher, objective, settings, state, device=device, memory=memory, dtype=dtype
     )
     student_guard = None
-    if guard is not None:
+    if settings.guard_interval:
         columns = take_outer_step.sampler.columns
-        evaluator = StudentEvaluator(guard, dataset, teacher, objective, columns, settings)
+        evaluator = StudentEvaluator(dataset, teacher, objective, columns, settings)
         student_guard = StudentGuard(evaluator, state, seeds)
     observers = _Observers(
         state,
@@ -304,7 +299,7 @@ def _record_step(
 
 def _check_card(checks: list[StudentCheck], ended: int | None) -> dict[str, Any]:
     """Return the entries of a synset's card that record the checks of its students."""
-    return {"student_checks": [asdict(c) for c in checks], "infinite_width_ended_at": ended}
+    return {"student_checks": [c.as_json() for c in checks], "infinite_width_ended_at": ended}
 
 
 def evaluation_point(

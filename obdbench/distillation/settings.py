@@ -107,6 +107,36 @@ class DistillSettings(BaseModel):
     window: int | None = Field(
         None, ge=1, description="Inner steps that a truncated solver differentiates"
     )
+    guard_interval: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="Outer steps between two checks of real students on held-out states; if their "
+        "missed variance rises, the infinite-width phase ends early; 0 turns the checks off",
+    )
+    guard_students: int = Field(
+        2, ge=1, le=64, description="Students that each check clones per seed"
+    )
+    guard_states: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="Held-out states on which each check compares students with their targets",
+    )
+    guard_max_rise: float = Field(
+        0.05,
+        ge=0,
+        le=1e6,
+        description="Rise of the missed variance above its minimum at which a check counts towards "
+        "the early end of the infinite-width phase and at which a result is marked",
+    )
+    guard_patience: int = Field(
+        2,
+        ge=1,
+        le=10_000_000,
+        description="Consecutive checks with a rise above guard_max_rise that end the "
+        "infinite-width phase",
+    )
     evaluate_at: tuple[float, ...] = Field(
         (0.0, 0.2, 0.4, 0.6, 0.8, 0.85, 0.9, 0.95, 1.0),
         description="Evaluation points as fractions of the outer steps",

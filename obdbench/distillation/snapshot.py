@@ -2,15 +2,15 @@
 
 A snapshot holds the synsets, the outer optimizer, the random generators and the loss curves. A
 resumed run ends with the same bits as an uninterrupted one. The snapshot also records the data,
-teacher, objective, settings, seeds and guard of its run, and only a run with the same ones resumes
-from it.
+teacher, objective, settings and seeds of its run, and only a run with the same ones resumes from
+it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.student_check import GuardSettings, GuardState, StudentCheck
+from obdbench.distillation.student_check import GuardState, StudentCheck
 from obdbench.errors import ObdError
 from obdbench.io import write_atomically
 from obdbench.objectives.objective import Objective
@@ -79,7 +79,6 @@ def snapshot_identity(
     objective: Objective,
     settings: DistillSettings,
     seeds: Sequence[int],
-    guard: GuardSettings | None = None,
 ) -> dict[str, Any]:
     """Describe the run that a snapshot belongs to; its evaluation points may differ."""
     identity = {
@@ -89,7 +88,6 @@ def snapshot_identity(
         "parameters": objective.settings(),
         "settings": settings.model_dump(mode="json", exclude={"evaluate_at"}),
         "seeds": list(seeds),
-        "guard": None if guard is None else asdict(guard),
     }
     as_stored: dict[str, Any] = json.loads(
         json.dumps(identity, default=lambda value: type(value).__name__)

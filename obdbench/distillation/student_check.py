@@ -14,8 +14,9 @@ random numbers.
 
 from __future__ import annotations
 
+import math
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -24,7 +25,6 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.state_smoothing import NOISE_STREAM as SMOOTHING_STREAM
-from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Batch, Columns, Objective
 from obdbench.policies.cloning import CloningConfig, clone
 from obdbench.policies.networks import get_architecture, seeded_generator
@@ -36,38 +36,19 @@ DEFAULT_NOISE_SCALE = 0.1  # of held-out states if the distillation does not smo
 
 
 @dataclass(frozen=True)
-class GuardSettings:
-    """Settings of the checks.
-
-    Attributes:
-        interval: Outer steps between two checks.
-        students: Students that a check clones per seed.
-        states: Held-out states on which students are compared with their targets.
-        max_rise: Rise of the missed variance above its minimum that counts against the phase.
-        patience: Consecutive checks with such a rise that end the infinite-width phase.
-    """
-
-    interval: int = 20
-    students: int = 2
-    states: int = 1024
-    max_rise: float = 0.05
-    patience: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("interval", "students", "states", "patience"):
-            if getattr(self, name) < 1:
-                raise InvalidSettingError(f"{name} must be at least 1.", f"Raise {name}.")
-        if not self.max_rise >= 0:
-            raise InvalidSettingError("max_rise must not be negative.", "Use 0 or more.")
-
-
-@dataclass(frozen=True)
 class StudentCheck:
-    """The shares of the target variance and of the objective that students miss at one step."""
+    """The shares of the target variance and of the objective that students miss at one step.
+
+    Shares are infinite if a student diverged.
+    """
 
     step: int
     missed_variance: float
     missed_objective: float
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return the fields by name; infinite shares, which JSON lacks, become None."""
+        return {name: v if math.isfinite(v) else None for name, v in asdict(self).items()}
 
 
 @dataclass
@@ -98,7 +79,6 @@ class StudentEvaluator:
 
     def __init__(
         self,
-        guard: GuardSettings,
         dataset: Dataset,
         teacher: Teacher | None,
         objective: Objective,
@@ -106,7 +86,7 @@ class StudentEvaluator:
         settings: DistillSettings,
     ) -> None:
         """``columns`` are those of the dataset and the objective, on the device."""
-        self.guard, self.objective, self.settings = guard, objective, settings
+        self.objective, self.settings = objective, settings
         self.cloning = CloningConfig(
             get_architecture(settings.architecture),
             get_optimizer(settings.inner_optimizer),
@@ -114,7 +94,7 @@ class StudentEvaluator:
             settings.inner_steps,
         )
         rng = np.random.default_rng([0, CHECK_STREAM])
-        rows = rng.choice(len(dataset), min(guard.states, len(dataset)), replace=False)
+        rows = rng.choice(len(dataset), min(settings.guard_states, len(dataset)), replace=False)
         noise_scale = settings.smoothing or DEFAULT_NOISE_SCALE
         noise = np.asarray(rng.standard_normal((len(rows), dataset.observation_size)), np.float32)
         noise *= np.float32(noise_scale) * dataset.standardizer.scale
@@ -132,14 +112,14 @@ class StudentEvaluator:
             held_out[name] = action_noise.to(like)
         self.batch = Batch(
             {
-                name: column.expand(guard.students, *column.shape)
+                name: column.expand(settings.guard_students, *column.shape)
                 for name, column in held_out.items()
             }
         )
 
     def check(self, x: Tensor, a: Tensor, seed: int, step: int) -> StudentCheck:
         """Clone students on one synset; their initial weights are the same at every step."""
-        architecture, stack = self.cloning.architecture, self.guard.students
+        architecture, stack = self.cloning.architecture, self.settings.guard_students
         dtype, device = x.dtype, x.device
         generators = [seeded_generator(seed, CHECK_STREAM, index) for index in range(stack)]
         params = architecture.init(

@@ -3,9 +3,10 @@
 Students of finite width leave the infinite-width limit when the synset asks for large changes of
 their weights. The objective in the limit then falls although cloned students become worse. The
 guard therefore checks real students at intervals (:mod:`obdbench.distillation.student_check`). The
-infinite-width phase of a seed ends if both measures exceed their minimum by ``max_rise`` in
-``patience`` consecutive checks. The seed continues with the synset of its lowest missed variance,
-and the outer steps that its phase had left are skipped. A guard that ends no phase changes nothing.
+infinite-width phase of a seed ends if both measures exceed their minimum by ``guard_max_rise`` in
+``guard_patience`` consecutive checks. The seed continues with the synset of its lowest missed
+variance, and the outer steps that its phase had left are skipped. A guard that ends no phase
+changes nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +14,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.snapshot import DistillationState
-from obdbench.distillation.student_check import (
-    GuardSettings,
-    GuardState,
-    StudentCheck,
-    StudentEvaluator,
-)
+from obdbench.distillation.student_check import GuardState, StudentCheck, StudentEvaluator
 
 
 class StudentGuard:
@@ -40,7 +37,7 @@ class StudentGuard:
         """
         started = time.perf_counter()
         state, settings = self.state, self.evaluator.settings
-        is_due = state.step % self.evaluator.guard.interval == 0 or state.step == settings.steps
+        is_due = state.step % settings.guard_interval == 0 or state.step == settings.steps
         if is_due and state.step < settings.kernel_steps:
             for index in state.active_seeds:
                 self._check_seed(index)
@@ -66,7 +63,7 @@ class StudentGuard:
         if checks[-1].missed_variance <= min(check.missed_variance for check in checks):
             guard.best_states[index].copy_(x)
             guard.best_actions[index].copy_(a)
-        if phase_should_end(checks, self.evaluator.guard):
+        if phase_should_end(checks, self.evaluator.settings):
             guard.ended[index] = state.step
             for stream, generators in state.generators.items():
                 guard.generators[stream, index] = generators[index].get_state()
@@ -78,15 +75,16 @@ class StudentGuard:
         self.guard.generators.clear()
 
 
-def phase_should_end(checks: list[StudentCheck], guard: GuardSettings) -> bool:
-    """Whether the last ``patience`` checks exceed the minimum of both measures before them."""
-    if len(checks) <= guard.patience:
+def phase_should_end(checks: list[StudentCheck], settings: DistillSettings) -> bool:
+    """Whether the last ``guard_patience`` checks exceed the earlier minimum of both measures."""
+    patience, max_rise = settings.guard_patience, settings.guard_max_rise
+    if len(checks) <= patience:
         return False
-    earlier, recent = checks[: -guard.patience], checks[-guard.patience :]
+    earlier, recent = checks[:-patience], checks[-patience:]
     return (
         min(check.missed_variance for check in recent)
-        > min(check.missed_variance for check in earlier) + guard.max_rise
+        > min(check.missed_variance for check in earlier) + max_rise
     ) and (
         min(check.missed_objective for check in recent)
-        > min(check.missed_objective for check in earlier) + guard.max_rise
+        > min(check.missed_objective for check in earlier) + max_rise
     )

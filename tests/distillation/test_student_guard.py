@@ -14,16 +14,20 @@ from support.toys import make_toy_teacher
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
-from obdbench.distillation.student_check import GuardSettings, StudentCheck
+from obdbench.distillation.student_check import StudentCheck
 from obdbench.distillation.student_guard import phase_should_end
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import make_objective
 from obdbench.teachers.teacher import Teacher
 
-GUARD = GuardSettings(interval=10, students=2, states=128, max_rise=0.3, patience=2)
-LENIENT = replace(GUARD, max_rise=float("inf"))
+GUARD: dict[str, Any] = {
+    "guard_interval": 10,
+    "guard_states": 128,
+    "guard_max_rise": 0.3,
+}
+LENIENT = {**GUARD, "guard_max_rise": 1e6}
 INFINITE_WIDTH_STEPS = 60
-LEAVING_THE_LIMIT = {
+LEAVING_THE_LIMIT: dict[str, Any] = {
     "pairs": 32,
     "inner_steps": 40,
     "inner_lr": 0.15,
@@ -47,7 +51,6 @@ def steep_teacher(toy_dataset: Dataset) -> Teacher:
 def distil(
     dataset: Dataset,
     teacher: Teacher | None,
-    guard: GuardSettings | None,
     *,
     objective: str = "pbc",
     seeds: tuple[int, ...] = (0,),
@@ -62,7 +65,6 @@ def distil(
             make_objective(objective),
             settings,
             list(seeds),
-            guard=guard,
             **(options or {}),
         )
     )
@@ -80,13 +82,13 @@ def test_phase_ends_when_students_leave_the_limit(
     toy_dataset: Dataset, steep_teacher: Teacher
 ) -> None:
     """The objective in the limit falls, cloned students get worse, and the best synset is kept."""
-    unguarded = distil(toy_dataset, steep_teacher, LENIENT, **LEAVING_THE_LIMIT)[-1]
-    guarded = distil(toy_dataset, steep_teacher, GUARD, **LEAVING_THE_LIMIT)[-1]
+    unguarded = distil(toy_dataset, steep_teacher, **LEAVING_THE_LIMIT, **LENIENT)[-1]
+    guarded = distil(toy_dataset, steep_teacher, **LEAVING_THE_LIMIT, **GUARD)[-1]
     assert unguarded.ended == {}
     ended = guarded.ended[0]
     assert ended < INFINITE_WIDTH_STEPS
     before, after = guarded.checks[0], unguarded.checks[0]
-    assert before[-1].missed_variance < after[-1].missed_variance - GUARD.max_rise
+    assert before[-1].missed_variance < after[-1].missed_variance - GUARD["guard_max_rise"]
     best = min(before, key=lambda check: check.missed_variance)
     at_best, at_end = (dict(unguarded.losses[0])[step] for step in (best.step, ended - 1))
     assert at_end < at_best
@@ -98,10 +100,10 @@ def test_skipped_evaluation_points_hold_the_best_synset(
     toy_dataset: Dataset, steep_teacher: Teacher
 ) -> None:
     settings = {**LEAVING_THE_LIMIT, "steps": INFINITE_WIDTH_STEPS, "kernel_share": 1.0}
-    guarded = distil(toy_dataset, steep_teacher, GUARD, **settings)
+    guarded = distil(toy_dataset, steep_teacher, **settings, **GUARD)
     best = min(guarded[-1].checks[0], key=lambda check: check.missed_variance)
     fractions = (best.step / INFINITE_WIDTH_STEPS,)
-    (expected,) = distil(toy_dataset, steep_teacher, None, **{**settings, "evaluate_at": fractions})
+    (expected,) = distil(toy_dataset, steep_teacher, **{**settings, "evaluate_at": fractions})
     assert [point.step for point in guarded] == [0, 30, 60]
     assert np.array_equal(guarded[-1].synsets[0].states, expected.synsets[0].states)
     assert np.array_equal(guarded[-1].synsets[0].actions, expected.synsets[0].actions)
@@ -117,11 +119,11 @@ def test_guard_that_does_not_act_changes_no_bit(
     overrides: dict[str, Any], objective: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     settings = {"pairs": 8, "inner_steps": 4, "steps": 8, "smoothing": 0.2, **overrides}
-    guard = replace(GUARD, interval=2)
+    guard = {**GUARD, "guard_interval": 2}
     teacher = None if objective == "dbc" else toy_teacher
     options = {"objective": objective, "seeds": (0, 1)}
-    guarded = distil(toy_dataset, teacher, guard, **options, **settings)
-    unguarded = distil(toy_dataset, teacher, None, **options, **settings)
+    guarded = distil(toy_dataset, teacher, **options, **settings, **guard)
+    unguarded = distil(toy_dataset, teacher, **options, **settings)
     assert have_equal_synsets(guarded, unguarded)
     assert guarded[-1].losses == unguarded[-1].losses
     assert [[check.step for check in checks] for checks in guarded[-1].checks] == [
@@ -138,11 +140,16 @@ def test_seeds_checked_together_equal_seeds_checked_alone(
     """Also if the phases of the seeds end at different steps."""
     options = {"dtype": torch.float64}
     together = distil(
-        toy_dataset, steep_teacher, GUARD, seeds=(0, 1), options=options, **LEAVING_THE_LIMIT
+        toy_dataset, steep_teacher, seeds=(0, 1), options=options, **LEAVING_THE_LIMIT, **GUARD
     )
     for index in (0, 1):
         alone = distil(
-            toy_dataset, steep_teacher, GUARD, seeds=(index,), options=options, **LEAVING_THE_LIMIT
+            toy_dataset,
+            steep_teacher,
+            seeds=(index,),
+            options=options,
+            **LEAVING_THE_LIMIT,
+            **GUARD,
         )
         assert together[-1].ended.get(index) == alone[-1].ended.get(0)
         stacked, single = together[-1].synsets[index], alone[-1].synsets[0]
@@ -158,20 +165,20 @@ def test_guarded_distillation_resumes_bit_for_bit(
         if now.step >= stop:
             raise KeyboardInterrupt
 
-    uninterrupted = distil(toy_dataset, steep_teacher, GUARD, seeds=(0, 1), **LEAVING_THE_LIMIT)
+    uninterrupted = distil(toy_dataset, steep_teacher, seeds=(0, 1), **LEAVING_THE_LIMIT, **GUARD)
     options = {"snapshot": tmp_path / "snapshot", "snapshot_seconds": 0.0}
     interrupting = {**options, "progress": interrupt, "progress_seconds": 0.0}
     with pytest.raises(KeyboardInterrupt):
         distil(
             toy_dataset,
             steep_teacher,
-            GUARD,
             seeds=(0, 1),
             options=interrupting,
             **LEAVING_THE_LIMIT,
+            **GUARD,
         )
     resumed = distil(
-        toy_dataset, steep_teacher, GUARD, seeds=(0, 1), options=options, **LEAVING_THE_LIMIT
+        toy_dataset, steep_teacher, seeds=(0, 1), options=options, **LEAVING_THE_LIMIT, **GUARD
     )
     assert have_equal_synsets(uninterrupted, resumed)
     assert uninterrupted[-1].checks == resumed[-1].checks
@@ -182,7 +189,7 @@ def test_unweighted_objective_misses_the_same_share_as_the_variance(
     toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     def last_check(objective: str) -> StudentCheck:
-        points = distil(toy_dataset, toy_teacher, GUARD, objective=objective, steps=2)
+        points = distil(toy_dataset, toy_teacher, objective=objective, steps=2, **GUARD)
         return points[-1].checks[0][-1]
 
     plain, weighted = last_check("pbc"), last_check("av-pbc")
@@ -193,7 +200,7 @@ def test_unweighted_objective_misses_the_same_share_as_the_variance(
 def test_progress_shows_the_missed_variance(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     reports: list[Progress] = []
     options = {"progress": reports.append, "progress_seconds": 0.0}
-    points = distil(toy_dataset, toy_teacher, replace(GUARD, interval=1), options=options)
+    points = distil(toy_dataset, toy_teacher, options=options, **{**GUARD, "guard_interval": 1})
     assert reports[0].missed_variance == points[-1].checks[0][0].missed_variance
     assert len(reports) == 4
 
@@ -215,12 +222,20 @@ def test_phase_ends_if_both_measures_rise_in_consecutive_checks(
     checks = [
         StudentCheck(i, *values) for i, values in enumerate(zip(variance, objective, strict=True))
     ]
-    assert phase_should_end(checks, GUARD) == expected
+    assert phase_should_end(checks, resolve_settings("tiny", GUARD)) == expected
 
 
-@pytest.mark.parametrize("field", ["interval", "students", "states", "patience"])
-def test_guard_settings_below_one_are_refused(field: str) -> None:
-    with pytest.raises(InvalidSettingError, match=field):
-        replace(GUARD, **{field: 0})
-    with pytest.raises(InvalidSettingError, match="max_rise"):
-        replace(GUARD, max_rise=-0.1)
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("guard_interval", -1),
+        ("guard_students", 0),
+        ("guard_states", 0),
+        ("guard_patience", 0),
+        ("guard_max_rise", -0.1),
+        ("guard_max_rise", float("inf")),
+    ],
+)
+def test_invalid_guard_settings_are_refused(setting: str, value: float) -> None:
+    with pytest.raises(InvalidSettingError, match=setting):
+        resolve_settings("tiny", {setting: value})
