@@ -28,6 +28,14 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", help="Setting to override, as key=value; may be repeated."),
 ]
+Teachers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--teacher",
+        help="Teacher of all datasets, or DATASET=TEACHER: a registered name or the path of a "
+        "policy; may be repeated.",
+    ),
+]
 Plugins = Annotated[
     list[str] | None,
     typer.Option(

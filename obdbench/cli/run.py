@@ -21,6 +21,7 @@ from obdbench.cli.options import (
     Protocols,
     Seeds,
     Sets,
+    Teachers,
     Threads,
     Timeout,
     Workers,
@@ -50,6 +51,7 @@ def run(
     seeds: Seeds = None,
     preset: PresetName = None,
     set_: Sets = None,
+    teacher: Teachers = None,
     plugin: Plugins = None,
     executor: Executor = "local",
     address: Address = None,
@@ -106,6 +108,7 @@ def run(
         seeds=parse_seed_option(seeds),
         preset=preset,
         settings=parse_assignments(set_),
+        teachers=teacher or (),
     )
     plan = runner.plan(grid, config)
     if dry_run:
@@ -201,6 +204,7 @@ def compare(
     seeds: Seeds = None,
     preset: PresetName = None,
     set_: Sets = None,
+    teacher: Teachers = None,
     plugin: Plugins = None,
     executor: Executor = "local",
     address: Address = None,
@@ -238,6 +242,7 @@ def compare(
         seeds=parse_seed_option(seeds),
         preset=preset,
         settings=parse_assignments(set_),
+        teachers=teacher or (),
     )
     results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), config)
     if summary is not None and (summary.stop_reason or summary.exit_code):
@@ -268,6 +273,7 @@ def tune(
     seeds: Seeds = "0",
     preset: PresetName = "fast",
     set_: Sets = None,
+    teacher: Teachers = None,
     plugin: Plugins = None,
     address: Address = None,
     workers: Workers = None,
@@ -276,13 +282,16 @@ def tune(
     search_seed: Annotated[int, typer.Option("--search-seed", help="Of the search.")] = 0,
 ) -> None:
     """Search settings with Ray Tune's ASHA, and save the best as a preset."""
+    from obdbench.experiments.teacher_choice import parse_teachers
     from obdbench.tuning import api as tuning
     from obdbench.tuning.search_space import SearchConfig, parse_ranges
 
     plugins = load_plugin_options(plugin)
+    datasets = tuple(dataset or tuning.DEFAULT_DATASETS)
     search = SearchConfig(
         objective=objective,
-        datasets=tuple(dataset or tuning.DEFAULT_DATASETS),
+        datasets=datasets,
+        teachers=parse_teachers(teacher or (), datasets),
         ranges=parse_ranges(param or ()),
         trials=trials,
         criterion=criterion,

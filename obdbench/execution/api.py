@@ -26,6 +26,7 @@ def run(
     seeds: Sequence[int] = (),
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    teachers: Names = (),
     plugins: Names = (),
     out: str | Path = "results",
     **execution: Any,
@@ -42,6 +43,7 @@ def run(
         seeds: Run these seeds instead of the suite's.
         preset: Use this preset instead of the suite's.
         settings: Settings of the distillation that replace the suite's.
+        teachers: Names or paths of teachers, each for all datasets or as ``DATASET=TEACHER``.
         plugins: Files or modules with user code.
         out: Folder of results.
         **execution: Other fields of :class:`~obdbench.execution.config.ExecutionConfig`:
@@ -57,6 +59,7 @@ def run(
         seeds=seeds,
         preset=preset,
         settings=dict(settings or {}),
+        teachers=_as_tuple(teachers),
     )
     command = command_line(
         suite,
@@ -66,6 +69,7 @@ def run(
         seeds=[",".join(map(str, seeds))] if seeds else [],
         preset=[preset] if preset else [],
         set=[f"{name}={_setting(value)}" for name, value in (settings or {}).items()],
+        teacher=_as_tuple(teachers),
         plugin=references,
     )
     execution = {"existing": "resume", "command": command, **execution}

@@ -174,17 +174,17 @@ def check_inputs(specs: Sequence[TrialSpec]) -> None:
     """Download and check the datasets and teachers of trials once, before any work."""
     warn_kernel_mismatch(specs)
     pairs: dict[str, int] = {}
-    taught: set[str] = set()
+    taught: set[tuple[str, str | None]] = set()
     for spec in specs:
         pairs[spec.dataset] = max(pairs.get(spec.dataset, 0), spec.settings.pairs)
         objective = make_objective(spec.objective, spec.objective_params)
         if needs_teacher(objective, spec.settings):
-            taught.add(spec.dataset)
+            taught.add((spec.dataset, spec.teacher))
     for dataset_id, largest in pairs.items():
         dataset = load_dataset(dataset_id)
         check_size(dataset, largest)
-        if dataset_id in taught:
-            check_teacher_task(load_teacher(dataset_id), dataset)
+        for _, teacher in (pair for pair in taught if pair[0] == dataset_id):
+            check_teacher_task(load_teacher(dataset_id, teacher), dataset)
 
 
 def warn_kernel_mismatch(specs: Sequence[TrialSpec]) -> None:

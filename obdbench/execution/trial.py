@@ -222,10 +222,15 @@ class _TrialRun:
         check_size(dataset, self.spec.settings.pairs)
         objective = make_objective(self.spec.objective, self.spec.objective_params)
         teacher = (
-            load_teacher(self.spec.dataset)
+            load_teacher(self.spec.dataset, self.spec.teacher)
             if needs_teacher(objective, self.spec.settings)
             else None
         )
+        if teacher is not None and self.spec.teacher_checksum not in (None, teacher.checksum):
+            raise InvalidDataError(
+                f"The teacher {self.spec.teacher!r} has changed since the run was planned.",
+                "Run the same command again; a changed teacher makes another trial.",
+            )
         return dataset, objective, teacher
 
     def _distill_points(

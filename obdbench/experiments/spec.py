@@ -12,7 +12,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.fingerprint import Component
@@ -31,6 +38,12 @@ class TrialSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
+    teacher: str | None = Field(
+        default=None, description="registered name or path; the dataset's own teacher if absent"
+    )
+    teacher_checksum: str | None = Field(
+        default=None, description="SHA-256 of the weights of a teacher that is named"
+    )
     objective: str
     objective_params: dict[str, Any] = Field(default_factory=dict)
     protocol: str = "default"
@@ -50,9 +63,13 @@ class TrialSpec(BaseModel):
             raise ValueError("seeds are distinct non-negative integers, at least one")
         return seeds
 
+    @model_serializer(mode="wrap")
+    def _leave_out_absent_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
     @property
     def key(self) -> str:
-        """Hash that names the result: every field except the name of the preset."""
+        """Hash that names the result: every field that is set, except the name of the preset."""
         return hash_content(self.model_dump(mode="json", exclude={"preset"}))
 
     @property
@@ -77,6 +94,8 @@ class TrialSpec(BaseModel):
         """The values by name that :meth:`label` leaves out."""
         settings = self.settings.model_dump(mode="json")
         fields: dict[str, Any] = {"preset": self.preset}
+        if self.teacher is not None and self.teacher_checksum is not None:
+            fields |= {"teacher": self.teacher, "teacher_checksum": self.teacher_checksum[:8]}
         fields |= {f"{component} code": source for component, source in self.code.items()}
         for name, value in self.protocol_params.items():
             fields[f"{self.protocol} {name}" if name in settings else name] = value

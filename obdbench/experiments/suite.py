@@ -10,13 +10,16 @@
     seeds = "0-4"                                # or a list
     [settings]                                   # overrides of the preset
     steps = 500
+    [teachers]                                   # of other data than the dataset's own teacher
+    "file:hopper-mine.hdf5" = "td3-bc"           # registered name or path
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -28,6 +31,9 @@ from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.presets import check_keys, load_preset, read_toml
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import Registry
+
+if TYPE_CHECKING:
+    from obdbench.objectives.objective import Objective
 
 SUITES = Path(__file__).parent / "suites"
 SUITE_ORDER = (
@@ -59,6 +65,7 @@ class Suite(BaseModel):
     protocols: tuple[NamedComponent, ...] = (NamedComponent(name="default"),)
     seeds: tuple[int, ...] = (0, 1, 2)
     settings: dict[str, Any] = Field(default_factory=dict)
+    teachers: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("objectives", "protocols", mode="before")
     @classmethod
@@ -81,10 +88,12 @@ class Suite(BaseModel):
         seeds: Sequence[int] = (),
         preset: str | None = None,
         settings: dict[str, Any] | None = None,
+        teachers: Sequence[str] = (),
     ) -> Suite:
         """Return the suite with parts of its grid replaced.
 
-        Objectives and protocols that the suite contains keep the parameters they have in it.
+        Objectives and protocols that the suite contains keep the parameters they have in it. A
+        teacher is written as ``TEACHER``, for all datasets, or as ``DATASET=TEACHER``.
         """
         changes: dict[str, Any] = {"settings": {**self.settings, **(settings or {})}}
         if objectives:
@@ -93,26 +102,35 @@ class Suite(BaseModel):
             changes["protocols"] = _select(self.protocols, protocols, registry.protocols)
         if datasets:
             changes["datasets"] = tuple(datasets)
+            changes["teachers"] = {d: t for d, t in self.teachers.items() if d in datasets}
         if seeds:
             changes["seeds"] = tuple(seeds)
         if preset:
             changes["preset"] = preset
+        if teachers:
+            from obdbench.experiments.teacher_choice import parse_teachers
+
+            selected = parse_teachers(teachers, changes.get("datasets", self.datasets))
+            changes["teachers"] = {**changes.get("teachers", self.teachers), **selected}
         return self.model_copy(update=changes)
 
     def specs(self) -> list[TrialSpec]:
         """Expand the grid to trials, with every name, parameter and setting validated."""
+        from obdbench.distillation.initialization import needs_teacher
         from obdbench.evaluation.protocol import make_protocol
+        from obdbench.experiments.teacher_choice import identify_teacher
         from obdbench.objectives.objective import make_objective
 
         preset = load_preset(self.preset)
         settings = preset.resolve(self.settings)
         dataset_ids = [resolve_dataset_id(dataset_id) for dataset_id in self.datasets]
-        objectives: list[tuple[str, dict[str, Any]]] = []
-        for objective in self.objectives:
-            name = registry.objectives.resolve_name(objective.name)
-            params = {**preset.objectives.get(name, {}), **objective.params}
-            make_objective(name, params)
-            objectives.append((name, params))
+        named = self._resolve_teachers(dataset_ids)
+        identify = cache(partial(identify_teacher, named))
+        objectives: list[tuple[str, dict[str, Any], Objective]] = []
+        for component in self.objectives:
+            name = registry.objectives.resolve_name(component.name)
+            params = {**preset.objectives.get(name, {}), **component.params}
+            objectives.append((name, params, make_objective(name, params)))
         protocols = []
         for protocol in self.protocols:
             name = registry.protocols.resolve_name(protocol.name)
@@ -121,6 +139,7 @@ class Suite(BaseModel):
         specs = [
             _make_spec(
                 dataset=dataset_id,
+                **(identify(dataset_id) if needs_teacher(objective, variant) else {}),
                 objective=objective_name,
                 objective_params=objective_params,
                 protocol=protocol_name,
@@ -133,7 +152,7 @@ class Suite(BaseModel):
                 ),
             )
             for dataset_id in dataset_ids
-            for objective_name, objective_params in objectives
+            for objective_name, objective_params, objective in objectives
             for protocol_name, protocol_params, variants in protocols
             for variant in variants
         ]
@@ -143,6 +162,14 @@ class Suite(BaseModel):
                 "Name at least one dataset, one objective and one protocol.",
             )
         return list({spec.key: spec for spec in specs}.values())
+
+    def _resolve_teachers(self, dataset_ids: Sequence[str]) -> dict[str, str]:
+        """The teachers by resolved identifier; one of a dataset outside the grid is an error."""
+        resolved = {resolve_dataset_id(name): teacher for name, teacher in self.teachers.items()}
+        for dataset_id in resolved:
+            if dataset_id not in dataset_ids:
+                raise unknown_name("dataset of this suite", dataset_id, dataset_ids)
+        return resolved
 
 
 def _make_spec(**content: Any) -> TrialSpec:

@@ -21,7 +21,10 @@ from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.headline import Curve
 
 Trial = tuple[TrialSpec, ResultEntry | None]
-COLUMNS = ("key", "trial", "source", "protocol", "dataset", "pairs", "steps", "code")
+COLUMNS = (
+    *("key", "trial", "source", "protocol", "dataset", "pairs", "steps", "code", "teacher"),
+    "teacher_checksum",
+)
 
 
 def build_grids(results: SuiteResults) -> list[Grid]:
@@ -39,6 +42,8 @@ def build_grids(results: SuiteResults) -> list[Grid]:
                 spec.settings.pairs,
                 spec.settings.steps,
                 _canonical_json(spec.code),
+                spec.teacher or "",
+                spec.teacher_checksum or "",
             )
             for key, (spec, entry) in trials.items()
         ],
@@ -72,8 +77,8 @@ def _grid(trials: pd.DataFrame, results: SuiteResults) -> Grid:
 def _identities(trials: pd.DataFrame) -> pd.Series[str]:
     """Identify the row of each trial by everything except its dataset, seeds and arm.
 
-    The number of outer steps and the code of dataset loaders may differ between the datasets of a
-    row. Where they differ on one dataset, they are part of the identity.
+    The number of outer steps, the teacher and the code of dataset loaders may differ between the
+    datasets of a row. Where they differ on one dataset, they are part of the identity.
     """
     contents = [_row_content(spec) for spec, _ in trials["trial"]]
     base = pd.Series([_canonical_json(content) for content in contents], index=trials.index)
@@ -84,8 +89,18 @@ def _identities(trials: pd.DataFrame) -> pd.Series[str]:
         return variants.gt(1).groupby(base).transform("any")
 
     identities = []
-    flags = zip(trials["trial"], contents, differs("steps"), differs("code"), strict=True)
-    for (spec, _), content, steps_differ, code_differs in flags:
+    teacher_differs = differs("teacher")
+    cell.append(trials["teacher"])
+    flags = zip(
+        *(trials["trial"], contents, differs("steps"), differs("code"), teacher_differs),
+        differs("teacher_checksum"),
+        strict=True,
+    )
+    for (spec, _), content, steps_differ, code_differs, teacher_differs, weights_differ in flags:
+        if teacher_differs:
+            content["teacher"] = spec.teacher or "default"
+        if weights_differ:
+            content["teacher_checksum"] = (spec.teacher_checksum or "")[:8]
         if steps_differ:
             content["settings"]["steps"] = spec.settings.steps
         if code_differs:
@@ -95,7 +110,8 @@ def _identities(trials: pd.DataFrame) -> pd.Series[str]:
 
 
 def _row_content(spec: TrialSpec) -> dict[str, Any]:
-    content = spec.model_dump(mode="json", exclude={"dataset", "seeds", "preset", "protocol"})
+    left_out = {"dataset", "seeds", "preset", "protocol", "teacher", "teacher_checksum"}
+    content = spec.model_dump(mode="json", exclude=left_out)
     del content["settings"]["steps"]
     content["code"].pop("dataset", None)
     if spec.protocol == "size":
@@ -174,7 +190,8 @@ def _labels(identities: Iterable[str]) -> dict[str, str]:
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
     code = {f"{component} code": source for component, source in content["code"].items()}
-    return {**content["settings"], **content["protocol_params"], **code}
+    teacher = {name: content[name] for name in ("teacher", "teacher_checksum") if name in content}
+    return {**content["settings"], **content["protocol_params"], **teacher, **code}
 
 
 def _canonical_json(content: Any) -> str:

@@ -7,6 +7,7 @@ algorithms of ``obdbench teach`` are the teachers that the user trained for a da
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -14,25 +15,27 @@ from obdbench.datasets.embedded import teacher_path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.registry import teachers
+from obdbench.teachers.policy_file import load_policy_file
 from obdbench.teachers.published import load_published_teacher
 from obdbench.teachers.teacher import Teacher
-from obdbench.teachers.trained import load_trained_teacher
+from obdbench.teachers.trained import find_newest_algorithm, load_trained_teacher
 
-TEACHER_SUFFIX = ".safetensors"
+SOURCES_WITH_TEACHERS = ("embedded", "d4rl", "recon")
 
 
 def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
     """Load a teacher for a dataset.
 
-    ``teacher`` is a registered name (``obdbench list teachers``) or the path of a file written by
-    :meth:`Teacher.save`. The default of an embedded dataset is the teacher shipped with it, that of
+    ``teacher`` is a registered name (``obdbench list teachers``) or the path of a policy file: one
+    written by :meth:`Teacher.save`, a Stable-Baselines3 zip, a d3rlpy model, a CORL checkpoint or a
+    D4RL HDF5 file. The default of an embedded dataset is the teacher shipped with it, that of
     a ``d4rl/`` or ``recon/`` dataset the published Cal-QL policy, and that of any other dataset the
     teacher that ``obdbench teach`` trained last.
     """
     if teacher is None:
         return _load_default_teacher(dataset_id)
-    if teacher.endswith(TEACHER_SUFFIX):
-        return Teacher.load(Path(teacher))
+    if teacher not in teachers and is_path(teacher):
+        return load_policy_file(Path(teacher).expanduser(), dataset_id)
     loader = teachers.get(teacher)
     if not callable(loader):
         raise InvalidSettingError(
@@ -46,6 +49,11 @@ def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
             "Return an obdbench.Teacher.",
         )
     return loaded
+
+
+def is_path(teacher: str) -> bool:
+    """Whether the text is the path of a policy file rather than a name."""
+    return bool(os.sep in teacher or Path(teacher).suffix) or Path(teacher).is_file()
 
 
 def load_embedded_teacher(dataset_id: str) -> Teacher:
@@ -72,6 +80,16 @@ def load_teacher_of_algorithm(algorithm: str, dataset_id: str) -> Teacher:
 load_td3_bc_teacher = partial(load_teacher_of_algorithm, "td3-bc")
 load_iql_teacher = partial(load_teacher_of_algorithm, "iql")
 load_cal_ql_teacher = partial(load_teacher_of_algorithm, "cal-ql")
+
+
+def find_default_teacher_name(dataset_id: str) -> str | None:
+    """The algorithm of the trained teacher that is the default of a dataset.
+
+    ``None`` for a dataset that has a teacher of its own, and where no teacher is trained.
+    """
+    if DatasetId(dataset_id).source in SOURCES_WITH_TEACHERS:
+        return None
+    return find_newest_algorithm(dataset_id)
 
 
 def _load_default_teacher(dataset_id: str) -> Teacher:

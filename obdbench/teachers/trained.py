@@ -46,9 +46,12 @@ def find_trained_teachers(dataset_id: str) -> dict[str, Path]:
 
 def load_trained_teacher(dataset_id: str, algorithm: str | None = None) -> Teacher | None:
     """The teacher kept for a dataset: the newest one, or that of one algorithm; else ``None``."""
-    found = find_trained_teachers(dataset_id)
-    if algorithm is not None:
-        found = {name: path for name, path in found.items() if name == algorithm}
-    if not found:
-        return None
-    return Teacher.load(max(found.values(), key=lambda path: path.stat().st_mtime))
+    algorithm = algorithm or find_newest_algorithm(dataset_id)
+    path = find_trained_teachers(dataset_id).get(algorithm or "")
+    return None if path is None else Teacher.load(path)
+
+
+def find_newest_algorithm(dataset_id: str) -> str | None:
+    """The algorithm of the teacher that was trained last for a dataset."""
+    paths = find_trained_teachers(dataset_id)
+    return max(paths, key=lambda name: paths[name].stat().st_mtime, default=None)

@@ -86,6 +86,7 @@ def _check_search(search: SearchConfig) -> SearchConfig:
         search,
         objective=objectives.resolve_name(search.objective),
         datasets=tuple(map(resolve_dataset_id, search.datasets)),
+        teachers={resolve_dataset_id(d): name for d, name in search.teachers.items()},
         loaded_preset=presets.load_preset(search.preset),
     )
 
@@ -94,6 +95,7 @@ def _make_preset(name: str, search: SearchConfig, results: Sequence[CandidateRes
     """The preset of the search with the values of the best candidate."""
     best, base = results[0], search.base_preset()
     candidate = Candidate.from_draw(search, best.params)
+    teachers = [f"{dataset}={name}" for dataset, name in search.teachers.items()]
     params: dict[str, dict[str, Any]] = {**base.objectives}
     if candidate.objective_params:
         params[search.objective] = candidate.objective_params
@@ -111,5 +113,6 @@ def _make_preset(name: str, search: SearchConfig, results: Sequence[CandidateRes
             "seeds": list(search.seeds),
             "search_seed": search.search_seed,
             "datasets": list(search.datasets),
+            **({"teachers": teachers} if teachers else {}),
         },
     )

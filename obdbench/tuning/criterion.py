@@ -60,7 +60,7 @@ def measure_candidate(
     criteria: list[Criterion] = []
     for dataset_id in search.datasets:
         teaching = needs_teacher(objective, candidate.settings)
-        teacher = load_teacher(dataset_id) if teaching else None
+        teacher = load_teacher(dataset_id, search.teachers.get(dataset_id)) if teaching else None
         training, held_out = split_dataset(load_dataset(dataset_id))
         criteria.append(make_criterion(search, held_out, teacher, candidate.settings))
         runs.append(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,7 @@ class SearchConfig:
     preset: str = "fast"
     settings: dict[str, Any] | None = None
     search_seed: int = 0
+    teachers: Mapping[str, str] = field(default_factory=dict)  # by dataset: a name or a path
     loaded_preset: Preset | None = None  # content of ``preset``; workers may lack the file
 
     def base_preset(self) -> Preset:

@@ -49,3 +49,23 @@ def test_an_edited_loader_splits_a_row() -> None:
 
 def test_different_code_of_an_objective_makes_another_row() -> None:
     assert len(rows(entry("lab/a", {"objective": "12"}), entry("lab/b", {"objective": "34"}))) == 2
+
+
+def taught(dataset: str, teacher: str, checksum: str, score: float = 10.0) -> ResultEntry:
+    plain = entry(dataset, {}, score)
+    spec = plain.spec.model_copy(update={"teacher": teacher, "teacher_checksum": checksum})
+    record = plain.record.model_copy(update={"key": spec.key, "spec": spec})
+    return ResultEntry(f"{spec.key}.json", record, plain.curves)
+
+
+def test_each_dataset_of_a_row_has_its_teacher() -> None:
+    assert rows(taught("lab/a", "iql", "12"), taught("lab/b", "td3-bc", "34")) == [("dbc", 2, True)]
+
+
+def test_two_teachers_of_one_dataset_make_two_rows() -> None:
+    labels = [label for label, _, _ in rows(taught("lab/a", "iql", "12"), entry("lab/a", {}))]
+    assert sorted(labels) == ["dbc (teacher=default)", "dbc (teacher=iql)"]
+    labels = [
+        label for label, _, _ in rows(taught("lab/a", "iql", "12"), taught("lab/a", "iql", "34"))
+    ]
+    assert sorted(labels) == ["dbc (teacher_checksum=12)", "dbc (teacher_checksum=34)"]
