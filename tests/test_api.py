@@ -62,8 +62,8 @@ SIGNATURES = {
     "episodes: 'int' = 20, progress: 'bool' = True) -> 'Teacher'",
     "run": "(suite: 'str', *, objectives: 'Names' = (), datasets: 'Names' = (), "
     "protocols: 'Names' = (), seeds: 'Sequence[int]' = (), preset: 'str | None' = None, "
-    "settings: 'Mapping[str, Any] | None' = None, plugins: 'Names' = (), "
-    "out: 'str | Path' = 'results', **execution: 'Any') -> 'list[Result]'",
+    "settings: 'Mapping[str, Any] | None' = None, teachers: 'Names' = (), "
+    "plugins: 'Names' = (), out: 'str | Path' = 'results', **execution: 'Any') -> 'list[Result]'",
 }
 MEMBERS = {
     "Dataset": "action_size actions card checksum episode_returns id interrupted_episodes "
@@ -77,13 +77,13 @@ MEMBERS = {
     "log_std_multiplier log_std_offset observation_size save standardizer tensors value",
 }
 COMMANDS = {
-    "run": "suite --objective --dataset --protocol --seeds --preset --set --plugin --executor "
-    "--address --workers --threads --memory --device --timeout --resume --fresh "
+    "run": "suite --objective --dataset --protocol --seeds --preset --set --teacher --plugin "
+    "--executor --address --workers --threads --memory --device --timeout --resume --fresh "
     "--retry-failed --dry-run --fail-fast --out",
-    "compare": "objectives --dataset --suite --protocol --seeds --preset --set --plugin "
+    "compare": "objectives --dataset --suite --protocol --seeds --preset --set --teacher --plugin "
     "--executor --address --workers --threads --memory --device --timeout --latex --out",
     "tune": "objective --dataset --param --trials --criterion --name --seeds --preset --set "
-    "--plugin --address --workers --threads --device --search-seed",
+    "--teacher --plugin --address --workers --threads --device --search-seed",
     "teach": "dataset --algorithm --steps --seed --set --threads --episodes --export",
     "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --strict --publish",
