@@ -165,7 +165,7 @@ def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> 
     from obdbench.teachers.loading import load_teacher
     from obdbench.teachers.published_scores import evaluate_teacher
 
-    for dataset_id in _resolve(ids):
+    for dataset_id in _existing(_resolve(ids), folder):
         source = DatasetId(dataset_id).source
         if folder is not None and source == "embedded":
             dataset, has_teacher = embedded.load(dataset_id, folder), False
@@ -194,6 +194,16 @@ def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> 
         if has_teacher:
             scores = evaluate_teacher(load_teacher(dataset_id), dataset.task, episodes)
             typer.echo(f"  teacher: normalized return {scores.mean():.1f} over {episodes} episodes")
+
+
+def _existing(names: Iterable[str], folder: Path | None) -> Iterator[str]:
+    """Skip embedded datasets that are not built yet, and say so."""
+    for name in names:
+        is_embedded = DatasetId(name).source == "embedded"
+        if is_embedded and folder is None and _availability(name) == "not built":
+            typer.echo(f"{name}: not built; `obdbench data build {name}` builds it")
+        else:
+            yield name
 
 
 def _resolve(ids: Iterable[str]) -> list[str]:
