@@ -21,6 +21,7 @@ class Event:
     steps: int = 0  # outer steps in total
     loss: float | None = None
     steps_per_second: float | None = None
+    missed_variance: float | None = None  # latest checks of real students, mean over seeds
     score: float | None = None  # normalized return, mean over seeds and arms
     message: str = ""
 

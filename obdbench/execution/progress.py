@@ -37,6 +37,7 @@ class TrialProgress:
     steps: int = 0
     loss: float | None = None
     steps_per_second: float | None = None
+    missed_variance: float | None = None
     score: float | None = None
 
 
@@ -105,6 +106,7 @@ class ProgressDisplay:
         if event.kind == "step":
             line.step, line.steps = event.step, event.steps
             line.loss, line.steps_per_second = event.loss, event.steps_per_second
+            line.missed_variance = event.missed_variance
         elif event.kind == "score":
             line.score = event.score
         elif event.kind == "restart":
@@ -215,12 +217,19 @@ def describe_trial(trial: TrialProgress) -> str:
             parts.append(f"ETA {format_clock((trial.steps - trial.step) / trial.steps_per_second)}")
         if trial.loss is not None:
             parts.append(f"loss {trial.loss:.3g}")
+        if trial.missed_variance is not None:
+            parts.append(f"missed {format_share(trial.missed_variance)}")
     else:
         parts.append(f"preparing {format_clock(time.monotonic() - trial.started)}")
     if trial.score is not None:
         parts.append(f"last point {trial.score:.1f}")
     numbers = " ".join(parts)
     return f"{truncate(label_trial(trial.spec), max(12, WIDTH - 3 - len(numbers)))} {numbers}"
+
+
+def format_share(share: float) -> str:
+    """Format a share as a percentage of at most five characters."""
+    return f"{share:.0%}" if share < 10 else ">999%"
 
 
 def format_clock(seconds: float) -> str:

@@ -31,7 +31,15 @@ from obdbench.experiments.spec import TrialSpec
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.results.headline import mean_headline_score
 from obdbench.results.provenance import describe_environment
-from obdbench.results.record import DataIdentity, Point, Result, Status, Timing, utc_now
+from obdbench.results.record import (
+    DataIdentity,
+    Point,
+    Result,
+    Status,
+    StudentCheckRecord,
+    Timing,
+    utc_now,
+)
 from obdbench.results.store import ResultStore, StorageError, find_disk_error
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
 from obdbench.teachers.loading import load_teacher
@@ -157,6 +165,8 @@ class _TrialRun:
             status="ok",
             points=[point for step in selected for point in self.points[step]],
             losses=record.losses,
+            student_checks=record.student_checks,
+            infinite_width_ended_at=record.infinite_width_ended_at,
             timing=Timing(
                 started=started,
                 distill=distill_seconds,
@@ -205,9 +215,15 @@ class _TrialRun:
             self.synsets.complete_steps()
         ):
             return None
+        seeds = list(map(str, self.spec.seeds))
         return DistillationRecord(
             steps=sorted(self._expected_steps(point.step)),
-            losses=dict(zip(map(str, self.spec.seeds), point.losses, strict=True)),
+            losses=dict(zip(seeds, point.losses, strict=True)),
+            student_checks={
+                seed: [StudentCheckRecord.model_validate(check.as_json()) for check in checks]
+                for seed, checks in zip(seeds, point.checks, strict=False)
+            },
+            infinite_width_ended_at={seeds[index]: step for index, step in point.ended.items()},
             seconds=point.seconds,
             step_seconds=point.step_seconds,
             prepare=prepare,
@@ -255,7 +271,7 @@ class _TrialRun:
 
     def _report_step(self, progress: Progress) -> None:
         self._check_time()
-        loss = float(progress.loss)
+        loss, missed = float(progress.loss), progress.missed_variance
         self.on_event(
             Event(
                 "step",
@@ -264,6 +280,7 @@ class _TrialRun:
                 steps=progress.steps,
                 loss=loss if math.isfinite(loss) else None,
                 steps_per_second=progress.steps_per_second,
+                missed_variance=missed if missed is not None and math.isfinite(missed) else None,
             )
         )
 

@@ -8,6 +8,8 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting.grid import Grid, Row, natural_sort_key
 from obdbench.reporting.table import MISSING
 from obdbench.results.headline import HEADLINE_POINTS, distilled_points
+from obdbench.results.record import Result
+from obdbench.results.student_checks import LARGEST_MISSED_VARIANCE
 
 STAND_IN = "recon"
 ENSEMBLE_MEMBERS = 10  # default of the ensemble protocol, whose module would import torch
@@ -15,6 +17,7 @@ STAND_IN_WARNING = (
     "Stand-ins, not D4RL (†): regenerated from published teachers to match D4RL's state moments"
 )
 NO_MANIFEST_NOTE = "There is no manifest, so trials without a result are unknown."
+HIGH_MISSED_VARIANCE = "‡"
 BASELINE_NOTE = (
     "behavior is the mean return of the recorded episodes. Rows named whole train on the whole "
     "dataset (baselines/). These rows are not distilled and have no rank."
@@ -80,9 +83,25 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
             "as stand-ins rebuilt on other processors; the table of data and teachers lists their "
             "checksums."
         )
+    checked = [entry.record for entry in grid.entries if entry.record.student_checks]
+    if checked:
+        lines.append(
+            f"{high_missed_variance_note(checked)} Only trials with guard_interval are checked."
+        )
     if not grid.has_manifest:
         lines.append(NO_MANIFEST_NOTE)
     return tuple(lines)
+
+
+def high_missed_variance_note(checked: Iterable[Result]) -> str:
+    """The meaning of the mark of students that end far from what was optimized."""
+    rises = " or ".join(f"{v:g}" for v in sorted({r.spec.settings.guard_max_rise for r in checked}))
+    return (
+        f"{HIGH_MISSED_VARIANCE} Students of at least one seed end far from what was optimized: "
+        "at the last check on held-out states, the share of the variance of the target actions "
+        f"that they miss exceeds {LARGEST_MISSED_VARIANCE:g}, or exceeds its minimum during the "
+        f"distillation by more than {rises}."
+    )
 
 
 def datasets_with_several_checksums(grid: Grid) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from obdbench.reporting import statistics as stats
+from obdbench.reporting.captions import HIGH_MISSED_VARIANCE
 from obdbench.reporting.grid import GridCell
 from obdbench.reporting.table import MISSING, Cell, format_number
 
@@ -16,7 +17,10 @@ def format_mean_std(values: Sequence[float], digits: int = 1) -> str:
 
 
 def score_cell(cell: GridCell | None, bold: bool = False) -> Cell:
-    """The score of a cell, the status of a failed trial, or a dash."""
+    """The score of a cell, the status of a failed trial, or a dash.
+
+    A score is marked if students of one of its seeds end far from what was optimized.
+    """
     if cell is None:
         return Cell(MISSING)
     if not cell.scores:
@@ -24,6 +28,8 @@ def score_cell(cell: GridCell | None, bold: bool = False) -> Cell:
     text = format_mean_std(cell.scores)
     if not cell.complete:
         text += f" ({len(cell.scores)}/{len(cell.expected_seeds)})"
+    if cell.high_missed_variance:
+        text += f" {HIGH_MISSED_VARIANCE}"
     return Cell(text, stats.mean_std(cell.scores)[0], bold)
 
 

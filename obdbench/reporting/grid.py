@@ -29,6 +29,8 @@ class GridCell:
     curves: Mapping[int, Curve]
     files: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    missed_variance: Mapping[int, Curve] = field(default_factory=dict)  # by seed: (step, share)
+    high_missed_variance: frozenset[int] = frozenset()  # seeds that are marked
 
     @cached_property
     def scores(self) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from obdbench.experiments.spec import TrialSpec, format_params
 from obdbench.reporting.grid import Grid, GridCell, Row, dataset_sort_key, row_sort_key
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.headline import Curve
+from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
 
 Trial = tuple[TrialSpec, ResultEntry | None]
 COLUMNS = (
@@ -153,6 +154,8 @@ def _rows(
 def _cell(arm: str, trials: list[Trial]) -> GridCell:
     """Join the trials of one cell; the trial with more seeds decides a seed that two scored."""
     curves: dict[int, Curve] = {}
+    missed: dict[int, Curve] = {}
+    marked: set[int] = set()
     files, failures = [], []
     for spec, entry in sorted(trials, key=lambda trial: (-len(trial[0].seeds), trial[0].key)):
         if entry is None:
@@ -164,10 +167,14 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
             failures.append(entry.record.status)
         new = {seed: curve for seed, curve in scored.items() if seed not in curves}
         curves |= new
+        marked |= seeds_with_high_missed_variance(entry.record) & new.keys()
+        for seed in new:
+            checks = entry.record.student_checks.get(str(seed), [])
+            missed[seed] = tuple((check.step, missed_variance(check)) for check in checks)
         if new or not scored:
             files.append(entry.file)
     expected = frozenset(seed for spec, _ in trials for seed in spec.seeds)
-    return GridCell(expected, curves, tuple(files), tuple(failures))
+    return GridCell(expected, curves, tuple(files), tuple(failures), missed, frozenset(marked))
 
 
 def _labels(identities: Iterable[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ import pandas as pd
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import STAND_IN
-from obdbench.reporting.grid import OBJECTIVES, Grid, Row
+from obdbench.reporting.grid import OBJECTIVES, Grid, GridCell, Row
 from obdbench.reporting.table import format_number
 from obdbench.results.headline import Curve
 
@@ -101,7 +101,9 @@ def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
             grid.protocol == "convergence"
             or (grid.protocol == "default" and grid.source not in with_curves)
         ):
-            title = f"Score against outer steps: {source} (band: ± one standard deviation)"
+            has_checks = any(_missed_curves(c) for row in grid.rows for c in row.cells.values())
+            lines = "; thin: missed variance" if has_checks else ""
+            title = f"Score against outer steps: {source} (band: ± one standard deviation{lines})"
             add("convergence", title, draw_convergence)
         if grid.protocol == "default":
             if len(_complete_rows(grid)) > 1:
@@ -116,7 +118,10 @@ def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
 
 
 def draw_convergence(figure: Figure, grid: Grid) -> None:
-    """Score against outer steps, one panel per dataset; a single point is a horizontal line."""
+    """Score against outer steps, one panel per dataset; a single point is a horizontal line.
+
+    Thin lines and the axis on the right show the mean missed variance of checked students.
+    """
     rows = [row for row in grid.rows if not row.is_baseline and row.n_scores]
     for axes, dataset in _panels(figure, grid.datasets):
         for row, (colour, dashes, marker) in line_styles(rows):
@@ -132,7 +137,29 @@ def draw_convergence(figure: Figure, grid: Grid) -> None:
             axes.plot(
                 steps, mean, color=colour, linestyle=dashes, marker=marker, ms=3.5, label=row.label
             )
+        _draw_missed_variance(axes, rows, dataset)
     _finish(figure, "outer steps")
+
+
+def _draw_missed_variance(axes: Axes, rows: Sequence[Row], dataset: str) -> None:
+    styled = line_styles(rows)
+    curves = [
+        (_missed_curves(row.cells[dataset]), style) for row, style in styled if dataset in row.cells
+    ]
+    if not any(missed for missed, _ in curves):
+        return
+    right = axes.twinx()
+    for missed, (colour, dashes, _) in curves:
+        steps, shares = _matrix(missed)
+        mean = np.minimum(shares, 1.0).mean(axis=0) if steps else []
+        right.plot(steps, mean, color=colour, linestyle=dashes, lw=0.7)
+    right.set(ylim=(0.0, 1.0), ylabel="missed variance")
+    right.grid(visible=False)
+
+
+def _missed_curves(cell: GridCell) -> list[Curve]:
+    """The missed variance of each checked seed against outer steps."""
+    return [curve for curve in cell.missed_variance.values() if curve]
 
 
 def draw_size_curve(figure: Figure, grid: Grid) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 from tabulate import tabulate
 
 from obdbench.errors import InvalidDataError, strip_control_characters
+from obdbench.reporting.captions import HIGH_MISSED_VARIANCE, high_missed_variance_note
 from obdbench.reporting.cells import format_mean_std
 from obdbench.reporting.suite_results import MANIFEST, ResultEntry, best_point, read_result_entry
 from obdbench.reporting.table import MISSING, format_number
 from obdbench.results.headline import headline_score
-from obdbench.results.record import read_bytes
+from obdbench.results.record import Result, read_bytes
+from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
 
 HEADER_BYTES = 1024 * 1024
 
@@ -64,6 +66,8 @@ def describe_result(path: Path | str) -> str:
             ("commit", where.git_commit or MISSING),
         ]
     parts = [_facts(facts)]
+    if any(record.student_checks.values()):
+        parts.append(_student_checks(record))
     parts += [_arm(entry, arm) for arm in sorted(entry.curves)]
     return "\n\n".join(parts)
 
@@ -106,6 +110,44 @@ def _arm(entry: ResultEntry, arm: str) -> str:
     scores = format_mean_std([headline_score(curve) for curve in entry.curves[arm].values()])
     n_seeds = f"{len(rows)}/{len(entry.spec.seeds)} seeds"
     return f"{strip_control_characters(arm)}: {scores}, {n_seeds}\n{table}"
+
+
+def _student_checks(record: Result) -> str:
+    """Missed variance of each seed's checks, and marks of seeds whose students end far off."""
+    marked = seeds_with_high_missed_variance(record)
+    rows = []
+    for seed, checks in sorted(record.student_checks.items(), key=lambda item: int(item[0])):
+        if checks:
+            best, last = min(checks, key=missed_variance), checks[-1]
+            rows.append(
+                (
+                    f"{seed} {HIGH_MISSED_VARIANCE}" if int(seed) in marked else seed,
+                    _share(last.missed_variance),
+                    _share(last.missed_objective),
+                    last.step,
+                    _share(best.missed_variance),
+                    best.step,
+                    len(checks),
+                    record.infinite_width_ended_at.get(seed, MISSING),
+                )
+            )
+    columns = (
+        "seed",
+        "missed variance",
+        "missed objective",
+        "at step",
+        "smallest missed variance",
+        "at step",
+        "checks",
+        "infinite width ended early at",
+    )
+    table = tabulate(rows, columns, tablefmt="plain", stralign="right", disable_numparse=True)
+    note = f"\n{high_missed_variance_note([record])}" if marked else ""
+    return f"students on held-out states:\n{table}{note}"
+
+
+def _share(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.3g}"
 
 
 def _header(path: Path) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,7 @@ R = TypeVar("R", bound="Record")
 SCHEMA = 1
 MAX_BYTES = 16 * 1024 * 1024
 Count = Annotated[int, Field(ge=0, le=10**18)]  # longer numbers cannot be printed
+Seed = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
 Status = Literal["ok", "failed", "timeout"]
 
 
@@ -44,6 +45,16 @@ class Point(Record):
     arm: str  # what the protocol varied: an architecture, an optimizer, "default", "ensemble"
     returns: list[list[float]]  # raw episode returns, one list per policy
     normalized_return: float  # D4RL-normalized mean over all of them, 0 to 100
+
+
+class StudentCheckRecord(Record):
+    """What real students missed on held-out states; null if a student diverged."""
+
+    step: Count  # outer step of the synset that the students were cloned on
+    missed_variance: Annotated[float, Field(ge=0)] | None
+    # share of the variance of the target actions that the students miss
+    missed_objective: float | None
+    # value of the objective as a share of its value for the mean target action
 
 
 class Timing(Record):
@@ -87,6 +98,10 @@ class Result(Record):
     points: list[Point] = Field(default_factory=list)
     losses: dict[str, list[tuple[Count, float]]] = Field(default_factory=dict)
     # by seed: (step, value of the objective)
+    student_checks: dict[Seed, list[StudentCheckRecord]] = Field(default_factory=dict)
+    # by seed, in the order of steps; empty unless guard_interval is set
+    infinite_width_ended_at: dict[Seed, Count] = Field(default_factory=dict)
+    # by seed: step of the check that ended the infinite-width phase early
     timing: Timing = Field(default_factory=Timing)
     environment: Environment | None = None
     dataset: DataIdentity | None = None

@@ -19,7 +19,16 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import sync
-from obdbench.results.record import DataIdentity, Point, Record, read_json, write_json
+from obdbench.results.record import (
+    Count,
+    DataIdentity,
+    Point,
+    Record,
+    Seed,
+    StudentCheckRecord,
+    read_json,
+    write_json,
+)
 from obdbench.results.store import ResultStore, storage_errors
 
 R = TypeVar("R", bound=Record)
@@ -31,6 +40,8 @@ class DistillationRecord(Record):
     schema_version: Literal[1] = 1
     steps: list[int]  # evaluation points whose synsets are stored
     losses: dict[str, list[tuple[int, float]]] = Field(default_factory=dict)  # per seed
+    student_checks: dict[Seed, list[StudentCheckRecord]] = Field(default_factory=dict)  # per seed
+    infinite_width_ended_at: dict[Seed, Count] = Field(default_factory=dict)  # step per seed
     seconds: float = 0.0  # distilling, all seeds
     step_seconds: float = 0.0  # median outer step
     prepare: float = 0.0  # objective's preparation

@@ -142,3 +142,11 @@ def test_throttle_drops_steps_only():
         throttle(Event("step", "k", step=number))
         throttle(Event("score", "k", step=number))
     assert [(e.kind, e.step) for e in received] == [("step", 0), *(("score", n) for n in range(5))]
+
+
+def test_missed_variance_of_students_is_shown():
+    progress = TrialProgress(SPECS[0], 0.0, step=150, steps=300, missed_variance=0.346)
+    assert "missed 35%" in describe_trial(progress)
+    progress.missed_variance = 1e30
+    assert "missed >999%" in describe_trial(progress)
+    assert len(describe_trial(progress)) <= 80

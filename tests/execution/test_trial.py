@@ -195,3 +195,29 @@ def test_results_validate_on_read(store, spec):
     again = Result.model_validate(json.loads(store.result_path(result.key).read_text()))
     assert again == result
     assert comparable_record(store.result_path(result.key))["schema_version"] == 1
+
+
+def test_student_checks_are_recorded_and_passed_on(store, spec):
+    events = []
+    checked = spec(guard_interval=2, guard_states=64)
+    result = run_trial(checked, store, on_event=events.append)
+    assert result.status == "ok", result.error
+    assert [check.step for check in result.student_checks["1"]] == [0, 2, 4]
+    assert all(check.missed_objective is not None for check in result.student_checks["0"])
+    assert result.infinite_width_ended_at == {}
+    checked_before_last_step = [checks[1] for checks in result.student_checks.values()]
+    mean = sum(check.missed_variance for check in checked_before_last_step) / 2
+    assert [e.missed_variance for e in events if e.kind == "step"][-1] == pytest.approx(mean)
+    again = checked.model_copy(update={"protocol_params": {"shift": 5.0}})
+    assert run_trial(again, store).student_checks == result.student_checks
+
+
+def test_the_end_of_an_infinite_width_phase_is_recorded(store, spec):
+    """With diverging students from the first step on, two checks end the phase."""
+    guard = {"guard_interval": 1, "guard_states": 64, "guard_max_rise": 0.0}
+    diverging = {"steps": 8, "kernel_share": 0.5, "kernel_lr": 50.0, "schedule": "constant"}
+    result = run_trial(spec(**guard, **diverging), store)
+    assert result.status == "ok", result.error
+    assert set(result.infinite_width_ended_at) <= {"0", "1"}
+    assert result.infinite_width_ended_at["0"] < 4
+    assert [check.step for check in result.student_checks["0"]][-1] == 8

@@ -21,7 +21,7 @@ from support.damage import JUNK, as_json
 from support.fuzzing import examples
 from support.paths import TOY_PLUGIN as TOY
 from support.recording import AttemptCounter
-from support.suite_files import FIXTURES, SUITE
+from support.suite_files import FIXTURES, SUITE, result_file_names
 
 from obdbench.cli import main as cli
 from obdbench.errors import ObdError
@@ -159,7 +159,7 @@ SOUND: dict[str, list[str]] = {
     "name": ["mine"],
     "search_seed": ["3"],
     "what": [*cli.LISTS],
-    "path": ["results/quick/505c83bf7f3c07e4.json"],
+    "path": [f"results/quick/{result_file_names()[0]}"],
     "pattern": ["recon/*"],
     "ids": ["embedded/hopper-medium-replay-v0", "recon/hopper-medium-v2"],
     "episodes": ["1"],

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import JUNK, altered, as_json, damaged
 from support.fuzzing import Tried, examples, reader
-from support.suite_files import FIXTURES, SUITE
+from support.suite_files import FIXTURES, SUITE, result_file_names
 
 from obdbench.datasets import download as fetch
 from obdbench.execution.estimate import count_episodes
@@ -24,7 +24,7 @@ from obdbench.reporting.publish import publish_results
 from obdbench.reporting.show import describe_file
 from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import read_suite_results
-from obdbench.results.record import DataIdentity, Result, read_json
+from obdbench.results.record import DataIdentity, Result, StudentCheckRecord, read_json
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
 
@@ -34,14 +34,13 @@ TOML_HOW = "hypothesis: damaged bytes, arbitrary text"
 
 def a_result() -> dict[str, Any]:
     """A committed result, without most of its points."""
-    path = next(path for path in sorted(FIXTURES.glob("*.json")) if path.stem != "manifest")
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = json.loads((FIXTURES / result_file_names()[0]).read_text())
     content["points"] = content["points"][:3]
     return content
 
 
 RESULT = a_result()
-NAMES = ("505c83bf7f3c07e4", "manifest")
+NAMES = (RESULT["key"], "manifest")
 
 
 @reader("result files: read, shown, tabulated, published", HOW)
@@ -97,9 +96,12 @@ def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
     spec = read_json(Result, FIXTURES / f"{NAMES[0]}.json").spec
     work = SynsetStore(ResultStore(place, "quick"), spec)
     source = DataIdentity(id="toy", checksum="0" * 64, size=9)
+    check = StudentCheckRecord(step=4, missed_variance=0.5, missed_objective=None)
     record = DistillationRecord(
         steps=[0, 4],
         losses={"0": [(0, 1.0)]},
+        student_checks={"0": [check]},
+        infinite_width_ended_at={"0": 4},
         env_id="Hopper-v4",
         dataset=source,
         curve=[(4, 1.0)],

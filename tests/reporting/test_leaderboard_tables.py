@@ -9,11 +9,17 @@ from importlib import import_module
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.result_entries import checked_entry
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.captions import format_budget, measurement_facts, score_notes
+from obdbench.reporting.captions import (
+    HIGH_MISSED_VARIANCE,
+    format_budget,
+    measurement_facts,
+    score_notes,
+)
 from obdbench.reporting.grid import (
     Grid,
     Row,
@@ -21,7 +27,7 @@ from obdbench.reporting.grid import (
     natural_sort_key,
 )
 from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import gaps_table
+from obdbench.reporting.leaderboard_tables import gaps_table, scores_table
 from obdbench.reporting.markdown import escape_markdown, render_sections
 from obdbench.reporting.pages import markdown_blocks
 from obdbench.reporting.paper_tables import load_paper_tables
@@ -370,3 +376,20 @@ def test_an_ensemble_has_as_many_members_as_its_protocol_says() -> None:
     from obdbench.reporting.captions import ENSEMBLE_MEMBERS
 
     assert make_protocol("ensemble").policies == ENSEMBLE_MEMBERS
+
+
+def test_scores_of_students_far_from_what_was_optimized_are_marked():
+    entries = (
+        checked_entry("pbc", {0: [1.0, 0.2], 1: [1.0, 0.2, 0.3]}),
+        checked_entry("dbc", {0: [1.0, 0.2], 1: [1.0, 0.2]}),
+    )
+    (grid,) = build_grids(SuiteResults("s", entries))
+    table = scores_table(grid)
+    marked = {row[0].text: HIGH_MISSED_VARIANCE in row[2].text for row in table.rows}
+    assert marked == {"pbc": True, "dbc": False}
+    assert any(note.startswith(HIGH_MISSED_VARIANCE) for note in table.notes)
+
+
+def test_tables_without_checks_explain_no_mark(quick):
+    notes = [note for grid in build_grids(quick) for note in score_notes(grid)]
+    assert not any(HIGH_MISSED_VARIANCE in note for note in notes)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from support.result_entries import entry
+from support.result_entries import checked_entry, entry
 
 from obdbench.reporting import plots
 from obdbench.reporting.grid import OBJECTIVES
 from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.suite_results import SuiteResults
 
-pytest.importorskip("matplotlib")
+Figure = pytest.importorskip("matplotlib.figure").Figure
 
 
 def test_plots_are_named_after_suite_source_and_kind(recon, quick):
@@ -63,6 +63,23 @@ def test_labels_are_not_interpreted(tmp_path):
         entry("_hidden", {0: 3.0, 1: 2.5}, "d4rl/walker2d-medium-v2"),
     )
     assert plots.draw_plots(build_grids(SuiteResults("s", entries)), "s", tmp_path)
+
+
+def test_convergence_plot_shows_the_missed_variance(tmp_path):
+    entries = (
+        checked_entry("pbc", {0: [1.0, 0.2, 0.3], 1: [1.0, 0.4, None]}),
+        checked_entry("dbc", {0: []}),
+    )
+    grids = build_grids(SuiteResults("s", entries))
+    (plot,) = [plot for plot in plots.list_plots(grids, "s") if plot.name.endswith("convergence")]
+    assert "missed variance" in plot.title
+    figure = Figure()
+    plot.draw(figure, plot.grid)
+    scores, shares = figure.axes
+    assert len(scores.lines) == 2
+    unchecked, checked = (list(line.get_ydata()) for line in shares.lines)
+    assert unchecked == []
+    assert checked == pytest.approx([1.0, 0.3, 0.65])
 
 
 def test_no_results_give_no_plots(tmp_path):

@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from support.result_entries import checked_entry
 
 from obdbench.errors import InvalidDataError
+from obdbench.reporting.captions import HIGH_MISSED_VARIANCE
 from obdbench.reporting.show import describe_file
+from obdbench.reporting.table import MISSING
+from obdbench.results.record import write_json
 
 
 def test_a_result_is_described(results_root):
@@ -25,6 +29,22 @@ def test_a_result_is_described(results_root):
 def test_a_failed_result_states_its_reason(recon, results_root):
     failed = next(entry for entry in recon.entries if entry.record.status == "failed")
     assert "failed: out of memory" in describe_file(results_root / "recon" / failed.file)
+
+
+def test_checks_of_students_are_described_and_marked(tmp_path):
+    record = checked_entry("pbc", {0: [1.0, 0.2], 1: [1.0, 0.3, None], 2: []}).record
+    record = record.model_copy(
+        update={"status": "failed", "infinite_width_ended_at": {"1": 20}, "error": "none"}
+    )
+    path = tmp_path / f"{record.key}.json"
+    write_json(record, path)
+    lines = describe_file(path).splitlines()
+    heading = lines.index("students on held-out states:")
+    assert lines[heading + 2].split() == ["0", "0.2", "0.2", "10", "0.2", "10", "2", MISSING]
+    assert lines[heading + 3].split() == [
+        *("1", HIGH_MISSED_VARIANCE, "diverged", "diverged", "20", "0.3", "10", "3", "20")
+    ]
+    assert lines[heading + 4].startswith(HIGH_MISSED_VARIANCE)
 
 
 @pytest.fixture

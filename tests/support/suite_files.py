@@ -49,3 +49,8 @@ name = "size"
 [protocols.params]
 sizes = [4, 8]
 """
+
+
+def result_file_names() -> list[str]:
+    """Names of the committed result files, sorted."""
+    return sorted(path.name for path in FIXTURES.glob("*.json") if path.stem != "manifest")
