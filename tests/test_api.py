@@ -88,6 +88,7 @@ COMMANDS = {
     "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --strict --publish",
     "show": "path",
+    "export": "source --format --to",
     "validate": "plugin --param",
     "data list": "pattern",
     "data fetch": "ids --progress",

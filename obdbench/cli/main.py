@@ -18,6 +18,7 @@ import typer
 import typer.core
 
 from obdbench.cli.data import app as data_app
+from obdbench.cli.export import export
 from obdbench.cli.leaderboard import leaderboard, show
 from obdbench.cli.options import Plugins, load_plugin_options, parse_assignments
 from obdbench.cli.run import compare, run, tune
@@ -124,8 +125,8 @@ def _summaries(kind: str) -> Iterator[tuple[str, str]]:
             yield entry.name, f"{entry.summary or f'from {entry.origin}'}{aliases}"
 
 
-app.command()(leaderboard)
-app.command()(show)
+for _command in (leaderboard, show, export):
+    app.command()(_command)
 
 
 @app.command()

@@ -10,25 +10,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-import h5py
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from obdbench.datasets.dataset import Array, Standardizer
-from obdbench.errors import InvalidDataError, ObdError, unknown_name
-from obdbench.io import write_atomically
+from obdbench.distillation.export import export_pairs, resolve_format, write_file
+from obdbench.errors import InvalidDataError, ObdError
 from obdbench.tasks.task import Task, get_task
 
 FORMAT = "obdbench-synset-1"
 MAX_BYTES = 256 * 1024 * 1024
 MAX_CARD_BYTES = 1024 * 1024
-EXPORT_FORMATS = ("hdf5", "npz", "minari")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +85,8 @@ class Synset:
         }
         card = {"format": FORMAT, "task": self.task.name, **dict(self.card)}
         metadata = {"format": f"{FORMAT} {self.task.name}"}  # the order of several keys would vary
-        _write(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
-        _write(path, save(arrays, metadata=metadata))
+        write_file(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+        write_file(path, save(arrays, metadata=metadata))
         return path
 
     @classmethod
@@ -132,93 +128,21 @@ class Synset:
             ) from error
 
     def export(self, path: Path | str, format: str | None = None) -> Path:
-        """Write raw observations and actions as HDF5 in D4RL's layout, NPZ, or a Minari dataset.
+        """Write raw observations and actions for other libraries, and return ``path``.
 
-        Every pair becomes an episode of one step that ends with a terminal, because readers drop
-        steps that end with a timeout for lack of a next observation (D4RL's reader drops the last
-        row in any case). Rewards are zero. Actions are written as distilled. Most lie outside
-        [-1, 1]: they are targets of cloning and not valid actions of the environment. A Minari
-        dataset gets an action space that contains them. Readers that require valid actions, such as
-        ``file:`` datasets, refuse them.
+        :mod:`obdbench.distillation.export` describes the formats ``d3rlpy``, ``hdf5`` (D4RL),
+        ``minari``, ``npz`` and ``torch``. Without a format, the suffix of ``path`` selects it. For
+        Minari, ``path`` is the name of the new dataset, such as ``hopper-synset-v0``. Readers that
+        require valid actions, such as ``file:`` datasets, refuse most synsets.
         """
         path = Path(path)
-        suffixes = {".hdf5": "hdf5", ".h5": "hdf5", ".npz": "npz"}
-        kind = format or suffixes.get(path.suffix, "minari" if not path.suffix else "")
-        if kind not in EXPORT_FORMATS:
-            raise unknown_name("export format", kind or path.suffix, EXPORT_FORMATS)
-        n = len(self)
-        columns = {
-            "observations": self.observations,
-            "actions": np.asarray(self.actions, np.float32),
-            "rewards": np.zeros(n, np.float32),
-            "terminals": np.ones(n, bool),
-            "timeouts": np.zeros(n, bool),
-        }
-        if kind == "minari":
-            _write_minari(path.name, columns, self.task)
-            return path
-        content = BytesIO()
-        if kind == "npz":
-            np.savez(content, **columns)  # type: ignore[arg-type]
-        else:
-            _write_hdf5(content, columns, self.card)
-        _write(path, content.getvalue())
+        export_pairs(
+            path,
+            resolve_format(path, format),
+            self.observations,
+            np.asarray(self.actions, np.float32),
+            standardizer=self.standardizer,
+            task=self.task,
+            card=self.card,
+        )
         return path
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise ObdError(
-            f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
-        ) from error
-
-
-def _write_hdf5(target: BytesIO, columns: dict[str, Array], card: Mapping[str, Any]) -> None:
-    with h5py.File(target, "w") as file:
-        for name, array in columns.items():
-            file.create_dataset(name, data=array)
-        file.create_dataset("metadata/card", data=json.dumps(dict(card)))
-
-
-def _write_minari(dataset_id: str, columns: dict[str, Array], task: Task) -> None:
-    try:
-        import jax  # noqa: F401  # writing needs Minari's extra "create"
-        import minari
-        from minari.data_collector.episode_buffer import EpisodeBuffer
-    except ImportError as error:
-        raise ObdError(
-            f"Exporting to Minari needs a package that is missing: {error.name}.",
-            "Install it with: pip install 'minari[hdf5,create]'",
-        ) from error
-
-    env = gymnasium.make(task.env_id)
-    actions = columns["actions"]
-    bound = np.maximum(np.abs(actions).max(axis=0), 1.0)
-    buffers = [
-        EpisodeBuffer(
-            id=index,
-            observations=[observation, observation],
-            actions=[action],
-            rewards=[0.0],
-            terminations=[True],
-            truncations=[False],
-            infos={},
-        )
-        for index, (observation, action) in enumerate(
-            zip(
-                columns["observations"].astype(env.observation_space.dtype),
-                actions,
-                strict=True,
-            )
-        )
-    ]
-    minari.create_dataset_from_buffers(
-        dataset_id=dataset_id,
-        buffer=buffers,
-        env=env,
-        action_space=gymnasium.spaces.Box(-bound, bound, dtype=np.float32),
-        algorithm_name="obdbench",
-        description="Distilled pairs; every pair is an episode of one step with zero reward.",
-    )

@@ -19,6 +19,7 @@ from obdbench.reporting.captions import (
 from obdbench.reporting.cells import format_mean_std
 from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row
 from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.latex import render_tabular
 from obdbench.reporting.markdown import render_table
 from obdbench.reporting.suite_results import SuiteResults, suite_results_of
 from obdbench.reporting.table import Cell, Table, format_number
@@ -230,7 +231,7 @@ def render_comparisons(comparisons: Sequence[Comparison]) -> str:
 
 def render_latex(comparisons: Sequence[Comparison]) -> str:
     """One booktabs tabular per comparison."""
-    return "\n\n".join(_tabular(comparison_table(comparison)) for comparison in comparisons)
+    return "\n\n".join(render_tabular(comparison_table(comparison)) for comparison in comparisons)
 
 
 def _setting(comparison: Comparison) -> str:
@@ -270,44 +271,3 @@ def _row(
     if difference.low is not None and difference.high is not None:
         text += f" [{format_number(difference.low)}, {format_number(difference.high)}]"
     return tuple(map(Cell, (name, first, second, text, seeds)))
-
-
-_LATEX = {
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "†": r"$^\dagger$",
-    "\n": " ",
-}
-
-
-def _tabular(table: Table) -> str:
-    lines = [
-        [_escape_latex(text) for text in row]
-        for row in (table.columns, *([cell.text for cell in row] for row in table.rows))
-    ]
-    body = [f"{' & '.join(line)} \\\\" for line in lines]
-    last = [r"\midrule"] if table.rows and table.rows[-1][0].text == "average" else []
-    return "\n".join(
-        [
-            f"\\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
-            r"\toprule",
-            body[0],
-            r"\midrule",
-            *body[1 : len(body) - len(last)],
-            *last,
-            *body[len(body) - len(last) :],
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-    )
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(char, char) for char in text)

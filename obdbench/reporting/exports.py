@@ -21,18 +21,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 from pydantic import BaseModel
 
+from obdbench.errors import InvalidDataError, unknown_name
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import format_budget
 from obdbench.reporting.grid import Grid, Row
-from obdbench.reporting.suite_report import SuiteReport
-from obdbench.reporting.suite_results import best_point
+from obdbench.reporting.latex import render_document_part
+from obdbench.reporting.suite_report import PROTOCOL_BLOCKS, SuiteReport, build_report
+from obdbench.reporting.suite_results import best_point, is_suite_folder, read_suite_results
 from obdbench.results.headline import headline_score
 
 DIGITS = 4
+TABLE_FORMATS = ("csv", "json", "latex")
 CSV_COLUMNS = (
     "source",
     "protocol",
@@ -89,6 +93,28 @@ class Leaderboards(BaseModel):
 
     schema_version: int = 1
     suites: dict[str, list[GridSummary]]
+
+
+def export_results(folder: Path | str, format_name: str, *, strict: bool = False) -> str:
+    """The tables of the suite whose results a folder contains, as CSV, JSON or LaTeX.
+
+    LaTeX contains the tables of scores and of differences from the reference rows. It needs the
+    package ``booktabs``.
+    """
+    folder = Path(folder)
+    if format_name not in TABLE_FORMATS:
+        raise unknown_name("table format", format_name, TABLE_FORMATS)
+    if not folder.is_dir() or not is_suite_folder(folder):
+        raise InvalidDataError(
+            f"{folder} contains no results of a suite.", "Give the folder RESULTS/SUITE."
+        )
+    report = build_report(read_suite_results(folder, strict))
+    if format_name == "csv":
+        return scores_csv(report)
+    if format_name == "json":
+        return results_json([report])
+    blocks = ("main", "comparisons", *PROTOCOL_BLOCKS)
+    return render_document_part([table for block in blocks for table in report.tables[block]])
 
 
 def scores_csv(report: SuiteReport) -> str:

@@ -18,6 +18,7 @@ PAGES = [
         "docs/quickstart.md",
         *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/tutorials/*.md")),
         "docs/how-to/extend.md",
+        "docs/how-to/share.md",
         "docs/objectives.md",
         "docs/data.md",
     )

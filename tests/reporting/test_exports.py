@@ -1,0 +1,78 @@
+"""Tables of a suite as CSV, JSON and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from obdbench.distillation.synset import Synset
+from obdbench.errors import InvalidDataError, UnknownNameError
+from obdbench.reporting.exports import CSV_COLUMNS, Leaderboards, export_results
+
+
+@pytest.fixture
+def folder(results_root: Path) -> Path:
+    return results_root / "quick"
+
+
+def test_csv_has_a_line_per_score(folder: Path) -> None:
+    lines = list(csv.DictReader(io.StringIO(export_results(folder, "csv"))))
+    assert tuple(lines[0]) == CSV_COLUMNS
+    assert {line["status"] for line in lines} <= {"ok", "failed", "timeout", "missing"}
+    assert any(line["normalized_return"] for line in lines)
+
+
+def test_json_follows_the_schema(folder: Path) -> None:
+    content = Leaderboards.model_validate(json.loads(export_results(folder, "json")))
+    assert list(content.suites) == ["quick"]
+    assert content.suites["quick"][0].rows
+
+
+def test_latex_has_a_row_per_row_of_each_table(folder: Path) -> None:
+    content = Leaderboards.model_validate(json.loads(export_results(folder, "json")))
+    text = export_results(folder, "latex")
+    lines = text.splitlines()
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") >= 1
+    first = lines[: lines.index("\\end{tabular}")]
+    body = [line for line in first if line.endswith("\\\\")]
+    main = next(grid for grid in content.suites["quick"] if grid.protocol == "default")
+    assert len(body) == 1 + len(main.rows)
+    assert len({line.count("&") for line in body}) == 1
+
+
+def test_wrong_formats_and_folders_are_errors(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError):
+        export_results(folder, "xlsx")
+    with pytest.raises(InvalidDataError):
+        export_results(tmp_path, "csv")
+
+
+def test_command_prints_tables_or_writes_them(call, folder: Path, tmp_path: Path) -> None:
+    code, printed, _ = call("export", str(folder), "--format", "latex")
+    assert code == 0
+    assert printed == export_results(folder, "latex")
+    code, _, _ = call("export", str(folder), "--to", "tables/quick.tex")
+    assert code == 0
+    assert (tmp_path / "tables" / "quick.tex").read_text() == printed
+
+
+def test_command_exports_a_synset(call, toy_dataset, tmp_path: Path) -> None:
+    rows = slice(0, 5)
+    synset = Synset(
+        toy_dataset.states[rows],
+        toy_dataset.actions[rows],
+        toy_dataset.standardizer,
+        toy_dataset.task,
+    )
+    path = str(synset.save(tmp_path / "s.safetensors"))
+    code, _, error = call("export", path)
+    assert code == 2
+    assert "--to" in error
+    code, _, _ = call("export", path, "--to", "pairs.npz")
+    assert code == 0
+    assert np.array_equal(np.load(tmp_path / "pairs.npz")["actions"], synset.actions)
