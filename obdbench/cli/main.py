@@ -125,8 +125,9 @@ def _summaries(kind: str) -> Iterator[tuple[str, str]]:
             yield entry.name, f"{entry.summary or f'from {entry.origin}'}{aliases}"
 
 
-for _command in (leaderboard, show, export):
-    app.command()(_command)
+app.command()(leaderboard)
+app.command()(show)
+app.command()(export)
 
 
 @app.command()
