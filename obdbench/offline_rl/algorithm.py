@@ -97,12 +97,3 @@ def minimize(optimizer: torch.optim.Adam, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     optimizer.step()
-
-
-def with_constant_std(actor: Layers, log_std: Tensor) -> Layers:
-    """Extend an actor that gives means by constant log standard deviations, shape (action,)."""
-    *hidden, (weight, bias) = actor
-    return (
-        *hidden,
-        (torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, log_std.detach()])),
-    )

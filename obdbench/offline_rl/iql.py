@@ -26,7 +26,6 @@ from obdbench.offline_rl.algorithm import (
     Shape,
     adam,
     minimize,
-    with_constant_std,
 )
 from obdbench.offline_rl.networks import (
     apply_networks,
@@ -37,7 +36,7 @@ from obdbench.offline_rl.networks import (
     update_targets,
 )
 from obdbench.policies.networks import Params
-from obdbench.teachers.teacher import LOG_STD_MAX, Layers
+from obdbench.teachers.teacher import LOG_STD_MAX, Layers, with_constant_std
 
 IQL_LOG_STD_MIN = -5.0
 

@@ -29,7 +29,6 @@ from obdbench.offline_rl.algorithm import (
     Shape,
     adam,
     minimize,
-    with_constant_std,
 )
 from obdbench.offline_rl.networks import (
     apply_networks,
@@ -41,7 +40,7 @@ from obdbench.offline_rl.networks import (
     update_targets,
 )
 from obdbench.policies.networks import Params
-from obdbench.teachers.teacher import LOG_STD_MIN, Layers
+from obdbench.teachers.teacher import LOG_STD_MIN, Layers, with_constant_std
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,22 @@
-"""Read CORL's Cal-QL checkpoints without executing anything in them.
+"""Read ``torch.save`` archives without executing anything in them, and CORL's Cal-QL teachers.
 
-A file is a ``torch.save`` archive of the state dictionaries ``actor``, ``critic1`` and ``critic2``,
-optimizer states, and a few instances of a class of the script that wrote it. PyTorch's weights-only
-unpickler reads it and builds only tensors and plain containers; an inert class replaces that one
-class. The size of the archive is checked before anything is unpacked.
+PyTorch's weights-only unpickler builds only tensors and plain containers. The size of an archive is
+checked before anything is unpacked. A Cal-QL file contains the state dictionaries ``actor``,
+``critic1`` and ``critic2``, optimizer states, and a few instances of a class of the script that
+wrote it, which an inert class replaces.
 """
 
 from __future__ import annotations
 
+import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from obdbench.datasets.dataset import Standardizer
 from obdbench.errors import InvalidDataError, ObdError
@@ -32,34 +35,68 @@ class _InertObject:
         del state
 
 
-def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """The content of the archive: nested dictionaries of tensors on the CPU."""
-    try:
-        _check_archive(path)
+def read_checkpoint(path: Path, content: bytes | None = None) -> Mapping[str, Any]:
+    """The content of an archive: nested dictionaries of tensors on the CPU.
+
+    The archive is the file, or ``content``, which lies in the file.
+    """
+    with unreadable_file_errors(path):
+        if content is None:
+            check_size(path)
+            content = path.read_bytes()
+        _check_archive(path.name, content)
         with torch.serialization.safe_globals([(_InertObject, "__main__.Scalar")]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(loaded, Mapping):
+        raise InvalidDataError(
+            f"The checkpoint {path.name} contains a {type(loaded).__name__}, not a dictionary.",
+            "Use a checkpoint of state dictionaries.",
+        )
+    return loaded
+
+
+@contextmanager
+def unreadable_file_errors(path: Path) -> Iterator[None]:
+    """Turn any error into one line, because malformed bytes can raise almost any exception."""
+    try:
+        yield
     except ObdError:
         raise
-    except Exception as error:  # malformed bytes can raise almost any exception
+    except Exception as error:
         first_line = str(error).strip().partition("\n")[0][:200]
         raise InvalidDataError(
             f"The checkpoint {path.name} cannot be read: {type(error).__name__}: {first_line}.",
-            "Download it again from its publisher.",
+            "Download or save it again.",
         ) from error
-    if not isinstance(content, Mapping):
+
+
+@contextmanager
+def unusable_teacher_errors(path: Path, form: str) -> Iterator[None]:
+    """Turn errors about missing or wrong content into one line that names the expected form."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise InvalidDataError(
-            f"The checkpoint {path.name} contains a {type(content).__name__}, not a dictionary.",
-            "Use a checkpoint in the format of CORL's Cal-QL.",
+            f"The policy {path.name} is not usable as a teacher: {type(error).__name__}: {error}.",
+            f"Use {form}.",
+        ) from error
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file that is larger than allowed."""
+    if path.stat().st_size > MAX_BYTES:
+        raise InvalidDataError(
+            f"The checkpoint {path.name} is refused: it is larger than {MAX_BYTES:,} bytes.",
+            "Check it.",
         )
-    return content
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(name: str, content: bytes) -> None:
     """Accept an archive of few, small, uncompressed entries that is not larger than allowed."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = archive.infolist()
     problem = None
-    if path.stat().st_size > MAX_BYTES or sum(e.file_size for e in entries) > MAX_BYTES:
+    if len(content) > MAX_BYTES or sum(e.file_size for e in entries) > MAX_BYTES:
         problem = f"it is larger than {MAX_BYTES:,} bytes"
     elif len(entries) > MAX_ENTRIES:
         problem = f"it has {len(entries)} entries"
@@ -68,7 +105,7 @@ def _check_archive(path: Path) -> None:
     elif any(e.filename.endswith("data.pkl") and e.file_size > MAX_PICKLE_BYTES for e in entries):
         problem = f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes"
     if problem is not None:
-        raise InvalidDataError(f"The checkpoint {path.name} is refused: {problem}.", "Check it.")
+        raise InvalidDataError(f"The checkpoint {name} is refused: {problem}.", "Check it.")
 
 
 def teacher_from_checkpoint(
@@ -101,17 +138,28 @@ def teacher_from_checkpoint(
 
 def sequential_layers(state: Mapping[str, Any], prefix: str) -> Layers:
     """The linear layers of a ``torch.nn.Sequential`` in a state dictionary, in order."""
-    positions = sorted(
-        int(key.split(".")[1]) for key in state if key.startswith(prefix) and key.endswith("weight")
-    )
-    layers = [
-        (state[f"{prefix}.{position}.weight"], state[f"{prefix}.{position}.bias"])
-        for position in positions
-    ]
+    start, end = f"{prefix}.", ".weight"
+    positions = [key[len(start) : -len(end)] for key in state if key.startswith(start)]
+    numbers = sorted({int(text) for text in positions if text.isdecimal()})
+    layers = named_layers(state, [f"{prefix}.{number}" for number in numbers])
+    if not layers:
+        raise KeyError(f"{prefix}.0.weight")
+    return layers
+
+
+def named_layers(state: Mapping[str, Any], names: Iterable[str]) -> Layers:
+    """The linear layers of these names in a state dictionary."""
+    layers = [(state[f"{name}.weight"], state[f"{name}.bias"]) for name in names]
     check_tensor_sizes([tensor for layer in layers for tensor in layer])
     return tuple(
         (weight.float().detach().clone(), bias.float().detach().clone()) for weight, bias in layers
     )
+
+
+def join_heads(mean: Layers, log_std: Layers) -> tuple[Tensor, Tensor]:
+    """One output layer from a layer of means and a layer of log standard deviations."""
+    ((mean_weight, mean_bias),), ((std_weight, std_bias),) = mean, log_std
+    return torch.cat([mean_weight, std_weight]), torch.cat([mean_bias, std_bias])
 
 
 def check_tensor_sizes(tensors: list[torch.Tensor]) -> None:

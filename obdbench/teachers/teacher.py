@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from obdbench.datasets.dataset import Array, Standardizer
+from obdbench.datasets.dataset import STD_OFFSET, Array, Standardizer
 from obdbench.errors import InvalidDataError
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
@@ -42,6 +42,21 @@ def apply_layers(layers: Layers, x: Tensor) -> Tensor:
         x = torch.relu(torch.nn.functional.linear(x, weight, bias))
     weight, bias = layers[-1]
     return torch.nn.functional.linear(x, weight, bias)
+
+
+def raw_observations(size: int) -> Standardizer:
+    """The map of a teacher that acts on observations as they are: its scale is exactly one."""
+    std = np.full(size, 1.0 - STD_OFFSET, np.float32)
+    return Standardizer(np.zeros(size, np.float32), std)
+
+
+def with_constant_std(actor: Layers, log_std: Tensor) -> Layers:
+    """Extend an actor that gives means by constant log standard deviations, shape (action,)."""
+    *hidden, (weight, bias) = actor
+    return (
+        *hidden,
+        (torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, log_std.detach()])),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,108 @@
+"""Teachers from CORL's checkpoints: TD3+BC, IQL, SAC-N and EDAC, CQL and Cal-QL.
+
+The algorithm is recognised by the names in the state dictionaries. A checkpoint does not state how
+observations were scaled; CORL's defaults are assumed: the moments of the dataset for TD3+BC, IQL,
+CQL and Cal-QL, and raw observations for SAC-N and EDAC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from obdbench.datasets.dataset import Standardizer
+from obdbench.datasets.identifier import DatasetId
+from obdbench.datasets.loading import load_dataset
+from obdbench.datasets.references import find_reference
+from obdbench.teachers.checkpoint import (
+    check_tensor_sizes,
+    join_heads,
+    named_layers,
+    read_checkpoint,
+    sequential_layers,
+    teacher_from_checkpoint,
+    unusable_teacher_errors,
+)
+from obdbench.teachers.teacher import (
+    LOG_STD_MIN,
+    Layers,
+    Teacher,
+    raw_observations,
+    with_constant_std,
+)
+
+FORM = "a checkpoint of CORL's TD3+BC, IQL, SAC-N, EDAC, CQL or Cal-QL"
+
+
+def load(path: Path, dataset_id: str) -> Teacher:
+    """Read a checkpoint that one of CORL's scripts wrote while training on the dataset."""
+    content = read_checkpoint(path)
+    with unusable_teacher_errors(path, FORM):
+        actor = content["actor"]
+        if "base_network.0.weight" in actor:
+            card = {"algorithm": "Cal-QL or CQL", "source": f"CORL, {path.name}"}
+            moments = standardizer_of(dataset_id)
+            return teacher_from_checkpoint(content, f"corl:{path.name}", moments, card)
+        if "trunk.0.weight" in actor:
+            mean, log_std = named_layers(actor, ["mu"]), named_layers(actor, ["log_std"])
+            layers: Layers = (*sequential_layers(actor, "trunk"), join_heads(mean, log_std))
+            critics = _split_critics(content.get("critic", {}))
+            moments = raw_observations(int(layers[0][0].shape[1]))
+            return _make_teacher(path, "SAC-N or EDAC", layers, critics, moments)
+        moments = standardizer_of(dataset_id)
+        if "net.net.0.weight" in actor:
+            layers = _constant_std(sequential_layers(actor, "net.net"), actor.get("log_std"))
+            q = content.get("qf", {})
+            names = [name for name in ("q1.net", "q2.net") if f"{name}.0.weight" in q]
+            critics = tuple(sequential_layers(q, name) for name in names)
+            return _make_teacher(path, "IQL", layers, critics, moments)
+        layers = _constant_std(sequential_layers(actor, "net"), None)
+        states = [content[name] for name in ("critic_1", "critic_2") if name in content]
+        critics = tuple(sequential_layers(state, "net") for state in states)
+        return _make_teacher(path, "TD3+BC", layers, critics, moments)
+
+
+def standardizer_of(dataset_id: str) -> Standardizer:
+    """The moments of a dataset; those of a genuine D4RL dataset are published."""
+    parsed = DatasetId(dataset_id)
+    reference = find_reference(parsed.name) if parsed.source in ("d4rl", "recon") else None
+    return load_dataset(dataset_id).standardizer if reference is None else reference.moments
+
+
+def _make_teacher(
+    path: Path,
+    algorithm: str,
+    actor: Layers,
+    critics: tuple[Layers, ...],
+    standardizer: Standardizer,
+) -> Teacher:
+    return Teacher(
+        id=f"corl:{path.name}",
+        actor=actor,
+        critics=critics,
+        standardizer=standardizer,
+        log_std_offset=0.0,
+        card={"algorithm": algorithm, "source": f"CORL, {path.name}"},
+    )
+
+
+def _constant_std(layers: Layers, log_std: torch.Tensor | None) -> Layers:
+    if log_std is None:
+        log_std = torch.full_like(layers[-1][1], LOG_STD_MIN)
+    return with_constant_std(layers, log_std.float())
+
+
+def _split_critics(state: Mapping[str, Any]) -> tuple[Layers, ...]:
+    """The critics of an ensemble, whose weights have the shape (critic, input, output)."""
+    names = sorted(key.removesuffix(".weight") for key in state if key.endswith(".weight"))
+    names.sort(key=lambda name: int(name.rpartition(".")[2]))
+    stacks = [(state[f"{name}.weight"], state[f"{name}.bias"]) for name in names]
+    check_tensor_sizes([tensor for stack in stacks for tensor in stack])
+    count = len(stacks[0][0]) if stacks else 0
+    return tuple(
+        tuple((w[i].float().T.contiguous(), b[i].float().reshape(-1)) for w, b in stacks)
+        for i in range(count)
+    )
