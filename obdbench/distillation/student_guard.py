@@ -6,7 +6,7 @@ guard therefore checks real students at intervals (:mod:`obdbench.distillation.s
 infinite-width phase of a seed ends if both measures exceed their minimum by ``guard_max_rise`` in
 ``guard_patience`` consecutive checks. The seed continues with the synset of its lowest missed
 variance, and the outer steps that its phase had left are skipped. A guard that ends no phase
-changes nothing.
+changes nothing; without infinite-width steps it only measures.
 """
 
 from __future__ import annotations

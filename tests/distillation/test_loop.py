@@ -268,6 +268,8 @@ def test_cosine_schedule_ends_at_zero() -> None:
 def test_presets_are_valid_and_paper_has_the_published_values() -> None:
     for name in PRESETS:
         assert resolve_settings(name).pairs > 0
+    exact = resolve_settings("exact")
+    assert (exact.steps, exact.kernel_steps, exact.guard_interval) == (400, 0, 50)
     paper = resolve_settings("paper")
     assert (paper.pairs, paper.inner_steps, paper.inner_lr, paper.batch) == (256, 100, 0.1, 2560)
     assert (paper.outer_optimizer, paper.outer_lr, paper.momentum) == ("sgd", 0.1, 0.9)
