@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.reporting.control_gain import ControlGain
 from obdbench.reporting.grid import Grid, Row, natural_sort_key
 from obdbench.reporting.table import MISSING
 from obdbench.results.headline import HEADLINE_POINTS, distilled_points
@@ -18,6 +19,7 @@ STAND_IN_WARNING = (
 )
 NO_MANIFEST_NOTE = "There is no manifest, so trials without a result are unknown."
 HIGH_MISSED_VARIANCE = "‡"
+BELOW_START = "↓"
 BASELINE_NOTE = (
     "behavior is the mean return of the recorded episodes. Rows named whole train on the whole "
     "dataset (baselines/). These rows are not distilled and have no rank."
@@ -39,7 +41,8 @@ def measurement_facts(grids: Sequence[Grid]) -> list[str]:
 
 def _grid_facts(grid: Grid) -> str:
     environments = [e.record.environment for e in grid.entries if e.record.environment]
-    budgets = dict.fromkeys(format_budget(row) for row in grid.distilled_rows)
+    distilled = [row for row in grid.rows if row.method == "distillation"]
+    budgets = dict.fromkeys(map(format_budget, distilled or grid.distilled_rows))
     facts = [
         f"protocol {grid.protocol} on {grid.source} ({count_noun(len(grid.datasets), 'dataset')}): "
         + (" or ".join(_evaluations(grid)) or "not evaluated"),
@@ -76,6 +79,13 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
     ]
     if any(row.is_baseline for row in grid.rows):
         lines.append(BASELINE_NOTE)
+    lines += _distillation_notes(grid)
+    rows = [row for row in grid.rows if row.method == "distillation"]
+    if any((c.change or 0.0) < 0.0 for row in rows for c in row.cells.values()):
+        lines.append(
+            f"{BELOW_START} marks a distilled row that ends below its own start, the score of the "
+            "initial pairs at step 0 (mean over seeds)."
+        )
     if names := datasets_with_several_checksums(grid):
         lines.append(
             f"The columns {', '.join(names)} combine results from different files of one name, "
@@ -102,6 +112,51 @@ def high_missed_variance_note(checked: Iterable[Result]) -> str:
         f"that they miss exceeds {LARGEST_MISSED_VARIANCE:g}, or exceeds its minimum during the "
         f"distillation by more than {rises}."
     )
+
+
+def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
+    """How to read the column ``over same labels``, with the control of each kind of labels."""
+    present = [gain for gain in gains if gain is not None]
+    if not present:
+        return ()
+    best: dict[str, list[str]] = {}
+    for gain in sorted(present, key=lambda gain: gain.control.labels):
+        best.setdefault(gain.control.labels, []).append(gain.control.label)
+    names = (f"{' or '.join(dict.fromkeys(rows))} for the {who}'s" for who, rows in best.items())
+    return (
+        "The column 'over same labels' contains the mean gain over the best selection with as many "
+        "pairs and the same labels (the data's actions for dbc, the teacher's for the others), "
+        "with its 95% interval from differences paired by dataset and seed. The best selection is "
+        f"{' and '.join(names)} labels.",
+    )
+
+
+def _distillation_notes(grid: Grid) -> list[str]:
+    """How the rows distil: solver and source of states."""
+    rows: dict[str, list[str]] = {}
+    for row in grid.rows:
+        if row.method == "distillation":
+            rows.setdefault(_describe_distillation(row), []).append(row.label)
+    if len(rows) == 1:
+        return [f"Distillation: {text}." for text in rows]
+    return [f"Distillation of {', '.join(dict.fromkeys(v))}: {text}." for text, v in rows.items()]
+
+
+def _describe_distillation(row: Row) -> str:
+    settings = row.spec.settings
+    if settings.window is None:
+        solver = "exact meta-gradients"
+    else:
+        solver = f"{settings.solver} meta-gradients of {settings.window} inner steps"
+    if settings.kernel_share:
+        share = f"{100 * settings.kernel_share:g}% of the steps"
+        solver = f"{share} are infinite-width steps, the others use {solver}"
+    else:
+        solver = f"every step uses {solver}"
+    states = "states of the data"
+    if settings.smoothing:
+        states += f" with noise of {settings.smoothing:g} standard deviations"
+    return f"{solver}, on {states}"
 
 
 def datasets_with_several_checksums(grid: Grid) -> list[str]:
@@ -145,12 +200,13 @@ def dataset_columns(datasets: Iterable[str], source: str) -> list[str]:
 
 
 def format_budget(row: Row) -> str:
-    """Preset and number of outer steps; a dash for pairs that are not distilled."""
+    """Number of pairs, and for distilled rows the preset and number of outer steps."""
     if row.is_baseline:
         return "whole data"
-    if not row.distilled:
-        return MISSING
-    return f"{row.preset}, {format_ranges(row.steps) if len(row.steps) > 1 else row.steps[0]} steps"
+    pairs = [] if row.spec.protocol == "size" else [count_noun(row.spec.settings.pairs, "pair")]
+    if row.method == "distillation":
+        pairs += [row.preset, f"{format_ranges(row.steps)} steps"]
+    return ", ".join(pairs) or MISSING
 
 
 def _join(names: Iterable[str]) -> str:

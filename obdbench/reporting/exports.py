@@ -7,7 +7,8 @@
 ``protocol``, ``arm``   protocol, and what it varies: architecture, optimizer, number of pairs
 ``objective``           name of the objective or baseline
 ``label``               name of the row in the tables, with the parameters that distinguish it
-``budget``              preset and outer steps
+``method``              selection, distillation or whole data
+``budget``              number of pairs, preset and outer steps
 ``dataset``, ``seed``   dataset identifier and seed
 ``normalized_return``   headline score, 0 to 100; empty where the seed has no score
 ``best``                best evaluation point of the seed
@@ -43,6 +44,7 @@ CSV_COLUMNS = (
     "arm",
     "objective",
     "label",
+    "method",
     "budget",
     "dataset",
     "seed",
@@ -68,6 +70,7 @@ class RowSummary(BaseModel):
     label: str
     objective: str
     arm: str
+    method: str  # selection, distillation or whole data
     budget: str
     baseline: bool  # whether it uses the whole data; such rows have no rank
     rank: int | None  # among complete distilled rows
@@ -125,7 +128,8 @@ def scores_csv(report: SuiteReport) -> str:
 
 
 def _csv_lines(grid: Grid, row: Row) -> Iterable[tuple[object, ...]]:
-    facts = (grid.source, grid.protocol, row.arm, row.objective, row.label, format_budget(row))
+    names = (grid.source, grid.protocol, row.arm, row.objective, row.label)
+    facts = (*names, row.method, format_budget(row))
     for dataset in grid.datasets:
         cell = row.cells.get(dataset)
         if cell is None:
@@ -166,6 +170,7 @@ def _summarize_row(grid: Grid, row: Row) -> RowSummary:
         label=row.label,
         objective=row.objective,
         arm=row.arm,
+        method=row.method,
         budget=format_budget(row),
         baseline=row.is_baseline,
         rank=grid.rank(row),

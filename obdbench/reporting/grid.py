@@ -10,14 +10,17 @@ from functools import cached_property
 from typing import Any
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.suite_results import ResultEntry, best_point
-from obdbench.results.headline import Curve, headline_score
+from obdbench.results.headline import Curve, distilled_points, headline_score
 
 BASELINES = ("behavior", "bc-whole", "td3-bc-whole", "iql-whole", "cal-ql-whole", "offrl-whole")
+SELECTIONS = ("random", "kmeans++", "top-q", "top-return", "omp", "sdr")
 OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw")
 _TASKS = ("hopper", "walker2d", "halfcheetah")
 _LEVELS = ("simple", "medium-replay", "medium", "medium-expert", "expert")
+METHODS = ("selection", "distillation", "whole data")  # the order of rows
 SINGLE_ARMS = frozenset({"default", "ensemble"})
 
 
@@ -46,6 +49,14 @@ class GridCell:
         """Best evaluation point of each seed."""
         return tuple(best_point(curve)[1] for _, curve in sorted(self.curves.items()))
 
+    @cached_property
+    def change(self) -> float | None:
+        """Mean over seeds of the headline score minus the score of step 0; None without both."""
+        curves = self.curves.values()
+        if not curves or any(c[0][0] != 0 or distilled_points(c) == c for c in curves):
+            return None
+        return stats.mean_std([headline_score(curve) - curve[0][1] for curve in curves])[0]
+
     @property
     def complete(self) -> bool:
         """Whether every expected seed has a score."""
@@ -57,7 +68,7 @@ class Row:
     """One objective with its parameters, under one arm, over datasets."""
 
     identity: str
-    objective: str
+    spec: TrialSpec = field(repr=False)  # of one trial: others may differ in dataset, seeds, steps
     arm: str
     label: str
     preset: str
@@ -66,6 +77,27 @@ class Row:
     cells: Mapping[str, GridCell]
     expected_datasets: tuple[str, ...]  # completeness and averages refer to these datasets
     entries: tuple[ResultEntry, ...] = field(repr=False, default=())
+
+    @property
+    def objective(self) -> str:
+        """Name of the objective or baseline."""
+        return self.spec.objective
+
+    @property
+    def method(self) -> str:
+        """One of ``METHODS``: how the row obtains what it clones."""
+        if self.is_baseline:
+            return "whole data"
+        selected = self.objective in SELECTIONS or not self.distilled
+        return "selection" if selected else "distillation"
+
+    @cached_property
+    def labels(self) -> str:
+        """Whose actions the objective imitates or the selected pairs carry: data or teacher."""
+        if self.method == "selection":
+            return str(self.spec.objective_params.get("labels", "data"))
+        taught = any(entry.record.teacher is not None for entry in self.entries)
+        return "teacher" if taught and self.objective != "dbc" else "data"
 
     @property
     def is_baseline(self) -> bool:
@@ -109,6 +141,15 @@ class Row:
         return stats.grand_mean(self.scores_by_dataset) if self.complete else None
 
     @cached_property
+    def change(self) -> float | None:
+        """Mean over datasets of the change since step 0; None where it is not known for all."""
+        changes = [self.cells[d].change for d in self.expected_datasets] if self.complete else []
+        known = [change for change in changes if change is not None]
+        if not known or len(known) < len(changes) or self.method != "distillation":
+            return None
+        return stats.mean_std(known)[0]
+
+    @cached_property
     def iqm(self) -> stats.Interval | None:
         """Interquartile mean with its interval; None where the row is incomplete."""
         if not self.complete:
@@ -148,11 +189,13 @@ class Grid:
         return sorted(average for average in averages if average is not None)
 
     def sorted_rows(self) -> list[Row]:
-        """Complete rows by descending average, then incomplete rows, then baselines."""
+        """Selection, distillation by budget, whole data; each by descending average."""
 
-        def sort_key(row: Row) -> tuple[bool, bool, float, tuple[Any, ...]]:
+        def sort_key(row: Row) -> tuple[Any, ...]:
             average = row.average
-            return (row.is_baseline, average is None, -(average or 0.0), row_sort_key(row))
+            method = METHODS.index(row.method)
+            budget = (row.spec.settings.pairs, row.steps) if row.method == "distillation" else ()
+            return (method, budget, average is None, -(average or 0.0), row_sort_key(row))
 
         return sorted(self.rows, key=sort_key)
 
@@ -164,9 +207,10 @@ class Grid:
 
 
 def row_sort_key(row: Row) -> tuple[Any, ...]:
-    """The papers' order of objectives, then arms in natural order."""
-    known = (*OBJECTIVES, *BASELINES)
-    position = known.index(row.objective) if row.objective in known else len(OBJECTIVES) - 0.5
+    """Selection methods, objectives in the papers' order, then arms in natural order."""
+    own = (*SELECTIONS, *OBJECTIVES[1:])
+    known = (*own, *BASELINES)
+    position = known.index(row.objective) if row.objective in known else len(own) - 0.5
     return (position, row.objective, len(row.identity), row.identity, natural_sort_key(row.arm))
 
 

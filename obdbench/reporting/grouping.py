@@ -137,7 +137,7 @@ def _rows(
             by_dataset[trial[0].dataset].append(trial)
         yield Row(
             identity=identity,
-            objective=specs[0].objective,
+            spec=min(specs, key=lambda spec: spec.key),
             arm=arm,
             label=label,
             preset=" ".join(sorted({spec.preset for spec in specs})),

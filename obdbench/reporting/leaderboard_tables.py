@@ -9,6 +9,7 @@ import pandas as pd
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import (
+    control_notes,
     dataset_columns,
     format_budget,
     format_ranges,
@@ -16,7 +17,14 @@ from obdbench.reporting.captions import (
     stand_in_warning,
     with_source,
 )
-from obdbench.reporting.cells import format_mean_std, interval_cell, score_cell
+from obdbench.reporting.cells import (
+    average_cell,
+    format_mean_std,
+    gain_cell,
+    interval_cell,
+    score_cell,
+)
+from obdbench.reporting.control_gain import gain_over_controls, paired_gain
 from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults, shorten
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
@@ -37,20 +45,28 @@ REASON_LENGTH = 120
 
 
 def scores_table(grid: Grid) -> Table:
-    """Headline scores: objective by dataset, ranked unless the protocol has several arms."""
+    """Headline scores: objective by dataset, ranked unless the protocol has several arms.
+
+    Without arms, the table has the gain of distilled rows over the best control.
+    """
     has_arms = any(row.arm not in SINGLE_ARMS for row in grid.rows)
     leaders = {} if has_arms else _leaders(grid)
+    gains = [] if has_arms else [gain_over_controls(grid, row) for row in grid.sorted_rows()]
     rows = []
-    for row in grid.rows if has_arms else grid.sorted_rows():
-        rank = grid.rank(row)
-        scores = [score_cell(row.cells.get(d), leaders.get(d) is row) for d in grid.datasets]
+    for number, row in enumerate(grid.rows if has_arms else grid.sorted_rows()):
+        rank, distilled = grid.rank(row), row.method == "distillation"
+        scores = [
+            score_cell(row.cells.get(d), leaders.get(d) is row, mark_decrease=distilled)
+            for d in grid.datasets
+        ]
         rows.append(
             (
                 Cell(row.label),
-                *([Cell(row.arm)] if has_arms else []),
+                Cell(row.arm) if has_arms else Cell(row.method),
                 Cell(format_budget(row)),
                 *scores,
-                Cell(format_number(row.average), row.average),
+                average_cell(row),
+                *([] if has_arms else [gain_cell(gains[number], len(grid.datasets))]),
                 interval_cell(row.iqm),
                 *([] if has_arms else [Cell(str(rank) if rank else MISSING, rank)]),
                 Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1)),
@@ -62,18 +78,19 @@ def scores_table(grid: Grid) -> Table:
         source=grid.source,
         columns=(
             "objective",
-            *([ARM_COLUMNS.get(grid.protocol, "arm")] if has_arms else []),
+            ARM_COLUMNS.get(grid.protocol, "arm") if has_arms else "method",
             "budget",
             *dataset_columns(grid.datasets, grid.source),
             "average",
+            *([] if has_arms else ["over same labels"]),
             "IQM",
             *([] if has_arms else ["rank"]),
             "scores",
         ),
         rows=tuple(rows),
-        notes=score_notes(grid),
+        notes=(*score_notes(grid), *control_notes(gains)),
         warning=stand_in_warning(grid),
-        n_text_columns=3 if has_arms else 2,
+        n_text_columns=3,
     )
 
 
@@ -94,34 +111,36 @@ def _leaders(grid: Grid) -> dict[str, Row]:
 
 
 def summary_table(grid: Grid) -> Table:
-    """Average of each complete row, its interval, and its gain over random selection."""
-    reference = next((r for r in grid.rows if r.objective == "random" and r.complete), None)
+    """Average of each complete row, and its gains over random selection and over controls."""
+    reference = next((r for r in grid.rows if r.label == "random" and r.complete), None)
     rows = []
     for row in grid.sorted_rows():
         average, gain = None, None
         if row.complete:
             average = stats.bootstrap_interval(stats.mean_over_datasets, row.scores_by_dataset)
             if reference is not None and row is not reference and not row.is_baseline:
-                gain = _paired_gain(row, reference)
-        rows.append((Cell(row.label), interval_cell(average), interval_cell(gain)))
+                gain = paired_gain(row, reference, row.expected_datasets)
+        over_controls = gain_over_controls(grid, row) if row.complete else None
+        rows.append(
+            (
+                Cell(row.label),
+                interval_cell(average),
+                interval_cell(gain),
+                gain_cell(over_controls, len(grid.datasets)),
+            )
+        )
     return Table(
         name="summary",
         title=with_source("Summary", grid),
         source=grid.source,
-        columns=("method", "average (95% interval)", "gain over random (95% interval)"),
+        columns=(
+            "row",
+            "average (95% interval)",
+            "gain over random (95% interval)",
+            "gain over same labels (95% interval)",
+        ),
         rows=tuple(rows),
     )
-
-
-def _paired_gain(row: Row, reference: Row) -> stats.Interval | None:
-    """Mean difference to another row over the seeds that both have on every dataset."""
-    differences = []
-    for dataset in row.expected_datasets:
-        cell, other = row.cells[dataset], reference.cells[dataset]
-        seeds = sorted(cell.curves.keys() & other.curves.keys())
-        pairs = zip(cell.scores_of(seeds), other.scores_of(seeds), strict=True)
-        differences.append([score - base for score, base in pairs])
-    return stats.paired_difference(differences) if all(differences) else None
 
 
 def best_points_table(grid: Grid) -> Table:
@@ -156,10 +175,11 @@ def improvement_table(grid: Grid) -> Table | None:
     complete = [row for row in grid.sorted_rows() if row.complete and not row.is_baseline]
     if len(complete) < 2:
         return None
-    first_of = {row.objective: row for row in reversed(complete)}
+    by_label = {row.label: row for row in complete}
+    by_average = sorted(complete, key=lambda row: -(row.average or 0.0))
     rows = []
     for row in complete:
-        best_other = next(other for other in complete if other is not row)
+        best_other = next(other for other in by_average if other is not row)
         cells = [
             Cell(MISSING)
             if other is None or other is row
@@ -169,7 +189,7 @@ def improvement_table(grid: Grid) -> Table | None:
                 ),
                 digits=2,
             )
-            for other in (first_of.get("random"), first_of.get("dbc"), best_other)
+            for other in (by_label.get("random"), by_label.get("dbc"), best_other)
         ]
         rows.append((Cell(row.label), *cells, Cell(best_other.label)))
     return Table(

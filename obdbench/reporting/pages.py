@@ -336,7 +336,7 @@ def index_table(reports: dict[str, SuiteReport]) -> Table:
         first = [
             f"{row.label} {format_number(row.average)}"
             for grid in report.main_grids
-            for row in grid.sorted_rows()[:1]
+            for row in grid.sorted_rows()
             if grid.rank(row) == 1
         ]
         n_scores = sum(row.n_scores for grid in report.grids for row in grid.rows)

@@ -106,7 +106,7 @@ def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
             title = f"Score against outer steps: {source} (band: ± one standard deviation{lines})"
             add("convergence", title, draw_convergence)
         if grid.protocol == "default":
-            if len(_complete_rows(grid)) > 1:
+            if sum(row.complete for row in _plotted_rows(grid)) > 1:
                 title = f"Performance profile: {source} (band: 95% interval)"
                 add("profile", title, draw_performance_profile)
             if len(grid.datasets) > 1 and has_scores:
@@ -122,7 +122,7 @@ def draw_convergence(figure: Figure, grid: Grid) -> None:
 
     Thin lines and the axis on the right show the mean missed variance of checked students.
     """
-    rows = [row for row in grid.rows if not row.is_baseline and row.n_scores]
+    rows = [row for row in _plotted_rows(grid) if row.n_scores]
     for axes, dataset in _panels(figure, grid.datasets):
         for row, (colour, dashes, marker) in line_styles(rows):
             cell = row.cells.get(dataset)
@@ -190,7 +190,7 @@ def draw_size_curve(figure: Figure, grid: Grid) -> None:
 
 def draw_performance_profile(figure: Figure, grid: Grid) -> None:
     """Share of runs above each score, over all datasets, for complete rows."""
-    rows = _complete_rows(grid)
+    rows = [row for row in _plotted_rows(grid) if row.complete]
     top = max(max(map(max, row.scores_by_dataset)) for row in rows)
     thresholds = np.linspace(0.0, 1.05 * max(top, 1.0), 201)
     axes = figure.add_subplot()
@@ -234,8 +234,12 @@ def draw_heat_map(figure: Figure, grid: Grid) -> None:
     figure.colorbar(image, ax=axes, label=SCORE)
 
 
-def _complete_rows(grid: Grid) -> list[Row]:
-    return [row for row in grid.rows if row.complete and not row.is_baseline]
+def _plotted_rows(grid: Grid) -> list[Row]:
+    """Distilled rows, random selection, and the best selection for each source of labels."""
+    selections = [row for row in grid.sorted_rows() if row.method == "selection"]
+    first_of = {row.labels: row for row in reversed(selections)}
+    shown = [row for row in selections if row.label == "random" or first_of[row.labels] is row]
+    return [row for row in grid.rows if row in shown or row.method == "distillation"]
 
 
 def _has_curves(grid: Grid) -> bool:

@@ -128,8 +128,8 @@ def test_sorting_and_filtering(home, tmp_path):
       const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join();
       const said = {};
       said.start = names();
-      heads[3].click(); said.falling = names();
-      heads[3].click(); said.rising = names();
+      heads[4].click(); said.falling = names();
+      heads[4].click(); said.rising = names();
       heads[0].click(); said.words = names();
       const visible = () => [...document.querySelectorAll("article")]
         .filter((part) => part.offsetParent !== null).map((part) => part.dataset.source);
@@ -141,8 +141,9 @@ def test_sorting_and_filtering(home, tmp_path):
     (home / "driven.html").write_text(text.replace("</body>", drive))
     dom = dump(home / "driven.html", tmp_path)
     said = json.loads(html.unescape(re.search(r'data-said="([^"]*)"', dom)[1]))
-    ranked = said["start"].split(",")
-    assert ranked[0] == "sdw"
+    selected, *distilled = said["start"].split(",")
+    assert (selected, distilled[0]) == ("random", "sdw")
+    ranked = [*distilled, selected]
     assert said["falling"].split(",") == ranked
     assert said["rising"].split(",") == ranked[::-1]
     assert said["words"].split(",")[:2] == ["av-pbc", "av-pbc (weight_normalization=mean-one)"]

@@ -72,7 +72,7 @@ def test_incomplete_rows_have_neither_average_nor_rank(recon, texts):
         assert row.average is row.iqm is part.rank(row) is None
     line = next(line for line in texts["recon-main.md"].splitlines() if "| dbc |" in line)
     assert "| failed |" in line
-    assert line.endswith("| – | – | – | 6/9 |")
+    assert line.endswith("| – | +6.7 (5.2 to 8.3), 2 of 3 datasets | – | – | 6/9 |")
 
 
 def test_whole_data_rows_have_no_rank(recon):
@@ -144,12 +144,12 @@ def test_more_seeds_of_the_same_trial_join_its_row():
     assert len(cell.files) == 2
 
 
-def test_pairs_that_are_not_distilled_have_no_budget():
+def test_the_budget_of_pairs_that_are_not_distilled_is_their_number():
     drawn, made = (entry(spec(name, "d4rl/hopper-medium-v2")) for name in ("random", "pbc"))
     at_start = {"default": dict.fromkeys((0, 1, 2), ((0, 5.0),))}
     part = grid_of(SuiteResults("s", (replace(drawn, curves=at_start), made)))
-    assert format_budget(row_of(part, "random")) == "–"
-    assert format_budget(row_of(part, "pbc")).startswith("fast, ")
+    assert format_budget(row_of(part, "random")) == "256 pairs"
+    assert format_budget(row_of(part, "pbc")).startswith("256 pairs, fast, ")
     assert f"budget {format_budget(row_of(part, 'pbc'))};" in measurement_facts([part])[0]
 
 
@@ -385,7 +385,7 @@ def test_scores_of_students_far_from_what_was_optimized_are_marked():
     )
     (grid,) = build_grids(SuiteResults("s", entries))
     table = scores_table(grid)
-    marked = {row[0].text: HIGH_MISSED_VARIANCE in row[2].text for row in table.rows}
+    marked = {row[0].text: HIGH_MISSED_VARIANCE in row[3].text for row in table.rows}
     assert marked == {"pbc": True, "dbc": False}
     assert any(note.startswith(HIGH_MISSED_VARIANCE) for note in table.notes)
 

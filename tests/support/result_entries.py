@@ -7,17 +7,34 @@ from dataclasses import replace
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.suite_results import ResultEntry
-from obdbench.results.record import Result, StudentCheckRecord
+from obdbench.results.record import DataIdentity, Result, StudentCheckRecord
 
 TWO = HOPPER, WALKER = "d4rl/hopper-medium-v2", "d4rl/walker2d-medium-v2"
 
 
 def entry(
-    objective: str, scores: dict[int, float], dataset: str = HOPPER, **more: object
+    objective: str,
+    scores: dict[int, float],
+    dataset: str = HOPPER,
+    *,
+    start: float | None = None,
+    teacher_checksum: str | None = None,
+    **more: object,
 ) -> ResultEntry:
+    """A result with these scores: at step 0, or at step 9 where ``start`` is the score of step 0.
+
+    ``teacher_checksum`` is that of the teacher.
+    """
     spec = TrialSpec(objective=objective, dataset=dataset, seeds=tuple(scores), **more)
-    record = Result(key=spec.key, suite="s", spec=spec, status="ok")
-    curves = {"default": {seed: ((0, score),) for seed, score in scores.items()}}
+    checksum = teacher_checksum
+    taught = None if checksum is None else DataIdentity(id="teacher", checksum=checksum)
+    record = Result(key=spec.key, suite="s", spec=spec, status="ok", teacher=taught)
+    curves = {
+        "default": {
+            seed: ((0, score),) if start is None else ((0, start), (9, score))
+            for seed, score in scores.items()
+        }
+    }
     return ResultEntry(f"{spec.key}.json", record, curves)
 
 
