@@ -86,7 +86,7 @@ COMMANDS = {
     "--teacher --plugin --address --workers --threads --device --search-seed",
     "teach": "dataset --algorithm --steps --seed --set --threads --episodes --export",
     "list": "kind --plugin",
-    "leaderboard": "--out --to --check --html --strict --publish",
+    "leaderboard": "--out --to --check --html --overlay --strict --publish",
     "show": "path",
     "export": "source --format --to",
     "validate": "plugin --param",

@@ -22,7 +22,13 @@ def leaderboard(
     check: Annotated[
         bool, typer.Option("--check", help="Only compare the pages with the results.")
     ] = False,
-    html: Annotated[bool, typer.Option("--html", help="Also write one static HTML page.")] = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="Also write the leaderboard site, one HTML file.")
+    ] = False,
+    overlay: Annotated[
+        Path | None,
+        typer.Option("--overlay", help="Folder of your own results to show on the site as well."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Treat unreadable results as an error.")
     ] = False,
@@ -39,6 +45,8 @@ def leaderboard(
         raise InvalidSettingError(
             "--check cannot be combined with --publish or --html.", "Give them in two calls."
         )
+    if overlay and not html:
+        raise InvalidSettingError("--overlay needs --html.", "Add --html.")
     for folder in publish or []:
         typer.echo(f"Copied {folder} to {publish_results(folder, to, strict=strict)}.")
     out = out or to / "results"
@@ -53,7 +61,7 @@ def leaderboard(
         return
     write_pages(out, to, strict=strict, also=also)
     if html:
-        typer.echo(f"Open {write_html(out, to)} in a browser.")
+        typer.echo(f"Open {write_html(out, to, strict=strict, overlay=overlay)} in a browser.")
     typer.echo(f"Wrote {to}. To compare two rows: obdbench compare av-pbc random")
 
 

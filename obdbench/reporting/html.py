@@ -1,8 +1,14 @@
-"""All leaderboards on one static HTML page that loads nothing from elsewhere."""
+"""The leaderboard site: one static HTML file that loads nothing from elsewhere.
+
+The file holds its style, its script and the data of :mod:`obdbench.reporting.site_data`; the script
+shows one page per method, dataset and suite, and the synset viewer, each with an address.
+"""
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,65 +17,61 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from obdbench.io import write_atomically
-from obdbench.reporting.captions import measurement_facts
-from obdbench.reporting.pages import FIRST_SUITES, PLOTS, relative_link
-from obdbench.reporting.plots import list_plots
-from obdbench.reporting.suite_report import BLOCKS, SuiteReport, read_reports
+from obdbench.reporting.pages import FIRST_SUITES
+from obdbench.reporting.site_data import SiteData, SiteSuite
+from obdbench.reporting.suite_report import read_reports
 
 FILE_NAME = "index.html"
 
 
-def write_html(results_root: Path | str, out_dir: Path | str, *, strict: bool = False) -> Path:
-    """Write ``out_dir/index.html`` with the tables of every suite and the plots drawn so far.
+def write_html(
+    results_root: Path | str,
+    out_dir: Path | str,
+    *,
+    strict: bool = False,
+    overlay: Path | str | None = None,
+) -> Path:
+    """Write ``out_dir/index.html`` with the results of every suite.
 
-    :func:`obdbench.reporting.pages.write_pages` draws the plots.
+    ``overlay`` is a folder of the user's own results, which are shown among the others and marked.
     """
-    root, out = Path(results_root), Path(out_dir)
+    out = Path(out_dir)
+    roots = [(Path(results_root), False)] + ([(Path(overlay), True)] if overlay else [])
+    suites = [
+        SiteSuite(report, root / name, local)
+        for root, local in roots
+        for name, report in read_reports(root, strict, first=FIRST_SUITES).items()
+    ]
     page = out / FILE_NAME
-    write_atomically(page, render_html(read_reports(root, strict, first=FIRST_SUITES), root, out))
+    write_atomically(page, render_html(suites, out))
     return page
 
 
-def render_html(reports: dict[str, SuiteReport], root: Path, out: Path) -> str:
-    """The text of the page."""
+def render_html(suites: Sequence[SiteSuite], out: Path) -> str:
+    """The text of the site, which lies in the folder ``out``."""
     environment = Environment(
         loader=PackageLoader("obdbench.reporting"), autoescape=True, trim_blocks=True
     )
     style, script = (_read_asset(environment, name) for name in ("page.css", "page.js"))
-    filled = {suite: report for suite, report in reports.items() if report.results.entries}
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash_source(style)}; "
         f"script-src {_hash_source(script)}; base-uri 'none'; form-action 'none'"
     )
+    filled = [suite for suite in suites if suite.report.results.entries]
     return environment.get_template("leaderboard.html").render(
         policy=Markup(policy),
         style=Markup(style),
         script=Markup(script),
-        sources=sorted({grid.source for report in filled.values() for grid in report.grids}),
-        suites=[
-            {
-                "name": report.suite,
-                "facts": measurement_facts(report.grids),
-                "figures": _figures(report, out / PLOTS),
-                "tables": [table for block in BLOCKS for table in report.tables[block]],
-                "link_prefix": relative_link(out, root / suite),
-            }
-            for suite, report in filled.items()
-        ],
+        data=Markup(escape_json(SiteData(filled, out).build())) if filled else "",
     )
 
 
-def _figures(report: SuiteReport, folder: Path) -> list[dict[str, Any]]:
-    plots = [(plot, folder / f"{plot.name}.svg") for plot in list_plots(report.grids, report.suite)]
-    return [
-        {
-            "title": plot.title,
-            "source": plot.source,
-            "data": b64encode(path.read_bytes()).decode(),
-        }
-        for plot, path in plots
-        if path.is_file()
-    ]
+def escape_json(content: Any) -> str:
+    """JSON that cannot end the element of a page that holds it."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def _read_asset(environment: Environment, name: str) -> str:

@@ -137,6 +137,7 @@ def test_list(call, what, expected):
         (["compare", "pbc"], "two objectives"),
         (["compare", "av_pbc", "av-pbc", "avpbc"], "two objectives"),
         (["leaderboard", "--check", "--html"], "--check cannot be combined"),
+        (["leaderboard", "--overlay", "results"], "--overlay needs --html"),
         (["leaderboard", "--check", "--publish", "results/toy"], "--check cannot be combined"),
         (["leaderboard", "--publish", "."], "holds no results to publish"),
         (["validate", "nowhere.py"], "cannot be read"),

@@ -65,6 +65,7 @@ def test_wheel_contains_exactly_the_package(members: set[str]) -> None:
         "obdbench/reporting/paper_tables.json",
         "obdbench/reporting/templates/leaderboard.html",
         "obdbench/reporting/templates/page.css",
+        "obdbench/reporting/templates/page.js",
         "obdbench/teachers/published.json",
         "obdbench/datasets/references.json",
         *(
