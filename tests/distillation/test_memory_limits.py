@@ -175,7 +175,7 @@ def test_dry_run_estimates_the_memory_of_every_method() -> None:
     """The estimate without the interpreter's own memory is bounded by the limit."""
 
     def estimated(memory: float = 2.0, **overrides: Any) -> float:
-        return estimate.peak(spec(**overrides), memory) - estimate.PROCESS_BYTES
+        return estimate.estimate_peak_memory(spec(**overrides), memory) - estimate.PROCESS_BYTES
 
     bound = 2 * 2**30
     assert (
@@ -194,7 +194,7 @@ def test_dry_run_estimates_the_memory_of_every_method() -> None:
     )
     assert adam == pytest.approx(1.5 * momentum)
     random = spec().model_copy(update={"objective": "random"})
-    assert estimate.peak(random) == estimate.PROCESS_BYTES
+    assert estimate.estimate_peak_memory(random) == estimate.PROCESS_BYTES
 
 
 def test_memory_grows_with_the_number_of_seeds() -> None:

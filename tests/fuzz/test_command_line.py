@@ -243,7 +243,7 @@ def program(
     monkeypatch.setattr("os.fsync", lambda _: None)  # the disk is not what is tried
     monkeypatch.setattr("obdbench.execution.run.get_executor", lambda name: lambda *_: None)
     monkeypatch.setattr("obdbench.tuning.asha.search_with_asha", stop)
-    monkeypatch.setattr("obdbench.execution.estimate.speed", lambda threads: 1e10)
+    monkeypatch.setattr("obdbench.execution.estimate.measure_speed", lambda threads: 1e10)
     monkeypatch.setattr("obdbench.collection.recipe.build", stop)
     monkeypatch.setattr("obdbench.collection.reconstruct.build", stop)
     monkeypatch.setattr("obdbench.reporting.pages.draw_plots", lambda *_: [])

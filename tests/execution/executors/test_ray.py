@@ -55,7 +55,7 @@ def test_killed_worker_is_replaced_and_a_failed_trial_is_a_row(
     for name, content in undisturbed.items():
         if name != "manifest.json":
             assert results[name] == content
-    assert "again" in printed.err  # the restart was shown
+    assert "restart" in printed.err  # the restart was shown
     assert printed.out == ""
     assert [line for line in printed.err.splitlines() if line and "toy" not in line] == []
     assert list(temporary.iterdir()) == []
@@ -155,7 +155,7 @@ def test_hanging_trial_becomes_a_timeout_row(tmp_path, toy_suite, capfd):
     )
     summary = run(toy_suite("sleeps", "random"), config)
     assert sorted(summary.status.values()) == ["ok", "timeout"]
-    assert "again" not in capfd.readouterr().err  # a timeout is no loss of a process
+    assert "restart" not in capfd.readouterr().err  # a timeout is no loss of a process
 
 
 @pytest.mark.reliability(
