@@ -192,8 +192,8 @@ def compare(
     objectives: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more; the first is judged. One of several of a name is named as tables "
-            "name it: 'sdw (base=pbc)'."
+            help="Two or more rows; the first is judged. A row with parameters is named as in "
+            "tables: 'random (labels=teacher)'. Rows of the whole data are read from OUT."
         ),
     ],
     dataset: Datasets = None,
@@ -216,7 +216,7 @@ def compare(
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table as well.")] = False,
     out: Out = Path("results"),
 ) -> None:
-    """Run what is missing, failed or timed out, and say which objective is better, how surely."""
+    """Run what is missing, failed or timed out, and say which row is better, with its interval."""
     from obdbench.execution import run as runner
     from obdbench.reporting import compare as report
 
@@ -235,8 +235,9 @@ def compare(
         command=command_words(context),
     )
     rows = report.resolve_row_names(objectives)
+    to_run = [row for row in rows if not report.is_baseline(row)]
     grid = load_suite(suite).select(
-        objectives=list(dict.fromkeys(map(report.objective_name, rows))),
+        objectives=to_run,
         datasets=dataset or (),
         protocols=protocol or (),
         seeds=parse_seed_option(seeds),
@@ -244,10 +245,14 @@ def compare(
         settings=parse_assignments(set_),
         teachers=teacher or (),
     )
-    results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), config)
-    if summary is not None and (summary.stop_reason or summary.exit_code):
-        finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
-    print_comparison(report.compare_as_text(results, rows, latex=latex))
+    if to_run:
+        results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), config)
+        if summary is not None and (summary.stop_reason or summary.exit_code):
+            finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
+    else:
+        results = []
+    found = report.add_baselines(results, rows, out, grid.datasets)
+    print_comparison(report.compare_as_text(found, rows, latex=latex))
 
 
 def print_comparison(text: str) -> None:

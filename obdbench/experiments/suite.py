@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import format_validation_error
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.experiments.fingerprint import code_fingerprint
-from obdbench.experiments.presets import check_keys, load_preset, read_toml
+from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import Registry
 
@@ -92,7 +93,8 @@ class Suite(BaseModel):
     ) -> Suite:
         """Return the suite with parts of its grid replaced.
 
-        Objectives and protocols that the suite contains keep the parameters they have in it. A
+        Objectives and protocols that the suite contains keep the parameters they have in it. A name
+        with parameters, as in ``random (labels=teacher)``, selects that component alone. A
         teacher is written as ``TEACHER``, for all datasets, or as ``DATASET=TEACHER``.
         """
         changes: dict[str, Any] = {"settings": {**self.settings, **(settings or {})}}
@@ -185,10 +187,22 @@ def _select(
     components: Iterable[NamedComponent], names: Sequence[str], known: Registry[Any]
 ) -> tuple[NamedComponent, ...]:
     selected: list[NamedComponent] = []
-    for name in map(known.resolve_name, names):
-        matching = [item for item in components if known.resolve_name(item.name) == name]
-        selected += matching or [NamedComponent(name=name)]
+    for text in names:
+        name, _, params_text = text.partition(" (")
+        name, params = known.resolve_name(name), parse_params(params_text.removesuffix(")"))
+        matching = [
+            item
+            for item in components
+            if known.resolve_name(item.name) == name and (not params or item.params == params)
+        ]
+        selected += matching or [NamedComponent(name=name, params=params)]
     return tuple(selected)
+
+
+def parse_params(text: str) -> dict[str, Any]:
+    """Parse parameters such as ``lambda_1=0.2, labels=teacher``, the notation of row names."""
+    assignments = re.split(r", (?=\w+=)", text) if text else []
+    return {key: parse_value(value) for key, _, value in (a.partition("=") for a in assignments)}
 
 
 def resolve_dataset_id(dataset_id: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError
@@ -17,11 +18,16 @@ from obdbench.reporting.captions import (
     format_ranges,
 )
 from obdbench.reporting.cells import format_mean_std
-from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row
+from obdbench.reporting.grid import BASELINES, SINGLE_ARMS, Grid, Row
 from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.latex import render_tabular
 from obdbench.reporting.markdown import render_table
-from obdbench.reporting.suite_results import SuiteResults, suite_results_of
+from obdbench.reporting.suite_results import (
+    SuiteResults,
+    find_suite_folders,
+    read_suite_results,
+    suite_results_of,
+)
 from obdbench.reporting.table import Cell, Table, format_number
 from obdbench.results.record import Result
 
@@ -172,6 +178,26 @@ def resolve_row_names(names: Sequence[str]) -> list[str]:
 def objective_name(row: str) -> str:
     """The objective in the name of a row."""
     return row.partition(" (")[0]
+
+
+def is_baseline(row: str) -> bool:
+    """Whether a row uses the whole data; suites do not run such rows."""
+    return objective_name(row) in BASELINES
+
+
+def add_baselines(
+    results: Iterable[Result], rows: Sequence[str], folder: Path, datasets: Sequence[str]
+) -> SuiteResults:
+    """Results together with those of the named baselines in any suite of a results folder."""
+    added = suite_results_of(results)
+    names = {objective_name(row) for row in rows if is_baseline(row)}
+    entries = {
+        entry.record.key: entry
+        for suite in (find_suite_folders(folder) if names else [])
+        for entry in read_suite_results(suite).entries
+        if entry.spec.objective in names and entry.spec.dataset in datasets
+    }
+    return replace(added, entries=(*added.entries, *entries.values()))
 
 
 def _resolve_row_name(name: str) -> str:

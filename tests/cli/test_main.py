@@ -19,7 +19,16 @@ from obdbench.cli import run as run_command
 from obdbench.cli.options import parse_assignments
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.run import RunSummary
-from obdbench.results.record import Manifest, Result, read_json
+from obdbench.experiments.spec import TrialSpec
+from obdbench.results.record import (
+    Environment,
+    Manifest,
+    Point,
+    Result,
+    read_json,
+    write_json,
+)
+from obdbench.tasks.task import TASKS
 
 SUITE = """
 datasets = ["toy/hopper-toy-v0"]
@@ -251,6 +260,28 @@ def test_comparisons_take_aliases_and_rows_by_their_full_name(call, tmp_path, mo
     code, out, err = call("compare", "student (pause=0)", "student (pause=0.001)", *COMPARE)
     assert code == 0, err
     assert "**student (pause=0) against student (pause=0.001)**" in out
+
+
+def test_comparisons_take_controls_and_rows_of_the_whole_data(call, tmp_path):
+    code, out, err = call("compare", "student", "top-return (share=0.2)", *COMPARE)
+    assert code == 0, err
+    assert "**student against top-return (share=0.2)**" in out
+    spec = TrialSpec(
+        dataset="toy/hopper-toy-v0", objective="behavior", protocol="toy", seeds=(0, 1)
+    )
+    expert = TASKS["hopper"].expert_return  # whose normalized return is 100
+    points = [
+        Point(seed=seed, step=0, arm="default", returns=[[expert]], normalized_return=100.0)
+        for seed in (0, 1)
+    ]
+    hopper = Environment(env_id="Hopper-v4", device="cpu", threads=1, versions={})
+    record = Result(
+        key=spec.key, suite="toy", spec=spec, status="ok", points=points, environment=hopper
+    )
+    write_json(record, tmp_path / "results" / "toy" / f"{spec.key}.json")
+    code, out, err = call("compare", "behavior", "student", *COMPARE)
+    assert code == 0, err
+    assert "**behavior against student**" in out
 
 
 def test_comparisons_try_again_what_did_not_end_well(call):

@@ -91,6 +91,20 @@ def test_select_narrows_keeps_params_and_replaces(tmp_path):
     )
 
 
+def test_select_takes_the_names_of_rows():
+    suite = load_suite("quick").select(
+        objectives=["random", "kmeans++ (labels=teacher)", "sdr (labels=data, lambda_1=0.2)"]
+    )
+    assert [(spec.objective, spec.objective_params) for spec in suite.specs()] == [
+        ("random", {}),
+        ("random", {"labels": "teacher"}),
+        ("kmeans++", {"labels": "teacher"}),
+        ("sdr", {"labels": "data", "lambda_1": 0.2}),
+    ]
+    with pytest.raises(UnknownNameError, match="labels"):
+        load_suite("quick").select(objectives=["random (label=teacher)"]).specs()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
