@@ -78,7 +78,7 @@ MEMBERS = {
 }
 COMMANDS = {
     "run": "suite --objective --dataset --protocol --seeds --preset --set --teacher --plugin "
-    "--executor --address --workers --threads --memory --device --timeout --resume --fresh "
+    "--executor --address --workers --threads --memory --device --timeout --log --resume --fresh "
     "--retry-failed --dry-run --fail-fast --out",
     "compare": "objectives --dataset --suite --protocol --seeds --preset --set --teacher --plugin "
     "--executor --address --workers --threads --memory --device --timeout --latex --out",

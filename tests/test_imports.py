@@ -39,7 +39,10 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 )
 ROOT_PACKAGE = "obdbench"  # offers the public names, imported on first use
 RAY_FILES = ("obdbench.execution.executors.ray", "obdbench.tuning.asha")
-OPTIONAL = {"ray", "minari", "d4rl", "sbx", "stable_baselines3", "matplotlib", "jax"}
+OPTIONAL = {
+    *("ray", "minari", "d4rl", "sbx", "stable_baselines3", "matplotlib", "jax"),
+    *("tensorboardX", "wandb", "mlflow", "huggingface_hub"),
+}
 HEAVY = {
     *("torch", "ray", "numpy", "pandas", "scipy", "matplotlib", "mujoco", "gymnasium", "h5py"),
     *("jinja2", "filelock"),

@@ -68,6 +68,10 @@ Memory = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="Device: cpu, cuda or cuda:N.")]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option("--log", help="Experiment logger: tensorboard, wandb or mlflow; may be repeated."),
+]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", min=0.001, help="Time limit per trial in seconds.")
 ]

@@ -14,6 +14,7 @@ from obdbench.cli.options import (
     Datasets,
     Device,
     Executor,
+    Loggers,
     Memory,
     Out,
     Plugins,
@@ -60,6 +61,7 @@ def run(
     memory: Memory = 2.0,
     device: Device = "cpu",
     timeout: Timeout = None,
+    log: Loggers = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Run exactly what has no result yet.")
     ] = False,
@@ -98,6 +100,7 @@ def run(
         existing="resume" if resume or retry_failed else "fresh" if fresh else "refuse",
         retry_failed=retry_failed,
         fail_fast=fail_fast,
+        loggers=tuple(dict.fromkeys(log or ())),
         plugins=load_plugin_options(plugin),
         command=command_words(context),
     )

@@ -39,6 +39,7 @@ class ExecutionConfig:
         retry_failed: With ``existing="resume"``, run failed and timed-out trials again.
         fail_fast: End the run at the first trial that fails or times out.
         snapshot_seconds: Seconds between two snapshots of an unfinished distillation.
+        loggers: Experiment loggers: ``tensorboard``, ``wandb``, ``mlflow``.
         plugins: User code that registers objectives, datasets, protocols or architectures.
         command: Words of the command line that asked for the run; stored in the manifest.
         import_paths: Import path of the process that starts the run; workers use it as well.
@@ -57,6 +58,7 @@ class ExecutionConfig:
     retry_failed: bool = False
     fail_fast: bool = False
     snapshot_seconds: float = 60.0
+    loggers: tuple[str, ...] = ()
     plugins: tuple[Plugin, ...] = ()
     command: tuple[str, ...] = ()
     import_paths: tuple[str, ...] = field(default_factory=_current_import_paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from obdbench.datasets.loading import load_dataset
@@ -11,7 +12,8 @@ from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import check_teacher_task
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.config import ExecutionConfig, check_device
-from obdbench.execution.executors.base import FailFastError, get_executor
+from obdbench.execution.executors.base import FailFastError, RunListeners, get_executor
+from obdbench.execution.experiment_loggers import ExperimentLogger, check_loggers
 from obdbench.execution.job import group_into_jobs
 from obdbench.execution.progress import ProgressDisplay
 from obdbench.execution.trial import check_size
@@ -92,6 +94,7 @@ def plan(suite: Suite | str, config: ExecutionConfig) -> Plan:
     specs = suite.specs()
     if config.address is None:  # the main process of a cluster may have no GPU
         check_device(config.device)
+    check_loggers(config.loggers)
     config = replace(config, out=config.out.resolve())
     store = ResultStore(config.out, suite.name)
     return Plan(suite, specs, store.read_results(specs), store, config)
@@ -131,12 +134,19 @@ def execute(plan: Plan) -> RunSummary:
 
 def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
     """Run trials with the executor; returns why it ended early, or an empty string."""
-    with ProgressDisplay(plan.suite.name, remaining) as display:
+    suite = plan.suite.name
+    with ExitStack() as stack:
+        display = stack.enter_context(ProgressDisplay(suite, remaining))
+        loggers = [
+            stack.enter_context(ExperimentLogger(name, suite, remaining, plan.store.folder))
+            for name in plan.config.loggers
+        ]
         if len(remaining) < len(plan.specs):
             display.print(f"{len(plan.specs) - len(remaining)} trials are done already")
         try:
-            jobs = group_into_jobs(remaining, plan.suite.name)
-            get_executor(plan.config.executor)(jobs, plan.config, display)
+            jobs = group_into_jobs(remaining, suite)
+            listener = RunListeners([display, *loggers])
+            get_executor(plan.config.executor)(jobs, plan.config, listener)
         except KeyboardInterrupt:
             return "interrupted"
         except FailFastError as error:

@@ -29,6 +29,23 @@ class RunListener(Protocol):
         """Redraw; called several times per second."""
 
 
+class RunListeners:
+    """Several listeners as one."""
+
+    def __init__(self, listeners: Sequence[RunListener]) -> None:
+        self.listeners = tuple(listeners)
+
+    def on_event(self, event: Event) -> None:
+        """Pass one event to every listener."""
+        for listener in self.listeners:
+            listener.on_event(event)
+
+    def refresh(self) -> None:
+        """Redraw every listener."""
+        for listener in self.listeners:
+            listener.refresh()
+
+
 class Executor(Protocol):
     """Runs jobs; returns when every trial has a result.
 

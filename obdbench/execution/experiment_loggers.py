@@ -1,0 +1,195 @@
+"""Losses and scores of a run in TensorBoard, Weights & Biases or MLflow.
+
+Every trial is one run of the logger, named after the trial, with the fields of its spec as
+configuration. ``loss`` is logged at the outer steps that the progress display receives, ``score``
+(normalized return, mean over seeds and arms) at each evaluation point, and ``final_score`` at the
+end. Events reach :class:`ExperimentLogger` in the process that started the run, from every
+executor.
+
+===============  ==================================================================================
+``tensorboard``  event files in ``OUT/SUITE/tensorboard/KEY`` (extra ``tensorboard``)
+``wandb``        files in ``OUT/SUITE/wandb``; ``WANDB_MODE=offline`` keeps them local
+``mlflow``       the server of ``MLFLOW_TRACKING_URI``, or files in ``OUT/SUITE/mlflow``
+===============  ==================================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from obdbench.errors import MissingExtraError, unknown_name
+from obdbench.execution.events import FINAL_KINDS, Event
+from obdbench.execution.progress import label_trial
+from obdbench.experiments.spec import TrialSpec
+
+PROJECT = "obdbench"
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
+
+logger = logging.getLogger(__name__)
+
+
+class TrialLog(Protocol):
+    """The log of one trial."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record numbers at an outer step."""
+
+    def finish(self, status: str) -> None:
+        """End the log: ``ok``, ``failed``, ``timeout`` or ``interrupted``."""
+
+
+class TensorBoardLog:
+    """Event files of TensorBoard, written by tensorboardX."""
+
+    def __init__(self, spec: TrialSpec, suite: str, folder: Path) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard" / spec.key))
+        self._writer.add_text("trial", label_trial(spec))
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def finish(self, status: str) -> None:
+        self._writer.add_text("status", status)
+        self._writer.close()
+
+
+class WandbLog:
+    """A run of Weights & Biases in the group of the suite."""
+
+    def __init__(self, spec: TrialSpec, suite: str, folder: Path) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            group=suite,
+            name=label_trial(spec),
+            config={"key": spec.key, **spec.model_dump(mode="json")},
+            dir=str(folder),
+            reinit="create_new",
+        )
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def finish(self, status: str) -> None:
+        self._run.summary["status"] = status
+        self._run.finish(exit_code=0 if status == "ok" else 1)
+
+
+class MlflowLog:
+    """A run of MLflow in the experiment of the suite."""
+
+    def __init__(self, spec: TrialSpec, suite: str, folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        address = os.environ.get("MLFLOW_TRACKING_URI")
+        if address is None:
+            # Newer versions ask for this where no database is used.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+            address = (folder / "mlflow").as_uri()
+        self._client = MlflowClient(address)
+        name = f"{PROJECT}/{suite}"
+        experiment = self._client.get_experiment_by_name(name)
+        self._run_id = self._client.create_run(
+            experiment.experiment_id if experiment else self._client.create_experiment(name),
+            run_name=label_trial(spec),
+            tags={"key": spec.key},
+        ).info.run_id
+        for field, value in spec.model_dump(mode="json").items():
+            self._client.log_param(self._run_id, field, str(value)[:500])
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self._client.log_metric(self._run_id, name, value, step=step)
+
+    def finish(self, status: str) -> None:
+        self._client.set_tag(self._run_id, "status", status)
+        ended = {"ok": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
+        self._client.set_terminated(self._run_id, ended)
+
+
+LOGGERS: dict[str, Callable[[TrialSpec, str, Path], TrialLog]] = {
+    "tensorboard": TensorBoardLog,
+    "wandb": WandbLog,
+    "mlflow": MlflowLog,
+}
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Refuse unknown loggers, and those whose package is missing."""
+    for name in names:
+        if name not in LOGGERS:
+            raise unknown_name("experiment logger", name, LOGGERS)
+        if find_spec(PACKAGES[name]) is None:
+            raise MissingExtraError(f"Logging to {name}", name)
+
+
+class ExperimentLogger:
+    """Forwards the events of a run to one experiment logger; a context manager around the run.
+
+    Logging never ends a run: after an error, the logger is switched off with a warning.
+    """
+
+    def __init__(self, name: str, suite: str, specs: Sequence[TrialSpec], folder: Path) -> None:
+        self.name, self.suite, self.folder = name, suite, folder
+        self.specs = {spec.key: spec for spec in specs}
+        self.logs: dict[str, TrialLog] = {}
+        self.enabled = True
+
+    def __enter__(self) -> ExperimentLogger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for key in list(self.logs):
+            self._guard(self._finish, key, "interrupted")
+
+    def on_event(self, event: Event) -> None:
+        """Log the numbers of an event."""
+        if event.key in self.specs:
+            self._guard(self._log, event)
+
+    def refresh(self) -> None:
+        """Do nothing: numbers are logged when they arrive."""
+
+    def _log(self, event: Event) -> None:
+        log = self.logs.get(event.key)
+        if log is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            log = LOGGERS[self.name](self.specs[event.key], self.suite, self.folder)
+            self.logs[event.key] = log
+        steps = self.specs[event.key].settings.steps
+        if event.kind == "step" and event.loss is not None:
+            log.log({"loss": event.loss}, event.step)
+        elif event.kind == "score" and event.score is not None:
+            log.log({"score": event.score}, event.step)
+        elif event.kind in FINAL_KINDS:
+            if event.score is not None:
+                log.log({"final_score": event.score}, steps)
+            self._finish(event.key, event.kind)
+
+    def _finish(self, key: str, status: str) -> None:
+        self.logs.pop(key).finish(status)
+
+    def _guard(self, function: Callable[..., None], *arguments: Any) -> None:
+        if not self.enabled:
+            return
+        try:
+            function(*arguments)
+        except Exception as error:  # servers and disks can raise almost any exception
+            self.enabled = False
+            reason = " ".join(str(error).split())[:200]
+            logger.warning("Logging to %s stopped: %s: %s", self.name, type(error).__name__, reason)

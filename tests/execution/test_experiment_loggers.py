@@ -1,0 +1,176 @@
+"""Experiment loggers: files of TensorBoard, of wandb offline, and of MLflow without a server."""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.toy_suite import PLUGINS
+
+from obdbench.errors import MissingExtraError, UnknownNameError
+from obdbench.execution import experiment_loggers
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.events import Event
+from obdbench.execution.experiment_loggers import ExperimentLogger, check_loggers
+from obdbench.execution.run import RunSummary, execute, plan
+from obdbench.results.headline import mean_headline_score
+
+Scalars = dict[str, list[tuple[int, float]]]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ExecutionConfig:
+    return ExecutionConfig(out=tmp_path / "results", workers=1, plugins=PLUGINS)
+
+
+def read_event_files(folder: Path) -> Scalars:
+    """The scalars in a folder of event files, by tag, as (step, value)."""
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    scalars: Scalars = defaultdict(list)
+    for path in sorted(folder.glob("events.*")):
+        content = path.read_bytes()
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])  # then 4 bytes of checksum before and after
+            event = event_pb2.Event.FromString(content[12 : 12 + size])
+            content = content[16 + size :]
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    scalars[value.tag].append((event.step, value.simple_value))
+    return scalars
+
+
+def check_scalars(scalars: Scalars, summary: RunSummary, key: str) -> None:
+    result = summary.results[key]
+    assert [step for step, _ in scalars["loss"]]
+    assert {step for step, _ in scalars["score"]} == {point.step for point in result.points}
+    expected = mean_headline_score(result)
+    assert scalars["final_score"] == [(result.spec.settings.steps, pytest.approx(expected))]
+
+
+def test_tensorboard_files_contain_loss_and_scores(toy_suite, config: ExecutionConfig) -> None:
+    pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
+    config = replace(config, loggers=("tensorboard",))
+    summary = execute(plan(toy_suite("student", "raises"), config))
+    folder = summary.store.folder / "tensorboard"
+    assert {path.name for path in folder.iterdir()} == set(summary.status)
+    (good,) = (key for key, status in summary.status.items() if status == "ok")
+    check_scalars(read_event_files(folder / good), summary, good)
+    (failed,) = set(summary.status) - {good}
+    assert "final_score" not in read_event_files(folder / failed)
+
+
+def test_tensorboard_reads_the_files(toy_suite, config: ExecutionConfig) -> None:
+    pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed",
+    )
+    summary = execute(plan(toy_suite("student"), replace(config, loggers=("tensorboard",))))
+    (key,) = summary.status
+    events = accumulator.EventAccumulator(str(summary.store.folder / "tensorboard" / key))
+    events.Reload()
+    scalars = {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+    check_scalars(scalars, summary, key)
+
+
+@pytest.mark.ray_cluster
+def test_events_from_ray_are_logged(toy_suite, config: ExecutionConfig) -> None:
+    pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
+    config = replace(config, loggers=("tensorboard",), executor="ray")
+    summary = execute(plan(toy_suite("student"), config))
+    (key,) = summary.status
+    check_scalars(read_event_files(summary.store.folder / "tensorboard" / key), summary, key)
+
+
+def test_mlflow_contains_loss_and_scores(
+    toy_suite, config: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    summary = execute(plan(toy_suite("student"), replace(config, loggers=("mlflow",))))
+    (key,) = summary.status
+    client = mlflow.MlflowClient((summary.store.folder / "mlflow").as_uri())
+    experiment = client.get_experiment_by_name("obdbench/toy")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.tags["key"] == key
+    assert run.info.status == "FINISHED"
+    scalars = {
+        name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
+        for name in run.data.metrics
+    }
+    check_scalars(scalars, summary, key)
+
+
+def test_wandb_writes_files_offline(
+    toy_suite, config: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    summary = execute(plan(toy_suite("student"), replace(config, loggers=("wandb",))))
+    (path,) = summary.store.folder.glob("wandb/offline-run-*/*.wandb")
+    content = path.read_bytes()
+    assert all(word in content for word in (b"final_score", b"loss", b"score"))
+
+
+class BrokenLog:
+    """A logger whose server is lost after the first number."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.calls = 0
+
+    def log(self, metrics: object, step: int) -> None:
+        self.calls += 1
+        if self.calls > 1:
+            raise ConnectionError("server lost")
+
+    def finish(self, status: str) -> None:
+        raise ConnectionError("server lost")
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(experiment_loggers.LOGGERS, "broken", BrokenLog)
+    monkeypatch.setitem(experiment_loggers.PACKAGES, "broken", "json")
+    return "broken"
+
+
+def test_broken_logger_does_not_end_the_run(
+    toy_suite, config: ExecutionConfig, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    summary = execute(plan(toy_suite("student", "random"), replace(config, loggers=(broken,))))
+    assert set(summary.status.values()) == {"ok"}
+    assert caplog.text.count("server lost") == 1
+
+
+def test_interrupted_trials_end_their_logs(spec, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
+    trial = spec()
+    with ExperimentLogger("tensorboard", "toy", [trial], tmp_path) as listener:
+        listener.on_event(Event("step", trial.key, step=2, steps=4, loss=0.5))
+        listener.on_event(Event("restart", "unknown key"))
+    assert listener.logs == {}
+    assert read_event_files(tmp_path / "tensorboard" / trial.key)["loss"] == [(2, 0.5)]
+
+
+def test_unknown_and_missing_loggers_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownNameError):
+        check_loggers(["tensorbord"])
+    monkeypatch.setitem(experiment_loggers.PACKAGES, "wandb", "package_that_does_not_exist")
+    with pytest.raises(MissingExtraError, match=r"obdbench\[wandb\]"):
+        check_loggers(["wandb"])
+
+
+def test_missing_logger_leaves_no_folder(
+    toy_suite, config: ExecutionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(experiment_loggers.PACKAGES, "wandb", "package_that_does_not_exist")
+    with pytest.raises(MissingExtraError):
+        plan(toy_suite("student"), replace(config, loggers=("wandb",)))
+    assert not config.out.exists()
