@@ -23,15 +23,14 @@ import torch
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import InvalidSettingError
-from obdbench.evaluation.protocol import make_protocol
 from obdbench.execution.run import Plan
+from obdbench.execution.trial_cost import EPISODE_SECONDS, count_episodes
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import Result
 from obdbench.results.store import list_stores
 from obdbench.tasks.task import TASKS, Task
 
 EFFICIENCY = 0.5  # of the speed of a matrix product
-EPISODE_SECONDS = 0.15
 DEFAULT_WIDTH = 256
 OPERATIONS_PER_KERNEL_ENTRY = 3500.0
 START_SECONDS = 5.0  # of the processes
@@ -136,15 +135,6 @@ def count_operations(spec: TrialSpec) -> float:
     outer = 6.0 * settings.batch * count_weights(spec)
     kernel = OPERATIONS_PER_KERNEL_ENTRY * (settings.kernel_batch + pairs) * pairs
     return len(spec.seeds) * ((1 - share) * settings.draws * (inner + outer) + share * kernel)
-
-
-def count_episodes(spec: TrialSpec) -> int:
-    """Return the number of episodes that score a trial: all seeds, points and arms."""
-    protocol = make_protocol(spec.protocol, spec.protocol_params)
-    steps = spec.settings.evaluation_steps if spec.distils else [0]
-    arms = len(protocol.arms(spec.settings))
-    policies = 1 if spec.protocol == "ensemble" else protocol.policies
-    return len(protocol.select(steps)) * arms * policies * protocol.episodes * len(spec.seeds)
 
 
 def estimate_peak_memory(spec: TrialSpec, memory: float = 2.0) -> float:

@@ -23,6 +23,7 @@ class Event:
     steps_per_second: float | None = None
     missed_variance: float | None = None  # latest checks of real students, mean over seeds
     score: float | None = None  # normalized return, mean over seeds and arms
+    seconds: float | None = None  # that scoring the point took
     message: str = ""
 
 

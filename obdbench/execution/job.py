@@ -17,6 +17,7 @@ from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import EventHandler
 from obdbench.execution.trial import run_trial
+from obdbench.execution.trial_cost import distillation_cost
 from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import resolve_dataset_id
@@ -38,21 +39,11 @@ class Job:
     @property
     def cost(self) -> float:
         """Relative cost, to run the largest jobs first."""
-        return relative_cost(self.specs[0])
+        return distillation_cost(self.specs[0])
 
     def open_store(self, config: ExecutionConfig) -> ResultStore:
         """Return the store of the job's results."""
         return ResultStore(config.out, self.suite)
-
-
-def relative_cost(spec: TrialSpec) -> float:
-    """Estimate the cost of a trial in relative units: outer steps times their size, plus one."""
-    settings = spec.settings
-    narrow = 1.0 if settings.width is None else min(1.0, settings.width / 256)
-    exact = (1 - settings.kernel_share) * narrow + 0.03 * settings.kernel_share
-    steps = settings.steps * settings.draws * exact if spec.distils else 0
-    pairs = settings.pairs * settings.inner_steps
-    return 1.0 + len(spec.seeds) * steps * (pairs + settings.batch) / 2e5
 
 
 def group_into_jobs(specs: Iterable[TrialSpec], suite: str) -> list[Job]:

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from obdbench.execution.events import FINAL_KINDS, Event
-from obdbench.execution.job import relative_cost
+from obdbench.execution.remaining_time import RemainingTime
 from obdbench.experiments.spec import TrialSpec, format_params
 
 WIDTH = 80
@@ -39,6 +39,8 @@ class TrialProgress:
     steps_per_second: float | None = None
     missed_variance: float | None = None
     score: float | None = None
+    scoring_seconds: float = 0.0
+    remaining_seconds: float | None = None  # expected, scoring included
 
 
 class ProgressDisplay:
@@ -59,8 +61,9 @@ class ProgressDisplay:
         self.errors: dict[str, str] = {}
         self.best: tuple[float, str] | None = None
         self.started = time.monotonic()
-        self._total = sum(map(relative_cost, specs)) or 1.0
-        self._done = 0.0
+        self.remaining_time = RemainingTime(specs)
+        self.trial_seconds = 0.0  # of finished trials, added up over workers
+        self.scoring_seconds = 0.0
         self.interval = interval
         self._updated = self.started
         self._live: Live | None = None
@@ -91,6 +94,7 @@ class ProgressDisplay:
             self._live.stop()
             self._live = None
         self.print(self.summary_line())
+        self.print(self.time_line())
 
     def on_event(self, event: Event) -> None:
         """Update the progress of the trial that an event is about."""
@@ -99,6 +103,7 @@ class ProgressDisplay:
             if event.message:
                 self.print(event.message)
             return
+        self.remaining_time.on_event(event)
         if event.kind in FINAL_KINDS:
             self._finish(event, spec)
             return
@@ -109,16 +114,18 @@ class ProgressDisplay:
             line.missed_variance = event.missed_variance
         elif event.kind == "score":
             line.score = event.score
+            line.scoring_seconds += event.seconds or 0.0
         elif event.kind == "restart":
             self.running.pop(event.key)
             self.print(f"restart  {label_trial(spec)}: {event.message}", "restart")
+        if line.step:
+            line.remaining_seconds = self.remaining_time.trial_seconds(spec)
 
     def _finish(self, event: Event, spec: TrialSpec) -> None:
         line = self.running.pop(event.key, None)
         if event.key in self.finished:
             return
         self.finished[event.key] = event.kind
-        self._done += relative_cost(spec)
         facts = []
         if event.kind == "ok":
             if event.score is not None:
@@ -126,13 +133,23 @@ class ProgressDisplay:
                 if self.best is None or event.score > self.best[0]:
                     self.best = event.score, label_trial(spec)
             if line is not None:
-                facts.append(f"in {format_clock(time.monotonic() - line.started)}")
+                facts.append(self._add_times(line))
         else:
             self.errors[event.key] = event.message
             facts.append(event.message)
-        mark, rest = f"{MARKS[event.kind]:<8} ", "".join(f" · {fact}" for fact in facts)
-        width = max(30, min(WIDTH, self.console.width) - 1 - len(mark) - len(rest))
+            if line is not None:
+                self._add_times(line)
+        count = f"{len(self.finished)}/{len(self.specs)}"
+        mark, rest = f"{MARKS[event.kind]:<8} {count} ", "".join(f" · {fact}" for fact in facts)
+        width = max(18, min(WIDTH, self.console.width) - 1 - len(mark) - len(rest))
         self.print(f"{mark}{truncate(label_trial(spec), width)}{rest}", event.kind)
+
+    def _add_times(self, line: TrialProgress) -> str:
+        """Add the time of a finished trial to that of the run, and describe it."""
+        seconds = time.monotonic() - line.started
+        self.trial_seconds += seconds
+        self.scoring_seconds += min(seconds, line.scoring_seconds)
+        return f"{format_clock(seconds)} (scoring {format_clock(line.scoring_seconds)})"
 
     def refresh(self) -> None:
         """Redraw the live display, or print plain lines, if the interval has passed."""
@@ -165,28 +182,26 @@ class ProgressDisplay:
             parts.append(f"{len(self.running)} running")
         elapsed = time.monotonic() - self.started
         parts.append(format_clock(elapsed))
-        share = self.finished_share()
+        share = self.remaining_time.share_done()
         if 0.02 < share < 1 and self.running:
             parts.append(f"ETA {format_clock(elapsed * (1 - share) / share)}")
         if self.best is not None:
             parts.append(f"best {self.best[0]:.1f} {self.best[1]}")
         return truncate(f"{self.suite}: " + " · ".join(parts), WIDTH)
 
-    def finished_share(self) -> float:
-        """Return the share of the total cost that is done, 0 to 1."""
-        partial = sum(
-            relative_cost(line.spec) * line.step / line.steps
-            for line in self.running.values()
-            if line.steps
-        )
-        return min(1.0, (self._done + partial) / self._total)
+    def time_line(self) -> str:
+        """Return the time spent: elapsed, and that of finished trials by what it was spent on."""
+        elapsed = format_clock(time.monotonic() - self.started)
+        distilling = format_clock(self.trial_seconds - self.scoring_seconds)
+        scoring = format_clock(self.scoring_seconds)
+        return f"time: {elapsed} elapsed; all workers: distilling {distilling}, scoring {scoring}"
 
     def draw(self) -> Any:
         """Return what the terminal shows."""
         width = min(WIDTH, self.console.width) - 1
         rows = max(1, self.console.height - 4)
         lines = [Text(truncate(self.summary_line(), width), style="bold")]
-        filled = int(self.finished_share() * width)
+        filled = int(self.remaining_time.share_done() * width)
         lines.append(Text("━" * filled, style="green") + Text("━" * (width - filled), style="dim"))
         shown = list(self.running.values())[:rows]
         lines += [Text(truncate(describe_trial(line), width)) for line in shown]
@@ -214,7 +229,8 @@ def describe_trial(trial: TrialProgress) -> str:
             parts.append("scoring")
         elif trial.steps_per_second:
             parts.append(f"{trial.steps_per_second:.2g}/s")
-            parts.append(f"ETA {format_clock((trial.steps - trial.step) / trial.steps_per_second)}")
+        if trial.remaining_seconds is not None:
+            parts.append(f"ETA {format_clock(trial.remaining_seconds)}")
         if trial.loss is not None:
             parts.append(f"loss {trial.loss:.3g}")
         if trial.missed_variance is not None:

@@ -295,7 +295,8 @@ class _TrialRun:
         self._check_time()
         started = time.monotonic()
         scores = self.protocol.score(synsets, self.spec.settings, list(self.spec.seeds))
-        self.seconds += time.monotonic() - started
+        seconds = time.monotonic() - started
+        self.seconds += seconds
         self.points[step] = [
             Point(
                 seed=score.seed,
@@ -309,7 +310,7 @@ class _TrialRun:
         self.synsets.save_scores(PartialScores(points=self.points, seconds=self.seconds))
         release_free_memory()
         mean = sum(score.normalized_return for score in scores) / max(1, len(scores))
-        self.on_event(Event("score", self.spec.key, step=step, score=mean))
+        self.on_event(Event("score", self.spec.key, step=step, score=mean, seconds=seconds))
 
 
 def _check_losses(point: EvaluationPoint) -> None:

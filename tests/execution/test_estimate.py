@@ -10,6 +10,7 @@ from obdbench.execution import estimate as estimates
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import plan
 from obdbench.execution.trial import run_trial
+from obdbench.execution.trial_cost import EPISODE_SECONDS, count_episodes
 from obdbench.experiments.spec import TrialSpec
 
 
@@ -26,7 +27,7 @@ def test_operations_of_a_published_step():
     assert estimates.count_operations(five) == 5 * estimates.count_operations(spec)
     # 10 policies, 3 episodes, all evaluation points
     points = len(spec.settings.evaluation_steps)
-    assert estimates.count_episodes(spec) == 30 * points
+    assert count_episodes(spec) == 30 * points
 
 
 def test_infinite_width_steps_are_cheap():
@@ -64,7 +65,7 @@ def test_step_times_come_from_earlier_results(toy_suite, tmp_path):
     longer = plan(suite.select(settings={"steps": 4000, "evaluate_at": [1.0]}), config)
     known = estimates.estimate_run(longer)
     assert known.measured == 1
-    scoring = estimates.count_episodes(longer.specs[0]) * estimates.EPISODE_SECONDS
+    scoring = count_episodes(longer.specs[0]) * EPISODE_SECONDS
     steps, seconds = result.timing.curve[-1]
     assert known.seconds == pytest.approx(5 + 4000 * seconds / steps + scoring)
     assert "earlier results" in str(known)

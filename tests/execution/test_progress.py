@@ -76,11 +76,11 @@ def test_a_long_name_leaves_its_score_in_sight(terminal):
 
 
 def test_after_the_last_step_a_trial_is_scored():
-    progress = TrialProgress(SPECS[0], 0.0, step=299, steps=300, steps_per_second=2.0)
-    assert "ETA" in describe_trial(progress)
+    progress = TrialProgress(SPECS[0], 0.0, step=299, steps=300, remaining_seconds=65.0)
+    assert "scoring" not in describe_trial(progress)
+    assert "ETA 1:05" in describe_trial(progress)
     progress.step = 300
-    assert "ETA" not in describe_trial(progress)
-    assert "scoring" in describe_trial(progress)
+    assert "scoring ETA 1:05" in describe_trial(progress)
 
 
 def test_a_log_has_no_control_characters():
@@ -88,7 +88,8 @@ def test_a_log_has_no_control_characters():
     assert "\x1b" not in text
     assert "\r" not in text
     assert text.splitlines()[0] == "quick: 40 trials".replace("40", "3")
-    assert "3/3 trials" in text.splitlines()[-1]
+    assert "3/3 trials" in text.splitlines()[-2]
+    assert text.splitlines()[-1].startswith("time: 0:00 elapsed")
 
 
 def test_a_terminal_keeps_within_its_height():
@@ -112,7 +113,32 @@ def test_counts_failures_once_and_best():
     assert display.best[0] == 20.0
     assert text.count("done ") == 2
     assert "3/3 trials · 1 failed" in text
-    assert display.finished_share() == 1.0
+    assert display.remaining_time.share_done() == 1.0
+
+
+def test_a_finished_trial_has_one_line_with_its_times():
+    a, b = SPECS[:2]
+    events = [
+        Event("start", a.key),
+        Event("score", a.key, score=45.6, seconds=0.0),
+        Event("ok", a.key, score=45.6),
+        Event("failed", b.key, message="why"),
+    ]
+    _, text = run_display(False, events, [a, b])
+    lines = [line for line in text.splitlines() if line.startswith(("done", "FAILED"))]
+    assert lines == [
+        "done     1/2 halfcheetah-m-e-v0 av-pbc cros… · score 45.6 · 0:00 (scoring 0:00)",
+        "FAILED   2/2 halfcheetah-m-e-v0 av-pbc cross-architecture · why",
+    ]
+
+
+def test_the_end_states_the_time_of_distilling_and_of_scoring():
+    a = SPECS[0]
+    display, _ = run_display(False, [Event("start", a.key)], [a])
+    display.running[a.key].started -= 100.0
+    display.on_event(Event("score", a.key, score=1.0, seconds=40.0))
+    display.on_event(Event("ok", a.key, score=1.0))
+    assert display.time_line().endswith("distilling 1:00, scoring 0:40")
 
 
 def test_a_restart_is_said_and_counts_nothing():

@@ -15,7 +15,7 @@ from support.fuzzing import Tried, examples, reader
 from support.suite_files import FIXTURES, SUITE, result_file_names
 
 from obdbench.datasets import download as fetch
-from obdbench.execution.estimate import count_episodes
+from obdbench.execution.trial_cost import count_episodes
 from obdbench.experiments import presets
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import load_suite

@@ -1,0 +1,33 @@
+"""What a trial costs: outer steps in relative units, and episodes that score it."""
+
+from __future__ import annotations
+
+from obdbench.evaluation.protocol import make_protocol
+from obdbench.experiments.spec import TrialSpec
+
+UNIT_SECONDS = 5.5  # median of the published results on a CPU core
+EPISODE_SECONDS = 0.15  # likewise
+
+
+def distillation_cost(spec: TrialSpec) -> float:
+    """Return outer steps times their size, in units of about ``UNIT_SECONDS``."""
+    settings = spec.settings
+    narrow = 1.0 if settings.width is None else min(1.0, settings.width / 256)
+    exact = (1 - settings.kernel_share) * narrow + 0.03 * settings.kernel_share
+    steps = settings.steps * settings.draws * exact if spec.distils else 0
+    pairs = settings.pairs * settings.inner_steps
+    return len(spec.seeds) * steps * (pairs + settings.batch) / 2e5
+
+
+def count_points(spec: TrialSpec) -> int:
+    """Return the number of evaluation points at which a trial is scored."""
+    protocol = make_protocol(spec.protocol, spec.protocol_params)
+    return len(protocol.select(spec.settings.evaluation_steps if spec.distils else [0]))
+
+
+def count_episodes(spec: TrialSpec) -> int:
+    """Return the number of episodes that score a trial: all seeds, points and arms."""
+    protocol = make_protocol(spec.protocol, spec.protocol_params)
+    arms = len(protocol.arms(spec.settings))
+    policies = 1 if spec.protocol == "ensemble" else protocol.policies
+    return count_points(spec) * arms * policies * protocol.episodes * len(spec.seeds)
