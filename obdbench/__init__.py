@@ -14,6 +14,7 @@ from obdbench.registry import (
     register_objective,
     register_protocol,
     register_selection,
+    register_state_source,
     register_teacher,
 )
 from obdbench.version import __version__
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from obdbench.datasets.dataset import Dataset
     from obdbench.datasets.loading import load_dataset
     from obdbench.distillation.api import distill
+    from obdbench.distillation.state_sources.state_source import StateSource
     from obdbench.distillation.synset import Synset
     from obdbench.evaluation.api import Evaluation, evaluate
     from obdbench.evaluation.protocol import Protocol
@@ -39,6 +41,7 @@ _LAZY = {
     "Evaluation": "obdbench.evaluation.api",
     "Objective": "obdbench.objectives.objective",
     "Protocol": "obdbench.evaluation.protocol",
+    "StateSource": "obdbench.distillation.state_sources.state_source",
     "Synset": "obdbench.distillation.synset",
     "Task": "obdbench.tasks.task",
     "Teacher": "obdbench.teachers.teacher",
@@ -57,6 +60,7 @@ __all__ = [
     "Evaluation",
     "Objective",
     "Protocol",
+    "StateSource",
     "Synset",
     "Task",
     "Teacher",
@@ -72,6 +76,7 @@ __all__ = [
     "register_objective",
     "register_protocol",
     "register_selection",
+    "register_state_source",
     "register_teacher",
     "run",
     "train_teacher",

@@ -208,6 +208,12 @@ selections: Registry[Any] = Registry(
     base="obdbench.selection.selection_method:SelectionMethod",
 )
 
+state_sources: Registry[Any] = Registry(
+    "state source",
+    "obdbench.state_sources",
+    base="obdbench.distillation.state_sources.state_source:StateSource",
+)
+
 
 class ObjectiveRegistry(Registry[Any]):
     """Objectives, and every selection method as the objective of its undistilled pairs."""
@@ -235,10 +241,12 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "architectures": architectures,
     "teachers": teachers,
     "selections": selections,
+    "state_sources": state_sources,
 }
 
 register_objective = objectives.register
 register_selection = selections.register
+register_state_source = state_sources.register
 register_dataset = datasets.register
 register_protocol = protocols.register
 register_architecture = architectures.register
@@ -253,6 +261,19 @@ for _name, _target, _summary in (
     ("omp", "gradient_matching_pursuit:GradientMatchingPursuit", "matching pursuit on gradients"),
 ):
     selections.register(_name, f"obdbench.selection.{_target}", summary=_summary)
+
+for _name, _target, _summary in (
+    ("data", "data:DataStates", "states of the dataset"),
+    ("smoothed", "smoothed:SmoothedStates", "states of the dataset with noise"),
+    (
+        "imagined",
+        "imagined:ImaginedStates",
+        "smoothed states and those of students in a dynamics model",
+    ),
+):
+    state_sources.register(
+        _name, f"obdbench.distillation.state_sources.{_target}", summary=_summary
+    )
 
 for _name, _aliases, _target, _summary in (
     ("dbc", (), "dbc:DBC", "squared distance to the actions of the dataset"),

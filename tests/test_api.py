@@ -57,6 +57,7 @@ SIGNATURES = {
     "load_results": "(folder: 'Path | str' = 'results', *, strict: 'bool' = False) "
     "-> 'pd.DataFrame'",
     "register_selection": REGISTER,
+    "register_state_source": REGISTER,
     "train_teacher": "(dataset: 'Dataset | str', algorithm: 'str' = 'td3-bc', *, "
     "steps: 'int' = 200000, seed: 'int' = 0, settings: 'dict[str, Any] | None' = None, "
     "episodes: 'int' = 20, progress: 'bool' = True) -> 'Teacher'",
@@ -102,6 +103,7 @@ GROUPS = {
     "architectures": "obdbench.architectures",
     "teachers": "obdbench.teachers",
     "selections": "obdbench.selections",
+    "state_sources": "obdbench.state_sources",
 }
 CONSUMER = '''
 from pathlib import Path

@@ -136,6 +136,18 @@ class Dataset:
         return np.diff(totals[last], prepend=0.0), ~timeouts | (lengths >= limit - 1)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DerivedDataset(Dataset):
+    """Other states in the units of a reference dataset, whose state density applies to them."""
+
+    reference: Dataset
+
+    @cached_property
+    def standardizer(self) -> Standardizer:
+        """Moments of the reference's observations."""
+        return self.reference.standardizer
+
+
 def validate(dataset: Dataset) -> None:
     """Refuse wrong shapes, values that are not finite, and actions out of bounds."""
     n, task = len(dataset.observations), dataset.task

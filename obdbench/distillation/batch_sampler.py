@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,12 +15,18 @@ from obdbench.policies.device import to_device
 
 @dataclass
 class BatchSampler:
-    """Draws batches of the columns that an objective needs; the columns stay on the device."""
+    """Draws batches of the columns that an objective needs; the columns stay on the device.
+
+    ``added`` holds the columns of the states that a state source has added for every seed, or
+    None. Once a seed has added states, they make up ``added_share`` of every batch.
+    """
 
     columns: Columns
     size: int
     action_size: int
     noise_columns: tuple[str, ...] = ()
+    added: list[Columns | None] = field(default_factory=list)
+    added_share: float = 0.0
 
     @classmethod
     def from_dataset(
@@ -53,13 +59,30 @@ class BatchSampler:
 
     def draw(self, size: int, generators: list[torch.Generator]) -> Batch:
         """Draw one batch of shape (seeds, size, …), each seed's rows by its own generator."""
-        index = torch.stack([torch.randint(self.size, (size,), generator=g) for g in generators])
+        added_size = round(self.added_share * size) if any(self.added) else 0
+        data_size = size - added_size
+        index = torch.stack(
+            [torch.randint(self.size, (data_size,), generator=g) for g in generators]
+        )
         index = to_device(index, self.columns["states"].device)
         columns = {name: column[index] for name, column in self.columns.items()}
+        if added_size:
+            added = self._draw_added(added_size, generators)
+            columns = {name: torch.cat([columns[name], added[name]], dim=1) for name in columns}
         for name in self.noise_columns:
             noise = [torch.randn(size, self.action_size, generator=g) for g in generators]
             columns[name] = to_device(torch.stack(noise), index.device)
         return Batch(columns)
+
+    def _draw_added(self, size: int, generators: list[torch.Generator]) -> Columns:
+        """Draw added states of every seed; a seed without any draws from the data."""
+        rows_per_seed = []
+        for added, generator in zip(self.added, generators, strict=True):
+            table = added or self.columns
+            index = torch.randint(len(table["states"]), (size,), generator=generator)
+            index = to_device(index, table["states"].device)
+            rows_per_seed.append({name: column[index] for name, column in table.items()})
+        return {name: torch.stack([rows[name] for rows in rows_per_seed]) for name in self.columns}
 
 
 def repeat_batch(batch: Batch, draws: int) -> Batch:

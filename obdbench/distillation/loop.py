@@ -36,6 +36,7 @@ from obdbench.distillation.snapshot import (
     save_snapshot,
     snapshot_identity,
 )
+from obdbench.distillation.state_sources.state_source import make_state_source
 from obdbench.distillation.student_check import GuardState, StudentCheck, StudentEvaluator
 from obdbench.distillation.student_guard import StudentGuard
 from obdbench.distillation.synset import Synset
@@ -164,6 +165,8 @@ def distill_points(
         state.points[0] = (state.states.cpu(), state.actions.cpu(), 0.0)
         yield point_at(0)
         return
+    source = make_state_source(dataset, teacher, objective, settings)
+    state.source_card = source.card()
     evaluation_steps = set(settings.evaluation_steps)
     if snapshot is not None and snapshot.exists():
         load_snapshot(state, snapshot)
@@ -173,7 +176,15 @@ def distill_points(
     if last_step in state.points:
         return
     take_outer_step = OuterStep(
-        dataset, teacher, objective, settings, state, device=device, memory=memory, dtype=dtype
+        source,
+        teacher,
+        objective,
+        settings,
+        state,
+        seeds,
+        device=device,
+        memory=memory,
+        dtype=dtype,
     )
     student_guard = None
     if settings.guard_interval:
@@ -255,7 +266,11 @@ def initial_state(
         for stream in (POLICY_STREAM, BATCH_STREAM, NOISE_STREAM)
     }
     losses: list[list[tuple[int, float]]] = [[] for _ in seeds]
-    return DistillationState(states, actions, OuterOptimizer(settings), generators, losses=losses)
+    return DistillationState(
+        *(states, actions, OuterOptimizer(settings), generators),
+        losses=losses,
+        added_states=[{} for _ in seeds],
+    )
 
 
 def _check_evaluation_steps(
@@ -319,6 +334,7 @@ def evaluation_point(
         "objective_params": objective.settings(),
         "settings": settings.model_dump(mode="json"),
         "step": step,
+        **state.source_card,
     }
     checks = [] if state.guard is None else state.guard.checks
     checks = [[check for check in seed_checks if check.step <= step] for seed_checks in checks]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
+from obdbench.distillation.added_states import AddedStates
 from obdbench.distillation.batch_sampler import BatchSampler, repeat_batch
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.settings import DistillSettings
@@ -18,7 +19,7 @@ from obdbench.distillation.snapshot import (
     POLICY_STREAM,
     DistillationState,
 )
-from obdbench.distillation.state_smoothing import smooth_states
+from obdbench.distillation.state_sources.state_source import StateSource, load_fixed_dataset
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.objectives.objective import Objective
 from obdbench.policies.device import to_device
@@ -32,11 +33,12 @@ class OuterStep:
 
     def __init__(
         self,
-        dataset: Dataset,
+        source: StateSource,
         teacher: Teacher | None,
         objective: Objective,
         settings: DistillSettings,
         state: DistillationState,
+        seeds: Sequence[int],
         *,
         device: str,
         memory: int,
@@ -44,20 +46,28 @@ class OuterStep:
     ) -> None:
         self.objective, self.settings, self.state = objective, settings, state
         self.device, self.dtype = device, dtype
-        self.sizes = (dataset.observation_size, dataset.action_size)
+        self.sizes = (source.dataset.observation_size, source.dataset.action_size)
         self.methods = StepMethods(settings, memory)
         self.methods.required_bytes(
             len(state.states), *self.sizes, first_step=state.step, dtype=dtype, device=device
         )
-        dataset = smooth_states(dataset, settings.smoothing)
-        rng = np.random.default_rng([0, PREPARE_STREAM])
-        columns = {
-            name: column.to(dtype) if column.is_floating_point() else column
-            for name, column in objective.prepare(dataset, teacher, rng).items()
-        }
-        self.sampler = BatchSampler.from_dataset(
-            dataset, columns, device, tuple(objective.noise_columns)
-        )
+
+        def make_sampler(dataset: Dataset, rng: np.random.Generator) -> BatchSampler:
+            columns = {
+                name: column.to(dtype) if column.is_floating_point() else column
+                for name, column in objective.prepare(dataset, teacher, rng).items()
+            }
+            return BatchSampler.from_dataset(
+                dataset, columns, device, tuple(objective.noise_columns)
+            )
+
+        dataset = load_fixed_dataset(source)
+        self.sampler = make_sampler(dataset, np.random.default_rng([0, PREPARE_STREAM]))
+        self.added_states: AddedStates | None = None
+        if source.adds_states and teacher is not None:
+            self.added_states = AddedStates(
+                source, dataset, teacher, state, seeds, self.sampler, make_sampler
+            )
         generators, draws = state.generators, settings.draws
         self.policy_generators = [g for g in generators[POLICY_STREAM] for _ in range(draws)]
         self.noise_generators = [g for g in generators[NOISE_STREAM] for _ in range(draws)]
@@ -65,6 +75,8 @@ class OuterStep:
     def __call__(self) -> Tensor:
         """Take the next step and return the objective of every seed before it."""
         state = self.state
+        if self.added_states is not None:
+            self.added_states.update()
         step = self._infinite_width if state.step < self.settings.kernel_steps else self._exact
         losses, *gradients = step()
         state.optimizer.update(state.step, [state.states, state.actions], gradients)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from obdbench.errors import InvalidSettingError, unknown_name
-from obdbench.registry import selections
+from obdbench.registry import selections, state_sources
 
 Noise = Literal["none", "exact", "published"]
 
@@ -44,6 +44,57 @@ class DistillSettings(BaseModel):
         ge=0,
         le=10,
         description="Scale of the noise added to the dataset states, in standard deviations of the "
+        "data",
+    )
+    state_source: str = Field(
+        "smoothed",
+        description="States on which the objective is evaluated: 'data' are those of the dataset, "
+        "'smoothed' those with the noise that 'smoothing' sets, and 'imagined' adds states that "
+        "cloned students visit in a dynamics model of the data",
+    )
+    imagined_share: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="Fraction of every batch that imagined states make up once there are any; the "
+        "remaining states are smoothed",
+    )
+    imagined_start: int = Field(
+        100, ge=0, le=10_000_000, description="Outer step of the first round of imagined states"
+    )
+    imagined_interval: int = Field(
+        50, ge=1, le=10_000_000, description="Outer steps between two rounds of imagined states"
+    )
+    imagined_students: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Students per seed that are cloned in a round of imagined states",
+    )
+    imagined_starts: int = Field(
+        400,
+        ge=3,
+        le=100_000,
+        description="Dataset states from which each of these students starts in the dynamics model",
+    )
+    imagined_horizon: int = Field(
+        200, ge=1, le=10_000, description="Largest number of steps of an imagined trajectory"
+    )
+    imagined_states: int = Field(
+        16_384,
+        ge=1,
+        le=1_000_000,
+        description="Largest number of states of a round of imagined states, drawn uniformly from "
+        "those that its students visit",
+    )
+    imagined_rounds: int = Field(
+        4, ge=1, le=100, description="Latest rounds of imagined states that are kept"
+    )
+    imagined_noise: float = Field(
+        0.1,
+        ge=0,
+        le=10,
+        description="Scale of the noise added to imagined states, in standard deviations of the "
         "data",
     )
     kernel_share: float = Field(
@@ -215,6 +266,8 @@ def resolve_settings(
             raise unknown_name("setting", name, DistillSettings.model_fields)
     if isinstance(values.get("init"), str):
         values["init"] = selections.resolve_name(values["init"])
+    if isinstance(values.get("state_source"), str):
+        values["state_source"] = state_sources.resolve_name(values["state_source"])
     try:
         return DistillSettings(**values)
     except ValidationError as error:

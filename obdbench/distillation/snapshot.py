@@ -38,7 +38,8 @@ class DistillationState:
 
     ``states`` and ``actions`` are the stacked synsets (seeds, pairs, …). ``generators`` holds one
     generator per seed for every random stream. ``points`` maps evaluation steps to the synsets at
-    that step and the seconds taken until then.
+    that step and the seconds taken until then. ``added_states`` holds, per seed, the states that
+    the state source has added, by outer step, and ``source_card`` its entries on synset cards.
     """
 
     states: Tensor
@@ -52,6 +53,8 @@ class DistillationState:
     seconds: float = 0.0
     durations: list[float] = field(default_factory=list)
     guard: GuardState | None = None
+    added_states: list[dict[int, Tensor]] = field(default_factory=list)
+    source_card: dict[str, Any] = field(default_factory=dict)
 
     @property
     def active_seeds(self) -> list[int]:
@@ -107,6 +110,8 @@ def save_snapshot(state: DistillationState, path: Path) -> None:
         tensors["best.a"] = state.guard.best_actions
         for (stream, index), generator_state in state.guard.generators.items():
             tensors[f"generator_at_end.{stream}.{index}"] = generator_state
+    for index, rounds in enumerate(state.added_states):
+        tensors.update({f"added.{index}.{step}": added for step, added in rounds.items()})
     for step, (states, actions, _) in state.points.items():
         tensors[f"point.{step}.x"], tensors[f"point.{step}.a"] = states, actions
     metadata: dict[str, Any] = {
@@ -145,21 +150,7 @@ def load_snapshot(state: DistillationState, path: Path) -> None:
 
 
 def _restore(state: DistillationState, path: Path) -> None:
-    with safe_open(path, framework="pt") as file:
-        metadata = json.loads(file.metadata()["state"])
-        differing = [k for k, value in state.identity.items() if metadata["identity"][k] != value]
-        if differing:
-            raise ValueError(f"it is of a run that differs in {differing[0]}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    expected_shapes = {
-        "x": state.states.shape,
-        "0": state.states.shape,
-        "a": state.actions.shape,
-        "1": state.actions.shape,
-    }
-    for name, value in tensors.items():
-        if name[:9] != "generator" and value.shape != expected_shapes.get(name[-1]):
-            raise ValueError(f"it holds {name} of another shape")
+    tensors, metadata = _read(state, path)
     state.states.copy_(tensors["x"])
     state.actions.copy_(tensors["a"])
     for name, value in tensors.items():
@@ -169,6 +160,9 @@ def _restore(state: DistillationState, path: Path) -> None:
         elif kind == "generator":
             stream, index = rest.split(".")
             state.generators[int(stream)][int(index)].set_state(value)
+        elif kind == "added":
+            seed_index, round_step = map(int, rest.split("."))
+            state.added_states[seed_index][round_step] = value
         elif kind == "generator_at_end" and state.guard is not None:
             stream, index = rest.split(".")
             state.guard.generators[int(stream), int(index)] = value
@@ -193,3 +187,31 @@ def _restore(state: DistillationState, path: Path) -> None:
         int(step): (tensors[f"point.{step}.x"], tensors[f"point.{step}.a"], float(seconds))
         for step, seconds in metadata["points"].items()
     }
+
+
+def _read(state: DistillationState, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the metadata of a snapshot, after a check of their shapes."""
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads(file.metadata()["state"])
+        differing = [k for k, value in state.identity.items() if metadata["identity"][k] != value]
+        if differing:
+            raise ValueError(f"it is of a run that differs in {differing[0]}")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    expected_shapes = {
+        "x": state.states.shape,
+        "0": state.states.shape,
+        "a": state.actions.shape,
+        "1": state.actions.shape,
+    }
+    for name, value in tensors.items():
+        if name.startswith("added."):
+            _check_added_states(name, value, state.states.shape[-1])
+        elif name[:9] != "generator" and value.shape != expected_shapes.get(name[-1]):
+            raise ValueError(f"it holds {name} of another shape")
+    return tensors, metadata
+
+
+def _check_added_states(name: str, states: Tensor, observation_size: int) -> None:
+    is_table = states.ndim == 2 and states.shape[1] == observation_size and len(states) > 0
+    if not is_table or states.dtype != torch.float32 or not torch.isfinite(states).all():
+        raise ValueError(f"it holds no states under {name}")

@@ -25,10 +25,9 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.state_smoothing import NOISE_STREAM as SMOOTHING_STREAM
+from obdbench.distillation.student_cloning import clone_students
 from obdbench.objectives.objective import Batch, Columns, Objective
-from obdbench.policies.cloning import CloningConfig, clone
 from obdbench.policies.networks import get_architecture, seeded_generator
-from obdbench.policies.optimizers import get_optimizer
 from obdbench.teachers.teacher import Teacher
 
 CHECK_STREAM = SMOOTHING_STREAM + 1
@@ -87,12 +86,6 @@ class StudentEvaluator:
     ) -> None:
         """``columns`` are those of the dataset and the objective, on the device."""
         self.objective, self.settings = objective, settings
-        self.cloning = CloningConfig(
-            get_architecture(settings.architecture),
-            get_optimizer(settings.inner_optimizer),
-            settings.inner_lr,
-            settings.inner_steps,
-        )
         rng = np.random.default_rng([0, CHECK_STREAM])
         rows = rng.choice(len(dataset), min(settings.guard_states, len(dataset)), replace=False)
         noise_scale = settings.smoothing or DEFAULT_NOISE_SCALE
@@ -119,21 +112,10 @@ class StudentEvaluator:
 
     def check(self, x: Tensor, a: Tensor, seed: int, step: int) -> StudentCheck:
         """Clone students on one synset; their initial weights are the same at every step."""
-        architecture, stack = self.cloning.architecture, self.settings.guard_students
-        dtype, device = x.dtype, x.device
-        generators = [seeded_generator(seed, CHECK_STREAM, index) for index in range(stack)]
-        params = architecture.init(
-            generators, x.shape[1], a.shape[1], dtype=dtype, device=str(device)
-        )
-
-        def draw_noise(_: int) -> Tensor | None:
-            if self.settings.noise == "none":
-                return None
-            noise = [torch.randn(a.shape, generator=generator) for generator in generators]
-            return torch.stack(noise).to(device, dtype)
-
-        x, a = x.expand(stack, *x.shape), a.expand(stack, *a.shape)
-        params = clone(self.cloning, params, x, a, draw_noise)
+        architecture, dtype = get_architecture(self.settings.architecture), x.dtype
+        students = range(self.settings.guard_students)
+        generators = [seeded_generator(seed, CHECK_STREAM, index) for index in students]
+        params = clone_students(self.settings, x, a, generators)
         with torch.no_grad():
             targets = self.targets.to(dtype)
             actions = architecture.act(params, self.batch.states.to(dtype))

@@ -7,6 +7,8 @@ with one hidden layer of 100 units, the size stated in related work of the SDW a
 
 The flow is fitted to standardized states once per dataset. The log-densities are cached under the
 dataset's checksum, so that all trials, processes and machines that share the cache use the same.
+The cached flow also gives the log-densities of a derived dataset, which has this one as its
+reference.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 import zuko
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.dataset import Array, Dataset, DerivedDataset
 from obdbench.datasets.download import cache_root
 from obdbench.io import lock, replace_atomically
 from obdbench.objectives.objective import float_tensor
@@ -41,16 +45,21 @@ class FlowSettings:
     seed: int = 0
 
 
-def fit_flow(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
-    """Fit the flow by maximum likelihood."""
-    generator = seeded_generator(settings.seed, 11)
+def initial_flow(features: int, settings: FlowSettings) -> Any:
+    """Return the flow before it is fitted."""
     with torch.random.fork_rng(devices=[]):  # zuko initializes from the global generator
         torch.manual_seed(settings.seed)
-        flow = zuko.flows.MAF(
-            features=states.shape[1],
+        return zuko.flows.MAF(
+            features=features,
             transforms=settings.transforms,
             hidden_features=(settings.hidden,),
         )
+
+
+def fit_flow(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
+    """Fit the flow by maximum likelihood."""
+    generator = seeded_generator(settings.seed, 11)
+    flow = initial_flow(states.shape[1], settings)
     data = float_tensor(states)
     optimizer = torch.optim.Adam(
         flow.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
@@ -94,14 +103,36 @@ def density_cache_path(dataset: Dataset, settings: FlowSettings) -> Path:
     return cache_root() / "density" / f"{hashlib.sha256(content).hexdigest()[:24]}.npy"
 
 
+def load_flow(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Any:
+    """The flow of a dataset, or of the reference of a derived dataset, fitted on first use."""
+    if isinstance(dataset, DerivedDataset):
+        return load_flow(dataset.reference, settings)
+    path = density_cache_path(dataset, settings).with_suffix(".safetensors")
+    with lock(path):
+        flow = initial_flow(dataset.observation_size, settings)
+        try:
+            parameters = load_file(path)
+            if not all(torch.isfinite(value).all() for value in parameters.values()):
+                raise ValueError("parameters that are not finite")
+            flow.load_state_dict(parameters)
+        except (OSError, SafetensorError, RuntimeError, ValueError):  # absent or damaged
+            flow = fit_flow(dataset.states, settings)
+            parameters = {name: v.contiguous().clone() for name, v in flow.state_dict().items()}
+            with replace_atomically(path) as temporary:
+                save_file(parameters, temporary)
+    return flow
+
+
 def log_density(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Array:
-    """Log-density of every state of a dataset, fitted on first use."""
+    """Log-density of every state of a dataset, under the flow of its reference if it is derived."""
+    if isinstance(dataset, DerivedDataset):
+        return evaluate_log_density(load_flow(dataset, settings), dataset.states)
     path = density_cache_path(dataset, settings)
     with lock(path):
         cached = read_cached_density(path, len(dataset))
         if cached is not None:
             return cached
-        logs = evaluate_log_density(fit_flow(dataset.states, settings), dataset.states)
+        logs = evaluate_log_density(load_flow(dataset, settings), dataset.states)
         with replace_atomically(path) as temporary, temporary.open("wb") as file:
             np.save(file, logs)
     return logs

@@ -33,6 +33,10 @@ assert make_protocol("patient").settings()["steps"] == 1000
 assert get_architecture("mlp4-narrow").width == 64
 assert len(synset) == 16
 assert len(obdbench.distill(dataset, teacher, "pbc", preset="tiny", init="first", steps=1)) == 16
+mixed = obdbench.distill(dataset, teacher, "pbc", preset="tiny", state_source="mixed", steps=1)
+plain = obdbench.distill(dataset, teacher, "pbc", preset="tiny", steps=1)
+assert mixed.card["settings"]["state_source"] == "mixed"
+assert (mixed.states != plain.states).any()
 """
 
 
@@ -45,7 +49,7 @@ def test_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
 
 def test_names_registered_in_the_guide_are_known(tmp_path: Path) -> None:
     code = [b.runnable_code() or "" for b in runnable_blocks(EXTEND) if b.language == "python"]
-    assert len(code) == 5
+    assert len(code) == 6
     done = run_code("\n".join([*code, CHECKS]), copy_checkout(tmp_path), shell=False)
     assert done.returncode == 0, done.stderr
 

@@ -1,0 +1,1 @@
+"""State sources: which states the objective sees."""
