@@ -91,6 +91,8 @@ COMMANDS = {
     "show": "path",
     "export": "source --format --to",
     "validate": "plugin --param",
+    "hub push": "source repository --private --message",
+    "hub pull": "repository --to --revision",
     "data list": "pattern",
     "data fetch": "ids --progress",
     "data build": "ids --force --run-folder --out --steps --transitions --progress",

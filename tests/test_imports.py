@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "cli",
+        "sharing",
         "reporting tuning execution",
         "validation",
         "results",

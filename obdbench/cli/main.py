@@ -19,6 +19,7 @@ import typer.core
 
 from obdbench.cli.data import app as data_app
 from obdbench.cli.export import export
+from obdbench.cli.hub import app as hub_app
 from obdbench.cli.leaderboard import leaderboard, show
 from obdbench.cli.options import Plugins, load_plugin_options, parse_assignments
 from obdbench.cli.run import compare, run, tune
@@ -152,6 +153,7 @@ def validate(
 
 
 app.add_typer(data_app, name="data")
+app.add_typer(hub_app, name="hub")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -1,0 +1,1 @@
+"""Sharing of synsets and results on the Hugging Face Hub."""
