@@ -83,7 +83,7 @@ class Row:
         """Name of the objective or baseline."""
         return self.spec.objective
 
-    @property
+    @cached_property
     def method(self) -> str:
         """One of ``METHODS``: how the row obtains what it clones."""
         if self.is_baseline:

@@ -497,3 +497,20 @@ def test_two_thousand_results_load_in_a_second(large_page, tmp_path):
     seen = drive(large_page, tmp_path, script, virtual_time=False)
     assert seen["rows"] > 200
     assert 0 < seen["milliseconds"] <= 1_000
+
+
+@browser
+@pytest.mark.slow
+def test_long_tables_show_the_rest_on_request(large_page, tmp_path):
+    seen = drive(
+        large_page,
+        tmp_path,
+        """
+        await go("#tables/0");
+        const rows = () => find("tbody").at(-1).rows.length;
+        seen.first = rows();
+        find("p button").at(-1).click();
+        seen.all = rows();
+        """,
+    )
+    assert (seen["first"], seen["all"]) == (300, 2_000)

@@ -5,6 +5,7 @@ const holder = document.getElementById("data");
 const data = holder ? JSON.parse(holder.textContent) : null;
 const main = document.getElementById("content");
 const MISSING = "–";
+const MAX_ROWS = 300;
 const SVG = "http://www.w3.org/2000/svg";
 const FAMILIES = ["distillation", "selection", "whole data"];
 // Cividis, which is ordered by lightness and looks alike to people with color blindness.
@@ -58,7 +59,8 @@ function fileLink(prefix, file, text) {
  * A column is {name, word, sort, plain}; a cell is {content, value, long}.
  */
 function sortableTable(caption, columns, rows, options = {}) {
-  const body = html("tbody");
+  const body = html("tbody"), rest = html("p");
+  let limit = MAX_ROWS;
   const state = { column: options.column ?? null, rising: options.rising ?? false };
   const heads = columns.map((column, index) => {
     const button = column.plain ? column.name : html("button", { type: "button" }, column.name);
@@ -88,17 +90,24 @@ function sortableTable(caption, columns, rows, options = {}) {
       else head.removeAttribute("aria-sort");
     });
     const ordered = state.column === null ? rows : [...rows].sort(compare);
-    body.replaceChildren(...ordered.map((row) => html("tr", {}, row.map((cell, index) => {
+    body.replaceChildren(...ordered.slice(0, limit).map((row) => html("tr", {}, row.map((cell, index) => {
       const names = [columns[index].word ? "word" : "", cell.long ? "long" : ""].join(" ").trim();
       const content = Array.isArray(cell.content) ? cell.content : [cell.content];
       const first = index === 0 && !options.plainFirst;
       return html(first ? "th" : "td", { class: names || null, scope: first ? "row" : null }, content);
     }))));
+    if (ordered.length > limit) {
+      const button = html("button", { type: "button" }, `Show all ${ordered.length} rows`);
+      button.addEventListener("click", () => { limit = Infinity; draw(); region.focus(); });
+      rest.replaceChildren(`The first ${limit} rows are shown. `, button);
+    } else rest.remove();
   }
-  draw();
   const table = html("table", { class: options.wide ? "wide" : null },
     html("caption", { class: "unseen" }, caption), html("thead", {}, html("tr", {}, heads)), body);
-  return html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table);
+  const region = html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption }, table);
+  const block = html("div", {}, region, rest);
+  draw();
+  return block;
 }
 const wordColumn = (name) => ({ name, word: true });
 const numberColumn = (name) => ({ name });
@@ -126,7 +135,7 @@ function scoreAxis(values) {
   for (let tick = first; tick <= last; tick += step) ticks.push(tick);
   return { low: first, high: last, ticks, x: (v, width) => 8 + (v - first) / (last - first) * (width - 16) };
 }
-const WIDTH = 220, HEIGHT = 26;
+const WIDTH = 190, HEIGHT = 26;
 function strip(axis, label, ...marks) {
   const grid = axis.ticks.map((tick) =>
     svg("line", { x1: axis.x(tick, WIDTH), x2: axis.x(tick, WIDTH), y1: 0, y2: HEIGHT }));
@@ -268,8 +277,8 @@ function leaderboardPage() {
     const arms = rows.some((row) => row.arm);
     const extras = filters.task === ALL ? unique(rows.flatMap((row) => Object.keys(row.extra))) : [];
     const columns = [wordColumn("method"), ...(arms ? [wordColumn("arm")] : []), numberColumn("average"),
-      chartColumn(`95% interval\n(${axisText(axis)})`), ...extras.map(numberColumn), wordColumn("family"),
-      wordColumn("data, suite"), wordColumn("budget"), numberColumn("rank"), numberColumn("scores")];
+      chartColumn(`95% interval\n(${axisText(axis)})`), ...extras.map(numberColumn), numberColumn("rank"),
+      wordColumn("family"), wordColumn("data, suite"), wordColumn("budget"), numberColumn("scores")];
     const cells = rows.map((row) => {
       const average = row.average[filters.task];
       return [
@@ -278,11 +287,12 @@ function leaderboardPage() {
         { content: average ? fixed(average[0]) : MISSING, value: average?.[0] },
         { content: average ? intervalChart(axis, row.family, average) : "incomplete", text: "" },
         ...extras.map((name) => ({ content: row.extra[name]?.[0] ?? MISSING, value: row.extra[name]?.[1] })),
-        { content: row.family },
-        { content: [`${row.source}, `, html("a", { href: `#tables/${row.suite}` }, suiteOf(row).name)],
-          text: `${row.source} ${suiteOf(row).name}` },
-        { content: row.budget },
         { content: row.rank ?? MISSING, value: row.rank },
+        { content: row.family },
+        { content: [suiteOf(row).name === row.source ? "" : `${row.source}, `,
+          html("a", { href: `#tables/${row.suite}` }, suiteOf(row).name)],
+          text: `${row.source} ${suiteOf(row).name}` },
+        { content: row.budget, long: true },
         { content: `${row.n}/${row.expected}`, value: row.n / Math.max(1, row.expected) },
       ].map((cell) => ({ ...cell, content: typeof cell.content === "number" ? String(cell.content) : cell.content }));
     });
@@ -370,7 +380,7 @@ function datasetsPage() {
       html("ul", { class: "cards" }, data.datasets.filter((dataset) => dataset.source === source).map((dataset) =>
         html("li", {}, datasetLink(dataset), html("div", { class: "soft" }, dataset.id),
           dataset.here.transitions ? html("div", { class: "soft" },
-            `${dataset.here.transitions.toLocaleString("en")} transitions, mean return ${fixed(dataset.here.normalized_return_mean)}`) : null)))]).flat(),
+            `${dataset.here.transitions.toLocaleString("en")} transitions, mean normalized return ${fixed(dataset.here.normalized_return_mean)}`) : null)))]).flat(),
     standInNote(data.datasets.some((dataset) => dataset.source === "recon"))].flat();
 }
 
@@ -465,13 +475,14 @@ function synsetsPage(address) {
     Object.fromEntries(Array.from({ length: synset.actions }, (_, i) => [i, `dimension ${i + 1}`])));
   figure.append(html("figure", { class: "picture" }, statePicture(synset.over_data ? dataset : {}, pairs, action, bound),
     html("div", { class: "ramp" }, fixed(-bound, 2), svg("svg", { viewBox: "0 0 64 4", preserveAspectRatio: "none", "aria-hidden": "true" },
-      Array.from({ length: 64 }, (_, i) => svg("rect", { x: i, y: 0, width: 1.1, height: 4, fill: rampColor(i / 63) }))), fixed(bound, 2)),
+      Array.from({ length: 64 }, (_, i) => svg("rect", { x: i, y: 0, width: 1.6, height: 4, fill: rampColor(i / 63) }))), fixed(bound, 2)),
     html("figcaption", {}, synset.over_data ? "Distilled states (circles) over states of the data (dots), in the two principal components of the data. "
       : "Distilled states in their own two principal components; the data are not included in the package. ",
       `The color of a circle is dimension ${action + 1} of its distilled action.`)));
   return [title, html("div", { class: "filters", role: "group", "aria-label": "Choice of the synset" }, select1, select2),
-    html("p", {}, methodLink(synset.label), " on ", datasetLink(dataset), localBadge(suite),
-      `: seed ${synset.seed}, step ${synset.step}, ${synset.pairs} pairs; ${Math.round(100 * outside)}% of the action values lie outside [−1, 1].`),
+    html("p", {}, methodLink(synset.label), " on ", datasetLink(dataset),
+      `: seed ${synset.seed}, step ${synset.step}, ${synset.pairs} pairs; ${Math.round(100 * outside)}% of the action values lie outside [−1, 1].`,
+      localBadge(suite)),
     data.n_synsets > data.synsets.length ? html("p", { class: "note" }, `${data.synsets.length} of ${data.n_synsets} synsets are included.`) : null, figure];
 }
 
