@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from obdbench.reporting.suite_results import (
     read_suite_results,
 )
 from obdbench.results.headline import HEADLINE_POINTS, distilled_points
+from obdbench.results.student_checks import missed_variance
 
 COLUMNS = {
     "suite": "string",
@@ -39,6 +41,7 @@ COLUMNS = {
     "seed": "Int64",
     "step": "Int64",  # outer step of the evaluation point
     "normalized_return": "float64",
+    "missed_variance": "float64",  # of the latest check of students up to the step, if any
     "in_headline": "bool",  # whether the point is averaged in the headline score of its seed
 }
 
@@ -70,7 +73,7 @@ def results_frame(suites: Iterable[SuiteResults]) -> pd.DataFrame:
 
 
 def _rows(results: SuiteResults) -> Iterator[tuple[Any, ...]]:
-    no_score = (None, None, None, float("nan"), False)
+    no_score = (None, None, None, math.nan, math.nan, False)
     for entry in results.entries:
         record = entry.record
         trial = _trial(results.suite, entry.spec, entry.file, record.status, record.error)
@@ -79,8 +82,11 @@ def _rows(results: SuiteResults) -> Iterator[tuple[Any, ...]]:
         for arm, seeds in sorted(entry.curves.items()):
             for seed, curve in sorted(seeds.items()):
                 counted = {step for step, _ in distilled_points(curve)[-HEADLINE_POINTS:]}
+                checks = record.student_checks.get(str(seed), [])
                 for step, score in curve:
-                    yield (*trial, arm, seed, step, score, step in counted)
+                    missed = [missed_variance(check) for check in checks if check.step <= step]
+                    latest = missed[-1] if missed else math.nan
+                    yield (*trial, arm, seed, step, score, latest, step in counted)
     for spec in results.missing.values():
         yield (*_trial(results.suite, spec, None, "missing", None), *no_score)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from support.result_entries import checked_entry
 
 import obdbench
 from obdbench.errors import InvalidDataError
 from obdbench.reporting.frame import COLUMNS, load_results, results_frame
 from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.suite_results import SuiteResults
 
 
 def test_every_evaluation_point_has_a_row(recon, results_root):
@@ -42,6 +44,16 @@ def test_headline_scores_follow_from_the_frame(recon):
             for seed, score in zip(sorted(cell.curves), cell.scores, strict=True):
                 key = (row.objective, dataset, "default", "default", 256, seed)
                 assert scores[key] == pytest.approx(score)
+
+
+def test_missed_variance_is_that_of_the_latest_check():
+    checked = checked_entry("pbc", {0: [1.0, 0.2, 0.3], 1: [1.0, None], 2: []})
+    frame = results_frame([SuiteResults("s", (checked,))]).set_index(["seed", "step"])
+    shares = frame.missed_variance
+    assert shares[0, 0] == 1.0
+    assert shares[0, 20] == 0.3
+    assert shares[1, 20] == float("inf")
+    assert shares[2].isna().all()
 
 
 def test_a_folder_of_suites_gives_all_suites(results_root):
