@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from obdbench.offline_rl.api import train_teacher
     from obdbench.reporting.api import leaderboard
     from obdbench.reporting.frame import load_results
+    from obdbench.selection.selection_method import SelectionMethod
     from obdbench.tasks.task import Task
     from obdbench.teachers.loading import load_teacher
     from obdbench.teachers.teacher import Teacher
@@ -41,6 +42,7 @@ _LAZY = {
     "Evaluation": "obdbench.evaluation.api",
     "Objective": "obdbench.objectives.objective",
     "Protocol": "obdbench.evaluation.protocol",
+    "SelectionMethod": "obdbench.selection.selection_method",
     "StateSource": "obdbench.distillation.state_sources.state_source",
     "Synset": "obdbench.distillation.synset",
     "Task": "obdbench.tasks.task",
@@ -60,6 +62,7 @@ __all__ = [
     "Evaluation",
     "Objective",
     "Protocol",
+    "SelectionMethod",
     "StateSource",
     "Synset",
     "Task",

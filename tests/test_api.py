@@ -52,6 +52,7 @@ SIGNATURES = {
     "register_teacher": REGISTER,
     "Protocol": "(*, policies: 'int' = 10, episodes: 'int' = 3, points: 'int | None' = None, "
     "steps: 'int' = 100, lr: 'float' = 0.1) -> 'None'",
+    "SelectionMethod": "()",
     "Task": "(name: 'str', env_id: 'str', random_return: 'float', expert_return: 'float', "
     "observation_size: 'int', action_size: 'int', episode_limit: 'int' = 1000) -> None",
     "load_results": "(folder: 'Path | str' = 'results', *, strict: 'bool' = False) "
@@ -73,6 +74,7 @@ MEMBERS = {
     "timeouts",
     "Evaluation": "normalized_return protocol returns scores",
     "Objective": "distils loss name noise_columns prepare settings uses_teacher",
+    "SelectionMethod": "name select uses_teacher",
     "Synset": "actions card export load observations save standardizer states task",
     "Teacher": "act action_size actor card checksum columns critics distribution id load "
     "log_std_multiplier log_std_offset observation_size save standardizer tensors value",

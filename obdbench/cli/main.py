@@ -135,14 +135,16 @@ app.command()(export)
 def validate(
     plugin: Annotated[
         str,
-        typer.Argument(help="Python file, module or module:Class, or a registered objective."),
+        typer.Argument(
+            help="Python file, module or module:Class, or the name of an objective or selection."
+        ),
     ],
     param: Annotated[
         list[str] | None,
         typer.Option("--param", help="Objective parameter, as key=value; may be repeated."),
     ] = None,
 ) -> None:
-    """Check on toy data, in seconds, that an objective fulfils its contract."""
+    """Check on toy data, in seconds, that objectives and selections fulfil their contract."""
     from obdbench.validation.objective_contract import validate_objectives
 
     reports = validate_objectives(plugin, parse_assignments(param))

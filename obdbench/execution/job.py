@@ -22,7 +22,7 @@ from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import resolve_dataset_id
 from obdbench.plugins import load_plugins
-from obdbench.registry import architectures, objectives, protocols
+from obdbench.registry import architectures, objectives, protocols, selections
 from obdbench.results.store import ResultStore
 
 SLOW_IMPORTS = ("obdbench.distillation.loop", "obdbench.evaluation.protocol")
@@ -74,8 +74,10 @@ def check_specs(specs: Iterable[TrialSpec]) -> None:
         protocols.get(spec.protocol)
         resolve_dataset_id(spec.dataset)
         architectures.get(spec.settings.architecture)
+        selections.get(spec.settings.init)
+        settings = spec.settings
         code = code_fingerprint(
-            spec.objective, spec.protocol, spec.settings.architecture, spec.dataset
+            spec.objective, spec.protocol, settings.architecture, spec.dataset, settings.init
         )
         if code != spec.code:
             raise ObdError(

@@ -12,10 +12,18 @@ from dataclasses import is_dataclass
 from types import ModuleType
 from typing import Any, Literal, cast
 
-from obdbench.registry import Registry, architectures, datasets, objectives, protocols
+from obdbench.registry import (
+    Registry,
+    architectures,
+    datasets,
+    objectives,
+    protocols,
+    selections,
+)
 
 PROJECT = "obdbench"
-Component = Literal["objective", "protocol", "architecture", "dataset"]
+UNDISTILLED = "obdbench.selection.undistilled:"  # objectives made of selection methods
+Component = Literal["objective", "protocol", "architecture", "dataset", "selection method"]
 
 
 def code_fingerprint(
@@ -23,6 +31,7 @@ def code_fingerprint(
     protocol: str | None = None,
     architecture: str | None = None,
     dataset: str | None = None,
+    selection: str | None = None,
 ) -> dict[Component, str]:
     """Map each component that is defined outside obdbench to the hash of its source.
 
@@ -33,6 +42,7 @@ def code_fingerprint(
         (protocols, protocol),
         (architectures, architecture),
         (datasets, dataset),
+        (selections, selection),
     )
     hashes = {
         cast(Component, registry.kind): hash_source(registry, name)
@@ -48,6 +58,8 @@ def hash_source(registry: Registry[Any], name: str) -> str | None:
     The values of a dataclass instance are hashed too, because they may be set anywhere.
     """
     target = registry.entry(name).target
+    if isinstance(target, str) and target.startswith(UNDISTILLED):
+        return hash_source(selections, name)
     if isinstance(target, str) and target.startswith(f"{PROJECT}."):
         return None
     target = registry.get(name)

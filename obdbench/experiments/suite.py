@@ -150,7 +150,7 @@ class Suite(BaseModel):
                 settings=variant,
                 seeds=self.seeds,
                 code=code_fingerprint(
-                    objective_name, protocol_name, variant.architecture, dataset_id
+                    objective_name, protocol_name, variant.architecture, dataset_id, variant.init
                 ),
             )
             for dataset_id in dataset_ids

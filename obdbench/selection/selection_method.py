@@ -43,6 +43,8 @@ def make_selection(name: str, params: dict[str, Any] | None = None) -> Selection
             f"The selection method {name!r} is {type(method).__name__}, not a SelectionMethod.",
             "Derive it from obdbench.SelectionMethod.",
         )
+    if not type(method).name:
+        type(method).name = name
     return method
 
 

@@ -59,10 +59,13 @@ def select_pairs(
     return dataset.states[rows].copy(), np.array(actions, dtype=np.float32)
 
 
-@cache
 def undistilled_objective(selection: str) -> type[SelectedPairs]:
     """The objective class of a selection method."""
-    target = selections.get(selection)
+    return _objective_class(selection, selections.get(selection))
+
+
+@cache
+def _objective_class(selection: str, target: Any) -> type[SelectedPairs]:
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     own = [p for p in inspect.signature(target).parameters.values() if p.kind in named]
 

@@ -1,35 +1,38 @@
-"""Checks that an objective fulfils its interface, in seconds on toy data.
-
-Each failed check states what is wrong and the line of the source to look at.
-"""
+"""Checks that an objective fulfils its interface, in seconds on toy data."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.datasets.dataset import Dataset, Standardizer
 from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import DistillSettings
-from obdbench.errors import InvalidSettingError, ObdError, unknown_name
+from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.objectives.objective import Batch, Objective, make_objective
 from obdbench.plugins import Plugin
 from obdbench.policies.single_thread import single_thread
 from obdbench.registry import objectives
-from obdbench.tasks.task import TASKS
-from obdbench.teachers.teacher import Layers, Teacher
+from obdbench.selection.undistilled import SelectedPairs
+from obdbench.validation.contract import (
+    STATES,
+    Check,
+    ContractError,
+    Report,
+    run_check,
+    toy_dataset,
+    toy_teacher,
+)
+from obdbench.validation.selection_contract import SelectionChecks
 
-STATES, SEEDS, BATCH = 512, 3, 64
+SEEDS, BATCH = 3, 64
 PREPARE_SECONDS, LOSS_SECONDS = 20.0, 0.25
 TOLERANCE = 1e-4
 SETTINGS = DistillSettings(
@@ -37,49 +40,13 @@ SETTINGS = DistillSettings(
 )
 
 
-class ContractError(Exception):
-    """A violation of the contract."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """The outcome of one check."""
-
-    clause: str
-    passed: bool
-    detail: str = ""
-    where: str = ""
-
-
-@dataclass(frozen=True)
-class Report:
-    """All checks of one objective."""
-
-    objective: str
-    checks: tuple[Check, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
-
-    def text(self) -> str:
-        """One line per check."""
-        lines = [f"{self.objective}: {'valid' if self.passed else 'INVALID'}"]
-        for check in self.checks:
-            detail = f": {check.detail}" if check.detail else ""
-            where = f" ({check.where})" if check.where and not check.passed else ""
-            lines.append(f"  {'ok  ' if check.passed else 'FAIL'} {check.clause}{detail}{where}")
-        return "\n".join(lines)
-
-
 def validate_objectives(reference: str, params: dict[str, Any] | None = None) -> list[Report]:
-    """Check the objectives of a plugin, or a registered objective."""
+    """Check the objectives and selection methods of a plugin, or a registered name."""
     names = [reference] if reference in objectives else _plugin_objectives(reference)
     if not names:
         raise InvalidSettingError(
-            f"The plugin {reference} defines no objective.",
-            "Derive a class from obdbench.Objective and give it a name.",
+            f"The plugin {reference} defines no objective and no selection method.",
+            "Derive a class from obdbench.Objective or obdbench.SelectionMethod and register it.",
         )
     return [check_objective(name, params or {}) for name in names]
 
@@ -100,13 +67,17 @@ def check_objective(name: str, params: dict[str, Any]) -> Report:
     target = objectives.get(name)
     checks: list[Check] = []
     with single_thread():
-        creation, objective = _run_check(
+        creation, objective = run_check(
             "it can be created", target, "__init__", lambda: make_objective(name, params)
         )
         checks.append(creation)
         if objective is not None:
             for clause, method, check in _contract_checks(name, objective):
-                checks.append(_run_check(clause, type(objective), method, check)[0])
+                checks.append(run_check(clause, type(objective), method, check)[0])
+            if isinstance(objective, SelectedPairs):
+                selection = SelectionChecks(objective.method)
+                for clause, check in selection.clauses():
+                    checks.append(run_check(clause, type(objective.method), "select", check)[0])
     return Report(name, tuple(checks))
 
 
@@ -289,71 +260,3 @@ def _check_settings(name: str, objective: Objective) -> str:
             f"an objective created with its settings {restored} has the settings {again}"
         )
     return json.dumps(settings)
-
-
-def _run_check(
-    clause: str, target: Any, method: str, check: Callable[[], Any]
-) -> tuple[Check, Any]:
-    try:
-        detail = check()
-    except ContractError as error:
-        return Check(clause, False, str(error), _source_line(target, method)), None
-    except Exception as error:
-        message = str(error) if isinstance(error, ObdError) else f"{type(error).__name__}: {error}"
-        return Check(
-            clause, False, message.splitlines()[0], _source_line(target, method, error)
-        ), None
-    return Check(clause, True, detail if isinstance(detail, str) else ""), detail
-
-
-def _source_line(target: Any, method: str, error: BaseException | None = None) -> str:
-    """The line of the plugin that raised the exception, or the first line of the method."""
-    try:
-        file = inspect.getsourcefile(target) or ""
-        trace = error.__traceback__ if error is not None else None
-        line = None
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == file:
-                line = trace.tb_lineno
-            trace = trace.tb_next
-        if line is None:
-            names = (name for name in (method, "__init__", "loss") if name in vars(target))
-            code = inspect.unwrap(vars(target)[next(names)]).__code__
-            file, line = code.co_filename, code.co_firstlineno
-        return f"{file}:{line}"
-    except (TypeError, AttributeError, OSError, StopIteration):
-        return ""
-
-
-def toy_dataset() -> Dataset:
-    """Random transitions with the array shapes of the task hopper."""
-    task, rng = TASKS["hopper"], np.random.default_rng(7)
-    ends = np.zeros(STATES, dtype=bool)
-    ends[63::64] = True
-    return Dataset(
-        id="toy/hopper-random-v0",
-        task=task,
-        observations=rng.standard_normal((STATES, task.observation_size), dtype=np.float32),
-        actions=np.tanh(rng.standard_normal((STATES, task.action_size), dtype=np.float32)),
-        rewards=rng.standard_normal(STATES, dtype=np.float32),
-        terminals=ends,
-    )
-
-
-def toy_teacher() -> Teacher:
-    """A random teacher for the toy data, with positive action values."""
-    task, generator = TASKS["hopper"], torch.Generator().manual_seed(7)
-    size, act = task.observation_size, task.action_size
-
-    def layers(inputs: int, outputs: int, shift: float = 0.0) -> Layers:
-        return tuple(
-            (torch.randn(o, i, generator=generator) / math.sqrt(i), torch.full((o,), bias))
-            for i, o, bias in ((inputs, 16, 0.0), (16, outputs, shift))
-        )
-
-    return Teacher(
-        id="toy",
-        actor=layers(size, 2 * act),
-        critics=(layers(size + act, 1, 50.0), layers(size + act, 1, 50.0)),
-        standardizer=Standardizer(np.zeros(size, np.float32), np.ones(size, np.float32)),
-    )

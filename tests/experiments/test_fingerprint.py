@@ -5,6 +5,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from support.paths import ROOT
 
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.fingerprint import code_fingerprint, hash_source
@@ -14,7 +15,7 @@ from obdbench.objectives.dbc import DBC
 from obdbench.objectives.objective import make_objective
 from obdbench.plugins import Plugin
 from obdbench.policies.networks import Architecture
-from obdbench.registry import Registry, architectures, protocols
+from obdbench.registry import Registry, architectures, objectives, protocols, selections
 
 PROTOCOL = """
 from obdbench import register_protocol
@@ -175,3 +176,27 @@ def test_protocols_share_synsets(change):
 def test_the_name_of_a_preset_enters_no_key():
     other = SPEC.model_copy(update={"preset": "mine"})
     assert (other.key, other.distill_key) == (SPEC.key, SPEC.distill_key)
+
+
+def test_the_fingerprint_depends_on_the_source_of_selection_methods(tmp_path):
+    source = (ROOT / "examples" / "my_selection.py").read_text()
+
+    def fingerprints(text):
+        path = tmp_path / "mine.py"
+        path.write_text(text)
+        Plugin.read(str(path)).load()
+        try:
+            return (
+                code_fingerprint("disagreement"),
+                code_fingerprint("pbc", selection="disagreement"),
+            )
+        finally:
+            objectives.unregister("disagreement")
+            selections.unregister("disagreement")
+
+    row, start = fingerprints(source)
+    assert (set(row), set(start)) == ({"objective"}, {"selection method"})
+    edited = fingerprints(source.replace("np.square", "np.abs"))
+    assert edited[0] != row
+    assert edited[1] != start
+    assert code_fingerprint("kmeans++", selection="sdr") == {}

@@ -1,0 +1,73 @@
+"""Checks that a selection method fulfils its interface, in seconds on toy data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from obdbench.datasets.dataset import Array
+from obdbench.selection.selection_method import SelectionMethod, select_rows
+from obdbench.validation.contract import ContractError, toy_dataset, toy_teacher
+
+COUNTS = (1, 8, 64)  # numbers of pairs
+
+
+class SelectionChecks:
+    """The checks of one selection method on small random data."""
+
+    def __init__(self, method: SelectionMethod) -> None:
+        self.method = method
+        self.dataset = toy_dataset()
+        self.teacher = toy_teacher() if method.uses_teacher else None
+
+    def clauses(self) -> list[tuple[str, Callable[[], Any]]]:
+        """Each clause of the contract with its check."""
+        suffix = "" if self.method.uses_teacher else ", without a teacher"
+        clauses: list[tuple[str, Callable[[], Any]]] = [
+            (f"select returns distinct rows of the data{suffix}", self.check_rows),
+            ("select is deterministic given its generator", self.check_repeats),
+            ("select does not change data or random state", self.check_side_effects),
+        ]
+        if self.method.uses_teacher:
+            clauses.append(("it needs the teacher it declares", self.check_teacher))
+        return clauses
+
+    def select(self, pairs: int, seed: int = 0) -> Array:
+        return select_rows(
+            self.method, self.dataset, self.teacher, pairs, np.random.default_rng(seed)
+        )
+
+    def check_rows(self) -> str:
+        for pairs in COUNTS:
+            self.select(pairs)
+        return f"{', '.join(map(str, COUNTS))} pairs"
+
+    def check_repeats(self) -> None:
+        for pairs in COUNTS:
+            if not np.array_equal(self.select(pairs), self.select(pairs)):
+                raise ContractError(
+                    f"two selections of {pairs} rows with equal generators differ; draw from rng"
+                )
+
+    def check_side_effects(self) -> None:
+        self.dataset = toy_dataset()  # earlier checks may have changed theirs
+        arrays = ("observations", "actions", "rewards", "terminals")
+        before = {name: getattr(self.dataset, name).copy() for name in arrays}
+        states = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
+        self.select(COUNTS[-1])
+        for name, array in before.items():
+            if not np.array_equal(array, getattr(self.dataset, name)):
+                raise ContractError(f"it changes the dataset's {name} in place")
+        after = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
+        if not torch.equal(states[0], after[0]) or states[1] != after[1]:
+            raise ContractError("it uses the global random state; use rng")
+
+    def check_teacher(self) -> None:
+        try:
+            self.method.select(toy_dataset(), None, COUNTS[0], np.random.default_rng(0))
+        except Exception:
+            return
+        raise ContractError("it selects without a teacher; set uses_teacher to False")
