@@ -1,7 +1,7 @@
 """MuJoCo datasets of Minari, through its own library (extra ``minari``).
 
-Minari recorded them in the ``v5`` environments, while policies are scored in the ``v4`` ones; the
-card states the environment of the recording.
+Policies are scored in the environment in which a dataset was recorded: the ``v5`` environments for
+Minari's own datasets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import is_offline
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, MissingExtraError
-from obdbench.tasks.task import get_task
+from obdbench.tasks.task import find_task_by_environment, get_task
 
 
 def load(dataset_id: str) -> Dataset:
@@ -26,8 +26,15 @@ def load(dataset_id: str) -> Dataset:
             f"{dataset_id!r} is no MuJoCo dataset of Minari.",
             "Write it as minari/mujoco/<task>/<level>-v<n>.",
         )
-    task = get_task(parts[1])
+    base = get_task(parts[1])
     recorded = _load_from_minari(name)
+    env_id = str(getattr(recorded.env_spec, "id", "unknown"))
+    task = find_task_by_environment(env_id)
+    if task is None or task.name.removesuffix("-v5") != base.name:
+        raise InvalidDataError(
+            f"{dataset_id} was recorded in the environment {env_id}.",
+            f"Datasets of {base.name} are recorded in {base.env_id} or its version v5.",
+        )
     columns: dict[str, list[Array]] = {}
     for episode in recorded.iterate_episodes():
         for column, values in _episode_columns(name, episode).items():
@@ -37,7 +44,7 @@ def load(dataset_id: str) -> Dataset:
     arrays = {column: np.concatenate(chunks) for column, chunks in columns.items()}
     card = {
         "source": f"Minari, {name}",
-        "environment": str(getattr(recorded.env_spec, "id", "unknown")),
+        "environment": env_id,
         "episodes": int(recorded.total_episodes),
     }
     return Dataset(id=f"minari/{name}", task=task, card=card, **arrays)

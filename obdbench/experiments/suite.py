@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 SUITES = Path(__file__).parent / "suites"
 SUITE_ORDER = (
-    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "paper"),
+    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "minari"),
+    "paper",
 )
 MAX_SEEDS = 1000
 MAX_SEED_DIGITS = 18  # a seed must fit into 64 bits

@@ -7,11 +7,10 @@ import math
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.results.record import Point, Result
-from obdbench.tasks.task import TASKS, Task
+from obdbench.tasks.task import TASKS, Task, find_task_by_environment
 
 TOLERANCE = 0.05  # of the normalized score, because compact copies round returns
 LARGEST_SCORE = 1e9  # no return of any task comes near it
-_BY_ENVIRONMENT = {task.env_id: task for task in TASKS.values()}
 REMEDY = "Run the trial again."
 
 
@@ -35,11 +34,14 @@ def find_dataset_task(dataset: str) -> Task | None:
 def _find_task(file: str, record: Result) -> Task:
     """Return the task whose environment the record names, if its dataset allows that task."""
     env_id = record.environment.env_id if record.environment else None
-    task = _BY_ENVIRONMENT.get(env_id or "")
+    task = find_task_by_environment(env_id or "")
     if task is None:
         named = f"an unknown environment, {env_id!r}" if env_id else "no environment"
         raise InvalidDataError(f"{file} names {named}, so its scores cannot be checked.", REMEDY)
-    if find_dataset_task(record.spec.dataset) not in (None, task):
+    named_task = find_dataset_task(record.spec.dataset)
+    is_minari = DatasetId(record.spec.dataset).source == "minari"  # recorded in v4 or v5
+    name = task.name.removesuffix("-v5") if is_minari else task.name
+    if named_task is not None and named_task.name != name:
         raise InvalidDataError(
             f"{file} was scored in {env_id}, which is not the environment of "
             f"{record.spec.dataset}.",

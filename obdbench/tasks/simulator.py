@@ -1,4 +1,4 @@
-r"""Many copies of one locomotion task, stepped together, bit-equal to Gymnasium's ``v4`` tasks.
+r"""Many copies of one locomotion task, stepped together, bit-equal to Gymnasium's tasks.
 
 Gymnasium spends as much time in Python as MuJoCo does in C. This module calls MuJoCo on one
 ``MjData`` per slot, and computes the rewards and ends of all slots at once:
@@ -8,7 +8,8 @@ Gymnasium spends as much time in Python as MuJoCo does in C. This module calls M
     r = \frac{x' - x}{\Delta t} + h - c\,\lVert a \rVert^2
 
 with alive bonus :math:`h` and control cost :math:`c` of the task (documentation of Gymnasium,
-``Hopper-v4``, ``Walker2d-v4`` and ``HalfCheetah-v4``). Initial states come from Gymnasium itself.
+``Hopper``, ``Walker2d`` and ``HalfCheetah``, versions ``v4`` and ``v5``). Initial
+states come from Gymnasium itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,7 @@ class TaskRules:
     height: tuple[float, float] = (-np.inf, np.inf)
     angle: tuple[float, float] = (-np.inf, np.inf)
     state: tuple[float, float] = (-np.inf, np.inf)
+    bonus_at_end: bool = True  # whether the state that ends an episode earns the alive bonus
 
     @property
     def never_terminates(self) -> bool:
@@ -52,6 +54,10 @@ TASK_RULES = {
     "Hopper-v4": TaskRules(1e-3, 1.0, 10.0, (0.7, np.inf), (-0.2, 0.2), (-100.0, 100.0)),
     "Walker2d-v4": TaskRules(1e-3, 1.0, 10.0, (0.8, 2.0), (-1.0, 1.0)),
     "HalfCheetah-v4": TaskRules(0.1),
+}
+TASK_RULES |= {
+    f"{env_id.removesuffix('v4')}v5": replace(rules, bonus_at_end=False)
+    for env_id, rules in TASK_RULES.items()
 }
 
 
@@ -96,9 +102,11 @@ class Simulator:
         before = self.qpos[slots, 0]
         self._simulate(slots, actions)
         rules, qpos = self.rules, self.qpos[slots]
-        rewards = (qpos[:, 0] - before) / self.time_step + rules.alive_bonus
+        alive = self._alive(qpos, self.qvel[slots])
+        bonus = rules.alive_bonus if rules.bonus_at_end else rules.alive_bonus * alive
+        rewards = (qpos[:, 0] - before) / self.time_step + bonus
         rewards = rewards - np.float32(rules.control_cost) * np.square(actions).sum(axis=1)
-        return self.observations(slots), rewards, ~self._alive(qpos, self.qvel[slots])
+        return self.observations(slots), rewards, ~alive
 
     def _simulate(self, slots: Array, actions: Array) -> None:
         for slot, action in zip(slots.tolist(), actions, strict=True):

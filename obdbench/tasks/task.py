@@ -3,14 +3,16 @@ r"""D4RL's normalized score.
 .. math:: \mathrm{score} = 100\,(R - R_\mathrm{random}) / (R_\mathrm{expert} - R_\mathrm{random})
 
 The reference returns are those of D4RL (Fu et al., 2020, arXiv 2004.07219; file ``infos.py`` of
-its package). Environments are the ``v4`` ones, which keep the dynamics and rewards of the ``v2``
-environments D4RL recorded with; ``v5`` changed Walker2d's right-foot friction and Hopper's healthy
-reward, and its scores differ.
+its package). :data:`TASKS` are the ``v4`` environments, which keep the dynamics and rewards of the
+``v2`` environments D4RL recorded with. :data:`MINARI_TASKS` are the ``v5`` environments, in which
+Minari recorded its datasets. They keep D4RL's reference returns: HalfCheetah is unchanged, Hopper
+and Walker2d give no alive bonus in the state that ends an episode (at most 1 per episode), and
+Walker2d has another friction of the right foot. Scores of ``v4`` and ``v5`` are not comparable.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from obdbench.errors import unknown_name
@@ -42,12 +44,28 @@ TASKS: dict[str, Task] = {
 }
 
 
+MINARI_TASKS: dict[str, Task] = {
+    f"{task.name}-v5": replace(
+        task, name=f"{task.name}-v5", env_id=f"{task.env_id.removesuffix('v4')}v5"
+    )
+    for task in TASKS.values()
+}
+
+
 def get_task(name: str) -> Task:
     """The task of a name, or of the task part of a dataset name such as ``hopper-medium-v2``."""
+    if name in MINARI_TASKS:
+        return MINARI_TASKS[name]
     short = name.rsplit("/", 1)[-1].split("-", 1)[0].lower()
     if short not in TASKS:
         raise unknown_name("task", short, TASKS)
     return TASKS[short]
+
+
+def find_task_by_environment(env_id: str) -> Task | None:
+    """The task that is scored in an environment."""
+    tasks = (*TASKS.values(), *MINARI_TASKS.values())
+    return next((task for task in tasks if task.env_id == env_id), None)
 
 
 def normalized_return(task: Task, returns: Any) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -15,7 +15,8 @@ from obdbench.experiments.suite import (
 )
 
 SHIPPED = [
-    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "paper"),
+    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "minari"),
+    "paper",
 ]
 
 
@@ -31,6 +32,7 @@ def test_shipped_suites_resolve(name):
         "recon-protocols": 9 * 4 * 3,
         "recon-size": 3 * 2 * 5,
         "d4rl": 9 * 13,
+        "minari": 6 * 5,
     }
     sizes = make_protocol("size").sizes
     others = len(load_suite(name).protocols) - 1
