@@ -59,6 +59,7 @@ SIGNATURES = {
     "-> 'pd.DataFrame'",
     "register_selection": REGISTER,
     "register_state_source": REGISTER,
+    "StateSource": "(dataset: 'Dataset', settings: 'DistillSettings') -> 'None'",
     "train_teacher": "(dataset: 'Dataset | str', algorithm: 'str' = 'td3-bc', *, "
     "steps: 'int' = 200000, seed: 'int' = 0, settings: 'dict[str, Any] | None' = None, "
     "episodes: 'int' = 20, progress: 'bool' = True) -> 'Teacher'",
@@ -75,6 +76,7 @@ MEMBERS = {
     "Evaluation": "normalized_return protocol returns scores",
     "Objective": "distils loss name noise_columns prepare settings uses_teacher",
     "SelectionMethod": "name select uses_teacher",
+    "StateSource": "added_share adds_states card fixed_dataset is_due kept_rounds name new_states",
     "Synset": "actions card export load observations save standardizer states task",
     "Teacher": "act action_size actor card checksum columns critics distribution id load "
     "log_std_multiplier log_std_offset observation_size save standardizer tensors value",
