@@ -33,7 +33,8 @@ def behavior(dataset: Dataset, out: Path) -> Result:
             f"Dataset {dataset.id!r} contains no complete episode.",
             "Check that its terminals and timeouts mark the ends of episodes.",
         )
-    if TASK_RULES[dataset.task.env_id].never_terminates and dataset.interrupted_episodes():
+    rules = TASK_RULES.get(dataset.task.env_id)
+    if rules is not None and rules.never_terminates and dataset.interrupted_episodes():
         reward_per_step = float(np.mean(dataset.rewards, dtype=np.float64))
         returns = [reward_per_step * dataset.task.episode_limit]
     return write_row(dataset, "behavior", {0: [returns]}, out)

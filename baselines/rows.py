@@ -81,7 +81,9 @@ def write_row(
         timing=Timing(
             started=datetime.now(UTC).isoformat(timespec="seconds"), distill=round(seconds, 1)
         ),
-        environment=describe_environment(dataset.task.env_id, "cpu", torch.get_num_threads()),
+        environment=describe_environment(
+            dataset.task.env_id, "cpu", torch.get_num_threads(), dataset.task.reference_returns
+        ),
         dataset=DataIdentity(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
         teacher=None if teacher is None else DataIdentity(id=teacher.id, checksum=teacher.checksum),
     )

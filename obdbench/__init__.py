@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from obdbench.reporting.api import leaderboard
     from obdbench.reporting.frame import load_results
     from obdbench.selection.selection_method import SelectionMethod
+    from obdbench.tasks.registration import register_task
     from obdbench.tasks.task import Task
     from obdbench.teachers.loading import load_teacher
     from obdbench.teachers.teacher import Teacher
@@ -52,6 +53,7 @@ _LAZY = {
     "leaderboard": "obdbench.reporting.api",
     "load_dataset": "obdbench.datasets.loading",
     "load_results": "obdbench.reporting.frame",
+    "register_task": "obdbench.tasks.registration",
     "load_teacher": "obdbench.teachers.loading",
     "train_teacher": "obdbench.offline_rl.api",
     "run": "obdbench.execution.api",
@@ -80,6 +82,7 @@ __all__ = [
     "register_protocol",
     "register_selection",
     "register_state_source",
+    "register_task",
     "register_teacher",
     "run",
     "train_teacher",

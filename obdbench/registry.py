@@ -233,6 +233,7 @@ datasets: Registry[Any] = Registry("dataset", "obdbench.datasets")
 protocols: Registry[Any] = Registry("protocol", "obdbench.protocols")
 architectures: Registry[Any] = Registry("architecture", "obdbench.architectures")
 teachers: Registry[Any] = Registry("teacher", "obdbench.teachers")
+tasks: Registry[Any] = Registry("task", "obdbench.tasks")
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "objectives": objectives,
@@ -242,6 +243,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "teachers": teachers,
     "selections": selections,
     "state_sources": state_sources,
+    "tasks": tasks,
 }
 
 register_objective = objectives.register
@@ -367,3 +369,13 @@ for _name, _target, _summary in (
     ("cal-ql", "load_cal_ql_teacher", "trained by `obdbench teach` with Cal-QL"),
 ):
     teachers.register(_name, f"obdbench.teachers.loading:{_target}", summary=_summary)
+
+for _name, _env_id in (
+    *(("hopper", "Hopper-v4"), ("walker2d", "Walker2d-v4"), ("halfcheetah", "HalfCheetah-v4")),
+    *(("ant", "Ant-v4"), ("hopper-v5", "Hopper-v5"), ("walker2d-v5", "Walker2d-v5")),
+    *(("halfcheetah-v5", "HalfCheetah-v5"), ("ant-v5", "Ant-v5"), ("pendulum", "Pendulum-v1")),
+):
+    _constant = _name.upper().replace("-", "_")
+    tasks.register(
+        _name, f"obdbench.tasks.task:{_constant}", summary=f"Gymnasium environment {_env_id}"
+    )

@@ -53,8 +53,14 @@ SIGNATURES = {
     "Protocol": "(*, policies: 'int' = 10, episodes: 'int' = 3, points: 'int | None' = None, "
     "steps: 'int' = 100, lr: 'float' = 0.1) -> 'None'",
     "SelectionMethod": "()",
-    "Task": "(name: 'str', env_id: 'str', random_return: 'float', expert_return: 'float', "
-    "observation_size: 'int', action_size: 'int', episode_limit: 'int' = 1000) -> None",
+    "Task": "(name: 'str', env_id: 'str', random_return: 'float | None', "
+    "expert_return: 'float | None', observation_size: 'int', action_size: 'int', "
+    "episode_limit: 'int' = 1000, "
+    "action_bounds: 'tuple[tuple[float, ...], tuple[float, ...]] | None' = None, "
+    "make_environment: 'Callable[[], Any] | None' = None) -> None",
+    "register_task": "(name: 'str', environment: 'str | Callable[[], Any]', "
+    "reference_returns: 'tuple[float, float] | None' = None, *, "
+    "episode_limit: 'int | None' = None, summary: 'str' = '') -> 'EnvironmentTask'",
     "load_results": "(folder: 'Path | str' = 'results', *, strict: 'bool' = False) "
     "-> 'pd.DataFrame'",
     "register_selection": REGISTER,
@@ -110,6 +116,7 @@ GROUPS = {
     "teachers": "obdbench.teachers",
     "selections": "obdbench.selections",
     "state_sources": "obdbench.state_sources",
+    "tasks": "obdbench.tasks",
 }
 CONSUMER = '''
 from pathlib import Path

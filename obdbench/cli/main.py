@@ -29,11 +29,10 @@ from obdbench.errors import ObdError, strip_control_characters, unknown_name
 from obdbench.experiments.presets import list_presets, load_preset
 from obdbench.experiments.suite import list_suites, load_suite
 from obdbench.registry import REGISTRIES
-from obdbench.tasks.task import MINARI_TASKS, TASKS
 from obdbench.version import __version__
 
 INVALID_CALL, INTERRUPTED = 2, 130
-LISTS = (*REGISTRIES, "tasks", "suites", "presets", "settings")
+LISTS = (*REGISTRIES, "suites", "presets", "settings")
 _python_showwarning = warnings.showwarning
 
 
@@ -118,11 +117,6 @@ def _summaries(kind: str) -> Iterator[tuple[str, str]]:
         yield from ((name, load_preset(name).summary) for name in list_presets())
     elif kind == "settings":
         yield from describe_settings()
-    elif kind == "tasks":
-        yield from (
-            (name, f"Gymnasium environment {task.env_id}")
-            for name, task in (TASKS | MINARI_TASKS).items()
-        )
     else:
         for entry in REGISTRIES[kind]:
             aliases = f" (also {', '.join(entry.aliases)})" if entry.aliases else ""

@@ -7,6 +7,7 @@ precision, however small the file is.
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ MAX_BYTES = 1536 * 1024 * 1024
 MAX_CHUNK_BYTES = 128 * 1024 * 1024
 NUMERIC_KINDS = "fiub"
 FLOAT32_BYTES = 4
+MAX_TASK_BYTES, MAX_TASK_CHARACTERS = 4096, 100
 SCALAR_COLUMNS = ("rewards", "terminals", "timeouts")
 KNOWN_FILTERS = {1, 2, 3, 32000}  # gzip, shuffle, fletcher32, lzf
 
@@ -55,6 +57,25 @@ def read_arrays(path: Path, names: Iterable[str], task: Task | None = None) -> d
             f"{path.name} cannot be read: {type(error).__name__}: {message}.",
             "The file is truncated or damaged; fetch it again.",
         ) from error
+
+
+def read_task_name(path: Path) -> str | None:
+    """The task that the attribute ``task`` of an HDF5 file or the text ``task`` of an NPZ names."""
+    name: Any = None
+    try:
+        if path.suffix.lower() == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                if "task.npy" in archive.namelist():
+                    with archive.open("task.npy") as stream:
+                        content = io.BytesIO(stream.read(MAX_TASK_BYTES))
+                    name = str(np.load(content, allow_pickle=False))
+        elif path.suffix.lower() in (".hdf5", ".h5"):
+            with h5py.File(path, "r", locking=False) as file:
+                name = file.attrs.get("task")
+    except Exception:  # the reader of the arrays reports damaged files
+        return None
+    name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return name[:MAX_TASK_CHARACTERS] if isinstance(name, str) else None
 
 
 @dataclass

@@ -2,21 +2,31 @@
 
 A file contains ``observations``, ``actions``, ``rewards``, ``terminals`` and, optionally,
 ``timeouts`` and ``next_observations``. With next observations every row is a transition; without
-them the rows are converted as by D4RL's ``qlearning_dataset``. Actions lie within -1 and 1; columns
-with one number per row may have the shape (N, 1). The task is the one with which the file's name
-begins, or the one behind a ``#``: ``file:my-data.npz#hopper``.
+them the rows are converted as by D4RL's ``qlearning_dataset``. Columns with one number per row may
+have the shape (N, 1). Actions are in the units of the environment and are scaled to -1 to 1.
+
+The task is the one behind a ``#``, as in ``file:my-data.npz#task=hopper``, else that of the file's
+attribute ``task`` (in an NPZ file, the array ``task``), else the one with which the file's name
+begins.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from obdbench.datasets.arrays import flatten_columns, read_arrays, require_columns
+from obdbench.datasets.arrays import (
+    flatten_columns,
+    read_arrays,
+    read_task_name,
+    require_columns,
+)
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.transitions import as_float32, qlearning_columns
 from obdbench.errors import InvalidSettingError, unknown_name
-from obdbench.tasks.task import TASKS, Task
+from obdbench.registry import tasks
+from obdbench.tasks.action_bounds import to_unit_actions
+from obdbench.tasks.task import Task, get_task
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
@@ -35,6 +45,7 @@ def load(dataset_id: str) -> Dataset:
         }
     else:
         arrays = qlearning_columns(columns, task.episode_limit)
+    arrays["actions"] = to_unit_actions(task, arrays["actions"])
     return Dataset(id=dataset_id, task=task, card={"file": path.name}, **arrays)
 
 
@@ -49,11 +60,12 @@ def resolve_path_and_task(dataset_id: str) -> tuple[Path, Task]:
         raise InvalidSettingError(
             f"{parsed.name!r} is no path: {error}.", "Write it in full."
         ) from error
-    if parsed.task_name is not None:
-        return path, TASKS[parsed.task_name]
-    if parsed.fragment:
-        raise unknown_name("task", parsed.fragment, TASKS)
-    raise InvalidSettingError(
-        f"The name of {path.name} does not begin with a task.",
-        f"Write the task behind a '#': {dataset_id}#hopper. Known: {', '.join(TASKS)}.",
-    )
+    name = parsed.fragment or read_task_name(path) or parsed.task_name
+    if name is None:
+        raise InvalidSettingError(
+            f"The name of {path.name} does not begin with a task.",
+            f"Write the task behind a '#': {dataset_id}#hopper. Known: {', '.join(tasks.names())}.",
+        )
+    if name not in tasks:
+        raise unknown_name("task", name, tasks.names())
+    return path, get_task(name)

@@ -5,7 +5,8 @@
 ``d4rl/hopper-medium-v2``                 genuine D4RL file
 ``recon/hopper-medium-v2``                stand-in for a D4RL file
 ``minari/mujoco/hopper/medium-v0``        Minari dataset
-``file:PATH.npz``, ``file:PATH#hopper``   the user's file, with the task if the name lacks it
+``file:PATH.npz``, ``file:PATH#hopper``   the user's file, with the task if the file lacks it
+``file:PATH.hdf5#task=hopper``            the same in words
 ``<source>/<name>``                       dataset of a plugin
 ========================================  ====================================================
 """
@@ -16,7 +17,8 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from obdbench.tasks.task import TASKS
+from obdbench import registry
+from obdbench.tasks.task import match_task_name
 
 TASK_SOURCES = ("embedded", "recon", "d4rl", "minari", "file")
 OPEN_SOURCES = ("d4rl", "minari", "file")
@@ -46,7 +48,9 @@ class DatasetId:
     @property
     def fragment(self) -> str:
         """The task that a file's identifier states behind ``#``."""
-        return self.text.partition("#")[2] if self.source == "file" else ""
+        if self.source != "file":
+            return ""
+        return self.text.partition("#")[2].removeprefix("task=")
 
     @property
     def short_name(self) -> str:
@@ -59,15 +63,14 @@ class DatasetId:
     def task_name(self) -> str | None:
         """The task in the name: after ``#``, or the start of the last part that names one."""
         if self.fragment:
-            return self.fragment if self.fragment in TASKS else None
+            return self.fragment if self.fragment in registry.tasks else None
         if self.source == "file":
-            stem = PurePath(self.name).name.lower()
-            return next((task for task in TASKS if stem.startswith(task)), None)
+            return match_task_name(PurePath(self.name).name)
         parts = self.name.split("/")
         if self.source == "minari":
             parts = parts[1:2] if len(parts) == 3 else []
         starts = (part.partition("-")[0].lower() for part in reversed(parts))
-        return next((start for start in starts if start in TASKS), None)
+        return next((start for start in starts if start in registry.tasks), None)
 
     @property
     def level(self) -> str:

@@ -28,7 +28,7 @@ from obdbench.execution.trial_cost import EPISODE_SECONDS, count_episodes
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import Result
 from obdbench.results.store import list_stores
-from obdbench.tasks.task import TASKS, Task
+from obdbench.tasks.task import Task, get_task
 
 EFFICIENCY = 0.5  # of the speed of a matrix product
 DEFAULT_WIDTH = 256
@@ -116,7 +116,7 @@ def read_good_results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
 
 def find_task(spec: TrialSpec) -> Task:
     """Return the task that the dataset names; the largest task if it names none."""
-    return TASKS[DatasetId(spec.dataset).task_name or "walker2d"]
+    return get_task(DatasetId(spec.dataset).task_name or "walker2d")
 
 
 def count_weights(spec: TrialSpec) -> int:

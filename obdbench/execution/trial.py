@@ -176,7 +176,7 @@ class _TrialRun:
                 curve=record.curve,
             ),
             environment=describe_environment(
-                record.env_id, self.config.device, self.config.threads
+                record.env_id, self.config.device, self.config.threads, record.reference_returns
             ),
             dataset=record.dataset,
             teacher=record.teacher,
@@ -229,6 +229,7 @@ class _TrialRun:
             prepare=prepare,
             curve=curve,
             env_id=dataset.task.env_id,
+            reference_returns=dataset.task.reference_returns,
             dataset=DataIdentity(id=dataset.id, checksum=dataset.checksum, size=len(dataset)),
             teacher=DataIdentity(id=teacher.id, checksum=teacher.checksum) if teacher else None,
         )

@@ -10,7 +10,6 @@ from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import DEFAULT_ALGORITHM, DEFAULT_STEPS, train_teachers
 from obdbench.tasks.rollout import run_episodes
-from obdbench.tasks.simulator import TASK_RULES
 from obdbench.tasks.task import Task, normalized_return
 from obdbench.teachers.teacher import Teacher
 from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
@@ -33,7 +32,7 @@ def train_teacher(
     ``dataset`` is a :class:`~obdbench.datasets.dataset.Dataset` or an identifier. ``algorithm`` is
     ``td3-bc``, ``iql`` or ``cal-ql``, and ``settings`` overrides its settings. The teacher is the
     policy after the last of ``steps`` gradient steps; its card holds the losses, statistics on
-    held-out transitions and, where the task can be simulated, the return over ``episodes``
+    held-out transitions and the return over ``episodes``
     deterministic episodes, which plays no part in the training. An interrupted call continues
     where it was.
     """
@@ -48,7 +47,7 @@ def train_teacher(
         state_path=_state_path(path, loaded),
         progress=progress,
     )
-    if episodes and loaded.task.env_id in TASK_RULES:
+    if episodes:
         teacher = with_measured_return(teacher, loaded.task, episodes)
     save_trained_teacher(teacher, path)
     return teacher

@@ -8,6 +8,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting.control_gain import ControlGain
 from obdbench.reporting.grid import Grid, Row, natural_sort_key
 from obdbench.reporting.table import MISSING
+from obdbench.results.check_scores import find_reference_returns
 from obdbench.results.headline import HEADLINE_POINTS, distilled_points
 from obdbench.results.record import Result
 from obdbench.results.student_checks import LARGEST_MISSED_VARIANCE
@@ -86,6 +87,10 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
             f"{BELOW_START} marks a distilled row that ends below its own start, the score of the "
             "initial pairs at step 0 (mean over seeds)."
         )
+    if names := environments_without_references(grid):
+        lines.append(
+            f"Scores in {', '.join(names)} are raw returns: no reference returns are known."
+        )
     if names := datasets_with_several_checksums(grid):
         lines.append(
             f"The columns {', '.join(names)} combine results from different files of one name, "
@@ -157,6 +162,13 @@ def _describe_distillation(row: Row) -> str:
     if settings.smoothing:
         states += f" with noise of {settings.smoothing:g} standard deviations"
     return f"{solver}, on {states}"
+
+
+def environments_without_references(grid: Grid) -> list[str]:
+    """The environments whose scores are raw returns."""
+    environments = [entry.record.environment for entry in grid.entries]
+    found = {e.env_id: find_reference_returns(e) for e in environments if e is not None}
+    return sorted(env_id for env_id, references in found.items() if references is None)
 
 
 def datasets_with_several_checksums(grid: Grid) -> list[str]:

@@ -6,8 +6,8 @@ import math
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
-from obdbench.results.record import Point, Result
-from obdbench.tasks.task import TASKS, Task, find_task_by_environment
+from obdbench.results.record import Environment, Point, Result
+from obdbench.tasks.task import MINARI_TASKS, TASKS, Task, find_description
 
 TOLERANCE = 0.05  # of the normalized score, because compact copies round returns
 LARGEST_SCORE = 1e9  # no return of any task comes near it
@@ -20,37 +20,52 @@ def check_scores(file: str, record: Result) -> None:
         raise InvalidDataError(f"{file} is ok but has no scores.", REMEDY)
     if not record.points:
         return
-    task = _find_task(file, record)
+    environment = _check_environment(file, record)
+    references = find_reference_returns(environment)
+    if references is not None and references[0] >= references[1]:
+        raise InvalidDataError(f"{file} has reference returns {references}.", REMEDY)
     for point in record.points:
-        _check_point(file, task, point)
+        _check_point(file, references, point)
 
 
 def find_dataset_task(dataset: str) -> Task | None:
-    """Return the task that the identifier of a dataset names, if it names one."""
+    """Return the locomotion task that the identifier of a dataset states, if it states one."""
     parsed = DatasetId(dataset)
-    return TASKS[parsed.task_name] if parsed.names_task and parsed.task_name else None
+    is_stated = parsed.names_task and (parsed.source != "file" or parsed.fragment)
+    return TASKS.get(parsed.task_name or "") if is_stated else None
 
 
-def _find_task(file: str, record: Result) -> Task:
-    """Return the task whose environment the record names, if its dataset allows that task."""
-    env_id = record.environment.env_id if record.environment else None
-    task = find_task_by_environment(env_id or "")
-    if task is None:
-        named = f"an unknown environment, {env_id!r}" if env_id else "no environment"
-        raise InvalidDataError(f"{file} names {named}, so its scores cannot be checked.", REMEDY)
-    named_task = find_dataset_task(record.spec.dataset)
-    is_minari = DatasetId(record.spec.dataset).source == "minari"  # recorded in v4 or v5
-    name = task.name.removesuffix("-v5") if is_minari else task.name
-    if named_task is not None and named_task.name != name:
+def find_reference_returns(environment: Environment) -> tuple[float, float] | None:
+    """Return the returns that scores are normalized with; None if the scores are raw returns.
+
+    Those of a registered task are used rather than those of the record.
+    """
+    stated = find_description(environment.env_id) or environment
+    references: tuple[float, float] | None = stated.reference_returns
+    return references
+
+
+def _check_environment(file: str, record: Result) -> Environment:
+    """Return the environment of a record, which must be that of its dataset."""
+    environment = record.environment
+    if environment is None or not environment.env_id:
         raise InvalidDataError(
-            f"{file} was scored in {env_id}, which is not the environment of "
+            f"{file} names no environment, so its scores cannot be checked.", REMEDY
+        )
+    task = find_dataset_task(record.spec.dataset)
+    allowed = {task.env_id} if task is not None else {environment.env_id}
+    if task is not None and DatasetId(record.spec.dataset).source == "minari":  # v4 or v5
+        allowed.add(MINARI_TASKS[f"{task.name}-v5"].env_id)
+    if environment.env_id not in allowed:
+        raise InvalidDataError(
+            f"{file} was scored in {environment.env_id}, which is not the environment of "
             f"{record.spec.dataset}.",
             REMEDY,
         )
-    return task
+    return environment
 
 
-def _check_point(file: str, task: Task, point: Point) -> None:
+def _check_point(file: str, references: tuple[float, float] | None, point: Point) -> None:
     location = f"seed {point.seed} at step {point.step}"
     if not point.returns or not all(point.returns):
         raise InvalidDataError(f"{file} scores {location} without returns of episodes.", REMEDY)
@@ -58,7 +73,8 @@ def _check_point(file: str, task: Task, point: Point) -> None:
     if max(map(abs, (point.normalized_return, *returns))) > LARGEST_SCORE:
         raise InvalidDataError(f"{file} has impossibly large scores.", REMEDY)
     raw = math.fsum(returns) / len(returns)
-    score = 100.0 * (raw - task.random_return) / (task.expert_return - task.random_return)
+    low, high = references or (0.0, 100.0)
+    score = 100.0 * (raw - low) / (high - low)
     if abs(score - point.normalized_return) > TOLERANCE:
         raise InvalidDataError(
             f"{file} gives {location} a normalized return of {point.normalized_return:.2f}, but "

@@ -50,12 +50,18 @@ def get_device_name(device: str) -> str:
     return str(torch.cuda.get_device_name(device))
 
 
-def describe_environment(env_id: str, device: str, threads: int) -> Environment:
+def describe_environment(
+    env_id: str,
+    device: str,
+    threads: int,
+    reference_returns: tuple[float, float] | None = None,
+) -> Environment:
     """Return the environment record of a trial that runs in this process."""
     return Environment(
         env_id=env_id,
         device=get_device_name(device),
         threads=threads,
         versions=package_versions(),
+        reference_returns=reference_returns,
         git_commit=find_git_commit(),
     )

@@ -75,6 +75,7 @@ class Environment(Record):
     device: str  # "cpu" or the GPU's name
     threads: Count  # torch threads of the trial
     versions: dict[str, str]  # packages that affect scores
+    reference_returns: tuple[float, float] | None = None  # of a random and an expert policy
     git_commit: str | None = None  # commit of the source tree, if it is a git checkout
 
 

@@ -47,6 +47,7 @@ class DistillationRecord(Record):
     prepare: float = 0.0  # objective's preparation
     curve: list[tuple[int, float]] = Field(default_factory=list)  # (step, seconds)
     env_id: str  # gymnasium identifier of the task's environment
+    reference_returns: tuple[float, float] | None = None  # of the task
     dataset: DataIdentity
     teacher: DataIdentity | None = None
 

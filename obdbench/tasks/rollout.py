@@ -52,8 +52,9 @@ def run_episodes(
     """Run one episode per seed, all at once.
 
     ``act(observations, slots)`` is called once per step with the raw ``float64`` observations of
-    the running slots (slot ``i`` starts from ``seeds[i]``) and returns their actions. Rewards and
-    ends are equal bit for bit to those of a single Gymnasium environment with ``float32`` actions.
+    the running slots (slot ``i`` starts from ``seeds[i]``) and returns their actions between -1 and
+    1. Rewards and ends are equal bit for bit to those of a single Gymnasium environment with
+    ``float32`` actions.
     """
     simulator = get_simulator(task)
     limit = task.episode_limit if max_steps is None else min(max_steps, task.episode_limit)
@@ -71,7 +72,8 @@ def run_episodes(
         lengths[active] += 1
         if record:
             history.append(_Step(active, observations, actions, rewards, ended, next_observations))
-        active, observations = active[~ended], next_observations[~ended]
+        running = ~(ended | simulator.truncated(active))
+        active, observations = active[running], next_observations[running]
     if not record:
         return Episodes(returns, lengths)
     return _split_episodes(history, returns, lengths)

@@ -27,6 +27,7 @@ import numpy as np
 from mujoco import mj_step
 
 from obdbench.errors import unknown_name
+from obdbench.tasks.gymnasium_environment import GymnasiumSlots
 from obdbench.tasks.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -108,6 +109,10 @@ class Simulator:
         rewards = rewards - np.float32(rules.control_cost) * np.square(actions).sum(axis=1)
         return self.observations(slots), rewards, ~alive
 
+    def truncated(self, slots: Array) -> Array:
+        """No episode is cut off before the time limit of the task."""
+        return np.zeros(len(slots), bool)
+
     def _simulate(self, slots: Array, actions: Array) -> None:
         for slot, action in zip(slots.tolist(), actions, strict=True):
             control, qpos, qvel = self.views[slot]
@@ -142,6 +147,6 @@ def make_environment(task: Task) -> Any:
 
 
 @cache
-def get_simulator(task: Task) -> Simulator:
+def get_simulator(task: Task) -> Simulator | GymnasiumSlots:
     """The simulator of a task, cached per process because its creation is slow."""
-    return Simulator(task)
+    return Simulator(task) if task.env_id in TASK_RULES else GymnasiumSlots(task)

@@ -1,4 +1,4 @@
-r"""D4RL's normalized score.
+r"""Tasks and D4RL's normalized score.
 
 .. math:: \mathrm{score} = 100\,(R - R_\mathrm{random}) / (R_\mathrm{expert} - R_\mathrm{random})
 
@@ -8,14 +8,17 @@ its package). :data:`TASKS` are the ``v4`` environments, which keep the dynamics
 Minari recorded its datasets. They keep D4RL's reference returns: HalfCheetah is unchanged, Hopper
 and Walker2d give no alive bonus in the state that ends an episode (at most 1 per episode), and
 Walker2d has another friction of the right foot. Scores of ``v4`` and ``v5`` are not comparable.
+A task without reference returns has raw returns as scores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from obdbench.errors import unknown_name
+from obdbench import registry
+from obdbench.errors import InvalidSettingError, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,25 +26,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A locomotion task and the two returns that define its scale."""
+    """An environment and the two returns that define the scale of scores.
+
+    ``action_bounds`` are the smallest and largest action of the environment; policies and datasets
+    use -1 to 1. ``make_environment`` creates an environment that Gymnasium does not register.
+    """
 
     name: str
     env_id: str
-    random_return: float
-    expert_return: float
+    random_return: float | None
+    expert_return: float | None
     observation_size: int
     action_size: int
     episode_limit: int = 1000
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    make_environment: Callable[[], Any] | None = field(default=None, repr=False)
+
+    @property
+    def reference_returns(self) -> tuple[float, float] | None:
+        """The returns of a random and of an expert policy, if they are known."""
+        if self.random_return is None or self.expert_return is None:
+            return None
+        return self.random_return, self.expert_return
 
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        Task("hopper", "Hopper-v4", -20.272305, 3234.3, 11, 3),
-        Task("walker2d", "Walker2d-v4", 1.629008, 4592.3, 17, 6),
-        Task("halfcheetah", "HalfCheetah-v4", -280.178953, 12135.0, 17, 6),
-    )
-}
+HOPPER = Task("hopper", "Hopper-v4", -20.272305, 3234.3, 11, 3)
+WALKER2D = Task("walker2d", "Walker2d-v4", 1.629008, 4592.3, 17, 6)
+HALFCHEETAH = Task("halfcheetah", "HalfCheetah-v4", -280.178953, 12135.0, 17, 6)
+ANT = Task("ant", "Ant-v4", -325.6, 3879.7, 27, 8)
+ANT_V5 = Task("ant-v5", "Ant-v5", None, None, 105, 8)
+PENDULUM = Task("pendulum", "Pendulum-v1", None, None, 3, 1, 200, ((-2.0,), (2.0,)))
+
+TASKS: dict[str, Task] = {task.name: task for task in (HOPPER, WALKER2D, HALFCHEETAH)}
 
 
 MINARI_TASKS: dict[str, Task] = {
@@ -50,27 +66,55 @@ MINARI_TASKS: dict[str, Task] = {
     )
     for task in TASKS.values()
 }
+HOPPER_V5, WALKER2D_V5, HALFCHEETAH_V5 = MINARI_TASKS.values()
 
 
 def get_task(name: str) -> Task:
     """The task of a name, or of the task part of a dataset name such as ``hopper-medium-v2``."""
-    if name in MINARI_TASKS:
-        return MINARI_TASKS[name]
-    short = name.rsplit("/", 1)[-1].split("-", 1)[0].lower()
-    if short not in TASKS:
-        raise unknown_name("task", short, TASKS)
-    return TASKS[short]
+    short = name.rsplit("/", 1)[-1].lower()
+    if short not in registry.tasks:
+        short = short.split("-", 1)[0]
+    if short not in registry.tasks:
+        raise unknown_name("task", short, registry.tasks.names())
+    task = registry.tasks.get(short)
+    if callable(task):  # a task that is described by its environment
+        task = task()
+    if not isinstance(task, Task):
+        raise InvalidSettingError(
+            f"The task {short!r} is registered as a {type(task).__name__}.",
+            "Register it with obdbench.register_task.",
+        )
+    return task
+
+
+def match_task_name(text: str) -> str | None:
+    """The longest name of a task with which a text begins."""
+    names = [name for name in registry.tasks.names() if _begins_with(text.lower(), name)]
+    return max(names, key=len, default=None)
+
+
+def _begins_with(text: str, name: str) -> bool:
+    following = text.removeprefix(name)[:1] if text.startswith(name) else name
+    return text.startswith(name) and (name in TASKS or not following.isalnum())
 
 
 def find_task_by_environment(env_id: str) -> Task | None:
-    """The task that is scored in an environment."""
-    tasks = (*TASKS.values(), *MINARI_TASKS.values())
-    return next((task for task in tasks if task.env_id == env_id), None)
+    """The registered task that is scored in an environment."""
+    description = find_description(env_id)
+    return None if description is None else get_task(description.name)
+
+
+def find_description(env_id: str) -> Any:
+    """The registered task of an environment, or its description; None if there is none."""
+    described = (registry.tasks.get(entry.name) for entry in registry.tasks)
+    return next((task for task in described if getattr(task, "env_id", None) == env_id), None)
 
 
 def normalized_return(task: Task, returns: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """D4RL-normalized returns, 0 = random policy, 100 = expert."""
+    """D4RL-normalized returns, 0 = random policy, 100 = expert; raw without reference returns."""
     import numpy as np  # in here, so that the command line lists tasks without it
 
     raw = np.asarray(returns, dtype=np.float64)
+    if task.random_return is None or task.expert_return is None:
+        return raw
     return 100.0 * (raw - task.random_return) / (task.expert_return - task.random_return)

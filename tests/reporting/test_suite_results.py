@@ -191,7 +191,7 @@ def test_files_that_grow_beyond_their_size_are_not_read(folder, monkeypatch):
         ("d4rl/halfcheetah-full-replay-v2", "halfcheetah"),
         ("recon/hopper-medium-v2", "hopper"),
         ("minari/mujoco/walker2d/expert-v0", "walker2d"),
-        ("file:/data/hopper-mine.npz", "hopper"),
+        ("file:/data/hopper-mine.npz", None),
         ("file:mine.npz#halfcheetah", "halfcheetah"),
         ("file:mine.npz", None),
         ("minari/mujoco/ant/expert-v0", None),

@@ -12,7 +12,7 @@ import pytest
 
 from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.tasks.rollout import run_episodes
-from obdbench.tasks.simulator import Simulator, get_simulator
+from obdbench.tasks.simulator import Simulator
 from obdbench.tasks.task import MINARI_TASKS, TASKS, Task
 
 STEPS = 120
@@ -121,7 +121,7 @@ def test_no_seeds_give_no_episodes():
 
 def test_unknown_environment_is_named():
     with pytest.raises(UnknownNameError, match="Hopper-v4"):
-        get_simulator(Task("hop", "Hopper-v3", 0.0, 1.0, 11, 3))
+        Simulator(Task("hop", "Hopper-v3", 0.0, 1.0, 11, 3))
 
 
 def test_making_is_silent_and_leaves_no_file(tmp_path, monkeypatch, capfd):

@@ -1,0 +1,137 @@
+"""Episodes of any environment with box observations and actions, stepped through Gymnasium.
+
+Each slot is an environment of its own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
+from obdbench.tasks.action_bounds import Bounds, to_environment_actions
+from obdbench.tasks.task import Task
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class GymnasiumSlots:
+    """Environments of one task, with the interface of :class:`~.simulator.Simulator`."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.environments: list[Any] = []
+        self.seeds: list[int] = []
+        self.steps = np.zeros(0, np.int64)
+        self.truncations = np.zeros(0, bool)
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Begin one episode per seed."""
+        while len(self.environments) < len(seeds):
+            environment = self.task.make_environment or self.task.env_id
+            env = make_from(self.task.name, environment)
+            found = describe_spaces(self.task.name, env)[:2]
+            if found != (self.task.observation_size, self.task.action_size):
+                raise InvalidDataError(
+                    f"The environment of {self.task.name!r} has the sizes {found}, not "
+                    f"{(self.task.observation_size, self.task.action_size)}.",
+                    "Check the version of its package.",
+                )
+            self.environments.append(env)
+        self.seeds = [int(seed) for seed in seeds]
+        self.steps = np.zeros(len(seeds), np.int64)
+        self.truncations = np.zeros(len(seeds), bool)
+        observations = []
+        for slot, seed in enumerate(self.seeds):
+            with self._environment_errors(slot):
+                observations.append(self.environments[slot].reset(seed=seed)[0])
+        return np.asarray(observations, np.float64).reshape(-1, self.task.observation_size)
+
+    def step(self, slots: Array, actions: Array) -> tuple[Array, Array, Array]:
+        """Advance the given slots; returns next observations, rewards and terminations."""
+        actions = to_environment_actions(self.task, actions)
+        observations = np.empty((len(slots), self.task.observation_size))
+        rewards, terminations = np.empty(len(slots)), np.empty(len(slots), bool)
+        for row, slot in enumerate(slots.tolist()):
+            with self._environment_errors(slot):
+                result = self.environments[slot].step(actions[row])
+                observations[row], rewards[row], terminations[row] = result[:3]
+                self.truncations[slot] = result[3]
+        self.steps[slots] += 1
+        if not (np.isfinite(rewards).all() and np.isfinite(observations).all()):
+            raise InvalidDataError(
+                f"The environment of {self.task.name!r} returned a reward or an observation that "
+                "is not finite.",
+                "Fix the environment.",
+            )
+        return observations, rewards, terminations
+
+    def truncated(self, slots: Array) -> Array:
+        """Whether the environment cut off the episode of each slot at its last step."""
+        return self.truncations[slots]
+
+    @contextmanager
+    def _environment_errors(self, slot: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.environments.pop(slot).close()  # its state is unknown
+            line = str(error).strip().partition("\n")[0][:200]
+            raise InvalidDataError(
+                f"The environment of {self.task.name!r} raised {type(error).__name__} at step "
+                f"{self.steps[slot] + 1} of the episode with seed {self.seeds[slot]}: {line}.",
+                "Fix the environment.",
+            ) from error
+
+
+def make_from(name: str, environment: str | Callable[[], Any]) -> Any:
+    """The environment of a task; every failure is one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message=".*is out of date", category=DeprecationWarning
+            )
+            if callable(environment):
+                return environment()
+            return gymnasium.make(environment, disable_env_checker=True)
+    except Exception as error:
+        line = str(error).strip().partition("\n")[0][:200]
+        raise InvalidSettingError(
+            f"The environment of the task {name!r} cannot be created: {type(error).__name__}: "
+            f"{line}.",
+            "Check its identifier and whether its package is installed.",
+        ) from error
+
+
+def describe_spaces(name: str, env: Any) -> tuple[int, int, Bounds | None]:
+    """Sizes of observations and actions, and the bounds of actions unless they are -1 and 1."""
+    try:
+        for kind in ("observation", "action"):
+            space = getattr(env, f"{kind}_space")
+            if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+                raise InvalidSettingError(
+                    f"The environment of {name!r} has the {kind} space {space}.",
+                    f"Only vectors of numbers are supported: a Box {kind} space of one dimension.",
+                )
+        low, high = env.action_space.low, env.action_space.high
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise InvalidSettingError(
+                f"The environment of {name!r} has unbounded actions.",
+                "Wrap it in gymnasium.wrappers.ClipAction or RescaleAction.",
+            )
+    except AttributeError as error:
+        raise InvalidSettingError(
+            f"The environment of {name!r} is a {type(env).__name__}, not a Gymnasium environment.",
+            "Return a gymnasium.Env.",
+        ) from error
+    except ObdError:
+        env.close()
+        raise
+    is_unit = bool((low == -1.0).all() and (high == 1.0).all())
+    bounds = None if is_unit else (tuple(map(float, low)), tuple(map(float, high)))
+    return int(env.observation_space.shape[0]), int(env.action_space.shape[0]), bounds
