@@ -88,14 +88,14 @@ MEMBERS = {
     "log_std_multiplier log_std_offset observation_size save standardizer tensors value",
 }
 COMMANDS = {
-    "run": "suite --objective --dataset --protocol --seeds --preset --set --teacher --plugin "
-    "--executor --address --workers --threads --memory --device --timeout --log --resume --fresh "
-    "--retry-failed --dry-run --fail-fast --out",
-    "compare": "objectives --dataset --suite --protocol --seeds --preset --set --teacher --plugin "
-    "--executor --address --workers --threads --memory --device --timeout --latex --out",
-    "tune": "objective --dataset --param --trials --criterion --name --seeds --preset --set "
+    "run": "suite --objective --dataset --task --protocol --seeds --preset --set --teacher "
+    "--plugin --executor --address --workers --threads --memory --device --timeout --log "
+    "--resume --fresh --retry-failed --dry-run --fail-fast --out",
+    "compare": "objectives --dataset --task --suite --protocol --seeds --preset --set --teacher "
+    "--plugin --executor --address --workers --threads --memory --device --timeout --latex --out",
+    "tune": "objective --dataset --task --param --trials --criterion --name --seeds --preset --set "
     "--teacher --plugin --address --workers --threads --device --search-seed",
-    "teach": "dataset --algorithm --steps --seed --set --threads --episodes --export",
+    "teach": "dataset --task --algorithm --steps --seed --set --threads --episodes --export",
     "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --overlay --strict --publish",
     "show": "path",

@@ -17,6 +17,10 @@ Out = Annotated[Path, typer.Option("--out", help="Results folder.", envvar="OBDB
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", "-d", help="Dataset identifier; may be repeated.")
 ]
+TaskName = Annotated[
+    str | None,
+    typer.Option("--task", help="Task of the `file:` datasets of this call that name none."),
+]
 Protocols = Annotated[
     list[str] | None, typer.Option("--protocol", help="Protocol name; may be repeated.")
 ]
@@ -86,6 +90,12 @@ def parse_assignments(texts: Sequence[str] | None) -> dict[str, Any]:
             raise InvalidSettingError(f"{text!r} is not an assignment.", "Write key=value.")
         values[key.strip()] = parse_value(value.strip())
     return values
+
+
+def add_task(datasets: Sequence[str] | None, task: str | None) -> list[str]:
+    """Write the task of ``--task`` into the identifiers of files that name none."""
+    add = f"#task={task}" if task else ""
+    return [f"{d}{add}" if d.startswith("file:") and "#" not in d else d for d in datasets or ()]
 
 
 def parse_seed_option(text: str | None) -> tuple[int, ...]:

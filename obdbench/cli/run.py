@@ -22,10 +22,12 @@ from obdbench.cli.options import (
     Protocols,
     Seeds,
     Sets,
+    TaskName,
     Teachers,
     Threads,
     Timeout,
     Workers,
+    add_task,
     load_plugin_options,
     parse_assignments,
     parse_seed_option,
@@ -48,6 +50,7 @@ def run(
         list[str] | None, typer.Option("--objective", help="Only this; may be repeated.")
     ] = None,
     dataset: Datasets = None,
+    task: TaskName = None,
     protocol: Protocols = None,
     seeds: Seeds = None,
     preset: PresetName = None,
@@ -106,7 +109,7 @@ def run(
     )
     grid = load_suite(suite).select(
         objectives=objective or (),
-        datasets=dataset or (),
+        datasets=add_task(dataset, task),
         protocols=protocol or (),
         seeds=parse_seed_option(seeds),
         preset=preset,
@@ -200,6 +203,7 @@ def compare(
         ),
     ],
     dataset: Datasets = None,
+    task: TaskName = None,
     suite: Annotated[
         str, typer.Option("--suite", help="Suite whose settings and datasets are used.")
     ] = "quick",
@@ -241,7 +245,7 @@ def compare(
     to_run = [row for row in rows if not report.is_baseline(row)]
     grid = load_suite(suite).select(
         objectives=to_run,
-        datasets=dataset or (),
+        datasets=add_task(dataset, task),
         protocols=protocol or (),
         seeds=parse_seed_option(seeds),
         preset=preset,
@@ -266,6 +270,7 @@ def print_comparison(text: str) -> None:
 def tune(
     objective: Annotated[str, typer.Argument(help="The objective to tune.")],
     dataset: Datasets = None,
+    task: TaskName = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -295,7 +300,7 @@ def tune(
     from obdbench.tuning.search_space import SearchConfig, parse_ranges
 
     plugins = load_plugin_options(plugin)
-    datasets = tuple(dataset or tuning.DEFAULT_DATASETS)
+    datasets = tuple(add_task(dataset, task) or tuning.DEFAULT_DATASETS)
     search = SearchConfig(
         objective=objective,
         datasets=datasets,

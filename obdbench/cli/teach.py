@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from obdbench.cli.options import Sets, parse_assignments
+from obdbench.cli.options import Sets, TaskName, add_task, parse_assignments
 
 
 def teach(
     dataset: Annotated[
         str, typer.Argument(help="Dataset identifier, for example file:my-hopper.hdf5.")
     ],
+    task: TaskName = None,
     algorithm: Annotated[
         str, typer.Option("--algorithm", help="Offline RL algorithm: td3-bc, iql or cal-ql.")
     ] = "td3-bc",
@@ -42,6 +43,7 @@ def teach(
     from obdbench.offline_rl.api import train_teacher
 
     torch.set_num_threads(threads)
+    (dataset,) = add_task([dataset], task)
     teacher = train_teacher(
         dataset,
         algorithm,
