@@ -159,8 +159,10 @@ def _describe_distillation(row: Row) -> str:
     else:
         solver = f"every step uses {solver}"
     states = "states of the data"
-    if settings.smoothing:
+    if settings.smoothing and settings.state_source != "data":
         states += f" with noise of {settings.smoothing:g} standard deviations"
+    if settings.state_source not in ("data", "smoothed"):
+        states += f" and states of the source '{settings.state_source}'"
     return f"{solver}, on {states}"
 
 
