@@ -88,7 +88,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Replace the content of a file; a failure is an :class:`~obdbench.errors.ObdError`."""
     try:
         write_atomically(path, content)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path without a file name is a ValueError
         raise ObdError(
             f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
         ) from error

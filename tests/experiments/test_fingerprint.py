@@ -158,7 +158,7 @@ OTHER_VALUES = {
 @pytest.mark.parametrize("name", DistillSettings.model_fields)
 def test_every_setting_enters_both_keys(name):
     default = getattr(SPEC.settings, name)
-    value = OTHER_VALUES.get(name, 0.5 if isinstance(default, float) else 7)
+    value = OTHER_VALUES.get(name, 0.375 if isinstance(default, float) else 7)
     assert value != default
     settings = SPEC.settings.model_copy(update={name: value})
     other = SPEC.model_copy(update={"settings": settings})

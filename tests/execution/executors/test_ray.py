@@ -57,7 +57,8 @@ def test_killed_worker_is_replaced_and_a_failed_trial_is_a_row(
             assert results[name] == content
     assert "restart" in printed.err  # the restart was shown
     assert printed.out == ""
-    assert [line for line in printed.err.splitlines() if line and "toy" not in line] == []
+    lines = [line for line in printed.err.splitlines() if line and "toy" not in line]
+    assert all(line.startswith("time: ") for line in lines), lines
     assert list(temporary.iterdir()) == []
     work_folder = summary.store.work_folder
     (failed,) = [
