@@ -17,7 +17,6 @@ from obdbench.results.headline import Curve, distilled_points
 from obdbench.results.record import Command, Manifest, Result, read_bytes, read_json
 
 MANIFEST = "manifest.json"
-LEADERBOARDS_JSON = "results.json"  # lies among leaderboards and is no result
 LEADERBOARDS_JSON = "results.json"  # beside leaderboard pages; it is not a result
 
 
