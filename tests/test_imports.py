@@ -41,7 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 ROOT_PACKAGE = "obdbench"  # offers the public names, imported on first use
 RAY_FILES = ("obdbench.execution.executors.ray", "obdbench.tuning.asha")
 OPTIONAL = {
-    *("ray", "minari", "d4rl", "sbx", "stable_baselines3", "matplotlib", "jax"),
+    *("ray", "minari", "d4rl", "stable_baselines3", "matplotlib", "jax", "optax"),
     *("tensorboardX", "wandb", "mlflow", "huggingface_hub"),
 }
 HEAVY = {

@@ -132,7 +132,7 @@ class Run:
         distances: dict[Checkpoint, float] = {}
         for checkpoint in self.checkpoints:
             done = int(np.searchsorted(ends, checkpoint.step))
-            saved = checkpoint.step <= len(self.replay["rewards"]) + 1
+            saved = checkpoint.step <= len(self.replay["rewards"])
             if saved and done and ends[done - 1] + 1 >= MIN_REPLAY:
                 distances[checkpoint] = (
                     (checkpoint.mean - medium) ** 2
@@ -213,7 +213,7 @@ def collect(
         "medium_checkpoint": MEDIUM_RULE,
         "parts": [len(part["rewards"]) for part in parts],
         "environment": {"id": run.task.env_id, **_versions("gymnasium", "mujoco")},
-        "sac": {**run.settings, **_versions("sbx-rl")},
+        "sac": {**run.settings, **_versions("jax", "optax")},
         "policies": {
             which: {
                 "step": checkpoint.step,

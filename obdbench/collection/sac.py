@@ -1,7 +1,7 @@
 """One online SAC run per task: the origin of the embedded datasets.
 
-Soft actor-critic (Haarnoja et al., 2018, arXiv 1812.05905) as implemented by ``sbx-rl``. A run's
-folder holds:
+A run alternates ``update_every`` environment steps with as many gradient steps of
+:mod:`obdbench.collection.soft_actor_critic`. Its folder holds:
 
 ``policy-<step>.safetensors``
     the actor at each checkpoint (dense layers, ``float32``);
@@ -10,8 +10,9 @@ folder holds:
     deterministic episodes, seconds since the start;
 ``replay.npz``
     every transition in the order of collection;
-``resume.zip``
-    the learner, from which an interrupted run continues together with ``replay.npz``;
+``learner.safetensors``
+    parameters, optimizer states and random key, from which an interrupted run continues together
+    with ``replay.npz``, in a new episode;
 ``settings.json``
     the settings.
 """
@@ -27,7 +28,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
 from obdbench.collection.actor import Actor
@@ -36,102 +37,176 @@ from obdbench.errors import MissingExtraError
 from obdbench.io import replace_atomically, write_atomically
 from obdbench.tasks.task import Task
 
-REPLAY_COLUMNS = ("observations", "actions", "rewards", "next_observations")
-
 
 @dataclass(frozen=True)
 class SacSettings:
-    """Settings of a run; all others are the defaults of the library."""
+    """Settings of a run."""
 
     env_id: str
-    steps: int = 2_000_000
+    steps: int = 1_000_000  # of the environment, and of the critics
     seed: int = 0
-    learning_rate: float = 3e-4
-    qf_learning_rate: float = 3e-4
-    policy_delay: int = 2
-    update_every: int = 64  # environment steps, followed by as many gradient steps
+    actor_lr: float = 3e-4  # of the temperature too
+    critic_lr: float = 3e-4
+    policy_delay: int = 2  # critic steps per actor step
+    discount: float = 0.99
+    target_rate: float = 0.005
     batch_size: int = 128
-    learning_starts: int = 10_000
+    random_steps: int = 10_000  # uniform actions at the start, without gradient steps
+    update_every: int = 64
     eval_every: int = 10_000
     eval_episodes: int = 10  # stochastic; half as many deterministic
-    save_every: int = 100_000
+    save_every: int = 50_000
+
+
+class ReplayBuffer:
+    """Every transition of a run, oldest first."""
+
+    def __init__(self, capacity: int, observation_dim: int, action_dim: int) -> None:
+        self.size = 0
+        self.columns: dict[str, Array] = {
+            "observations": np.empty((capacity, observation_dim), np.float32),
+            "actions": np.empty((capacity, action_dim), np.float32),
+            "rewards": np.empty(capacity, np.float32),
+            "next_observations": np.empty((capacity, observation_dim), np.float32),
+            "terminals": np.empty(capacity, bool),
+            "timeouts": np.empty(capacity, bool),
+        }
+
+    def add(self, *transition: Any) -> None:
+        """Append one transition, its fields in the order of the columns."""
+        for column, value in zip(self.columns.values(), transition, strict=True):
+            column[self.size] = value
+        self.size += 1
+
+    def sample(self, batches: int, batch_size: int, rng: np.random.Generator) -> dict[str, Array]:
+        """Uniform draws with replacement, as arrays of shape ``(batches, batch_size, ...)``."""
+        rows = rng.integers(self.size, size=(batches, batch_size))
+        sampled = {name: column[rows] for name, column in self.columns.items()}
+        del sampled["timeouts"]
+        return sampled | {"terminals": sampled["terminals"].astype(np.float32)}
+
+    def save(self, path: Path) -> None:
+        """Write the transitions."""
+        with replace_atomically(path) as temporary, temporary.open("wb") as file:
+            columns: dict[str, Any] = {
+                name: column[: self.size] for name, column in self.columns.items()
+            }
+            np.savez(file, **columns)
+
+    def load(self, path: Path) -> None:
+        """Replace the contents by the transitions of a file."""
+        with np.load(path, allow_pickle=False) as file:
+            self.size = len(file["rewards"])
+            for name, column in self.columns.items():
+                column[: self.size] = file[name]
+
+
+class Learner:
+    """The networks of a run with their optimizers."""
+
+    def __init__(self, task: Task, settings: SacSettings) -> None:
+        try:
+            from obdbench.collection import soft_actor_critic
+        except ImportError as error:
+            raise MissingExtraError("Training SAC", "collect") from error
+        self._sac = soft_actor_critic
+        self._hyperparameters = soft_actor_critic.Hyperparameters(
+            settings.actor_lr,
+            settings.critic_lr,
+            settings.policy_delay,
+            settings.discount,
+            settings.target_rate,
+            task.action_size,
+        )
+        self._state = soft_actor_critic.init_learner(
+            settings.seed, task.observation_size, self._hyperparameters
+        )
+
+    def update(self, batches: Mapping[str, Array]) -> None:
+        """One gradient step per batch."""
+        self._state = self._sac.update(
+            self._state, self._sac.Batch(**batches), self._hyperparameters
+        )
+
+    def actor(self) -> Actor:
+        """The current policy."""
+        return Actor({name: np.array(value) for name, value in self._state.actor.items()})
+
+    def save(self, path: Path) -> None:
+        """Write the state."""
+        leaves = self._sac.to_arrays(self._state)
+        write_atomically(path, save({str(index): leaf for index, leaf in enumerate(leaves)}))
+
+    def load(self, path: Path) -> None:
+        """Replace the state by that of a file."""
+        leaves = load_file(path)
+        self._state = self._sac.from_arrays(
+            self._state, [leaves[str(index)] for index in range(len(leaves))]
+        )
 
 
 def train(task: Task, settings: SacSettings, folder: Path, *, progress: bool = True) -> None:
     """Run SAC to ``settings.steps`` environment steps, resuming from the last saved state."""
-    try:
-        from sbx import SAC
-        from stable_baselines3.common.callbacks import BaseCallback
-    except ImportError as error:
-        raise MissingExtraError("Training SAC", "collect") from error
-
-    class Checkpoints(BaseCallback):  # type: ignore[misc]
-        """Evaluates and saves the run while it goes on."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.started = time.perf_counter()
-            self.bar = tqdm(
-                total=settings.steps, initial=model.num_timesteps, unit="step", disable=not progress
-            )
-
-        def _on_step(self) -> bool:
-            step = self.model.num_timesteps
-            if step % settings.eval_every == 0:
-                parameters = flatten_parameters(self.model.policy.actor_state.params["params"])
-                write_atomically(folder / f"policy-{step:07d}.safetensors", save(parameters))
-                entry = evaluate_actor(Actor(parameters), task, step, settings.eval_episodes)
-                entry["s"] = round(time.perf_counter() - self.started, 1)
-                with (folder / "progress.jsonl").open("a") as log:
-                    log.write(json.dumps(entry) + "\n")
-                self.bar.update(step - self.bar.n)
-                self.bar.set_postfix(stochastic_return=f"{entry['stochastic']:.0f}")
-            return True
-
-        def _on_rollout_start(self) -> None:
-            """Save between rollouts, when every transition is in the replay buffer."""
-            step, previous = self.num_timesteps, self.num_timesteps - settings.update_every
-            if step and step // settings.save_every > previous // settings.save_every:
-                save_run(self.model, folder)
-
     folder.mkdir(parents=True, exist_ok=True)
+    learner = Learner(task, settings)
+    replay = ReplayBuffer(settings.steps, task.observation_size, task.action_size)
+    if (folder / "learner.safetensors").exists():
+        learner.load(folder / "learner.safetensors")
+        replay.load(folder / "replay.npz")
     write_atomically(folder / "settings.json", json.dumps(asdict(settings), indent=1) + "\n")
-    env = gymnasium.make(settings.env_id)
-    buffer_size = settings.steps + settings.update_every  # never full
-    if (folder / "resume.zip").exists():
-        model = SAC.load(folder / "resume.zip", env=env, buffer_size=buffer_size)
-        if model.replay_buffer is None:
-            model._setup_model()
-        load_replay(model.replay_buffer, folder / "replay.npz")
+    rng = np.random.default_rng([settings.seed, replay.size])
+    environment = gymnasium.make(settings.env_id, disable_env_checker=True)
+    environment.action_space.seed(int(rng.integers(2**31)))
+    observation, _ = environment.reset(seed=int(rng.integers(2**31)))
+    actor, started = learner.actor(), time.perf_counter()
+    with tqdm(total=settings.steps, initial=replay.size, unit="step", disable=not progress) as bar:
+        while replay.size < settings.steps:
+            random = replay.size < settings.random_steps
+            observation, done = step_environment(
+                environment, observation, replay, None if random else actor, rng
+            )
+            if done:
+                observation, _ = environment.reset()
+            if replay.size % settings.update_every == 0 and not random:
+                learner.update(replay.sample(settings.update_every, settings.batch_size, rng))
+                actor = learner.actor()
+            if replay.size % settings.eval_every == 0:
+                entry = record_checkpoint(actor, task, replay.size, settings, folder, started)
+                bar.update(replay.size - bar.n)
+                bar.set_postfix(stochastic_return=f"{entry['stochastic']:.0f}")
+            if replay.size % settings.save_every == 0 or replay.size == settings.steps:
+                replay.save(folder / "replay.npz")
+                learner.save(folder / "learner.safetensors")
+
+
+def step_environment(
+    environment: Any,
+    observation: Array,
+    replay: ReplayBuffer,
+    actor: Actor | None,
+    rng: np.random.Generator,
+) -> tuple[Array, bool]:
+    """Add one step to the buffer; returns the next observation, and whether the episode ended."""
+    if actor is None:
+        action = environment.action_space.sample()
     else:
-        model = SAC(
-            "MlpPolicy",
-            env,
-            learning_rate=settings.learning_rate,
-            qf_learning_rate=settings.qf_learning_rate,
-            policy_delay=settings.policy_delay,
-            train_freq=settings.update_every,
-            gradient_steps=settings.update_every,
-            batch_size=settings.batch_size,
-            learning_starts=settings.learning_starts,
-            buffer_size=buffer_size,
-            seed=settings.seed,
-        )
-    remaining = settings.steps - model.num_timesteps
-    if remaining > 0:
-        model.learn(remaining, callback=Checkpoints(), reset_num_timesteps=False)
-        save_run(model, folder)
+        action = actor.act(observation[None], rng)[0]
+    following, reward, terminated, truncated, _ = environment.step(action)
+    timeout = truncated and not terminated
+    replay.add(observation, action, reward, following, terminated, timeout)
+    return following, terminated or truncated
 
 
-def flatten_parameters(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Array]:
-    """Flatten a nested mapping of arrays into ``{"a/b": array}``."""
-    flat: dict[str, Array] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten_parameters(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = np.ascontiguousarray(np.asarray(value, dtype=np.float32))
-    return flat
+def record_checkpoint(
+    actor: Actor, task: Task, step: int, settings: SacSettings, folder: Path, started: float
+) -> dict[str, float]:
+    """Save and evaluate the policy; the entry of the log."""
+    write_atomically(folder / f"policy-{step:07d}.safetensors", save(dict(actor.parameters)))
+    entry = evaluate_actor(actor, task, step, settings.eval_episodes)
+    entry["s"] = round(time.perf_counter() - started, 1)
+    with (folder / "progress.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(entry) + "\n")
+    return entry
 
 
 def evaluate_actor(actor: Actor, task: Task, step: int, episodes: int) -> dict[str, float]:
@@ -142,31 +217,3 @@ def evaluate_actor(actor: Actor, task: Task, step: int, episodes: int) -> dict[s
         returns = actor.rollout(task, seeds, stochastic=kind == "stochastic").returns
         entry |= {kind: float(returns.mean()), f"{kind}_std": float(returns.std())}
     return entry
-
-
-def save_run(model: Any, folder: Path) -> None:
-    """Save the replay buffer, then the learner."""
-    save_replay(model.replay_buffer, folder / "replay.npz")
-    with replace_atomically(folder / "resume.zip") as temporary, temporary.open("wb") as file:
-        model.save(file)
-
-
-def save_replay(buffer: Any, path: Path) -> None:
-    """Save the transitions of a replay buffer that has never been full, oldest first."""
-    size = buffer.size()
-    timeouts = buffer.timeouts[:size, 0] > 0
-    columns = {name: getattr(buffer, name)[:size, 0].astype(np.float32) for name in REPLAY_COLUMNS}
-    terminals = (buffer.dones[:size, 0] > 0) & ~timeouts
-    with replace_atomically(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **columns, terminals=terminals, timeouts=timeouts)
-
-
-def load_replay(buffer: Any, path: Path) -> None:
-    """Fill an empty replay buffer with the transitions of a file."""
-    with np.load(path, allow_pickle=False) as file:
-        size = len(file["rewards"])
-        for name in REPLAY_COLUMNS:
-            getattr(buffer, name)[:size, 0] = file[name][:size]
-        buffer.timeouts[:size, 0] = file["timeouts"][:size]
-        buffer.dones[:size, 0] = (file["terminals"] | file["timeouts"])[:size]
-    buffer.pos = size

@@ -1,64 +1,56 @@
-"""What a SAC run writes, without the optional library that trains it."""
+"""What a SAC run writes; the parts that train need the extra ``collect``."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import json
 
 import numpy as np
 import pytest
 
 from obdbench.collection.actor import Actor
-from obdbench.collection.sac import evaluate_actor, flatten_parameters, load_replay, save_replay
+from obdbench.collection.sac import ReplayBuffer, SacSettings, evaluate_actor, train
 from obdbench.tasks.task import TASKS
 
 HOPPER = TASKS["hopper"]
+SHORT = SacSettings(
+    HOPPER.env_id,
+    steps=320,
+    random_steps=128,
+    eval_every=160,
+    eval_episodes=1,
+    save_every=160,
+    batch_size=8,
+)
 
 
-class Buffer(SimpleNamespace):
-    """The part of Stable-Baselines3's replay buffer that is saved and restored."""
-
-    def size(self) -> int:
-        return self.pos
-
-
-def make_buffer(capacity: int = 20) -> Buffer:
-    table, column = np.zeros((capacity, 1, 3), np.float32), np.zeros((capacity, 1), np.float32)
-    return Buffer(
-        pos=0,
-        observations=table.copy(),
-        next_observations=table.copy(),
-        actions=table.copy(),
-        rewards=column.copy(),
-        dones=column.copy(),
-        timeouts=column.copy(),
-    )
+def filled_buffer(size: int, capacity: int = 20) -> ReplayBuffer:
+    rng = np.random.default_rng(0)
+    buffer = ReplayBuffer(capacity, observation_dim=3, action_dim=2)
+    for index in range(size):
+        state, action, following = rng.normal(size=3), rng.normal(size=2), rng.normal(size=3)
+        buffer.add(state, action, rng.normal(), following, index == 3, index == 9)
+    return buffer
 
 
 def test_a_replay_buffer_survives_the_disk(tmp_path):
-    rng = np.random.default_rng(0)
-    before, after = make_buffer(), make_buffer(30)
-    for name in ("observations", "next_observations", "actions", "rewards"):
-        getattr(before, name)[:] = rng.normal(size=getattr(before, name).shape)
-    before.dones[[3, 9]], before.timeouts[9], before.pos = 1, 1, 12
-    save_replay(before, tmp_path / "replay.npz")
-    with np.load(tmp_path / "replay.npz") as file:
-        assert np.flatnonzero(file["terminals"]).tolist() == [3]
-        assert np.flatnonzero(file["timeouts"]).tolist() == [9]
-    load_replay(after, tmp_path / "replay.npz")
-    assert after.pos == 12
-    for name, array in vars(before).items():
-        if name != "pos":
-            np.testing.assert_array_equal(getattr(after, name)[:12], array[:12])
+    before, after = filled_buffer(12), ReplayBuffer(30, observation_dim=3, action_dim=2)
+    before.save(tmp_path / "replay.npz")
+    after.load(tmp_path / "replay.npz")
+    assert after.size == 12
+    assert np.flatnonzero(after.columns["terminals"][:12]).tolist() == [3]
+    assert np.flatnonzero(after.columns["timeouts"][:12]).tolist() == [9]
+    for name, column in before.columns.items():
+        np.testing.assert_array_equal(after.columns[name][:12], column[:12])
 
 
-def test_nested_parameters_are_named_by_their_path():
-    flat = flatten_parameters({"a": {"kernel": [[1, 2]], "bias": [3]}, "b": [4]})
-    assert {name: array.tolist() for name, array in flat.items()} == {
-        "a/kernel": [[1, 2]],
-        "a/bias": [3],
-        "b": [4],
-    }
-    assert all(array.dtype == np.float32 for array in flat.values())
+def test_batches_hold_stored_transitions_without_timeouts():
+    buffer = filled_buffer(12)
+    batches = buffer.sample(4, 6, np.random.default_rng(1))
+    assert set(batches) == set(buffer.columns) - {"timeouts"}
+    assert batches["observations"].shape == (4, 6, 3)
+    stored = {tuple(row) for row in buffer.columns["observations"][:12]}
+    assert {tuple(row) for row in batches["observations"].reshape(-1, 3)} <= stored
+    assert set(np.unique(batches["terminals"])) <= {0.0, 1.0}
 
 
 def test_an_evaluation_covers_stochastic_and_deterministic_episodes_and_repeats():
@@ -75,3 +67,26 @@ def test_an_evaluation_covers_stochastic_and_deterministic_episodes_and_repeats(
     assert entry["deterministic"] == pytest.approx(returns.mean())
     assert entry["deterministic_std"] == pytest.approx(returns.std())
     assert entry["stochastic"] != entry["deterministic"]
+
+
+@pytest.mark.parametrize("folders", [1, 2])
+def test_a_run_repeats_and_an_interrupted_one_continues_from_its_last_state(tmp_path, folders):
+    pytest.importorskip("jax", reason="SAC needs the extra 'collect'")
+    pytest.importorskip("optax", reason="SAC needs the extra 'collect'")
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(HOPPER, SHORT, first, progress=False)
+    assert json.loads((first / "settings.json").read_text())["steps"] == SHORT.steps
+    assert sorted(path.name for path in first.glob("policy-*")) == [
+        "policy-0000160.safetensors",
+        "policy-0000320.safetensors",
+    ]
+    if folders == 2:
+        train(HOPPER, SHORT, second, progress=False)
+        last = "policy-0000320.safetensors"
+        assert (first / last).read_bytes() == (second / last).read_bytes()
+    longer = SacSettings(**{**vars(SHORT), "steps": 480})
+    train(HOPPER, longer, first, progress=False)
+    with np.load(first / "replay.npz") as file:
+        assert len(file["rewards"]) == 480
+    steps = [json.loads(line)["step"] for line in (first / "progress.jsonl").open()]
+    assert steps == [160, 320, 480]
