@@ -367,6 +367,7 @@ for _name, _target, _summary in (
     ("td3-bc", "load_td3_bc_teacher", "trained by `obdbench teach` with TD3+BC"),
     ("iql", "load_iql_teacher", "trained by `obdbench teach` with IQL"),
     ("cal-ql", "load_cal_ql_teacher", "trained by `obdbench teach` with Cal-QL"),
+    ("fitted-q", "load_fitted_q_teacher", "policy with a critic that `obdbench teach` fitted"),
 ):
     teachers.register(_name, f"obdbench.teachers.loading:{_target}", summary=_summary)
 

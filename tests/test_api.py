@@ -68,6 +68,7 @@ SIGNATURES = {
     "StateSource": "(dataset: 'Dataset', settings: 'DistillSettings') -> 'None'",
     "train_teacher": "(dataset: 'Dataset | str', algorithm: 'str' = 'td3-bc', *, "
     "steps: 'int' = 200000, seed: 'int' = 0, settings: 'dict[str, Any] | None' = None, "
+    "policy: 'Teacher | str | None' = None, "
     "episodes: 'int' = 20, progress: 'bool' = True) -> 'Teacher'",
     "run": "(suite: 'str', *, objectives: 'Names' = (), datasets: 'Names' = (), "
     "protocols: 'Names' = (), seeds: 'Sequence[int]' = (), preset: 'str | None' = None, "

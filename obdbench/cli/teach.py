@@ -17,8 +17,17 @@ def teach(
     ],
     task: TaskName = None,
     algorithm: Annotated[
-        str, typer.Option("--algorithm", help="Offline RL algorithm: td3-bc, iql or cal-ql.")
+        str,
+        typer.Option("--algorithm", help="Offline RL algorithm: td3-bc, iql, cal-ql or fitted-q."),
     ] = "td3-bc",
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            help="Policy whose action value fitted-q estimates: a registered name or the path of a "
+            "policy file.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Gradient steps.")] = 200_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights and batches.")] = 0,
     set_: Sets = None,
@@ -36,7 +45,8 @@ def teach(
     """Train a teacher offline; later commands find it by the dataset's identifier.
 
     The teacher is the policy after the last step; no return in an environment takes part in the
-    training. An interrupted training continues where it was.
+    training. An interrupted training continues where it was. `--algorithm fitted-q --policy FILE`
+    adds a critic to a policy without one.
     """
     import torch
 
@@ -50,6 +60,7 @@ def teach(
         steps=steps,
         seed=seed,
         settings=parse_assignments(set_),
+        policy=policy,
         episodes=episodes,
     )
     if export is not None:

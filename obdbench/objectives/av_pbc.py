@@ -62,12 +62,7 @@ class AvPBC(PBC):
     ) -> Columns:
         """PBC's columns and the weight."""
         teacher = require_teacher(teacher, self.name)
-        if not teacher.critics:
-            raise InvalidDataError(
-                f"The objective {self.name} needs action values, and the teacher {teacher.id!r} "
-                "has no critic.",
-                "Use pbc, or a teacher with a critic.",
-            )
+        teacher.require_critics(dataset.id)
         teacher_columns = teacher.columns(dataset.observations)
         q = teacher_columns["teacher_q"]
         self._check_values(q, teacher, dataset)
@@ -82,9 +77,9 @@ class AvPBC(PBC):
         if zero_share == 1:
             raise InvalidDataError(
                 f"The teacher {teacher.id!r} has no positive action value on {dataset.id}, so "
-                "every "
-                f"weight of {self.name} is zero.",
-                "Use pbc, or another teacher.",
+                f"every weight of {self.name} is zero.",
+                "Use pbc, or a teacher of positive rewards: `obdbench teach --set reward_bias=B` "
+                "adds B to every reward.",
             )
         if zero_share > MAX_ZERO_WEIGHT_SHARE:
             logger.warning(

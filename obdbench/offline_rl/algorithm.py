@@ -24,6 +24,23 @@ class Batch:
     next_states: Tensor
     continues: Tensor  # 0 where the task ended the episode, else 1
     returns: Tensor  # discounted return of the data from this transition on
+    policy_actions: Tensor  # of the evaluated policy in the next states; else of size 0
+
+
+@dataclass(frozen=True)
+class CommonSettings:
+    """Settings that every algorithm has.
+
+    ``reward_bias`` is added to every reward. In a task without early ends it changes no preference
+    among policies; action values become positive, as the weights of Av-PBC and SDW require.
+    """
+
+    batch_size: int = 256
+    discount: float = 0.99
+    target_rate: float = 0.005
+    reward_bias: float = 0.0
+    width: int = 256
+    bfloat16: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,8 @@ class OfflineAlgorithm(ABC):
     """
 
     name: ClassVar[str]
+    critics: ClassVar[int] = 2  # per dataset
+    evaluates_policy: ClassVar[bool] = False  # of a policy that is given, instead of training one
     networks: dict[str, Params]
     optimizers: dict[str, torch.optim.Adam]
 
@@ -68,7 +87,7 @@ class OfflineAlgorithm(ABC):
 
     @abstractmethod
     def critic_networks(self) -> Params:
-        """Both critics of every dataset in one stack, in the order dataset, critic."""
+        """The critics of every dataset in one stack, in the order dataset, critic."""
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes."""

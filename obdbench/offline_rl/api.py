@@ -11,6 +11,7 @@ from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import DEFAULT_ALGORITHM, DEFAULT_STEPS, train_teachers
 from obdbench.tasks.rollout import run_episodes
 from obdbench.tasks.task import Task, normalized_return
+from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Teacher
 from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
 
@@ -24,6 +25,7 @@ def train_teacher(
     steps: int = DEFAULT_STEPS,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
+    policy: Teacher | str | None = None,
     episodes: int = EPISODES,
     progress: bool = True,
 ) -> Teacher:
@@ -32,11 +34,15 @@ def train_teacher(
     ``dataset`` is a :class:`~obdbench.datasets.dataset.Dataset` or an identifier. ``algorithm`` is
     ``td3-bc``, ``iql`` or ``cal-ql``, and ``settings`` overrides its settings. The teacher is the
     policy after the last of ``steps`` gradient steps; its card holds the losses, statistics on
-    held-out transitions and the return over ``episodes``
-    deterministic episodes, which plays no part in the training. An interrupted call continues
-    where it was.
+    held-out transitions and the return over ``episodes`` deterministic episodes, which plays no
+    part in the training. An interrupted call continues where it was.
+
+    ``fitted-q`` fits a critic to ``policy``, a teacher, a registered name or the path of a policy
+    file, which then serves the objectives that need action values.
     """
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
+    if isinstance(policy, str):
+        policy = load_teacher(loaded.id, policy)
     path = trained_teacher_path(loaded.id, algorithm)
     (teacher,) = train_teachers(
         [loaded],
@@ -44,6 +50,7 @@ def train_teacher(
         steps=steps,
         seed=seed,
         settings=settings,
+        policy=policy,
         state_path=_state_path(path, loaded),
         progress=progress,
     )

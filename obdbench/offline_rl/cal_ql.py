@@ -28,7 +28,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from obdbench.offline_rl.algorithm import Batch, OfflineAlgorithm, Shape, adam, minimize
+from obdbench.offline_rl.algorithm import (
+    Batch,
+    CommonSettings,
+    OfflineAlgorithm,
+    Shape,
+    adam,
+    minimize,
+)
 from obdbench.offline_rl.networks import (
     apply_networks,
     apply_twin_critics,
@@ -44,19 +51,14 @@ from obdbench.teachers.teacher import LOG_STD_MAX, LOG_STD_MIN, Layers
 
 
 @dataclass(frozen=True)
-class CalQLSettings:
+class CalQLSettings(CommonSettings):
     """Settings of Cal-QL."""
 
-    batch_size: int = 256
-    discount: float = 0.99
     actor_learning_rate: float = 1e-4
     critic_learning_rate: float = 3e-4
-    target_rate: float = 0.005
     conservatism: float = 5.0
     proposals: int = 10
     penalty_rows: int | None = None
-    width: int = 256
-    bfloat16: bool = False
 
 
 class CalQL(OfflineAlgorithm):

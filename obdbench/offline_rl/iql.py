@@ -22,6 +22,7 @@ from torch import Tensor
 
 from obdbench.offline_rl.algorithm import (
     Batch,
+    CommonSettings,
     OfflineAlgorithm,
     Shape,
     adam,
@@ -42,18 +43,13 @@ IQL_LOG_STD_MIN = -5.0
 
 
 @dataclass(frozen=True)
-class IQLSettings:
+class IQLSettings(CommonSettings):
     """Settings of IQL."""
 
-    batch_size: int = 256
-    discount: float = 0.99
     learning_rate: float = 3e-4
-    target_rate: float = 0.005
     expectile: float = 0.7
     beta: float = 3.0
     largest_weight: float = 100.0
-    width: int = 256
-    bfloat16: bool = False
 
 
 class IQL(OfflineAlgorithm):

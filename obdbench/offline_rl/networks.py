@@ -11,9 +11,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from obdbench.datasets.dataset import Standardizer
 from obdbench.policies.networks import Params, stacked_linear
 from obdbench.teachers.teacher import Layers
 
@@ -77,3 +79,21 @@ def network_layers(params: Params, index: int, scale: float = 1.0) -> Layers:
     ]
     weight, bias = layers[-1]
     return (*layers[:-1], (weight * scale, bias * scale))
+
+
+def convert_inputs(layers: Layers, old: Standardizer, new: Standardizer) -> Layers:
+    r"""The same function of raw observations for states of another standardization.
+
+    .. math:: W' = W\,\mathrm{diag}(\sigma_\mathrm{new} / \sigma_\mathrm{old}), \qquad
+              b' = b + W\,(\mu_\mathrm{new} - \mu_\mathrm{old}) / \sigma_\mathrm{old}
+
+    in the columns of the states; those of the actions, which follow, are unchanged.
+    """
+    (weight, bias), *others = layers
+    size = len(old.mean)
+    scale = np.asarray(old.scale, np.float64)
+    shift = torch.from_numpy((np.asarray(new.mean, np.float64) - old.mean) / scale)
+    ratio = torch.from_numpy(new.scale / scale)
+    states, actions = weight[:, :size].double(), weight[:, size:]
+    converted = torch.cat([(states * ratio).float(), actions], dim=1)
+    return ((converted, (bias + states @ shift).float()), *others)

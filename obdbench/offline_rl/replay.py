@@ -12,6 +12,7 @@ from torch import Tensor
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.errors import InvalidDataError
 from obdbench.offline_rl.algorithm import Batch, Shape
+from obdbench.teachers.teacher import Teacher
 
 MEAN_RETURN = 10.0
 
@@ -19,21 +20,30 @@ MEAN_RETURN = 10.0
 class Replay:
     """Transitions of D datasets of one task, of which batches are drawn side by side.
 
-    Rewards are divided by one factor per dataset, so that the mean absolute discounted return is
-    :data:`MEAN_RETURN`; :attr:`reward_scales` holds the factors. ``held_out`` of the rows are left
-    out of training, for statistics.
+    ``reward_bias`` is added to every reward. Then rewards are divided by one factor per dataset, so
+    that the mean absolute discounted return is :data:`MEAN_RETURN`; :attr:`reward_scales` holds the
+    factors. ``held_out`` of the rows are left out of training, for statistics. With ``policy``,
+    batches contain its actions in the next states.
     """
 
     def __init__(
-        self, datasets: Sequence[Dataset], discount: float, *, held_out: float, seed: int
+        self,
+        datasets: Sequence[Dataset],
+        discount: float,
+        *,
+        held_out: float,
+        seed: int,
+        reward_bias: float = 0.0,
+        policy: Teacher | None = None,
     ) -> None:
         first = datasets[0]
+        self.policy_action_size = 0 if policy is None else policy.action_size
         self.shape = Shape(len(datasets), first.observation_size, first.action_size)
         self.reward_scales: list[float] = []
         self.training: list[Tensor] = []
         self.held_out: list[Tensor] = []
         for index, dataset in enumerate(datasets):
-            table, scale = _table(dataset, discount)
+            table, scale = _table(dataset, discount, reward_bias, policy)
             rows = np.random.default_rng([seed, 4, index]).permutation(len(table))
             cut = round(held_out * len(table))
             self.training.append(table[np.sort(rows[cut:])].contiguous())
@@ -51,8 +61,9 @@ class Replay:
     def split(self, rows: Tensor) -> Batch:
         """Columns of rows of shape (D, N, columns)."""
         state, action = self.shape.observation_size, self.shape.action_size
-        parts = torch.split(rows, [state, action, state, 1, 1, 1], dim=-1)
-        states, actions, next_states, rewards, continues, returns = parts
+        sizes = [state, action, state, 1, 1, 1, self.policy_action_size]
+        parts = torch.split(rows, sizes, dim=-1)
+        states, actions, next_states, rewards, continues, returns, policy_actions = parts
         return Batch(
             states.contiguous(),
             actions.contiguous(),
@@ -60,30 +71,36 @@ class Replay:
             next_states.contiguous(),
             continues.squeeze(-1),
             returns.squeeze(-1),
+            policy_actions.contiguous(),
         )
 
 
-def _table(dataset: Dataset, discount: float) -> tuple[Tensor, float]:
+def _table(
+    dataset: Dataset, discount: float, reward_bias: float, policy: Teacher | None
+) -> tuple[Tensor, float]:
     if dataset.next_observations is None:
         raise InvalidDataError(
             f"Dataset {dataset.id!r} has no next observations.",
             "Offline RL needs them: add next_observations to the file.",
         )
-    returns = returns_to_go(dataset, discount)
+    rewards = np.asarray(dataset.rewards, np.float64) + reward_bias
+    returns = returns_to_go(dataset, rewards, discount)
     scale = max(float(np.abs(returns).mean()) / MEAN_RETURN, 1e-8)
-    columns = (
+    columns = [
         dataset.states,
         dataset.actions,
         dataset.standardizer.apply(dataset.next_observations),
-        dataset.rewards[:, None] / scale,
+        rewards[:, None] / scale,
         1.0 - dataset.terminals[:, None],
         returns[:, None] / scale,
-    )
+    ]
+    if policy is not None:
+        columns.append(policy.act(dataset.next_observations))
     return torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32)), scale
 
 
-def returns_to_go(dataset: Dataset, discount: float) -> Array:
-    r"""Discounted return of the data from each row on, :math:`V^\mu`.
+def returns_to_go(dataset: Dataset, rewards: Array, discount: float) -> Array:
+    r"""Discounted sum of the rewards in the data from each row on, :math:`V^\mu`.
 
     Beyond a time-out it is continued with the mean reward of the last :math:`1/(1-\gamma)` steps.
     """
@@ -92,7 +109,6 @@ def returns_to_go(dataset: Dataset, discount: float) -> Array:
     if dataset.timeouts is not None:
         ends |= np.asarray(dataset.timeouts, dtype=bool)
     ends[-1] = True
-    rewards = np.asarray(dataset.rewards, dtype=np.float64)
     horizon = round(1.0 / (1.0 - discount))
     values = np.empty(len(dataset))
     first = 0

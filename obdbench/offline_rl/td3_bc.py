@@ -25,6 +25,7 @@ from torch import Tensor
 
 from obdbench.offline_rl.algorithm import (
     Batch,
+    CommonSettings,
     OfflineAlgorithm,
     Shape,
     adam,
@@ -44,19 +45,14 @@ from obdbench.teachers.teacher import LOG_STD_MIN, Layers, with_constant_std
 
 
 @dataclass(frozen=True)
-class TD3BCSettings:
+class TD3BCSettings(CommonSettings):
     """Settings of TD3+BC."""
 
-    batch_size: int = 256
-    discount: float = 0.99
     learning_rate: float = 3e-4
-    target_rate: float = 0.005
     policy_noise: float = 0.2
     noise_clip: float = 0.5
     policy_delay: int = 2
     alpha: float = 2.5
-    width: int = 256
-    bfloat16: bool = False
 
 
 class TD3BC(OfflineAlgorithm):

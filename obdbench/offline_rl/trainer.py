@@ -1,7 +1,8 @@
 """Training teachers: a fixed number of gradient steps, the last policy, progress and resume.
 
 Several datasets of one task train side by side in one program. Nothing is chosen by a return in
-the environment: the teacher is the policy after the last step.
+the environment: the teacher is the policy after the last step. ``fitted-q`` trains critics for a
+policy that is given.
 """
 
 from __future__ import annotations
@@ -18,27 +19,28 @@ from tqdm import tqdm
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
 from obdbench.io import replace_atomically
-from obdbench.offline_rl.algorithm import OfflineAlgorithm
+from obdbench.offline_rl.algorithm import CommonSettings, OfflineAlgorithm
 from obdbench.offline_rl.cal_ql import CalQL, CalQLSettings
+from obdbench.offline_rl.fitted_q import FittedQ, FittedQSettings
 from obdbench.offline_rl.iql import IQL, IQLSettings
-from obdbench.offline_rl.networks import network_layers
+from obdbench.offline_rl.networks import convert_inputs, network_layers
 from obdbench.offline_rl.replay import Replay
 from obdbench.offline_rl.td3_bc import TD3BC, TD3BCSettings
 from obdbench.policies.networks import seeded_generator
 from obdbench.teachers.teacher import Teacher
 from obdbench.version import __version__
 
-Settings = TD3BCSettings | IQLSettings | CalQLSettings
-
-ALGORITHMS: dict[str, tuple[type[OfflineAlgorithm], type[Settings]]] = {
+ALGORITHMS: dict[str, tuple[type[OfflineAlgorithm], type[CommonSettings]]] = {
     "td3-bc": (TD3BC, TD3BCSettings),
     "iql": (IQL, IQLSettings),
     "cal-ql": (CalQL, CalQLSettings),
+    "fitted-q": (FittedQ, FittedQSettings),
 }
 PAPERS = {
     "td3-bc": "TD3+BC (Fujimoto & Gu, 2021, arXiv 2106.06860)",
     "iql": "IQL (Kostrikov et al., 2022, arXiv 2110.06169)",
     "cal-ql": "Cal-QL (Nakamoto et al., 2023, arXiv 2303.05479)",
+    "fitted-q": "fitted Q evaluation (Le et al., 2019, arXiv 1903.08738)",
 }
 DEFAULT_ALGORITHM = "td3-bc"
 DEFAULT_STEPS = 200_000
@@ -48,7 +50,7 @@ LOG_EVERY = 100
 SMOOTHING = 0.02
 
 
-def algorithm_settings(algorithm: str, overrides: dict[str, Any] | None = None) -> Settings:
+def algorithm_settings(algorithm: str, overrides: dict[str, Any] | None = None) -> CommonSettings:
     """The settings of an algorithm with overrides; unknown names are an error."""
     if algorithm not in ALGORITHMS:
         raise unknown_name("offline RL algorithm", algorithm, ALGORITHMS)
@@ -58,6 +60,33 @@ def algorithm_settings(algorithm: str, overrides: dict[str, Any] | None = None) 
         if name not in known:
             raise unknown_name(f"setting of {algorithm}", name, known)
     return replace(settings, **(overrides or {}))
+
+
+def check_policy(
+    algorithm: type[OfflineAlgorithm], policy: Teacher | None, dataset: Dataset
+) -> Teacher | None:
+    """The policy to evaluate, which only algorithms that train none take."""
+    if algorithm.evaluates_policy and policy is None:
+        raise InvalidSettingError(
+            f"{algorithm.name} estimates the action value of a policy, and none is given.",
+            "Give a registered teacher or the path of a policy file, with --policy.",
+        )
+    if not algorithm.evaluates_policy and policy is not None:
+        raise InvalidSettingError(
+            f"{algorithm.name} trains a policy of its own.",
+            "Use --policy with --algorithm fitted-q.",
+        )
+    if policy is not None and (policy.observation_size, policy.action_size) != (
+        dataset.observation_size,
+        dataset.action_size,
+    ):
+        raise InvalidDataError(
+            f"The policy {policy.id!r} has {policy.observation_size} observations and "
+            f"{policy.action_size} actions; {dataset.task.env_id} has {dataset.observation_size} "
+            f"and {dataset.action_size}.",
+            "Use a policy of the same task.",
+        )
+    return policy
 
 
 class TeacherTraining:
@@ -71,14 +100,23 @@ class TeacherTraining:
         steps: int = DEFAULT_STEPS,
         seed: int = 0,
         settings: dict[str, Any] | None = None,
+        policy: Teacher | None = None,
     ) -> None:
         if steps < 1:
             raise InvalidSettingError(f"steps is {steps}.", "It must be positive.")
         self.datasets, self.algorithm_name = datasets, algorithm
         self.settings = algorithm_settings(algorithm, settings)
         self.steps, self.seed = steps, seed
-        self.replay = Replay(datasets, self.settings.discount, held_out=HELD_OUT, seed=seed)
         build = ALGORITHMS[algorithm][0]
+        self.policy = check_policy(build, policy, datasets[0])
+        self.replay = Replay(
+            datasets,
+            self.settings.discount,
+            held_out=HELD_OUT,
+            seed=seed,
+            reward_bias=self.settings.reward_bias,
+            policy=policy,
+        )
         self.algorithm = build(self.replay.shape, self.settings, seed, steps)
         self.generator = seeded_generator(seed, 3)
         self.step, self.seconds = 0, 0.0
@@ -107,6 +145,7 @@ class TeacherTraining:
         return {
             "algorithm": self.algorithm_name,
             "datasets": [dataset.checksum for dataset in self.datasets],
+            "policy": None if self.policy is None else self.policy.checksum,
             "settings": asdict(self.settings),
             "steps": self.steps,
             "seed": self.seed,
@@ -179,12 +218,19 @@ class TeacherTraining:
     def teacher(self, index: int, card: dict[str, Any] | None = None) -> Teacher:
         """The present policy and critics of one dataset, in the units of its rewards."""
         dataset, scale = self.datasets[index], self.replay.reward_scales[index]
-        critics = self.algorithm.critic_networks()
+        stack, count = self.algorithm.critic_networks(), self.algorithm.critics
+        critics = tuple(network_layers(stack, count * index + i, scale) for i in range(count))
+        if self.policy is not None:
+            moments = self.policy.standardizer
+            critics = tuple(
+                convert_inputs(critic, dataset.standardizer, moments) for critic in critics
+            )
+            return replace(self.policy, id=dataset.id, critics=critics, card=card or {})
         offset = -1.0 if self.algorithm_name == "cal-ql" else 0.0
         return Teacher(
             dataset.id,
             self.algorithm.actor_layers(index),
-            tuple(network_layers(critics, 2 * index + i, scale) for i in range(2)),
+            critics,
             dataset.standardizer,
             log_std_offset=offset,
             card=card or {},
@@ -192,12 +238,14 @@ class TeacherTraining:
 
     def card(self, index: int) -> dict[str, Any]:
         """What is known of one teacher without an environment."""
-        dataset = self.datasets[index]
+        dataset, policy = self.datasets[index], self.policy
+        selection = "the policy after the last gradient step"
+        evaluated = {} if policy is None else {"id": policy.id, "checksum": policy.checksum}
         return {
             "id": dataset.id,
             "algorithm": self.algorithm_name,
             "source": PAPERS[self.algorithm_name],
-            "selection": "the policy after the last gradient step",
+            **({"policy": evaluated} if evaluated else {"selection": selection}),
             "data": {"transitions": len(dataset), "checksum": dataset.checksum},
             "steps": self.steps,
             "seed": self.seed,
@@ -221,15 +269,18 @@ def train_teachers(
     steps: int = DEFAULT_STEPS,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
+    policy: Teacher | None = None,
     state_path: Path | None = None,
     progress: bool = True,
 ) -> list[Teacher]:
     """Train one teacher per dataset; all datasets belong to one task.
 
-    With ``state_path`` an interrupted training continues where it was, and the file is removed at
-    the end.
+    ``fitted-q`` evaluates ``policy`` on every dataset. With ``state_path`` an interrupted training
+    continues where it was, and the file is removed at the end.
     """
-    training = TeacherTraining(datasets, algorithm, steps=steps, seed=seed, settings=settings)
+    training = TeacherTraining(
+        datasets, algorithm, steps=steps, seed=seed, settings=settings, policy=policy
+    )
     if state_path is not None:
         training.resume(state_path)
     started = time.perf_counter() - training.seconds

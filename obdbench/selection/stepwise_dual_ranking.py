@@ -54,6 +54,7 @@ class StepwiseDualRanking(SelectionMethod):
         """Rows drawn from those that both rankings keep."""
         if self._rows is None or self._rows[0] is not dataset:  # the same for all seeds
             teacher = require_teacher(teacher, self.name)
+            teacher.require_critics(dataset.id)
             values = teacher.columns(dataset.observations)["teacher_q"]
             mask = self.keep(time_steps(dataset), values, log_density(dataset))
             self._rows = dataset, np.flatnonzero(mask)

@@ -72,7 +72,8 @@ def load_teacher_of_algorithm(algorithm: str, dataset_id: str) -> Teacher:
     if teacher is None:
         raise ObdError(
             f"No {algorithm} teacher of {dataset_id!r} has been trained.",
-            f"Train it with: obdbench teach {dataset_id} --algorithm {algorithm}",
+            f"Train it with: obdbench teach {dataset_id} --algorithm {algorithm}"
+            + (" --policy FILE" if algorithm == "fitted-q" else ""),
         )
     return teacher
 
@@ -80,6 +81,7 @@ def load_teacher_of_algorithm(algorithm: str, dataset_id: str) -> Teacher:
 load_td3_bc_teacher = partial(load_teacher_of_algorithm, "td3-bc")
 load_iql_teacher = partial(load_teacher_of_algorithm, "iql")
 load_cal_ql_teacher = partial(load_teacher_of_algorithm, "cal-ql")
+load_fitted_q_teacher = partial(load_teacher_of_algorithm, "fitted-q")
 
 
 def find_default_teacher_name(dataset_id: str) -> str | None:

@@ -138,14 +138,19 @@ class Teacher:
             mean = mean + std * torch.from_numpy(noise)
         return np.asarray(torch.tanh(mean).numpy())
 
+    def require_critics(self, dataset_id: str = "DATASET") -> None:
+        """Raise an error that says how to fit a critic if there is none."""
+        if not self.critics:
+            raise InvalidDataError(
+                f"Action values are needed, and the teacher {self.id!r} has no critic.",
+                f"Fit one with `obdbench teach {dataset_id} --algorithm fitted-q --policy POLICY`, "
+                "or use a method that needs no action value.",
+            )
+
     @torch.no_grad()
     def value(self, observations: Array, actions: Array) -> Array:
         """Action values :math:`q(s, a)`: the minimum over critics, computed in chunks."""
-        if not self.critics:
-            raise InvalidDataError(
-                f"Teacher {self.id!r} has no critic.",
-                "Use a teacher with a critic, or an objective that needs no action value.",
-            )
+        self.require_critics()
         values = []
         for rows in _chunks(len(observations), CHUNK_ROWS):
             states = self._standardize(observations[rows])
