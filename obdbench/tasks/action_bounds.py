@@ -7,6 +7,7 @@ with the bounds :math:`l` and :math:`u` of the environment.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,21 @@ def to_environment_actions(task: Task, actions: Array) -> Array:
     """Actions between -1 and 1 in the units of the environment, within its bounds."""
     if task.action_bounds is None:
         return actions
-    low, high = np.asarray(task.action_bounds, np.float32)
-    scaled = low + (np.asarray(actions, np.float32) + 1.0) * (high - low) / 2.0
-    return np.asarray(np.clip(scaled, low, high), np.float32)
+    low, high, half = _bound_arrays(task.action_bounds)
+    scaled = low + (np.asarray(actions, np.float32) + 1.0) * half
+    return np.asarray(np.minimum(np.maximum(scaled, low), high))
 
 
 def to_unit_actions(task: Task, actions: Array) -> Array:
     """Actions in the units of the environment as numbers between -1 and 1."""
     if task.action_bounds is None:
         return actions
-    low, high = np.asarray(task.action_bounds, np.float32)
-    return np.asarray(2.0 * (actions - low) / (high - low) - 1.0, np.float32)
+    low, _, half = _bound_arrays(task.action_bounds)
+    return np.asarray((actions - low) / half - 1.0, np.float32)
+
+
+@cache
+def _bound_arrays(bounds: Bounds) -> tuple[Array, Array, Array]:
+    """Smallest and largest actions, and half their distance."""
+    low, high = np.asarray(bounds, np.float32)
+    return low, high, (high - low) / np.float32(2.0)

@@ -6,8 +6,9 @@ Each slot is an environment of its own.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from copy import copy
+from math import isfinite
 from typing import Any
 
 import gymnasium
@@ -21,13 +22,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class GymnasiumSlots:
-    """Environments of one task, with the interface of :class:`~.simulator.Simulator`."""
+    """Environments of one task, with the interface of :class:`~.simulator.Simulator`.
+
+    Every call of :meth:`step` advances all slots whose episode goes on.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.environments: list[Any] = []
         self.seeds: list[int] = []
-        self.steps = np.zeros(0, np.int64)
+        self.steps = 0
         self.truncations = np.zeros(0, bool)
 
     def reset(self, seeds: Sequence[int]) -> Array:
@@ -44,49 +48,64 @@ class GymnasiumSlots:
                 )
             self.environments.append(env)
         self.seeds = [int(seed) for seed in seeds]
-        self.steps = np.zeros(len(seeds), np.int64)
+        self.steps = 0
         self.truncations = np.zeros(len(seeds), bool)
         observations = []
         for slot, seed in enumerate(self.seeds):
-            with self._environment_errors(slot):
+            try:
                 observations.append(self.environments[slot].reset(seed=seed)[0])
+            except Exception as error:
+                raise self._environment_error(slot, error) from error
         return np.asarray(observations, np.float64).reshape(-1, self.task.observation_size)
 
     def step(self, slots: Array, actions: Array) -> tuple[Array, Array, Array]:
         """Advance the given slots; returns next observations, rewards and terminations."""
-        actions = to_environment_actions(self.task, actions)
         observations = np.empty((len(slots), self.task.observation_size))
-        rewards, terminations = np.empty(len(slots)), np.empty(len(slots), bool)
-        for row, slot in enumerate(slots.tolist()):
-            with self._environment_errors(slot):
-                result = self.environments[slot].step(actions[row])
-                observations[row], rewards[row], terminations[row] = result[:3]
-                self.truncations[slot] = result[3]
-        self.steps[slots] += 1
-        if not (np.isfinite(rewards).all() and np.isfinite(observations).all()):
+        rewards: list[float] = []
+        terminations: list[bool] = []
+        truncations: list[bool] = []
+        actions = to_environment_actions(self.task, actions)
+        environments, slot = self.environments, -1
+        try:
+            for slot, observation, action in zip(
+                slots.tolist(), observations, actions, strict=True
+            ):
+                step = environments[slot].step
+                observation[:], reward, terminated, truncated, _ = step(action)
+                rewards.append(reward)
+                terminations.append(terminated)
+                truncations.append(truncated)
+        except Exception as error:
+            raise self._environment_error(slot, error) from error
+        self.steps += 1
+        if any(truncations):
+            self.truncations[slots] = truncations
+        total = sum(rewards) + float(observations.sum())  # not finite if one of them is not
+        if not (isfinite(total) or _all_finite(rewards, observations)):
             raise InvalidDataError(
                 f"The environment of {self.task.name!r} returned a reward or an observation that "
                 "is not finite.",
                 "Fix the environment.",
             )
-        return observations, rewards, terminations
+        return observations, np.array(rewards, np.float64), np.array(terminations, bool)
 
     def truncated(self, slots: Array) -> Array:
         """Whether the environment cut off the episode of each slot at its last step."""
         return self.truncations[slots]
 
-    @contextmanager
-    def _environment_errors(self, slot: int) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.environments.pop(slot).close()  # its state is unknown
-            line = str(error).strip().partition("\n")[0][:200]
-            raise InvalidDataError(
-                f"The environment of {self.task.name!r} raised {type(error).__name__} at step "
-                f"{self.steps[slot] + 1} of the episode with seed {self.seeds[slot]}: {line}.",
-                "Fix the environment.",
-            ) from error
+    def _environment_error(self, slot: int, error: Exception) -> InvalidDataError:
+        """One line for an exception of an environment, which is closed: its state is unknown."""
+        self.environments.pop(slot).close()
+        line = str(error).strip().partition("\n")[0][:200]
+        return InvalidDataError(
+            f"The environment of {self.task.name!r} raised {type(error).__name__} at step "
+            f"{self.steps + 1} of the episode with seed {self.seeds[slot]}: {line}.",
+            "Fix the environment.",
+        )
+
+
+def _all_finite(rewards: Sequence[float], observations: Array) -> bool:
+    return bool(np.isfinite(rewards).all() and np.isfinite(observations).all())
 
 
 def make_from(name: str, environment: str | Callable[[], Any]) -> Any:
@@ -98,7 +117,10 @@ def make_from(name: str, environment: str | Callable[[], Any]) -> Any:
             )
             if callable(environment):
                 return environment()
-            return gymnasium.make(environment, disable_env_checker=True)
+            spec = copy(gymnasium.registry.get(environment))
+            if spec is not None:  # else Gymnasium imports a module or finds the latest version
+                spec.order_enforce = False  # every episode begins with a reset
+            return gymnasium.make(spec or environment, disable_env_checker=True)
     except Exception as error:
         line = str(error).strip().partition("\n")[0][:200]
         raise InvalidSettingError(

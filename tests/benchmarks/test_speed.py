@@ -365,6 +365,40 @@ def evaluate_against_bare_environment(policies: int, episodes: int) -> tuple[int
     return steps, evaluation, time.perf_counter() - started
 
 
+@pytest.mark.parametrize("task_name", ["pendulum", "ant"])
+def test_gymnasium_stepping(benchmark: Any, task_name: str) -> None:
+    """50 slots of a Gymnasium task against stepping 50 bare environments."""
+    import gymnasium
+    import numpy as np
+
+    from obdbench.tasks.action_bounds import to_environment_actions
+    from obdbench.tasks.gymnasium_environment import GymnasiumSlots
+    from obdbench.tasks.task import get_task
+
+    task = get_task(task_name)
+    slots, steps = GymnasiumSlots(task), 20
+    environments = [gymnasium.make(task.env_id) for _ in range(50)]
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (steps, 50, task.action_size)).astype(np.float32)
+    scaled = to_environment_actions(task, actions)
+
+    def step_bare() -> None:
+        for rows in scaled:
+            for environment, action in zip(environments, rows, strict=True):
+                environment.step(action)
+
+    def step_slots() -> None:
+        for rows in actions:
+            slots.step(np.arange(50), rows)
+
+    slots.reset(range(50))
+    for seed, environment in enumerate(environments):
+        environment.reset(seed=seed)
+    name = f"ratio: stepping 50 {task_name} slots over bare environments"
+    measure_alternately(benchmark, step_bare, step_slots, cores=1, name=name)
+    assert benchmark.extra_info["ratio"] <= 1 / 0.9
+
+
 def test_evaluation(benchmark: Any) -> None:
     """100 hopper episodes of 10 policies against stepping the bare environment."""
     results: list[tuple[int, float, float]] = []
