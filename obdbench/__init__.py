@@ -14,6 +14,7 @@ from obdbench.registry import (
     register_objective,
     register_protocol,
     register_selection,
+    register_solver,
     register_state_source,
     register_teacher,
 )
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from obdbench.datasets.dataset import Dataset
     from obdbench.datasets.loading import load_dataset
     from obdbench.distillation.api import distill
+    from obdbench.distillation.solvers.solver import Solver
     from obdbench.distillation.state_sources.state_source import StateSource
     from obdbench.distillation.synset import Synset
     from obdbench.evaluation.api import Evaluation, evaluate
@@ -44,6 +46,7 @@ _LAZY = {
     "Objective": "obdbench.objectives.objective",
     "Protocol": "obdbench.evaluation.protocol",
     "SelectionMethod": "obdbench.selection.selection_method",
+    "Solver": "obdbench.distillation.solvers.solver",
     "StateSource": "obdbench.distillation.state_sources.state_source",
     "Synset": "obdbench.distillation.synset",
     "Task": "obdbench.tasks.task",
@@ -65,6 +68,7 @@ __all__ = [
     "Objective",
     "Protocol",
     "SelectionMethod",
+    "Solver",
     "StateSource",
     "Synset",
     "Task",
@@ -81,6 +85,7 @@ __all__ = [
     "register_objective",
     "register_protocol",
     "register_selection",
+    "register_solver",
     "register_state_source",
     "register_task",
     "register_teacher",

@@ -214,6 +214,12 @@ state_sources: Registry[Any] = Registry(
     base="obdbench.distillation.state_sources.state_source:StateSource",
 )
 
+solvers: Registry[Any] = Registry(
+    "solver",
+    "obdbench.solvers",
+    base="obdbench.distillation.solvers.solver:Solver",
+)
+
 
 class ObjectiveRegistry(Registry[Any]):
     """Objectives, and every selection method as the objective of its undistilled pairs."""
@@ -243,12 +249,14 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "teachers": teachers,
     "selections": selections,
     "state_sources": state_sources,
+    "solvers": solvers,
     "tasks": tasks,
 }
 
 register_objective = objectives.register
 register_selection = selections.register
 register_state_source = state_sources.register
+register_solver = solvers.register
 register_dataset = datasets.register
 register_protocol = protocols.register
 register_architecture = architectures.register
@@ -275,6 +283,22 @@ for _name, _target, _summary in (
 ):
     state_sources.register(
         _name, f"obdbench.distillation.state_sources.{_target}", summary=_summary
+    )
+
+for _name, _target, _summary in (
+    ("full", "exact:Exact", "exact meta-gradient through all inner steps"),
+    ("truncated", "exact:Truncated", "meta-gradient through the last 'window' inner steps"),
+    ("random-truncated", "exact:RandomTruncated", "the same for inner loops of random length"),
+    ("infinite-width", "infinite_width:InfiniteWidth", "meta-gradient at infinite width"),
+    ("label-solving", "label_solving:LabelSolving", "labels solved at infinite width"),
+    ("gradient-matching", "gradient_matching:GradientMatching", "equal gradients of cloning"),
+    ("loss-matching", "loss_matching:LossMatching", "equal losses of random students"),
+):
+    solvers.register(
+        _name,
+        f"obdbench.distillation.solvers.{_target}",
+        aliases=("exact",) if _name == "full" else (),
+        summary=_summary,
     )
 
 for _name, _aliases, _target, _summary in (

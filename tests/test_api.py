@@ -64,7 +64,9 @@ SIGNATURES = {
     "load_results": "(folder: 'Path | str' = 'results', *, strict: 'bool' = False) "
     "-> 'pd.DataFrame'",
     "register_selection": REGISTER,
+    "register_solver": REGISTER,
     "register_state_source": REGISTER,
+    "Solver": "(settings: 'DistillSettings', memory: 'int' = 2147483648) -> 'None'",
     "StateSource": "(dataset: 'Dataset', settings: 'DistillSettings') -> 'None'",
     "train_teacher": "(dataset: 'Dataset | str', algorithm: 'str' = 'td3-bc', *, "
     "steps: 'int' = 200000, seed: 'int' = 0, settings: 'dict[str, Any] | None' = None, "
@@ -83,6 +85,7 @@ MEMBERS = {
     "Evaluation": "normalized_return protocol returns scores",
     "Objective": "distils loss name noise_columns prepare settings uses_teacher",
     "SelectionMethod": "name select uses_teacher",
+    "Solver": "activation_bytes cloning count_operations default_settings name required_bytes step",
     "StateSource": "added_share adds_states card fixed_dataset is_due kept_rounds name new_states",
     "Synset": "actions card export load observations save standardizer states task",
     "Teacher": "act action_size actor card checksum columns critics distribution id load "
@@ -117,6 +120,7 @@ GROUPS = {
     "teachers": "obdbench.teachers",
     "selections": "obdbench.selections",
     "state_sources": "obdbench.state_sources",
+    "solvers": "obdbench.solvers",
     "tasks": "obdbench.tasks",
 }
 CONSUMER = '''

@@ -20,7 +20,7 @@ from obdbench.objectives.objective import parameters_of
 from obdbench.registry import objectives, protocols
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/concepts.md", "docs/objectives.md", "docs/protocols.md")
+PAGES = ("docs/concepts.md", "docs/methods.md", "docs/protocols.md")
 MAX_VALUES = 9  # longer lists are abbreviated
 _TABLE = re.compile(
     r"(?P<comment><!-- settings: (?P<kind>\w+) ?(?P<name>[\w+-]*) -->\n)"

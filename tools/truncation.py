@@ -26,8 +26,8 @@ from obdbench.distillation.loop import distill_points
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
-from obdbench.distillation.outer_step import inner_truncation
 from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.solvers.exact import inner_truncation
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import MLP4, seeded_generator

@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from obdbench.errors import InvalidSettingError, unknown_name
-from obdbench.registry import selections, state_sources
+from obdbench.registry import selections, solvers, state_sources
 
+TRUNCATED_SOLVERS = ("truncated", "random-truncated")
 Noise = Literal["none", "exact", "published"]
 
 
@@ -37,7 +38,10 @@ class DistillSettings(BaseModel):
     )
     steps: int = Field(300, ge=0, le=10_000_000, description="Number of outer steps")
     batch: int = Field(
-        2560, ge=1, le=1_000_000, description="Dataset states per seed in an exact outer step"
+        2560,
+        ge=1,
+        le=1_000_000,
+        description="Dataset states per seed in an outer step of the solver",
     )
     smoothing: float = Field(
         0.0,
@@ -110,7 +114,7 @@ class DistillSettings(BaseModel):
         1024,
         ge=1,
         le=1_000_000,
-        description="Dataset states per seed in an infinite-width outer step",
+        description="Dataset states per seed in an infinite-width or label-solving outer step",
     )
     kernel_start: Literal["zero", "drawn"] = Field(
         "zero",
@@ -121,11 +125,10 @@ class DistillSettings(BaseModel):
         None,
         ge=1,
         le=65_536,
-        description="Width of the students of exact outer steps; none keeps the architecture's "
-        "width",
+        description="Width of the students of the solver; none keeps the architecture's width",
     )
     draws: int = Field(
-        1, ge=1, le=64, description="Students per seed whose gradients an exact outer step averages"
+        1, ge=1, le=64, description="Students per seed whose gradients an outer step averages"
     )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",
@@ -134,9 +137,7 @@ class DistillSettings(BaseModel):
     outer_optimizer: Literal["sgd", "adam"] = Field(
         "adam", description="Optimizer that updates the synset"
     )
-    outer_lr: float = Field(
-        0.03, gt=0, le=100, description="Outer learning rate of the exact outer steps"
-    )
+    outer_lr: float = Field(0.03, gt=0, le=100, description="Outer learning rate of the solver")
     schedule: Literal["constant", "cosine"] = Field(
         "cosine", description="Schedule of the outer learning rate within each phase"
     )
@@ -150,10 +151,10 @@ class DistillSettings(BaseModel):
     init_labels: Literal["data", "teacher"] = Field(
         "data", description="Whose actions label the pairs that the synset starts from"
     )
-    solver: Literal["full", "truncated", "random-truncated"] = Field(
+    solver: str = Field(
         "full",
-        description="Inner steps that exact outer steps differentiate: all, the last 'window', or "
-        "the last 'window' of an inner loop of random length",
+        description="Method that computes the outer steps after the infinite-width phase; 'full' "
+        "is the exact meta-gradient through all inner steps",
     )
     window: int | None = Field(
         None, ge=1, description="Inner steps that a truncated solver differentiates"
@@ -195,10 +196,14 @@ class DistillSettings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> DistillSettings:
-        if self.solver != "full" and self.window is None:
+        if self.solver in TRUNCATED_SOLVERS and self.window is None:
             raise ValueError(f"the solver {self.solver!r} needs the setting window")
-        if self.solver == "full" and self.window is not None:
-            raise ValueError("window has no effect on the solver 'full': choose another solver")
+        if self.solver not in TRUNCATED_SOLVERS and self.window is not None:
+            raise ValueError(
+                f"window has no effect on the solver {self.solver!r}: choose another solver"
+            )
+        if self.solver == "infinite-width" and self.kernel_share != 1:
+            raise ValueError("the solver 'infinite-width' takes all steps: set kernel_share to 1")
         if self.window is not None and self.window > self.inner_steps:
             raise ValueError("window is larger than inner_steps")
         if self.kernel_share and self.inner_optimizer != "sgd":
@@ -260,7 +265,11 @@ def resolve_settings(
     """Return the validated settings of a preset with overrides; every error is one line."""
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    values = {**PRESETS[preset], **(overrides or {})}
+    overrides = dict(overrides or {})
+    if isinstance(overrides.get("solver"), str):
+        overrides["solver"] = solvers.resolve_name(overrides["solver"])
+        overrides = {**_solver_defaults(overrides["solver"]), **overrides}
+    values = {**PRESETS[preset], **overrides}
     for name in values:
         if name not in DistillSettings.model_fields:
             raise unknown_name("setting", name, DistillSettings.model_fields)
@@ -278,6 +287,11 @@ def resolve_settings(
             if about_points
             else "`obdbench list settings` lists all settings; docs/concepts.md explains them.",
         ) from error
+
+
+def _solver_defaults(solver: str) -> dict[str, Any]:
+    """Return the settings that selecting a solver by name changes."""
+    return dict(getattr(solvers.get(solver), "default_settings", {}))
 
 
 def describe_settings() -> Iterator[tuple[str, str]]:

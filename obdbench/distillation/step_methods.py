@@ -1,44 +1,28 @@
-"""The two methods of taking an outer step, and the memory that they need."""
+"""The solvers of a distillation's two phases, and the memory that they need."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.distillation.settings import DistillSettings
-from obdbench.policies.cloning import CloningConfig
-from obdbench.policies.networks import MLP4, Architecture, get_architecture, with_width
-from obdbench.policies.optimizers import get_optimizer
+from obdbench.distillation.solvers.infinite_width import InfiniteWidth
+from obdbench.distillation.solvers.solver import Solver, make_solver
 
 
-@dataclass
 class StepMethods:
-    """The solver of exact outer steps and the solver of infinite-width outer steps.
+    """The solver of the infinite-width phase, and the solver of the steps after it.
 
-    ``memory`` is the limit in bytes for a step of either method. ``wide_architecture`` is the
-    student whose infinite-width limit is taken.
+    ``memory`` is the limit in bytes for a step of either.
     """
 
-    settings: DistillSettings
-    memory: int
+    def __init__(self, settings: DistillSettings, memory: int) -> None:
+        self.settings = settings
+        self.infinite_width = InfiniteWidth(settings, memory)
+        self.solver = make_solver(settings.solver, settings, memory)
 
-    def __post_init__(self) -> None:
-        settings = self.settings
-        architecture = get_architecture(settings.architecture)
-        self.cloning = CloningConfig(
-            with_width(architecture, settings.width),
-            get_optimizer(settings.inner_optimizer),
-            settings.inner_lr,
-            settings.inner_steps,
-        )
-        self.exact = MetaGradientSolver(self.cloning, memory=self.memory)
-        self.wide_architecture = architecture if isinstance(architecture, Architecture) else MLP4
-        self.infinite_width = InfiniteWidthSolver(
-            self.wide_architecture.depth, self.cloning.lr, self.cloning.steps, self.memory
-        )
+    def at(self, step: int) -> Solver:
+        """Return the solver of an outer step."""
+        return self.infinite_width if step < self.settings.kernel_steps else self.solver
 
     def required_bytes(
         self,
@@ -54,26 +38,17 @@ class StepMethods:
 
         Raises :class:`~obdbench.errors.InvalidSettingError` if it exceeds the limit.
         """
-        settings, required = self.settings, 0
-        last_step = settings.evaluation_steps[-1]
-        if first_step < min(settings.kernel_steps, last_step):
-            required = self.infinite_width.required_bytes(
-                seeds,
-                settings.pairs,
-                settings.kernel_batch,
-                action_size,
-                dtype=dtype,
-                on_cpu=torch.device(device).type == "cpu",
-            )
-        if max(first_step, settings.kernel_steps) < last_step:
-            exact = self.exact.required_bytes(
-                seeds * settings.draws,
-                settings.pairs,
-                observation_size,
-                action_size,
-                sampled=settings.noise != "none",
-                window=None if settings.solver == "full" else settings.window,
-                dtype=dtype,
-            )
-            required = max(required, exact)
-        return required
+        last_step = self.settings.evaluation_steps[-1]
+        solvers = {self.at(step) for step in (first_step, last_step - 1)}
+        sizes = (seeds, observation_size, action_size)
+        return max(
+            (solver.required_bytes(*sizes, dtype=dtype, device=device) for solver in solvers)
+            if first_step < last_step
+            else (0,)
+        )
+
+    def count_operations(self, weights: int) -> float:
+        """Return the approximate operations of an average outer step per seed."""
+        share = self.settings.kernel_share
+        phase, rest = (s.count_operations(weights) for s in (self.infinite_width, self.solver))
+        return share * phase + (1 - share) * rest

@@ -1,7 +1,7 @@
 r"""Estimates the time and memory of a run for ``--dry-run``, before anything is run.
 
-The time of an outer step comes from earlier results of any suite. Without any, an outer step costs
-about
+The time of an outer step comes from earlier results of any suite. Without any, an exact outer step
+costs about
 
 .. math:: S\,k\,\big(18\, T N P + 6\, B P\big)\ \text{operations}
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.run import Plan
@@ -32,7 +33,6 @@ from obdbench.tasks.task import Task, get_task
 
 EFFICIENCY = 0.5  # of the speed of a matrix product
 DEFAULT_WIDTH = 256
-OPERATIONS_PER_KERNEL_ENTRY = 3500.0
 START_SECONDS = 5.0  # of the processes
 PROCESS_BYTES = 450 * 1024**2  # interpreter and libraries
 
@@ -129,12 +129,8 @@ def count_weights(spec: TrialSpec) -> int:
 
 def count_operations(spec: TrialSpec) -> float:
     """Return the floating-point operations of an average outer step, all seeds."""
-    settings = spec.settings
-    share, pairs = settings.kernel_share, settings.pairs
-    inner = 18.0 * settings.inner_steps * settings.pairs * count_weights(spec)
-    outer = 6.0 * settings.batch * count_weights(spec)
-    kernel = OPERATIONS_PER_KERNEL_ENTRY * (settings.kernel_batch + pairs) * pairs
-    return len(spec.seeds) * ((1 - share) * settings.draws * (inner + outer) + share * kernel)
+    methods = StepMethods(spec.settings, DEFAULT_MEMORY_BYTES)
+    return len(spec.seeds) * methods.count_operations(count_weights(spec))
 
 
 def estimate_peak_memory(spec: TrialSpec, memory: float = 2.0) -> float:

@@ -19,11 +19,21 @@ from obdbench.registry import (
     objectives,
     protocols,
     selections,
+    solvers,
+    state_sources,
 )
 
 PROJECT = "obdbench"
 UNDISTILLED = "obdbench.selection.undistilled:"  # objectives made of selection methods
-Component = Literal["objective", "protocol", "architecture", "dataset", "selection method"]
+Component = Literal[
+    "objective",
+    "protocol",
+    "architecture",
+    "dataset",
+    "selection method",
+    "solver",
+    "state source",
+]
 
 
 def code_fingerprint(
@@ -32,6 +42,8 @@ def code_fingerprint(
     architecture: str | None = None,
     dataset: str | None = None,
     selection: str | None = None,
+    solver: str | None = None,
+    state_source: str | None = None,
 ) -> dict[Component, str]:
     """Map each component that is defined outside obdbench to the hash of its source.
 
@@ -43,6 +55,8 @@ def code_fingerprint(
         (architectures, architecture),
         (datasets, dataset),
         (selections, selection),
+        (solvers, solver),
+        (state_sources, state_source),
     )
     hashes = {
         cast(Component, registry.kind): hash_source(registry, name)

@@ -26,11 +26,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from obdbench import registry
 from obdbench.datasets.identifier import DatasetId
-from obdbench.distillation.settings import format_validation_error
+from obdbench.distillation.settings import DistillSettings, format_validation_error
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
-from obdbench.experiments.spec import TrialSpec
+from obdbench.experiments.spec import TrialSpec, format_params
 from obdbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -151,7 +151,8 @@ class Suite(BaseModel):
                 settings=variant,
                 seeds=self.seeds,
                 code=code_fingerprint(
-                    objective_name, protocol_name, variant.architecture, dataset_id, variant.init
+                    *(objective_name, protocol_name, variant.architecture, dataset_id),
+                    *(variant.init, variant.solver, variant.state_source),
                 ),
             )
             for dataset_id in dataset_ids
@@ -204,6 +205,23 @@ def parse_params(text: str) -> dict[str, Any]:
     """Parse parameters such as ``lambda_1=0.2, labels=teacher``, the notation of row names."""
     assignments = re.split(r", (?=\w+=)", text) if text else []
     return {key: parse_value(value) for key, _, value in (a.partition("=") for a in assignments)}
+
+
+def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
+    """Separate a row's name, as ``av-pbc (beta=0.05, solver=full)``, from its settings.
+
+    Returns the objective with its parameters, ``av-pbc (beta=0.05)``, and the settings of the
+    distillation, ``{"solver": "full"}``.
+    """
+    name, _, text = row.partition(" (")
+    params = parse_params(text.removesuffix(")"))
+    settings = {key: value for key, value in params.items() if key in DistillSettings.model_fields}
+    if not settings:
+        return row, {}
+    if "solver" in settings:
+        settings["solver"] = registry.solvers.resolve_name(str(settings["solver"]))
+    rest = {key: value for key, value in params.items() if key not in settings}
+    return name + format_params(rest), settings
 
 
 def resolve_dataset_id(dataset_id: str) -> str:

@@ -149,11 +149,15 @@ def _distillation_notes(grid: Grid) -> list[str]:
 
 def _describe_distillation(row: Row) -> str:
     settings = row.spec.settings
-    if settings.window is None:
+    if settings.solver == "full":
         solver = "exact meta-gradients"
-    else:
+    elif settings.window is not None:
         solver = f"{settings.solver} meta-gradients of {settings.window} inner steps"
-    if settings.kernel_share:
+    else:
+        solver = f"the solver {settings.solver}"
+    if settings.kernel_share == 1:
+        solver = "every step is an infinite-width step"
+    elif settings.kernel_share:
         share = f"{100 * settings.kernel_share:g}% of the steps"
         solver = f"{share} are infinite-width steps, the others use {solver}"
     else:

@@ -2,7 +2,7 @@ r"""The meta-gradient in the limit of infinite width, where cloning needs no net
 
 A wide network trained by gradient descent moves, to first order, along its tangent kernel
 :math:`\Theta` (:mod:`obdbench.distillation.infinite_width.tangent_kernel`), which at infinite width
-does not depend on the draw of its weights. CloningConfig on the synset (x, a) of N pairs is then a
+does not depend on the draw of its weights. Cloning on the synset (x, a) of N pairs is then a
 recursion on the outputs f at the pairs, which starts at the output :math:`f_0` of the untrained
 student. With :math:`D` the gradient of the cloning loss, the actions at any state s are
 
@@ -95,7 +95,7 @@ class InfiniteWidthSolver:
         with torch.enable_grad():
             f0_at_pairs = None if initial_output is None else initial_output(leaf)
         f0 = None if f0_at_pairs is None else f0_at_pairs.detach().transpose(1, 2).contiguous()
-        outputs, slopes = self._clone(theta, targets, f0)
+        outputs, slopes = self.clone(theta, targets, f0)
         update = slopes.sum(0).mul_(-self.lr).transpose(1, 2)
         state_kernels = self._kernels_to_pairs(states, x)
         theta_states = torch.stack([kernel.value for kernel in state_kernels])
@@ -127,7 +127,7 @@ class InfiniteWidthSolver:
         """Return the cloned actions on stacked states, from f_0 = 0."""
         theta = torch.stack([TangentKernel.between(pairs, pairs, self.depth).value for pairs in x])
         theta_states = torch.stack([kernel.value for kernel in self._kernels_to_pairs(states, x)])
-        _, slopes = self._clone(theta, a.transpose(1, 2).contiguous())
+        _, slopes = self.clone(theta, a.transpose(1, 2).contiguous())
         return torch.tanh(theta_states @ (-self.lr * slopes.sum(0).transpose(1, 2)))
 
     def _kernels_to_pairs(self, states: Tensor, x: Tensor) -> list[TangentKernel]:
@@ -135,9 +135,10 @@ class InfiniteWidthSolver:
             TangentKernel.between(s, pairs, self.depth) for s, pairs in zip(states, x, strict=True)
         ]
 
-    def _clone(self, theta: Tensor, a: Tensor, f0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def clone(self, theta: Tensor, a: Tensor, f0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return tanh f and D of every step, with shape (steps, stack, n_a, N).
 
+        ``theta`` is the kernel between the pairs and ``a`` their labels, (stack, n_a, N).
         The kernel is symmetric, so the recursion multiplies it from the right by short rows.
         """
         kappa = 2.0 / (a.shape[1] * a.shape[2])

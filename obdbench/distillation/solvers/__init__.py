@@ -1,0 +1,1 @@
+"""Solvers: how an outer step changes the pairs, one file per method."""
