@@ -133,15 +133,20 @@ def validate(
     plugin: Annotated[
         str,
         typer.Argument(
-            help="Python file, module or module:Class, or the name of an objective or selection."
+            help="Python file, module or module:Class, or the name of an objective, selection "
+            "or solver."
         ),
     ],
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", help="Objective parameter, as key=value; may be repeated."),
+        typer.Option(
+            "--param",
+            help="Parameter of the objective, or setting for a solver, as key=value; may be "
+            "repeated.",
+        ),
     ] = None,
 ) -> None:
-    """Check on toy data, in seconds, that objectives and selections fulfil their contract."""
+    """Check on toy data, in seconds, that extensions fulfil their contract."""
     from obdbench.validation.objective_contract import validate_objectives
 
     reports = validate_objectives(plugin, parse_assignments(param))

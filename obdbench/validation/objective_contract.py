@@ -19,7 +19,7 @@ from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.objectives.objective import Batch, Objective, make_objective
 from obdbench.plugins import Plugin
 from obdbench.policies.single_thread import single_thread
-from obdbench.registry import objectives
+from obdbench.registry import objectives, solvers
 from obdbench.selection.undistilled import SelectedPairs
 from obdbench.validation.contract import (
     STATES,
@@ -31,6 +31,7 @@ from obdbench.validation.contract import (
     toy_teacher,
 )
 from obdbench.validation.selection_contract import SelectionChecks
+from obdbench.validation.solver_contract import check_solver
 
 SEEDS, BATCH = 3, 64
 PREPARE_SECONDS, LOSS_SECONDS = 20.0, 0.25
@@ -41,25 +42,43 @@ SETTINGS = DistillSettings(
 
 
 def validate_objectives(reference: str, params: dict[str, Any] | None = None) -> list[Report]:
-    """Check the objectives and selection methods of a plugin, or a registered name."""
-    names = [reference] if reference in objectives else _plugin_objectives(reference)
-    if not names:
+    """Check the objectives, selection methods and solvers of a plugin, or a registered name.
+
+    ``params`` are those of the objective, or settings of the distillation for a solver.
+    """
+    params, names = params or {}, [reference]
+    solver_names: list[str] = []
+    if reference not in objectives:
+        if reference in solvers:
+            return [check_solver(solvers.resolve_name(reference), params)]
+        names, solver_names = _load_plugin(reference)
+    if not names and not solver_names:
         raise InvalidSettingError(
-            f"The plugin {reference} defines no objective and no selection method.",
-            "Derive a class from obdbench.Objective or obdbench.SelectionMethod and register it.",
+            f"The plugin {reference} defines no objective, selection method or solver.",
+            "Derive a class from obdbench.Objective, obdbench.SelectionMethod or obdbench.Solver "
+            "and register it.",
         )
-    return [check_objective(name, params or {}) for name in names]
+    return [
+        *(check_objective(name, params) for name in names),
+        *(check_solver(name, params) for name in solver_names),
+    ]
 
 
-def _plugin_objectives(reference: str) -> list[str]:
+def _load_plugin(reference: str) -> tuple[list[str], list[str]]:
+    """Load a plugin; returns the names of its objectives and of its solvers."""
     try:
-        return Plugin.read(reference).load()
+        plugin = Plugin.read(reference)
+        names = plugin.load()
     except InvalidSettingError as error:
         missing = error.__cause__
         named = reference.partition(":")[0]
         if isinstance(missing, ModuleNotFoundError) and f"{named}.".startswith(f"{missing.name}."):
-            raise unknown_name("objective or module", reference, objectives.names()) from error
+            known = [*objectives.names(), *solvers.names()]
+            raise unknown_name("objective, solver or module", reference, known) from error
         raise
+    module = plugin.module_name if plugin.source else reference.partition(":")[0]
+    own = [entry.name for entry in solvers if getattr(entry.target, "__module__", "") == module]
+    return names, own
 
 
 def check_objective(name: str, params: dict[str, Any]) -> Report:

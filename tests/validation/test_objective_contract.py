@@ -119,7 +119,7 @@ def test_invalid_plugins_are_errors(tmp_path, monkeypatch):
         validate_objectives(str(broken))
     with pytest.raises(InvalidSettingError, match="cannot be read"):
         validate_objectives(str(tmp_path / "missing.py"))
-    with pytest.raises(UnknownNameError, match=r"no objective or module .*Known: av-pbc"):
+    with pytest.raises(UnknownNameError, match=r"no objective, solver or module .*Known: av-pbc"):
         validate_objectives("no_such_module_anywhere")
     with pytest.raises(UnknownNameError, match=r"Did you mean .*pbc"):
         validate_objectives("pcb")
