@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,10 +36,11 @@ from obdbench.cli.options import (
 from obdbench.errors import InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig
 from obdbench.experiments.spec import label_trials
-from obdbench.experiments.suite import load_suite
+from obdbench.experiments.suite import Suite, load_suite, split_row_settings
 
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
+    from obdbench.results.record import Result
 
 INTERRUPTED = 130
 
@@ -199,7 +201,8 @@ def compare(
         list[str],
         typer.Argument(
             help="Two or more rows; the first is judged. A row with parameters is named as in "
-            "tables: 'random (labels=teacher)'. Rows of the whole data are read from OUT."
+            "tables: 'random (labels=teacher)'; settings of the distillation may be parameters: "
+            "'pbc (solver=label-solving)'. Rows of the whole data are read from OUT."
         ),
     ],
     dataset: Datasets = None,
@@ -244,7 +247,6 @@ def compare(
     rows = report.resolve_row_names(objectives)
     to_run = [row for row in rows if not report.is_baseline(row)]
     grid = load_suite(suite).select(
-        objectives=to_run,
         datasets=add_task(dataset, task),
         protocols=protocol or (),
         seeds=parse_seed_option(seeds),
@@ -252,14 +254,27 @@ def compare(
         settings=parse_assignments(set_),
         teachers=teacher or (),
     )
-    if to_run:
-        results, summary = runner.collect(grid.model_copy(update={"name": "compare"}), config)
+    results: list[Result] = []
+    for part in group_by_settings(grid, to_run):
+        found, summary = runner.collect(part.model_copy(update={"name": "compare"}), config)
+        results += found
         if summary is not None and (summary.stop_reason or summary.exit_code):
             finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
-    else:
-        results = []
-    found = report.add_baselines(results, rows, out, grid.datasets)
-    print_comparison(report.compare_as_text(found, rows, latex=latex))
+    compared = report.add_baselines(results, rows, out, grid.datasets)
+    print_comparison(report.compare_as_text(compared, rows, latex=latex))
+
+
+def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
+    """Return a suite for the rows without settings, and one for each other row."""
+    plain: list[str] = []
+    parts = []
+    for row in rows:
+        objective, settings = split_row_settings(row)
+        if settings:
+            parts.append(grid.select(objectives=[objective], settings=settings))
+        else:
+            plain.append(row)
+    return [*([grid.select(objectives=plain)] if plain else []), *parts]
 
 
 def print_comparison(text: str) -> None:

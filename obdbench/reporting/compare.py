@@ -8,6 +8,8 @@ from pathlib import Path
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.experiments.spec import format_params
+from obdbench.experiments.suite import split_row_settings
 from obdbench.registry import objectives as registry
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import (
@@ -149,12 +151,13 @@ def compare_objectives(
 ) -> list[Comparison]:
     """Every comparison of the first objective, for each source, protocol and arm in common."""
     suite_results = results if isinstance(results, SuiteResults) else suite_results_of(results)
-    first, *others = resolve_row_names(objectives)
+    names = resolve_row_names(objectives)
+    first, *others = names
     comparisons = [
         comparison
         for grid in build_grids(suite_results)
         for second in others
-        for comparison in _compare_within(grid, first, second)
+        for comparison in _compare_within(_claim_rows(grid, names), first, second, names)
     ]
     if not comparisons:
         raise InvalidDataError(
@@ -206,9 +209,31 @@ def _resolve_row_name(name: str) -> str:
     return resolved + name.strip().removeprefix(objective)
 
 
-def _compare_within(grid: Grid, first: str, second: str) -> Iterable[Comparison]:
+def _claim_rows(grid: Grid, names: Sequence[str]) -> Grid:
+    """Label every row whose settings a name states with that name.
+
+    A name without settings, as ``av-pbc``, then stands for the other rows of the objective.
+    """
+    claims = {name: split_row_settings(name) for name in names}
+    rows = []
+    for row in grid.rows:
+        values = row.spec.settings.model_dump(mode="json")
+        claimed = [
+            name
+            for name, (plain, settings) in claims.items()
+            if settings
+            and all(values[key] == value for key, value in settings.items())
+            and plain in (row.objective, row.objective + format_params(row.spec.objective_params))
+        ]
+        rows.append(replace(row, label=claimed[0]) if claimed else row)
+    return replace(grid, rows=tuple(rows))
+
+
+def _compare_within(
+    grid: Grid, first: str, second: str, names: Sequence[str]
+) -> Iterable[Comparison]:
     for arm in sorted({row.arm for row in grid.rows}):
-        rows = [_find_row(grid, name, arm) for name in (first, second)]
+        rows = [_find_row(grid, name, arm, names) for name in (first, second)]
         if rows[0] is None or rows[1] is None:
             continue
         cells = {
@@ -226,9 +251,14 @@ def _compare_within(grid: Grid, first: str, second: str) -> Iterable[Comparison]
             yield Comparison(first, second, grid.protocol, arm, grid.source, seeds, *scores)
 
 
-def _find_row(grid: Grid, name: str, arm: str) -> Row | None:
-    """The row of an objective, or the row with that label."""
-    rows = [row for row in grid.rows if row.arm == arm and name in (row.objective, row.label)]
+def _find_row(grid: Grid, name: str, arm: str, names: Sequence[str]) -> Row | None:
+    """The row with that label, or the row of the objective that no other name stands for."""
+    rows = [
+        row
+        for row in grid.rows
+        if row.arm == arm
+        and (name == row.label or (name == row.objective and row.label not in names))
+    ]
     exact = [row for row in rows if row.label == name]
     if len(rows) > 1 and len(exact) != 1:
         labels = ", ".join(sorted(row.label for row in rows))

@@ -284,6 +284,15 @@ def test_comparisons_take_controls_and_rows_of_the_whole_data(call, tmp_path):
     assert "**behavior against student**" in out
 
 
+def test_comparisons_take_rows_of_other_solvers(call, tmp_path):
+    code, out, err = call("compare", "student (solver=loss-matching)", "student", *COMPARE)
+    assert code == 0, err
+    assert "**student (solver=loss-matching) against student**" in out
+    stored = (tmp_path / "results" / "compare").glob("[!m]*.json")
+    settings = [json.loads(path.read_text())["spec"]["settings"] for path in stored]
+    assert {(s["solver"], s["draws"]) for s in settings} == {("loss-matching", 16), ("full", 1)}
+
+
 def test_comparisons_try_again_what_did_not_end_well(call):
     code, out, err = call("compare", "student", "random", *COMPARE, "--timeout", "0.001")
     assert code == 1

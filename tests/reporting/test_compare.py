@@ -7,7 +7,9 @@ import re
 import pytest
 from support.result_entries import HOPPER, TWO, WALKER, entry
 
+from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.experiments.suite import split_row_settings
 from obdbench.reporting.compare import (
     compare_as_text,
     compare_objectives,
@@ -113,6 +115,25 @@ def test_ambiguous_rows_must_be_named():
         compare_pair(*entries)
     found = compare_pair(*entries, names=("mine (beta=2)", "pbc"))
     assert found.difference.estimate == pytest.approx(2.0)
+
+
+def test_rows_of_solvers_are_compared():
+    fast = DistillSettings(kernel_share=0.95)
+    other = DistillSettings(solver="label-solving")
+    entries = (
+        entry("pbc", {0: 1.0, 1: 2.0}, settings=fast),
+        entry("pbc", {0: 4.0, 1: 5.0}, settings=other),
+    )
+    for second in ("pbc", "pbc (solver=exact)", "pbc (kernel_share=0.95)"):
+        found = compare_pair(*entries, names=("pbc (solver=label-solving)", second))
+        assert found.difference.estimate == pytest.approx(3.0)
+        assert found.first_scores == ((4.0, 5.0),)
+
+
+def test_settings_in_the_name_of_a_row_are_separated():
+    row = "sdw (base=pbc, solver=exact, steps=5)"
+    assert split_row_settings(row) == ("sdw (base=pbc)", {"solver": "full", "steps": 5})
+    assert split_row_settings("random (labels=teacher)") == ("random (labels=teacher)", {})
 
 
 def test_aliases_are_resolved():
