@@ -19,7 +19,7 @@ PAGES = [
         *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/tutorials/*.md")),
         "docs/how-to/extend.md",
         "docs/how-to/share.md",
-        "docs/objectives.md",
+        "docs/methods.md",
         "docs/data.md",
     )
     if runnable_blocks(page)
@@ -36,6 +36,8 @@ assert len(obdbench.distill(dataset, teacher, "pbc", preset="tiny", init="first"
 mixed = obdbench.distill(dataset, teacher, "pbc", preset="tiny", state_source="mixed", steps=1)
 plain = obdbench.distill(dataset, teacher, "pbc", preset="tiny", steps=1)
 assert mixed.card["settings"]["state_source"] == "mixed"
+found = obdbench.distill(dataset, teacher, "pbc", preset="tiny", solver="evolution", steps=1)
+assert (found.states != plain.states).any()
 assert (mixed.states != plain.states).any()
 """
 
@@ -49,7 +51,7 @@ def test_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
 
 def test_names_registered_in_the_guide_are_known(tmp_path: Path) -> None:
     code = [b.runnable_code() or "" for b in runnable_blocks(EXTEND) if b.language == "python"]
-    assert len(code) == 7
+    assert len(code) == 8
     done = run_code("\n".join([*code, CHECKS]), copy_checkout(tmp_path), shell=False)
     assert done.returncode == 0, done.stderr
 

@@ -47,8 +47,8 @@ def test_every_setting_of_distillation_is_described() -> None:
 
 
 def test_update_replaces_a_stale_default(tmp_path: Path) -> None:
-    page = tmp_path / "objectives.md"
-    shutil.copy(ROOT / "docs" / "objectives.md", page)
+    page = tmp_path / "methods.md"
+    shutil.copy(ROOT / "docs" / "methods.md", page)
     text = page.read_text()
     page.write_text(text.replace("| `beta` | 0.02 |", "| `beta` | 0.03 |"))
     assert page.read_text() != text
