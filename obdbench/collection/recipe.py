@@ -5,10 +5,11 @@ buffer up to that checkpoint, and *medium-expert* rollouts of that policy and, a
 rollouts of the stochastic policy of the best checkpoint. The medium checkpoint :math:`k` is the
 one nearest to D4RL's published mean returns,
 
-.. math:: \min_k \; (m_k - R_\text{medium})^2 + s_k^2 / n + (r_k - R_\text{medium-replay})^2
+.. math:: \min_k \; (m_k - R_\text{medium})^2 + s_k^2 / n_k + (r_k - R_\text{medium-replay})^2
 
-with mean :math:`m_k` and standard deviation :math:`s_k` of the checkpoint's :math:`n` stochastic
+with mean :math:`m_k` and standard deviation :math:`s_k` of the checkpoint's :math:`n_k` stochastic
 evaluation episodes, and mean return :math:`r_k` of the episodes in the replay buffer before it.
+The few nearest and the few best checkpoints are evaluated over more episodes before the choice.
 
 :func:`build` writes the *full collection*, on which teachers are trained, and packs a subsample of
 whole episodes, small enough to be shipped.
@@ -45,6 +46,9 @@ RUNS = Path("build/collect")
 MIN_REPLAY = 100_000
 SHIPPED = 100_000
 BATCH = 100  # episodes that are simulated together
+CANDIDATES = 5  # nearest and best checkpoints that are evaluated again
+CANDIDATE_EPISODES = 100
+CANDIDATE_SEEDS = 3_000_000
 ROLLOUT_SEEDS = {"medium": 1_000_000, "expert": 2_000_000}
 SUBSAMPLE_STREAM = 3
 FIELDS = ("observations", "actions", "rewards", "terminals", "next_observations", "timeouts")
@@ -66,6 +70,7 @@ class Checkpoint:
     step: int
     mean: float
     std: float
+    episodes: int
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,16 @@ class Run:
         try:
             lines = (folder / "progress.jsonl").read_text(encoding="utf-8").splitlines()
             entries = {entry["step"]: entry for entry in map(json.loads, lines)}
+            settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
             checkpoints = tuple(
-                Checkpoint(step, float(entry["stochastic"]), float(entry["stochastic_std"]))
+                Checkpoint(
+                    step,
+                    float(entry["stochastic"]),
+                    float(entry["stochastic_std"]),
+                    int(entry.get("episodes", settings["eval_episodes"])),
+                )
                 for step, entry in sorted(entries.items())
             )
-            settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidDataError(
                 f"{folder} holds no SAC run: {type(error).__name__}: {error}.",
@@ -119,9 +129,12 @@ class Run:
 
     def medium(self) -> Checkpoint:
         """The checkpoint nearest to D4RL's medium and medium-replay returns."""
+        return self.nearest_to_medium()[0]
+
+    def nearest_to_medium(self) -> list[Checkpoint]:
+        """The checkpoints by their distance to D4RL's medium and medium-replay returns."""
         medium = get_reference(f"{self.task.name}-medium-v2").return_mean
         replay = get_reference(f"{self.task.name}-medium-replay-v2").return_mean
-        episodes = int(self.settings["eval_episodes"])
         if max(checkpoint.mean for checkpoint in self.checkpoints) < medium:
             raise InvalidDataError(
                 f"The run in {self.folder} has not reached D4RL's medium return of {medium:.0f}.",
@@ -136,7 +149,7 @@ class Run:
             if saved and done and ends[done - 1] + 1 >= MIN_REPLAY:
                 distances[checkpoint] = (
                     (checkpoint.mean - medium) ** 2
-                    + checkpoint.std**2 / episodes
+                    + checkpoint.std**2 / checkpoint.episodes
                     + (totals[done - 1] / done - replay) ** 2
                 )
         if not distances:
@@ -145,11 +158,30 @@ class Run:
                 f"transitions; the recipe needs whole episodes of {MIN_REPLAY:,}.",
                 "Continue the run until more is saved.",
             )
-        return min(distances, key=distances.__getitem__)
+        return sorted(distances, key=distances.__getitem__)
 
     def best(self) -> Checkpoint:
         """The checkpoint with the highest stochastic return."""
         return max(self.checkpoints, key=lambda checkpoint: checkpoint.mean)
+
+    def with_candidates_evaluated(self, *, progress: bool = True) -> Run:
+        """The run after more episodes of the checkpoints that may be chosen; they are logged."""
+        best = sorted(self.checkpoints, key=lambda checkpoint: -checkpoint.mean)
+        candidates = {*self.nearest_to_medium()[:CANDIDATES], *best[:CANDIDATES]}
+        pending = [c for c in candidates if c.episodes < CANDIDATE_EPISODES]
+        seeds = range(CANDIDATE_SEEDS, CANDIDATE_SEEDS + CANDIDATE_EPISODES)
+        description = f"{self.task.name} candidates"
+        for checkpoint in tqdm(pending, desc=description, disable=not progress):
+            returns = self.actor(checkpoint).rollout(self.task, seeds, stochastic=True).returns
+            entry = {
+                "step": checkpoint.step,
+                "stochastic": float(returns.mean()),
+                "stochastic_std": float(returns.std()),
+                "episodes": CANDIDATE_EPISODES,
+            }
+            with (self.folder / "progress.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
+        return Run.read(self.folder, self.task)
 
     def actor(self, checkpoint: Checkpoint) -> Actor:
         """The policy at a checkpoint."""
@@ -182,7 +214,7 @@ def build(
     if not (folder / "progress.jsonl").exists():
         settings = SacSettings(task.env_id, **({} if steps is None else {"steps": steps}))
         train(task, settings, folder, progress=progress)
-    run = Run.read(folder, task)
+    run = Run.read(folder, task).with_candidates_evaluated(progress=progress)
     collection = collect(run, name, transitions=transitions, progress=progress)
     save_collection(collection, out / "full" / f"{name}.npz")
     return pack_subsample(collection, out)
@@ -218,6 +250,7 @@ def collect(
             which: {
                 "step": checkpoint.step,
                 "evaluation_return": round(checkpoint.mean, 1),
+                "evaluation_episodes": checkpoint.episodes,
                 "normalized_return": round(float(normalized_return(run.task, checkpoint.mean)), 1),
             }
             for which, checkpoint in checkpoints.items()

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from obdbench.cli.data import app
+from obdbench.collection import recipe
 from obdbench.collection.recipe import (
     FIELDS,
     Run,
@@ -61,8 +62,12 @@ def write_replay(folder: Path, total: int, rewards: np.ndarray) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A run of nine checkpoints: policies are random, episodes in the replay buffer return 467."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of nine checkpoints: policies are random, episodes in the replay buffer return 467.
+
+    The log does not describe these policies, so that candidates are not evaluated again.
+    """
+    monkeypatch.setattr(recipe, "CANDIDATES", 0)
     folder = tmp_path / "hopper"
     folder.mkdir()
     write_log(folder, [100, 200, 300, MEDIUM, 1000, 1400, 1600, 2600, 2500])
@@ -243,3 +248,20 @@ def test_verify_judges_the_returns_of_packed_files(folder: Path, tmp_path: Path)
     bad = CliRunner().invoke(app, [*arguments, "embedded/hopper-medium-v1"])
     assert bad.exit_code == 1
     assert "differs from D4RL's" in bad.stderr
+
+
+def test_candidates_are_evaluated_over_more_episodes_before_the_choice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "CANDIDATES", 2)
+    monkeypatch.setattr(recipe, "CANDIDATE_EPISODES", 12)
+    run = Run.read(folder, HOPPER)
+    candidates = {*run.nearest_to_medium()[:2], *run.checkpoints[-2:]}
+    refined = run.with_candidates_evaluated(progress=False)
+    evaluated = {c.step: c.mean for c in refined.checkpoints if c.episodes == 12}
+    assert evaluated.keys() == {checkpoint.step for checkpoint in candidates}
+    seeds = range(recipe.CANDIDATE_SEEDS, recipe.CANDIDATE_SEEDS + 12)
+    for checkpoint in candidates:
+        episodes = run.actor(checkpoint).rollout(HOPPER, seeds, stochastic=True)
+        assert evaluated[checkpoint.step] == episodes.returns.mean()
+    assert refined.medium().step not in evaluated  # random policies are far from medium
