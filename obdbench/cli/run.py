@@ -126,8 +126,15 @@ def run(
 
 
 def command_words(context: typer.Context) -> tuple[str, ...]:
-    """Return the words after ``obdbench``, as typed."""
-    return tuple(context.find_root().obj or ())
+    """Return the words after ``obdbench``; of absolute paths, only the last part."""
+    return tuple(map(_without_folders, context.find_root().obj or ()))
+
+
+def _without_folders(word: str) -> str:
+    """Shorten an absolute path, because the command is published with the results."""
+    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    path = Path(value)
+    return f"{option}{equals}{path.name}" if path.is_absolute() and path.name else word
 
 
 def preview(plan: Plan) -> None:

@@ -119,6 +119,21 @@ def high_missed_variance_note(checked: Iterable[Result]) -> str:
     )
 
 
+def summary_caption(grid: Grid) -> str:
+    """What a summary of a grid averages: datasets, kind of scores, and seeds of the rows."""
+    counts = {row.label: len(row.seeds) for row in grid.distilled_rows}
+    usual = max(counts.values(), key=list(counts.values()).count)
+    others: dict[int, list[str]] = {}
+    for label, count in counts.items():
+        if count != usual:
+            others.setdefault(count, []).append(label)
+    exceptions = "; ".join(f"{n} for {', '.join(labels)}" for n, labels in sorted(others.items()))
+    return (
+        f"D4RL-normalized returns, 0 to 100: mean over {count_noun(len(grid.datasets), 'dataset')} "
+        f"({grid.source}) and {count_noun(usual, 'seed')}{f' ({exceptions})' if others else ''}."
+    )
+
+
 def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
     """How to read the column ``over same labels``, with the control of each kind of labels."""
     present = [gain for gain in gains if gain is not None]
@@ -127,7 +142,7 @@ def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
     best: dict[str, list[str]] = {}
     for gain in sorted(present, key=lambda gain: gain.control.labels):
         best.setdefault(gain.control.labels, []).append(gain.control.label)
-    names = (f"{' or '.join(dict.fromkeys(rows))} for the {who}'s" for who, rows in best.items())
+    names = (f"{' or '.join(dict.fromkeys(v))} for the {labels}'s" for labels, v in best.items())
     return (
         "The column 'over same labels' contains the mean gain over the best selection with as many "
         "pairs and the same labels (the data's actions for dbc, the teacher's for the others), "
@@ -173,8 +188,12 @@ def _describe_distillation(row: Row) -> str:
 def environments_without_references(grid: Grid) -> list[str]:
     """The environments whose scores are raw returns."""
     environments = [entry.record.environment for entry in grid.entries]
-    found = {e.env_id: find_reference_returns(e) for e in environments if e is not None}
-    return sorted(env_id for env_id, references in found.items() if references is None)
+    references_by_environment = {
+        e.env_id: find_reference_returns(e) for e in environments if e is not None
+    }
+    return sorted(
+        env_id for env_id, references in references_by_environment.items() if references is None
+    )
 
 
 def datasets_with_several_checksums(grid: Grid) -> list[str]:

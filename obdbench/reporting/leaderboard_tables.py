@@ -41,6 +41,7 @@ ARM_COLUMNS = {
     "cross-optimizer": "optimizer",
     "size": "pairs",
 }
+GAIN_OVER_RANDOM = "gain over random (95% interval)"
 REASON_LENGTH = 120
 
 
@@ -136,7 +137,7 @@ def summary_table(grid: Grid) -> Table:
         columns=(
             "row",
             "average (95% interval)",
-            "gain over random (95% interval)",
+            GAIN_OVER_RANDOM,
             "gain over same labels (95% interval)",
         ),
         rows=tuple(rows),

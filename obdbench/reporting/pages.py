@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from obdbench.errors import InvalidDataError
 from obdbench.io import write_atomically
-from obdbench.reporting.captions import measurement_facts
+from obdbench.reporting.captions import measurement_facts, summary_caption
 from obdbench.reporting.exports import results_json, scores_csv
 from obdbench.reporting.grid import Grid
 from obdbench.reporting.leaderboard_tables import summary_table
@@ -28,6 +28,7 @@ from obdbench.reporting.markdown import (
     render_list,
     render_sections,
     render_table,
+    wrap,
     wrap_command,
 )
 from obdbench.reporting.plots import draw_plots, list_plots
@@ -134,7 +135,10 @@ def markdown_blocks(report: SuiteReport, link_prefix: str, page_prefix: str) -> 
     texts = {name: render_sections(group, link_prefix) for name, group in tables.items()}
     if not report.results.entries:
         texts["main"] = f"No results yet. `obdbench run {report.suite}` computes them."
-    summaries = (render_table(summary_table(grid)) for grid in report.main_grids)
+    summaries = (
+        f"{wrap(escape_markdown(summary_caption(grid)))}\n\n{render_table(summary_table(grid))}"
+        for grid in report.main_grids
+    )
     plots = [
         f"![{escape_markdown(plot.title)}]({page_prefix}{PLOTS}/{quote(plot.name)}.png)"
         for plot in list_plots(report.grids, report.suite)

@@ -212,13 +212,13 @@ class SiteData:
 
     def _identities(self, name: str) -> list[dict[str, Any]]:
         """The distinct files and teachers behind the results on a dataset."""
-        found = Positions()
+        identities = Positions()
         grids = (grid for suite in self.suites for grid in suite.report.grids)
         for entry in (entry for grid in grids for entry in grid.entries):
             record = entry.record
             if entry.spec.dataset == name and record.dataset is not None:
                 teacher = record.teacher
-                found.add(
+                identities.add(
                     {
                         "checksum": record.dataset.checksum[:16],
                         "size": record.dataset.size,
@@ -226,7 +226,7 @@ class SiteData:
                         "teacher_checksum": teacher.checksum[:16] if teacher else "",
                     }
                 )
-        return found.values
+        return identities.values
 
     def _synsets(self) -> Iterator[dict[str, Any]]:
         """The last synset of the first seed of each row and dataset, where it is stored."""

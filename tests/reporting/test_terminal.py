@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from support.result_entries import HOPPER
 
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.terminal import summarize_results
+from obdbench.reporting.leaderboard_tables import GAIN_OVER_RANDOM
+from obdbench.reporting.table import Cell, Table
+from obdbench.reporting.terminal import render_terminal_table, summarize_results
 from obdbench.results.provenance import describe_environment
 from obdbench.results.record import Point, Result
 
@@ -45,6 +49,20 @@ def test_a_row_per_method_with_average_interval_and_gain_over_random():
     assert "11.0" in text
     assert "22.0" in text  # the gain
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_numbers_are_not_wrapped_in_80_columns():
+    columns = ("row", "average (95% interval)", GAIN_OVER_RANDOM, "gain over same labels (95%)")
+    numbers = ("38.5 (24.3 to 46.4)", "33.8 (6.7 to 60.9)", "+10.1 (−23.9 to 44.2)")
+    rows = [(Cell(name), *map(Cell, numbers)) for name in ("pbc", "bc-whole (batch=256, lr=0.001)")]
+    table = Table("summary", "Summary", "embedded", columns, tuple(rows))
+    lines = render_terminal_table(table, GAIN_OVER_RANDOM).splitlines()
+    assert max(map(len, lines)) <= 80
+    complete = [line for line in lines if all(n in line for n in (numbers[0], numbers[2]))]
+    assert len(complete) == len(rows)
+    assert numbers[1] not in "\n".join(lines)
+    narrow = replace(table, columns=columns[:3], rows=tuple(row[:3] for row in rows[:1]))
+    assert numbers[1] in render_terminal_table(narrow, GAIN_OVER_RANDOM)
 
 
 def test_failed_trials_have_no_row_and_no_results_no_table():
