@@ -1,8 +1,5 @@
 """Disks that are full or read-only, from the start or in mid-run: one clear line, nothing lost."""
 
-import threading
-import time
-
 import pytest
 from support.disks import count_readable_results, fill_disk, mount_disk, remount, set_immutable
 from support.processes import call_obdbench, list_processes, short_folder, wait_until_ended
@@ -40,9 +37,9 @@ def toy(tmp_path, plugin):
     return run
 
 
-def one_line(said, *parts):
-    """The complaint is the last line, and says these things."""
-    code, out, err = said
+def assert_one_error_line(outcome, *parts):
+    """The run ends with exit code 2; the last line is its only error and contains the parts."""
+    code, out, err = outcome
     assert code == 2, err
     assert "Traceback" not in out + err
     complaints = [line for line in err.splitlines() if line.startswith("obdbench: ")]
@@ -62,7 +59,7 @@ def one_line(said, *parts):
 def test_a_read_only_folder_is_one_line(tmp_path, toy, executor):
     with mount_disk(tmp_path / "disk") as folder:
         assert remount(folder, "ro")
-        one_line(toy(executor, folder / "out"), "Read-only file system", "--out")
+        assert_one_error_line(toy(executor, folder / "out"), "Read-only file system", "--out")
         assert list(folder.iterdir()) == []
 
 
@@ -76,7 +73,7 @@ def test_a_read_only_folder_is_one_line(tmp_path, toy, executor):
 def test_a_full_disk_is_one_line(tmp_path, toy, executor):
     with mount_disk(tmp_path / "disk") as folder:
         fill_disk(folder, 0)
-        one_line(toy(executor, folder / "out"), "No space left", "--out")
+        assert_one_error_line(toy(executor, folder / "out"), "No space left", "--out")
         assert [path.name for path in folder.iterdir()] == ["ballast"]
 
 
@@ -93,7 +90,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, toy, executor):
     assert toy("local", tmp_path / "whole")[0] == 0
     with mount_disk(tmp_path / "disk") as folder:
         ballast = fill_disk(folder, 288)
-        one_line(toy(executor, folder / "out"), "No space left", "--resume")
+        assert_one_error_line(toy(executor, folder / "out"), "No space left", "--resume")
         assert 0 < count_readable_results(folder / "out" / "toy") < TRIALS
         ballast.unlink()
         code, _, err = toy(executor, folder / "out", "--resume")
@@ -112,29 +109,21 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, toy, executor):
     "undisturbed run, bit for bit",
 )
 @EXECUTORS
-def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor):
+def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor, monkeypatch):
+    """A worker makes the folder unwritable itself, so that no load lets a run end before that."""
     assert toy("local", tmp_path / "whole")[0] == 0
     folder = tmp_path / "out" / "toy"
     folder.mkdir(parents=True)
     if not set_immutable(folder, True):
         pytest.skip("needs a file system that knows chattr +i, and the right to use it")
     set_immutable(folder, False)
-    over = threading.Event()
-
-    def spoil():
-        while not over.is_set() and not list(folder.glob("*[0-9a-f].json")):
-            time.sleep(0.01)
-        set_immutable(folder, True)
-
-    thread = threading.Thread(target=spoil)
-    thread.start()
+    monkeypatch.setenv("TOY_IMMUTABLE", str(folder))
     try:
-        said = toy(executor, folder.parent)
+        outcome = toy(executor, folder.parent)
     finally:
-        over.set()
-        thread.join()
         set_immutable(folder, False)
-    one_line(said, "Operation not permitted", "--resume")
+    monkeypatch.delenv("TOY_IMMUTABLE")
+    assert_one_error_line(outcome, "Operation not permitted", "--resume")
     assert 0 < count_readable_results(folder) < TRIALS
     code, _, err = toy(executor, folder.parent, "--resume")
     assert code == 0, err
@@ -151,13 +140,13 @@ def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor)
 def test_a_full_temporary_folder_is_one_line_or_no_matter(tmp_path, toy, attempts):
     with attempts, short_folder() as folder, mount_disk(folder, 64):
         fill_disk(folder, 0)
-        said = toy("ray", tmp_path / "out", temporary=folder)
-        if said[0] == 0:
+        outcome = toy("ray", tmp_path / "out", temporary=folder)
+        if outcome[0] == 0:
             attempts.outcome = "the run is done without Ray's logs; no process lives on"
             assert count_readable_results(tmp_path / "out" / "toy") == TRIALS
         else:
             attempts.outcome = "one line, exit code 2; no process lives on"
-            one_line(said, "TMPDIR")
+            assert_one_error_line(outcome, "TMPDIR")
         assert (
             wait_until_ended(child for child, line in list_processes() if str(folder) in line)
             == set()

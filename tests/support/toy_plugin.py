@@ -5,6 +5,7 @@ Loaded as a plugin, by path, in the tests' own process and in workers.
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def toy(dataset_id):
     )
 
 
+def make_immutable_after_a_result(folder):
+    """Forbid new files in a folder of results once there is a result; even root obeys."""
+    if folder and list(Path(folder).glob("*[0-9a-f].json")):
+        subprocess.run(["chattr", "+i", folder], check=True)
+
+
 @register_protocol("toy")
 class ToyProtocol(Protocol):
     """The score is a number made of the synset."""
@@ -46,6 +53,7 @@ class ToyProtocol(Protocol):
 
     def score(self, synsets, settings, seeds):
         time.sleep(float(os.environ.get("TOY_SCORE_SECONDS", "0")))
+        make_immutable_after_a_result(os.environ.get("TOY_IMMUTABLE"))
         values = [1000 * (float(synset.actions.mean()) + self.shift) for synset in synsets]
         return [
             SeedScore(seed, "default", [[value]], float(normalized_return(TASK, value)))
@@ -106,8 +114,9 @@ class Hoards(DBC):
         import resource
 
         before = resource.getrlimit(resource.RLIMIT_AS)
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + 2**28, before[1]))
+        address_space = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = address_space * resource.getpagesize() + 2**28
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
         try:
             return actions.new_ones(2**32).sum() + super().loss(actions, batch)
         finally:
