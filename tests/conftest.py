@@ -65,8 +65,8 @@ def call(
     def run(*arguments: str) -> tuple[object, str, str]:
         with pytest.raises(SystemExit) as ended:
             cli.main(list(arguments))
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
 
     yield run
     signal.signal(signal.SIGTERM, handler)

@@ -179,8 +179,8 @@ def test_signatures(name: str) -> None:
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_members(name: str) -> None:
-    found = getattr(obdbench, name)
-    names = {*vars(found), *inspect.get_annotations(found)}
+    members = getattr(obdbench, name)
+    names = {*vars(members), *inspect.get_annotations(members)}
     assert " ".join(sorted(n for n in names if not n.startswith("_"))) == MEMBERS[name]
 
 

@@ -102,9 +102,9 @@ def internal_imports(module: str) -> list[Import]:
     """Imports from the project; the lazy targets of the registry and the root do not count."""
     is_lazy = module in (ROOT_PACKAGE, "obdbench.registry")
     return [
-        found
-        for found in imports(module)
-        if found.target in FILES and not (is_lazy and found.is_string)
+        imported
+        for imported in imports(module)
+        if imported.target in FILES and not (is_lazy and imported.is_string)
     ]
 
 
@@ -150,9 +150,9 @@ def test_the_parser_finds_imports_of_every_form() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downward(module: str) -> None:
     upward = [
-        f"line {found.line}: {found.target}"
-        for found in internal_imports(module)
-        if found.target != ROOT_PACKAGE and layer(found.target) < layer(module)
+        f"line {imported.line}: {imported.target}"
+        for imported in internal_imports(module)
+        if imported.target != ROOT_PACKAGE and layer(imported.target) < layer(module)
     ]
     assert not upward
 
@@ -160,7 +160,7 @@ def test_imports_point_downward(module: str) -> None:
 def test_no_files_import_each_other() -> None:
     """Imports for types and in functions count."""
     graph = {
-        module: {found.target for found in internal_imports(module)} - {module}
+        module: {imported.target for imported in internal_imports(module)} - {module}
         for module in MODULES
     }
     try:
@@ -181,33 +181,33 @@ def loaded_with(module: str) -> frozenset[str]:
         loaded.add(current)
         if current in FILES:
             pending += [
-                found.target if found.target in FILES else found.target.partition(".")[0]
-                for found in imports(current)
-                if not (found.in_function or found.for_types or found.is_string)
+                imported.target if imported.target in FILES else imported.target.partition(".")[0]
+                for imported in imports(current)
+                if not (imported.in_function or imported.for_types or imported.is_string)
             ]
     return frozenset(loaded)
 
 
 def packages_imported(module: str) -> set[str]:
     """Top-level packages that a module imports."""
-    return {found.target.partition(".")[0] for found in imports(module)}
+    return {imported.target.partition(".")[0] for imported in imports(module)}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if package(name) == "reporting"])
 def test_reporting_runs_nothing(module: str) -> None:
-    used = {package(found.target) for found in internal_imports(module)}
+    used = {package(imported.target) for imported in internal_imports(module)}
     assert not used & {"execution", "tuning"}
     assert "torch" not in loaded_with(module)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if package(name) == "execution"])
 def test_execution_does_not_depend_on_tuning(module: str) -> None:
-    assert "tuning" not in {package(found.target) for found in internal_imports(module)}
+    assert "tuning" not in {package(imported.target) for imported in internal_imports(module)}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if package(name) == "objectives"])
 def test_objectives_do_not_depend_on_cloning(module: str) -> None:
-    used = {found.target for found in internal_imports(module)}
+    used = {imported.target for imported in internal_imports(module)}
     assert not used & {"obdbench.policies.optimizers", "obdbench.policies.cloning"}
 
 
@@ -226,10 +226,10 @@ def test_imports_in_functions_spare_help_and_listing(module: str) -> None:
     """Optional packages load in functions; so does what is heavy, in what help and lists need."""
     light = loaded_with("obdbench.cli.main")
     needless = [
-        f"line {found.line}: {found.target}"
-        for found in imports(module)
-        if found.in_function and not found.is_string
-        if not loaded_with(found.target) & (OPTIONAL | HEAVY if module in light else OPTIONAL)
+        f"line {imported.line}: {imported.target}"
+        for imported in imports(module)
+        if imported.in_function and not imported.is_string
+        if not loaded_with(imported.target) & (OPTIONAL | HEAVY if module in light else OPTIONAL)
     ]
     assert not needless
 

@@ -103,10 +103,10 @@ def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     """An importable module with a class, as one that is being imported: named before it is run."""
 
     def make(name: str, source: str = "class Plain:\n    'The first.'\n") -> ModuleType:
-        made = ModuleType(name)
-        monkeypatch.setitem(sys.modules, name, made)
-        exec(source, made.__dict__)
-        return made
+        module = ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(source, module.__dict__)
+        return module
 
     return make
 
@@ -137,12 +137,12 @@ def test_an_entry_point_and_the_decorator_of_what_it_names_are_one(
 def test_an_entry_point_may_name_the_variable_that_holds_what_is_registered(
     things: Registry[Any], module_of: Callable[..., ModuleType]
 ) -> None:
-    held = module_of("mypkg", "class Plain: ...\nONE, TWO = Plain(), Plain()\n")
+    module = module_of("mypkg", "class Plain: ...\nONE, TWO = Plain(), Plain()\n")
     things.register("one", "mypkg:ONE", origin="mypkg (mypkg:ONE)")
-    assert things.register("one", held.ONE) is things.get("one") is held.ONE
+    assert things.register("one", module.ONE) is things.get("one") is module.ONE
     things.register("two", "mypkg:TWO", origin="mypkg (mypkg:TWO)")
     with pytest.raises(DuplicateNameError, match=r"mypkg \(mypkg:TWO\)"):
-        things.register("two", held.ONE)
+        things.register("two", module.ONE)
 
 
 def test_another_class_of_the_same_name_is_a_duplicate(

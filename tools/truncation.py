@@ -101,8 +101,8 @@ def measure() -> dict[str, Any]:
 
 def compare(gradient: MetaGradient, full: MetaGradient) -> tuple[float, float]:
     """Return the cosine similarity with the full gradient and the ratio of the norms."""
-    one, other = (torch.cat([g.states.flatten(), g.actions.flatten()]) for g in (gradient, full))
-    return float(torch.cosine_similarity(one, other, dim=0)), float(one.norm() / other.norm())
+    first, second = (torch.cat([g.states.flatten(), g.actions.flatten()]) for g in (gradient, full))
+    return float(torch.cosine_similarity(first, second, dim=0)), float(first.norm() / second.norm())
 
 
 def format_table(report: dict[str, Any]) -> str:

@@ -159,8 +159,12 @@ def format_table(study: Study) -> str:
     checksums: dict[str, set[str]] = {}
     for index, variant in enumerate(study.variants):
         results = study.results(variant)
-        scores = {name: seed_scores(found) for name, found in results.items() if found}
-        all_results = [result for found in results.values() for result in found]
+        scores = {
+            name: seed_scores(variant_results)
+            for name, variant_results in results.items()
+            if variant_results
+        }
+        all_results = [result for variant_results in results.values() for result in variant_results]
         seconds = [r.timing.distill / len(r.spec.seeds) for r in all_results if r.timing.distill]
         for result in all_results:
             if result.dataset is not None:

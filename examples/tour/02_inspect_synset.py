@@ -86,8 +86,8 @@ def plot(synset: obdbench.Synset, dataset: obdbench.Dataset, axes: np.ndarray, p
 
 def rendering_backend() -> str | None:
     """The user's choice or the first of EGL and OSMesa that renders, tried in a process apart."""
-    wanted = os.environ.get("MUJOCO_GL")
-    for backend in [wanted] if wanted else ["egl", "osmesa"]:
+    chosen = os.environ.get("MUJOCO_GL")
+    for backend in [chosen] if chosen else ["egl", "osmesa"]:
         done = subprocess.run(
             [sys.executable, "-c", PROBE],
             env={**os.environ, "MUJOCO_GL": backend},

@@ -38,13 +38,15 @@ def main() -> None:
     points = sorted(set(options.points))
     scores = {"scratch": [], "pretrained": []}
     for seed in range(options.seeds):
-        for start, found in scores.items():
-            found.append(curve(start, synset, dataset, points, options, seed))
+        for start, curve_points in scores.items():
+            curve_points.append(curve(start, synset, dataset, points, options, seed))
 
     print(f"{dataset.id}: mean normalized return over {options.seeds} seeds")
     print(f"{'steps':>12} " + " ".join(f"{point:>8}" for point in points))
-    for start, found in scores.items():
-        print(f"{start:>12} " + " ".join(f"{value:8.1f}" for value in np.mean(found, axis=0)))
+    for start, curve_points in scores.items():
+        print(
+            f"{start:>12} " + " ".join(f"{value:8.1f}" for value in np.mean(curve_points, axis=0))
+        )
 
 
 def curve(
@@ -58,15 +60,15 @@ def curve(
     """Scores of one policy after each number of gradient steps, pretraining included."""
     standardizer, task = synset.standardizer, synset.task
     policy = initial_policy(standardizer.mean, standardizer.scale, task.action_size, seed)
-    done, found = 0, []
+    done, scores = 0, []
     if start == "pretrained":
         done = options.pretraining
         clone(policy, synset.observations, synset.actions, steps=done, seed=seed)
     for point in points:
         clone(policy, dataset.observations, dataset.actions, steps=point - done, seed=seed + point)
         done = point
-        found.append(float(score(policy, task, episodes=options.episodes, seed=seed).mean()))
-    return found
+        scores.append(float(score(policy, task, episodes=options.episodes, seed=seed).mean()))
+    return scores
 
 
 if __name__ == "__main__":

@@ -154,6 +154,9 @@ def _is_number(value: object) -> bool:
 
 def _dataset(name: str, arrays: Mapping[str, Any], card: Mapping[str, Any]) -> Dataset:
     """The dataset of cached arrays, with its episodes counted in the card."""
-    made = Dataset(id=f"recon/{name}", task=get_task(name), **arrays)
-    counted = {"episodes": len(made.episode_returns()), "interrupted": made.interrupted_episodes()}
-    return replace(made, card={**card, **counted})
+    dataset = Dataset(id=f"recon/{name}", task=get_task(name), **arrays)
+    counted = {
+        "episodes": len(dataset.episode_returns()),
+        "interrupted": dataset.interrupted_episodes(),
+    }
+    return replace(dataset, card={**card, **counted})

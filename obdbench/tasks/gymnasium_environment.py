@@ -39,10 +39,10 @@ class GymnasiumSlots:
         while len(self.environments) < len(seeds):
             environment = self.task.make_environment or self.task.env_id
             env = make_from(self.task.name, environment)
-            found = describe_spaces(self.task.name, env)[:2]
-            if found != (self.task.observation_size, self.task.action_size):
+            spaces = describe_spaces(self.task.name, env)[:2]
+            if spaces != (self.task.observation_size, self.task.action_size):
                 raise InvalidDataError(
-                    f"The environment of {self.task.name!r} has the sizes {found}, not "
+                    f"The environment of {self.task.name!r} has the sizes {spaces}, not "
                     f"{(self.task.observation_size, self.task.action_size)}.",
                     "Check the version of its package.",
                 )

@@ -134,8 +134,8 @@ def test_of_a_task_that_ends_nothing_a_cut_episode_counts_by_its_steps(tmp_path:
     cut = replace(uncut, timeouts=timeouts | (np.arange(600) == 560))
     assert (uncut.interrupted_episodes(), cut.interrupted_episodes()) == (0, 2)
     assert len(behavior.behavior(uncut, tmp_path).points[0].returns[0]) == 12
-    (found,) = behavior.behavior(cut, tmp_path).points[0].returns[0]
-    assert found == pytest.approx(1000 * cut.rewards.mean(), rel=1e-5)
+    (episode_return,) = behavior.behavior(cut, tmp_path).points[0].returns[0]
+    assert episode_return == pytest.approx(1000 * cut.rewards.mean(), rel=1e-5)
 
 
 def test_the_command_line_scores_a_shipped_dataset(

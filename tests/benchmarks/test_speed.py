@@ -78,12 +78,12 @@ def test_thin_products(benchmark: Any, layout: str) -> None:
     """The first layer's weight gradient as 11 columns and as 11 rows."""
     torch.set_num_threads(1)
     d, x = torch.randn(256, 256), torch.randn(256, 11)
-    left, right = (d.T, x) if layout == "columns" else (x.T, d)
-    out, repeats = left @ right, 500
+    transposed, right = (d.T, x) if layout == "columns" else (x.T, d)
+    out, repeats = transposed @ right, 500
 
     def call() -> None:
         for _ in range(repeats):
-            torch.mm(left, right, out=out)
+            torch.mm(transposed, right, out=out)
 
     flop = 2 * 256 * 256 * 11 * repeats
     measure(benchmark, call, gigaflop=flop / 1e9, name=f"500 products to 11 thin {layout}")

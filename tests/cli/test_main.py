@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import typer
@@ -90,7 +91,7 @@ def test_help_and_listings_take_less_than_half_a_second(arguments):
 
 
 @pytest.mark.parametrize(
-    ("what", "expected"),
+    ("kind", "expected"),
     [
         ("objectives", "av-pbc"),
         ("datasets", "embedded/hopper-medium-replay-v0"),
@@ -101,8 +102,8 @@ def test_help_and_listings_take_less_than_half_a_second(arguments):
         ("settings", "pairs"),
     ],
 )
-def test_list(call, what, expected):
-    code, out, err = call("list", what)
+def test_list(call, kind, expected):
+    code, out, err = call("list", kind)
     assert (code, err) == (0, "")
     assert expected in [line.split()[0] for line in out.splitlines()]
     assert all(len(line.split(maxsplit=1)) == 2 for line in out.splitlines()), "says nothing"
@@ -116,7 +117,7 @@ def test_list(call, what, expected):
     outcome="one line, exit code 2, nothing written",
 )
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["list", "objectivs"], "Did you mean objectives"),
         (["rnu"], "Did you mean 'run'?"),
@@ -159,11 +160,11 @@ def test_list(call, what, expected):
         (["tune", "pbc", "--param", "outer_lr=1:3", "--name", "paper"], "not a valid preset name"),
     ],
 )
-def test_wrong_calls_are_one_line_and_exit_with_2(call, tmp_path, arguments, said):
+def test_wrong_calls_are_one_line_and_exit_with_2(call, tmp_path, arguments, message):
     code, out, err = call(*arguments)
     assert code == 2
     assert out == ""
-    assert said in err
+    assert message in err
     assert len(err.splitlines()) == 1
     assert err.startswith("obdbench: ")
     assert [path.name for path in tmp_path.iterdir()] == ["toy.toml"]  # nothing half-written
@@ -252,8 +253,8 @@ def test_comparisons_take_aliases_and_rows_by_their_full_name(call, tmp_path, mo
     monkeypatch.setitem(registry.objectives._aliases, "the_pupil", "student")
     code, _, err = call("compare", "the_pupil", "random", *COMPARE)
     assert code == 2
-    said = "student stands for several rows: student (pause=0), student (pause=0.001)."
-    assert said in err.splitlines()[-1]
+    message = "student stands for several rows: student (pause=0), student (pause=0.001)."
+    assert message in err.splitlines()[-1]
     code, out, err = call("compare", "the_pupil (pause=0)", "random", *COMPARE)
     assert code == 0, err
     assert "**student (pause=0) against random**" in out
@@ -303,14 +304,16 @@ def test_comparisons_try_again_what_did_not_end_well(call):
     assert "**student against random**" in out
 
 
-def test_the_manifest_and_the_page_name_the_command(call, tmp_path):
-    assert call(*RUN)[0] == 0
+def test_the_manifest_and_the_page_name_the_command_without_folders(call, tmp_path):
+    assert call(*RUN, "--out", str(tmp_path / "results"))[0] == 0
+    expected = (*(Path(TOY).name if word == TOY else word for word in RUN), "--out", "results")
     assert call("leaderboard", "--out", "results", "--to", "pages")[0] == 0
     page = (tmp_path / "pages" / "toy.md").read_text()
     command = page.split("```bash\n", 1)[1].split("\n```", 1)[0].replace(" \\\n", " ")
-    assert shlex.split(command) == ["obdbench", *RUN]
+    assert shlex.split(command) == ["obdbench", *expected]
+    assert str(tmp_path) not in page
     manifest = read_json(Manifest, tmp_path / "results" / "toy" / "manifest.json")
-    assert set(manifest.commands.values()) == {RUN}
+    assert set(manifest.commands.values()) == {expected}
 
 
 STEERING = "\x1b]0;title\x07 \x9b2J boo"
@@ -321,9 +324,9 @@ def test_errors_do_not_steer_the_terminal(capsys, spec, store):
     with pytest.raises(typer.Exit):
         run_command.finish(failed_run(store, [trial], STEERING), "obdbench run toy.toml")
     cli.print_error(STEERING + "\udcff")
-    said = capsys.readouterr().err
-    assert said.startswith(f"failed {trial.key}:  ]0;title   2J boo\n")
-    assert said.endswith("obdbench:  ]0;title   2J boo\\udcff\n")
+    err = capsys.readouterr().err
+    assert err.startswith(f"failed {trial.key}:  ]0;title   2J boo\n")
+    assert err.endswith("obdbench:  ]0;title   2J boo\\udcff\n")
 
 
 def test_a_verdict_does_not_steer_the_terminal(capsys):

@@ -1,4 +1,4 @@
-"""The command line's words: help, own code by name, and an interrupt before anything runs."""
+"""Help, names of user code, and an interrupt before anything runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from obdbench import registry
 
 
 @pytest.mark.parametrize("command", ["run", "compare", "tune", "list"])
-def test_the_option_for_own_code_says_what_it_brings(call, command):
+def test_help_of_the_plugin_option_names_what_plugins_register(call, command):
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
-    said = " ".join(out.split())
-    assert "objectives, datasets, protocols or architectures" in said
+    text = " ".join(out.split())
+    assert "objectives, datasets, protocols or architectures" in text
 
 
-def test_a_plugin_brings_more_than_objectives(call, tmp_path):
+def test_a_plugin_may_register_datasets_protocols_and_architectures(call, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from obdbench import register_architecture\n"
         "from obdbench.policies.networks import Architecture\n\n"
@@ -31,16 +31,16 @@ def test_a_plugin_brings_more_than_objectives(call, tmp_path):
     assert "\nmlp4-slim" in architectures
 
 
-def test_an_interrupt_before_anything_runs_is_said(call, monkeypatch):
-    def pressed(name):
+def test_an_interrupt_before_the_run_exits_with_130(call, monkeypatch):
+    def interrupt(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("obdbench.cli.run.load_suite", pressed)
+    monkeypatch.setattr("obdbench.cli.run.load_suite", interrupt)
     assert call("run", "quick") == (130, "", "obdbench: Interrupted.\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"]])
-def test_without_a_command_there_is_help_as_it_is(call, arguments):
+def test_a_call_without_a_command_prints_help(call, arguments):
     code, out, err = call(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith("Usage: obdbench")

@@ -155,8 +155,8 @@ def test_medium_replay_is_the_buffer_up_to_the_medium_level(folder: Path) -> Non
     dataset = collect(run, "hopper-medium-replay-v1")
     with np.load(folder / "replay.npz") as replay:
         expected = replay["observations"][:120_000]
-    kept = np.delete(expected, np.s_[1000:1100], axis=0)  # without the interrupted episode
-    assert np.array_equal(dataset.observations, kept)
+    uninterrupted = np.delete(expected, np.s_[1000:1100], axis=0)  # without the interrupted episode
+    assert np.array_equal(dataset.observations, uninterrupted)
 
 
 def test_rollouts_are_whole_episodes_and_repeat(folder: Path) -> None:

@@ -27,9 +27,9 @@ def write(path: Path, rows: int, moments=None, seed: int = 0) -> Path:
     timeouts = np.arange(rows) % 500 == 499
     observations = rng.normal(size=(rows, 11))
     if moments is not None:
-        kept = np.flatnonzero(~timeouts[:-1])
-        observations -= observations[kept].mean(0)
-        observations = observations / observations[kept].std(0) * moments.std + moments.mean
+        selected = np.flatnonzero(~timeouts[:-1])
+        observations -= observations[selected].mean(0)
+        observations = observations / observations[selected].std(0) * moments.std + moments.mean
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         options = {"compression": "gzip", "compression_opts": 1}

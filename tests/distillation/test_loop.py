@@ -46,10 +46,10 @@ def points(
     return list(distill_points(dataset, teacher, make_objective("pbc"), settings, seeds, **more))
 
 
-def have_equal_synsets(one: EvaluationPoint, two: EvaluationPoint) -> bool:
-    return one.step == two.step and all(
+def have_equal_synsets(first: EvaluationPoint, second: EvaluationPoint) -> bool:
+    return first.step == second.step and all(
         np.array_equal(a.states, b.states) and np.array_equal(a.actions, b.actions)
-        for a, b in zip(one.synsets, two.synsets, strict=True)
+        for a, b in zip(first.synsets, second.synsets, strict=True)
     )
 
 
@@ -114,11 +114,14 @@ def test_resumed_distillation_gives_the_same_bits(
         list(interrupted)
     resumed = points(toy_dataset, toy_teacher, settings, [0, 1], snapshot=snapshot)
     assert len(resumed) == len(uninterrupted)
-    for one, two in zip(uninterrupted, resumed, strict=True):
-        assert have_equal_synsets(one, two)
-        assert one.losses == two.losses
+    for left_point, right_point in zip(uninterrupted, resumed, strict=True):
+        assert have_equal_synsets(left_point, right_point)
+        assert left_point.losses == right_point.losses
     again = points(toy_dataset, toy_teacher, settings, [0, 1], snapshot=snapshot)
-    assert all(have_equal_synsets(one, two) for one, two in zip(uninterrupted, again, strict=True))
+    assert all(
+        have_equal_synsets(left_point, right_point)
+        for left_point, right_point in zip(uninterrupted, again, strict=True)
+    )
 
 
 def interrupt_at(now: Progress, step: int) -> None:
@@ -133,9 +136,9 @@ def test_seeds_distilled_together_equal_seeds_distilled_alone(
     settings = tiny(**overrides)
     together = points(toy_dataset, toy_teacher, settings, [4, 2, 9], dtype=torch.float64)
     alone = points(toy_dataset, toy_teacher, settings, [2], dtype=torch.float64)
-    for one, two in zip(together, alone, strict=True):
-        assert np.allclose(one.synsets[1].states, two.synsets[0].states, atol=1e-6)
-        assert np.allclose(one.synsets[1].actions, two.synsets[0].actions, atol=1e-6)
+    for left_point, right_point in zip(together, alone, strict=True):
+        assert np.allclose(left_point.synsets[1].states, right_point.synsets[0].states, atol=1e-6)
+        assert np.allclose(left_point.synsets[1].actions, right_point.synsets[0].actions, atol=1e-6)
     assert not np.allclose(together[0].synsets[0].states, together[0].synsets[1].states)
 
 

@@ -48,8 +48,8 @@ def test_noise_has_the_requested_scale(toy_dataset: Dataset) -> None:
 
 
 def test_noise_is_reproducible_and_absent_at_scale_zero(toy_dataset: Dataset) -> None:
-    one, two = smooth_states(toy_dataset, 0.3), smooth_states(toy_dataset, 0.3)
-    assert one.checksum == two.checksum != toy_dataset.checksum
+    first, second = smooth_states(toy_dataset, 0.3), smooth_states(toy_dataset, 0.3)
+    assert first.checksum == second.checksum != toy_dataset.checksum
     assert smooth_states(toy_dataset, 0.0) is toy_dataset
 
 

@@ -160,9 +160,9 @@ def test_resumed_distillation_gives_the_same_bits(
     next(points)  # the snapshot of step 4 holds rounds of imagined states
     points.close()
     resumed = distil(dataset, teacher, settings, [0, 1], objective, snapshot=snapshot)
-    for one, two in zip(uninterrupted, resumed, strict=True):
-        assert one.losses == two.losses
-        for a, b in zip(one.synsets, two.synsets, strict=True):
+    for left_point, right_point in zip(uninterrupted, resumed, strict=True):
+        assert left_point.losses == right_point.losses
+        for a, b in zip(left_point.synsets, right_point.synsets, strict=True):
             assert np.array_equal(a.states, b.states)
             assert np.array_equal(a.actions, b.actions)
             assert a.card == b.card
@@ -186,8 +186,8 @@ def test_imagined_states_change_the_synset_from_their_first_round_on(
     smoothed = distil(dataset, teacher, imagined(state_source="smoothed"), [0])
     never = distil(dataset, teacher, imagined(imagined_start=100), [0])
     late = distil(dataset, teacher, imagined(imagined_start=4), [0])
-    for one, two in zip(smoothed, never, strict=True):
-        assert np.array_equal(one.synsets[0].states, two.synsets[0].states)
+    for left_point, right_point in zip(smoothed, never, strict=True):
+        assert np.array_equal(left_point.synsets[0].states, right_point.synsets[0].states)
     assert np.array_equal(late[1].synsets[0].states, smoothed[1].synsets[0].states)
     assert not np.array_equal(late[2].synsets[0].states, smoothed[2].synsets[0].states)
 

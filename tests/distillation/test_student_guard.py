@@ -70,10 +70,10 @@ def distil(
     )
 
 
-def have_equal_synsets(one: list[EvaluationPoint], two: list[EvaluationPoint]) -> bool:
-    return [point.step for point in one] == [point.step for point in two] and all(
+def have_equal_synsets(left: list[EvaluationPoint], right: list[EvaluationPoint]) -> bool:
+    return [point.step for point in left] == [point.step for point in right] and all(
         np.array_equal(a.states, b.states) and np.array_equal(a.actions, b.actions)
-        for first, second in zip(one, two, strict=True)
+        for first, second in zip(left, right, strict=True)
         for a, b in zip(first.synsets, second.synsets, strict=True)
     )
 

@@ -40,19 +40,19 @@ def test_default_scores_every_seed(toy_dataset: Dataset) -> None:
     synsets = [synset_at(toy_dataset), synset_at(toy_dataset, first=20)]
     scored = few("default").score(synsets, TINY, [3, 5])
     assert [(s.seed, s.arm) for s in scored] == [(3, "default"), (5, "default")]
-    for one in scored:
-        assert np.shape(one.returns) == (2, 2)
-        expected = normalized_return(TASKS["hopper"], one.returns).mean()
-        assert one.normalized_return == pytest.approx(expected)
+    for score in scored:
+        assert np.shape(score.returns) == (2, 2)
+        expected = normalized_return(TASKS["hopper"], score.returns).mean()
+        assert score.normalized_return == pytest.approx(expected)
 
 
 def test_a_seeds_score_does_not_depend_on_its_neighbours(toy_dataset: Dataset) -> None:
-    one, two = synset_at(toy_dataset), synset_at(toy_dataset, first=20)
+    first, second = synset_at(toy_dataset), synset_at(toy_dataset, first=20)
     protocol = few("default")
-    together = protocol.score([one, two], TINY, [3, 5])[1]
-    alone = protocol.score([two], TINY, [5])[0]
+    together = protocol.score([first, second], TINY, [3, 5])[1]
+    alone = protocol.score([second], TINY, [5])[0]
     assert np.allclose(together.returns, alone.returns, rtol=1e-3)
-    assert protocol.score([one, two], TINY, [3, 5])[1] == together
+    assert protocol.score([first, second], TINY, [3, 5])[1] == together
 
 
 def test_points_get_fresh_students(toy_dataset: Dataset) -> None:
@@ -75,8 +75,8 @@ def test_points_get_fresh_students(toy_dataset: Dataset) -> None:
     ],
 )
 def test_arms(name: str, arms: list[str]) -> None:
-    found = make_protocol(name).arms(TINY)
-    assert [arm.name for arm in found] == arms
+    names = make_protocol(name).arms(TINY)
+    assert [arm.name for arm in names] == arms
 
 
 def test_published_settings_are_available() -> None:
@@ -140,8 +140,10 @@ def test_settings_make_the_same_protocol(name: str, params: dict[str, Any]) -> N
 
 
 def test_an_alias_is_known_by_its_name() -> None:
-    made = make_protocol("cross-architecture", {"architectures": ["resmlp", "residual", "mlp2"]})
-    assert [arm.name for arm in made.arms(TINY)] == ["residual", "mlp2"]
+    protocol = make_protocol(
+        "cross-architecture", {"architectures": ["resmlp", "residual", "mlp2"]}
+    )
+    assert [arm.name for arm in protocol.arms(TINY)] == ["residual", "mlp2"]
 
 
 def test_selection_of_points() -> None:
@@ -168,11 +170,11 @@ def test_a_size_is_checked_as_any_other_setting() -> None:
 def test_a_size_changes_nothing_but_the_pairs() -> None:
     """Equal to a copy with another size, which is what results that count are named by."""
     settings = resolve_settings("fast", {"clip": 2, "window": 9, "solver": "truncated"})
-    (found,) = make_protocol("size", {"sizes": [64]}).variants(settings)
-    assert found == settings.model_copy(update={"pairs": 64})
+    (variant,) = make_protocol("size", {"sizes": [64]}).variants(settings)
+    assert variant == settings.model_copy(update={"pairs": 64})
     specs = [
         TrialSpec(dataset="d", objective="pbc", protocol="size", settings=each)
-        for each in (found, settings.model_copy(update={"pairs": 64}))
+        for each in (variant, settings.model_copy(update={"pairs": 64}))
     ]
     assert specs[0].key == specs[1].key
 
@@ -180,9 +182,9 @@ def test_a_size_changes_nothing_but_the_pairs() -> None:
 def test_an_ensemble_of_equals_is_the_policy_itself(toy_dataset: Dataset) -> None:
     synset = synset_at(toy_dataset)
     cloning = make_protocol("default").arms(TINY)[0].cloning
-    one = cloning.architecture.init([seeded_generator(0)], 11, 3)
-    three = {name: value.expand(3, *value.shape[1:]).clone() for name, value in one.items()}
-    single = students.score_students(cloning, one, [synset], [0], 1, 4)
+    params = cloning.architecture.init([seeded_generator(0)], 11, 3)
+    three = {name: value.expand(3, *value.shape[1:]).clone() for name, value in params.items()}
+    single = students.score_students(cloning, params, [synset], [0], 1, 4)
     ensemble = students.score_ensemble(cloning, three, [synset], [0], 3, 4)
     assert np.allclose(single, ensemble, rtol=1e-3)
 
@@ -195,12 +197,12 @@ def test_the_actor_is_each_policy_on_its_own_slots(toy_dataset: Dataset) -> None
     running = np.arange(12)
     while len(running):
         observations = rng.normal(size=(len(running), 11))
-        found = actor(observations, running)
+        actions = actor(observations, running)
         states = torch.from_numpy(toy_dataset.standardizer.apply(observations))
         for row, slot in enumerate(running):
             own = {name: value[slot // 3][None] for name, value in params.items()}
             expected = architecture.act(own, states[row : row + 1])[0, 0]
-            assert np.allclose(found[row], expected, atol=1e-5)
+            assert np.allclose(actions[row], expected, atol=1e-5)
         running = np.delete(running, rng.integers(len(running)))
     assert len(actor.active_policies) < 4, "finished policies are dropped from the program"
     assert actor(rng.normal(size=(12, 11)), np.arange(12)).shape == (12, 3), "and come back"
@@ -216,11 +218,11 @@ def test_standardization_of_each_seed_is_its_own(toy_dataset: Dataset) -> None:
         architecture, params, [toy_dataset.standardizer, other], episodes=1
     )
     observations = np.random.default_rng(0).normal(size=(2, 11))
-    found = actor(observations, np.array([0, 1]))
+    actions = actor(observations, np.array([0, 1]))
     for row, standardizer in enumerate((toy_dataset.standardizer, other)):
         own = {name: value[row][None] for name, value in params.items()}
         states = torch.from_numpy(standardizer.apply(observations[row : row + 1]))
-        assert np.allclose(found[row], architecture.act(own, states)[0, 0], atol=1e-5)
+        assert np.allclose(actions[row], architecture.act(own, states)[0, 0], atol=1e-5)
 
 
 def test_noise_in_cloning_is_seeded(toy_dataset: Dataset) -> None:

@@ -33,19 +33,19 @@ def drawn_with(
     monkeypatch: pytest.MonkeyPatch, dataset: Dataset, noise: str
 ) -> tuple[Params, Callable[[int], torch.Tensor], Params, Params]:
     """Initial parameters, the noise of a step, what cloning returned, and what training did."""
-    seen: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
-    def watched(cloning: CloningConfig, params: Params, *given: Any) -> Params:
-        seen.update(params=params, noise=given[2] if given[2:] else None)
-        seen["learned"] = clone(cloning, params, *given)
-        return seen["learned"]
+    def watched(cloning: CloningConfig, params: Params, *arguments: Any) -> Params:
+        recorded.update(params=params, noise=arguments[2] if arguments[2:] else None)
+        recorded["learned"] = clone(cloning, params, *arguments)
+        return recorded["learned"]
 
     monkeypatch.setattr(students, "clone", watched)
     cloning = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
     seeds = [seed for seed, _ in PLACES]
     settings = resolve_settings("tiny", {"noise": noise})
-    found = students.train_students(cloning, synsets_at(dataset), seeds, 2, settings)
-    return seen["params"], seen["noise"], seen["learned"], found
+    trained = students.train_students(cloning, synsets_at(dataset), seeds, 2, settings)
+    return recorded["params"], recorded["noise"], recorded["learned"], trained
 
 
 def all_differ(rows: torch.Tensor) -> bool:
@@ -62,11 +62,11 @@ def test_draws_noise_and_episodes_have_streams_of_their_own() -> None:
 def test_seed_step_and_number_each_make_another_student(
     monkeypatch: pytest.MonkeyPatch, toy_dataset: Dataset, noise: str
 ) -> None:
-    params, noise_at, learned, found = drawn_with(monkeypatch, toy_dataset, noise)
+    params, noise_at, learned, trained = drawn_with(monkeypatch, toy_dataset, noise)
     assert all_differ(params["w0"])
     assert len(params["w0"]) == 2 * len(PLACES)
-    assert all(torch.equal(found[name], learned[name]) for name in params)
-    assert not torch.equal(found["w0"], params["w0"])
+    assert all(torch.equal(trained[name], learned[name]) for name in params)
+    assert not torch.equal(trained["w0"], params["w0"])
     if noise == "none":
         assert noise_at is None
     else:
@@ -87,9 +87,9 @@ def test_a_student_does_not_depend_on_how_many_there_are(
 
 
 def test_no_two_episodes_begin_alike() -> None:
-    found = [reset for place in PLACES for reset in students.episode_seeds(*place, 2, 3)]
-    assert len(set(found)) == len(found) == 2 * 3 * len(PLACES)
-    assert students.episode_seeds(3, 0, 2, 3) == found[:6]
+    resets = [reset for place in PLACES for reset in students.episode_seeds(*place, 2, 3)]
+    assert len(set(resets)) == len(resets) == 2 * 3 * len(PLACES)
+    assert students.episode_seeds(3, 0, 2, 3) == resets[:6]
 
 
 def test_seeds_of_other_standardizations_are_scored_by_their_own(toy_dataset: Dataset) -> None:
@@ -112,8 +112,8 @@ def test_an_ensemble_acts_by_the_mean_of_its_own_members(toy_dataset: Dataset) -
     synset = synsets_at(toy_dataset)[0]
     cloning = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
     params = MLP2.init([seeded_generator(number) for number in range(4)], 11, 3)
-    found = students.score_ensemble(cloning, params, [synset, synset], [3, 5], 2, 3)
-    assert found.shape == (2, 1, 3)
+    scores = students.score_ensemble(cloning, params, [synset, synset], [3, 5], 2, 3)
+    assert scores.shape == (2, 1, 3)
     for row, seed in enumerate((3, 5)):
         members = {name: value[2 * row : 2 * row + 2] for name, value in params.items()}
 
@@ -124,4 +124,4 @@ def test_an_ensemble_acts_by_the_mean_of_its_own_members(toy_dataset: Dataset) -
 
         resets = students.episode_seeds(seed, 0, 1, 3)
         expected = run_episodes(act, synset.task, resets).returns
-        assert np.allclose(found[row, 0], expected, rtol=1e-3)
+        assert np.allclose(scores[row, 0], expected, rtol=1e-3)

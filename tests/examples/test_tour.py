@@ -34,8 +34,12 @@ def synset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_distil_saves_what_it_distilled(synset: Path) -> None:
-    found = Synset.load(synset)
-    assert (found.card["objective"], found.card["step"], len(found)) == ("dbc", 4, 32)
+    saved_synset = Synset.load(synset)
+    assert (saved_synset.card["objective"], saved_synset.card["step"], len(saved_synset)) == (
+        "dbc",
+        4,
+        32,
+    )
 
 
 def test_distil_says_how_it_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

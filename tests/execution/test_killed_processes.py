@@ -62,18 +62,20 @@ def kill_at_random(tmp_path, executor, targets, moments, attempts):
         if process.poll() is not None:
             return False
         victim = rng.choice(list(named)) if named else process.pid
-        who = named.get(victim, "driver")
+        name = named.get(victim, "driver")
         os.kill(victim, signal.SIGKILL)
-        victims[who if target == "ray's own" or who == "driver" else "worker"] += 1
+        victims[name if target == "ray's own" or name == "driver" else "worker"] += 1
         with attempts:
             code = process.wait(timeout=1800)
-            said = f"{who} after {delay:.1f} s, exit {code}"
-            assert wait_until_ended(below) == set(), f"{said}: processes of the killed run live on"
-            assert run(out).wait(timeout=1800) == 0, f"{said}: --resume failed"
-            assert comparable_files(out / "smoke") == expected, f"{said}: the results differ"
-            assert not (out / "smoke" / ".work").exists(), f"{said}: work is left"
+            attempt = f"{name} after {delay:.1f} s, exit {code}"
+            assert wait_until_ended(below) == set(), (
+                f"{attempt}: processes of the killed run live on"
+            )
+            assert run(out).wait(timeout=1800) == 0, f"{attempt}: --resume failed"
+            assert comparable_files(out / "smoke") == expected, f"{attempt}: the results differ"
+            assert not (out / "smoke" / ".work").exists(), f"{attempt}: work is left"
             left = [path.name for path in temporary.iterdir() if path.name.startswith("obdbench")]
-            assert left == [], f"{said}: {left} is left in the temporary folder"
+            assert left == [], f"{attempt}: {left} is left in the temporary folder"
         return True
 
     with short_folder() as temporary:

@@ -87,12 +87,12 @@ def test_many_trials_with_ray_and_a_log(tmp_path, command, attempts):
 @noted("local, on a terminal of 80 columns")
 def test_many_trials_on_a_terminal(tmp_path, command, attempts):
     ours, theirs = pty.openpty()
-    said = bytearray()
+    output = bytearray()
 
     def listen():
         with suppress(OSError):
             while chunk := os.read(ours, 65536):
-                said.extend(chunk)
+                output.extend(chunk)
 
     with short_folder() as temporary, attempts:
         size = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}
@@ -111,7 +111,7 @@ def test_many_trials_on_a_terminal(tmp_path, command, attempts):
             assert process.wait() == 0
         thread.join()
         os.close(ours)
-        text = CONTROL.sub("", said.decode())
+        text = CONTROL.sub("", output.decode())
         lines = [part.rstrip() for line in text.split("\n") for part in line.split("\r")]
         lines = [line for line in lines if line]
         assert max(map(len, lines[:-2])) <= 80

@@ -22,9 +22,9 @@ def fresh(tmp_path, name):
 
 
 def test_the_same_spec_twice_gives_the_same_files(tmp_path, spec):
-    one = spec()
+    trial = spec()
     stores = [fresh(tmp_path, name) for name in ("a", "b")]
-    results = [run_trial(one, store) for store in stores]
+    results = [run_trial(trial, store) for store in stores]
     assert results[0].status == "ok", results[0].error
     assert comparable_files(stores[0].folder) == comparable_files(stores[1].folder)
     assert [(p.step, p.seed) for p in results[0].points] == [
@@ -35,7 +35,7 @@ def test_the_same_spec_twice_gives_the_same_files(tmp_path, spec):
     assert results[0].dataset.size == 300
     assert results[0].environment is not None
     assert results[0].environment.env_id == "Hopper-v4"
-    assert results[0].key == one.key
+    assert results[0].key == trial.key
 
 
 def test_protocols_share_one_distillation(store, spec, tmp_path, monkeypatch):
@@ -86,16 +86,16 @@ class KilledError(BaseException):
 def test_going_on_after_a_kill_at_any_event_gives_the_same_files(tmp_path, spec, stop):
     whole, broken = fresh(tmp_path, "whole"), fresh(tmp_path, "broken")
     run_trial(spec(), whole)
-    seen = []
+    events = []
 
     def interrupt(event):
-        seen.append(event.kind)
-        if len(seen) == stop:
+        events.append(event.kind)
+        if len(events) == stop:
             raise KilledError
 
     with pytest.raises(KilledError):
         run_trial(spec(), broken, SNAPSHOTS, interrupt)
-    assert broken.result_path(spec().key).exists() == (seen[-1] == "ok")
+    assert broken.result_path(spec().key).exists() == (events[-1] == "ok")
     run_trial(spec(), broken)
     assert comparable_files(broken.folder) == comparable_files(whole.folder)
 
@@ -121,7 +121,7 @@ def test_a_kill_within_any_step_costs_that_step_only(tmp_path, spec, stop, monke
     outcome="a failed row with its reason, one line",
 )
 @pytest.mark.parametrize(
-    ("objective", "said"),
+    ("objective", "message"),
     [
         ("raises", "ZeroDivisionError: the reason of it"),
         ("memory", "out of memory"),
@@ -129,14 +129,14 @@ def test_a_kill_within_any_step_costs_that_step_only(tmp_path, spec, stop, monke
         ("diverges", "not finite"),
     ],
 )
-def test_a_failure_is_a_row_with_its_reason(store, spec, objective, said):
-    one = spec(objective)
-    result = run_trial(one, store)
+def test_a_failure_is_a_row_with_its_reason(store, spec, objective, message):
+    trial = spec(objective)
+    result = run_trial(trial, store)
     assert result.status == "failed"
-    assert said in (result.error or "")
+    assert message in (result.error or "")
     assert "\n" not in (result.error or "")
-    assert store.read_result(one.key) == result
-    assert "Traceback" in store.log_path(one.key).read_text()
+    assert store.read_result(trial.key) == result
+    assert "Traceback" in store.log_path(trial.key).read_text()
 
 
 def test_impossible_size_and_unknown_objective_are_rows(store, spec):
@@ -152,11 +152,11 @@ def test_impossible_size_and_unknown_objective_are_rows(store, spec):
     outcome="a timeout row; the snapshot is kept",
 )
 def test_timeout_keeps_what_was_done(store, spec):
-    one = spec(params={"pause": 0.15}, steps=40)
-    result = run_trial(one, store, replace(SNAPSHOTS, timeout=0.4))
+    trial = spec(params={"pause": 0.15}, steps=40)
+    result = run_trial(trial, store, replace(SNAPSHOTS, timeout=0.4))
     assert result.status == "timeout"
     assert "0.4 s" in (result.error or "")
-    assert SynsetStore(store, one).snapshot.is_file()
+    assert SynsetStore(store, trial).snapshot.is_file()
 
 
 def test_random_selection_takes_no_steps(store, spec):

@@ -108,7 +108,7 @@ def test_select_takes_the_names_of_rows():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("objectives =", "objectivs ="), "Did you mean objectives"),
         (("av_pbc", "av-pcb"), "Did you mean av-pbc"),
@@ -123,12 +123,12 @@ def test_select_takes_the_names_of_rows():
         (('["embedded/hopper-medium-v0"]', "[]"), "no trials"),
     ],
 )
-def test_mistakes_are_one_clear_line(tmp_path, change, said):
+def test_mistakes_are_one_clear_line(tmp_path, change, message):
     text = MINE.replace(*change)
     assert text != MINE
     with pytest.raises(ObdError) as caught:
         load_suite(write(tmp_path, text)).specs()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

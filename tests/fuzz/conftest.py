@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.fuzzing import Tried
+from support.fuzzing import ReadCounter
 from support.recording import AttemptCounter
 
 
 @pytest.fixture
-def tried(attempts: AttemptCounter) -> Tried:
-    return Tried(attempts)
+def read_counter(attempts: AttemptCounter) -> ReadCounter:
+    return ReadCounter(attempts)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """One folder for all examples of a test."""
     return tmp_path

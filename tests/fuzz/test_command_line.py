@@ -27,7 +27,7 @@ from obdbench.cli import main as cli
 from obdbench.errors import ObdError
 
 Program = Callable[[list[str]], tuple[int, str]]
-ANYTHING = [
+INVALID_WORDS = [
     *("", " ", "\0", "a\0b", "\n", "-", "--", "-1", "0", "1e400", "nan", "-inf", "9" * 5000),
     *(
         "é\U0001f600",
@@ -134,7 +134,7 @@ ANYTHING = [
     ),
     *("ray://nowhere:1", "module:", ":name", "..:x", "os:getcwd", "os", "json.decoder:JSONDecoder"),
 ]
-SOUND: dict[str, list[str]] = {
+VALID_WORDS: dict[str, list[str]] = {
     "suite": ["smoke", "quick", "mine.toml"],
     "objective": ["random", "pbc", "av-pbc"],
     "objectives": ["random", "pbc", "dbc"],
@@ -181,7 +181,7 @@ COMMANDS = dict(commands(typer.main.get_command(cli.app)))
 
 def junk() -> st.SearchStrategy[str]:
     return st.one_of(
-        st.sampled_from(ANYTHING),
+        st.sampled_from(INVALID_WORDS),
         st.text(st.characters(codec="utf-8", exclude_characters="/"), max_size=12),
         st.builds("{}={}".format, st.sampled_from(["pairs", "steps", "beta", "clip"]), JUNK),
     )
@@ -189,7 +189,7 @@ def junk() -> st.SearchStrategy[str]:
 
 @st.composite
 def calls(draw: st.DrawFn, path: tuple[str, ...]) -> list[str]:
-    """A call of a command, with junk in one or two places and sound words in the others."""
+    """A call of a command, with junk in one or two places and valid words in the others."""
     params = COMMANDS[path].params
     bad = draw(st.lists(st.sampled_from(params), min_size=1, max_size=2, unique_by=id))
     words: list[str] = []
@@ -202,8 +202,8 @@ def calls(draw: st.DrawFn, path: tuple[str, ...]) -> list[str]:
             continue
         many = param.nargs == -1 or getattr(param, "multiple", False)
         for _ in range(draw(st.integers(1, 2)) if many else 1):
-            sound = SOUND.get(param.name)
-            word = draw(junk() if param in bad or not sound else st.sampled_from(sound))
+            valid = VALID_WORDS.get(param.name)
+            word = draw(junk() if param in bad or not valid else st.sampled_from(valid))
             if option:
                 words += [f"{option}={word}"] if word.startswith("-") else [option, word]
             else:
@@ -216,26 +216,26 @@ def calls(draw: st.DrawFn, path: tuple[str, ...]) -> list[str]:
 
 @pytest.fixture
 def program(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Program]:
     """The command line in a folder of good and bad files, with all that is slow cut off."""
-    work = place / "home" / "work"
-    (work / "a_folder").mkdir(parents=True)
-    (work / "a_folder" / "empty.json").write_bytes(b"")
-    (work / "a_file").write_text("{")
-    (work / "mine.toml").write_bytes(SUITE)
+    work_folder = folder / "home" / "work"
+    (work_folder / "a_folder").mkdir(parents=True)
+    (work_folder / "a_folder" / "empty.json").write_bytes(b"")
+    (work_folder / "a_file").write_text("{")
+    (work_folder / "mine.toml").write_bytes(SUITE)
     for kind in ("safetensors", "json", "toml", "py", "npz"):
-        (work / f"noise.{kind}").write_bytes(bytes(range(256)))
-    (work / "results" / "quick").mkdir(parents=True)
+        (work_folder / f"noise.{kind}").write_bytes(bytes(range(256)))
+    (work_folder / "results" / "quick").mkdir(parents=True)
     for path in sorted(FIXTURES.glob("*.json"))[:2]:
-        (work / "results" / "quick" / path.name).write_bytes(path.read_bytes())
-    (work / "results" / "quick" / "noise.json").write_bytes(as_json({"schema_version": 1}))
-    monkeypatch.chdir(work)
+        (work_folder / "results" / "quick" / path.name).write_bytes(path.read_bytes())
+    (work_folder / "results" / "quick" / "noise.json").write_bytes(as_json({"schema_version": 1}))
+    monkeypatch.chdir(work_folder)
     for name in ("OBDBENCH_MIRROR", "D4RL_DATASET_DIR", "OBDBENCH_PRESETS", "OBDBENCH_RESULTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
     for name in ("OBDBENCH_CACHE", "MINARI_DATASETS_PATH", "HOME"):
-        monkeypatch.setenv(name, str(place / "home"))
+        monkeypatch.setenv(name, str(folder / "home"))
 
     def stop(*_: Any, **__: Any) -> Any:
         raise ObdError("This is where the work would begin.", "It does not in this test.")
@@ -255,15 +255,15 @@ def program(
     def call(arguments: list[str]) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
             cli.main(arguments)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return ended.value.code, said.err
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return ended.value.code, captured.err
 
     yield call
     signal.signal(signal.SIGTERM, handler)
 
 
-def answered(code: int, err: str) -> None:
+def assert_handled(code: int, err: str) -> None:
     """Done, or some trial failed, or one line that says what was wrong."""
     assert code in (0, 1, 2)
     assert "Unexpected" not in err
@@ -280,7 +280,9 @@ def answered(code: int, err: str) -> None:
     outcome="done, or one line and exit code 2; never a traceback",
 )
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_junk_arguments(path: tuple[str, ...], program: Program, attempts: AttemptCounter) -> None:
+def test_invalid_arguments(
+    path: tuple[str, ...], program: Program, attempts: AttemptCounter
+) -> None:
     codes = set()
 
     @examples(20 + 6 * len(COMMANDS[path].params))
@@ -289,7 +291,7 @@ def test_junk_arguments(path: tuple[str, ...], program: Program, attempts: Attem
         with attempts:
             code, err = program(arguments)
             codes.add(code)
-            answered(code, err)
+            assert_handled(code, err)
 
     check()
     assert 2 in codes or path == ("data", "list")
@@ -301,14 +303,14 @@ def test_junk_arguments(path: tuple[str, ...], program: Program, attempts: Attem
     how="hypothesis: arbitrary text, global options",
     outcome="one line and exit code 2, or help",
 )
-def test_junk_commands(program: Program, attempts: AttemptCounter) -> None:
+def test_invalid_commands(program: Program, attempts: AttemptCounter) -> None:
     words = st.one_of(junk(), st.sampled_from(["run", "data", "--help", "-h", "--version", "list"]))
 
     @examples(100)
     @given(st.lists(words, max_size=3))
     def check(arguments: list[str]) -> None:
         with attempts:
-            answered(*program(arguments))
+            assert_handled(*program(arguments))
 
     check()
 
@@ -328,11 +330,11 @@ def test_every_word_everywhere(
     for param in COMMANDS[path].params:
         if getattr(param, "is_flag", False):
             continue
-        for word in ANYTHING:
-            words = [SOUND[one.name][0] for one in required if one is not param]
+        for word in INVALID_WORDS:
+            words = [VALID_WORDS[p.name][0] for p in required if p is not param]
             if param in required:
                 words += ["--", word] if word.startswith("-") else [word]
             else:
                 words = [f"{param.opts[0]}={word}", *words]
             with attempts:
-                answered(*program([*path, *words]))
+                assert_handled(*program([*path, *words]))

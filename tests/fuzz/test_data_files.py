@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import altered, altered_arrays, as_json, damaged
-from support.fuzzing import Tried, examples, reader
+from support.fuzzing import ReadCounter, examples, reading_test
 
 from obdbench.collection import reconstruct
 from obdbench.datasets import d4rl, embedded
@@ -74,56 +74,58 @@ def assert_usable(dataset: Dataset) -> None:
     dataset.episode_returns()
 
 
-@reader("own HDF5 and NPZ files")
+@reading_test("own HDF5 and NPZ files")
 @pytest.mark.parametrize("kind", ["hdf5", "npz"])
-def test_damaged_file(kind: str, place: Path, tried: Tried) -> None:
+def test_damaged_file(kind: str, folder: Path, read_counter: ReadCounter) -> None:
     @examples(150)
     @given(st.data(), st.booleans())
     def check(data: st.DataObject, full: bool) -> None:
-        path = place / f"hopper.{kind}"
+        path = folder / f"hopper.{kind}"
         path.write_bytes(data.draw(damaged(VALID_FILES[kind, full])))
-        tried.reads(lambda: user_file.load(f"file:{path}"), assert_usable)
+        read_counter.read(lambda: user_file.load(f"file:{path}"), assert_usable)
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
-@reader("own HDF5 and NPZ files")
+@reading_test("own HDF5 and NPZ files")
 @pytest.mark.parametrize("kind", ["hdf5", "npz"])
-def test_junk_in_a_sound_file(kind: str, place: Path, tried: Tried) -> None:
+def test_invalid_arrays_in_a_valid_file(kind: str, folder: Path, read_counter: ReadCounter) -> None:
     @examples(100)
     @given(altered_arrays(with_next()), st.booleans())
     def check(arrays: dict[str, Any], full: bool) -> None:
         if not full:
             arrays.pop("next_observations", None)
-        path = place / f"hopper.{kind}"
+        path = folder / f"hopper.{kind}"
         path.write_bytes(WRITERS[kind](arrays))
-        tried.reads(lambda: user_file.load(f"file:{path}"), assert_usable)
+        read_counter.read(lambda: user_file.load(f"file:{path}"), assert_usable)
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
 @examples(60)
 @given(st.data())
-def check_d4rl(place: Path, tried: Tried, data: st.DataObject) -> None:
+def check_d4rl(folder: Path, read_counter: ReadCounter, data: st.DataObject) -> None:
     content = VALID_FILES["hdf5", False]
     if data.draw(st.booleans()):
         content = hdf5(data.draw(altered_arrays(columns())))
     else:
         content = data.draw(damaged(content))
-    (place / "hopper_medium-v2.hdf5").write_bytes(content)
-    tried.reads(lambda: d4rl.load("d4rl/hopper-medium-v2", progress=False), assert_usable)
+    (folder / "hopper_medium-v2.hdf5").write_bytes(content)
+    read_counter.read(lambda: d4rl.load("d4rl/hopper-medium-v2", progress=False), assert_usable)
 
 
-@reader("D4RL files")
-def test_d4rl_file(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(place))
-    check_d4rl(place, tried)
-    assert tried.refused
-    assert tried.taken
+@reading_test("D4RL files")
+def test_d4rl_file(
+    folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(folder))
+    check_d4rl(folder, read_counter)
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
 def packed() -> bytes:
@@ -134,18 +136,18 @@ def packed() -> bytes:
 PACKED = packed()
 
 
-def embedded_pair(place: Path, content: bytes, card: Any) -> None:
+def embedded_pair(folder: Path, content: bytes, card: Any) -> None:
     """A data file and its card, whatever they contain."""
-    (place / f"{NAME}.npz").write_bytes(content)
-    (place / f"{NAME}.json").write_bytes(card if isinstance(card, bytes) else as_json(card))
+    (folder / f"{NAME}.npz").write_bytes(content)
+    (folder / f"{NAME}.json").write_bytes(card if isinstance(card, bytes) else as_json(card))
 
 
 def card_of(content: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "episodes": 4}
 
 
-@reader("embedded data and their cards, checksums forged too")
-def test_embedded_data(place: Path, tried: Tried) -> None:
+@reading_test("embedded data and their cards, checksums forged too")
+def test_embedded_data(folder: Path, read_counter: ReadCounter) -> None:
     """Also where the card has the checksum of the damaged file."""
     arrays = dict(np.load(io.BytesIO(PACKED)))
 
@@ -161,12 +163,12 @@ def test_embedded_data(place: Path, tried: Tried) -> None:
             card = data.draw(altered(card))
         else:
             card = data.draw(damaged(json.dumps(card).encode()))
-        embedded_pair(place, content, card)
-        tried.reads(lambda: embedded.load(f"embedded/{NAME}", place), assert_usable)
+        embedded_pair(folder, content, card)
+        read_counter.read(lambda: embedded.load(f"embedded/{NAME}", folder), assert_usable)
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
 def assert_card_is_usable(dataset: Dataset) -> None:
@@ -179,9 +181,11 @@ def stand_in(card: bytes) -> dict[str, Any]:
     return with_next() | {"card": np.frombuffer(card, dtype=np.uint8)}
 
 
-@reader("cached stand-ins")
-def test_cached_stand_in(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OBDBENCH_CACHE", str(place))
+@reading_test("cached stand-ins")
+def test_cached_stand_in(
+    folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBDBENCH_CACHE", str(folder))
     path = reconstruct.cache_path("hopper-medium-v2")
     path.parent.mkdir()
     card = {"stand_in_for": "d4rl/hopper-medium-v2", "within_goal": True, "mean_error": 0.01}
@@ -199,8 +203,8 @@ def test_cached_stand_in(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPa
             path.write_bytes(npz(stand_in(as_json(data.draw(altered(card))))))
         else:
             path.write_bytes(npz(stand_in(data.draw(damaged(as_json(card))))))
-        tried.reads(lambda: reconstruct.load("recon/hopper-medium-v2"), assert_card_is_usable)
+        read_counter.read(lambda: reconstruct.load("recon/hopper-medium-v2"), assert_card_is_usable)
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import JUNK, altered, as_json, damaged
-from support.fuzzing import Tried, examples, reader
+from support.fuzzing import ReadCounter, examples, reading_test
 from support.suite_files import FIXTURES, SUITE, result_file_names
 
 from obdbench.datasets import download as fetch
@@ -43,58 +43,62 @@ RESULT = a_result()
 NAMES = (RESULT["key"], "manifest")
 
 
-@reader("result files: read, shown, tabulated, published", HOW)
-def test_result(place: Path, tried: Tried) -> None:
-    folder = place / "quick"
-    folder.mkdir()
-    path = folder / f"{RESULT['key']}.json"
+@reading_test("result files: read, shown, tabulated, published", HOW)
+def test_result(folder: Path, read_counter: ReadCounter) -> None:
+    suite_folder = folder / "quick"
+    suite_folder.mkdir()
+    path = suite_folder / f"{RESULT['key']}.json"
     path.write_bytes(as_json(RESULT))
-    assert len(read_suite_results(folder, strict=True)) == 1
+    assert len(read_suite_results(suite_folder, strict=True)) == 1
 
     @examples(120)
     @given(st.one_of(damaged(as_json(RESULT)), altered(RESULT).map(as_json)))
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        tried.reads(lambda: read_suite_results(folder, strict=True), build_report)
-        collection = tried.reads(lambda: read_suite_results(folder))  # never refuses the folder
+        read_counter.read(lambda: read_suite_results(suite_folder, strict=True), build_report)
+        collection = read_counter.read(
+            lambda: read_suite_results(suite_folder)
+        )  # never refuses the folder
         assert len(collection) + len(collection.skipped) == 1
-        shown = tried.reads(lambda: describe_file(path))
+        shown = read_counter.read(lambda: describe_file(path))
         assert shown is None or shown.startswith("trial")
-        tried.reads(lambda: ResultStore(place, "quick").read_result(RESULT["key"]))
-        tried.reads(lambda: publish_results(folder, place / "out"))
+        read_counter.read(lambda: ResultStore(folder, "quick").read_result(RESULT["key"]))
+        read_counter.read(lambda: publish_results(suite_folder, folder / "out"))
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
-@reader("manifests", HOW)
-def test_manifest(place: Path, tried: Tried) -> None:
-    store = ResultStore(place, "quick")
+@reading_test("manifests", HOW)
+def test_manifest(folder: Path, read_counter: ReadCounter) -> None:
+    store = ResultStore(folder, "quick")
     store.prepare()
-    sound = json.loads((FIXTURES / "manifest.json").read_text())
-    key, *others = sound["trials"]
-    sound["trials"] = {key: sound["trials"][key]}
+    valid = json.loads((FIXTURES / "manifest.json").read_text())
+    key, *others = valid["trials"]
+    valid["trials"] = {key: valid["trials"][key]}
     spec = read_json(Result, FIXTURES / f"{others[0]}.json").spec
 
     @examples(120)
-    @given(st.one_of(damaged(as_json(sound)), altered(sound).map(as_json)))
+    @given(st.one_of(damaged(as_json(valid)), altered(valid).map(as_json)))
     def check(content: bytes) -> None:
         (store.folder / "manifest.json").write_bytes(content)
-        tried.reads(store.read_manifest)
-        assert tried.reads(lambda: read_suite_results(store.folder)) is not None
-        manifest = tried.reads(lambda: store.add_to_manifest([spec]))
+        read_counter.read(store.read_manifest)
+        assert read_counter.read(lambda: read_suite_results(store.folder)) is not None
+        manifest = read_counter.read(lambda: store.add_to_manifest([spec]))
         assert spec.key in manifest.trials
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
-@reader("distillation.json and partial scores", HOW, "computed anew, or a record that can be used")
-def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
+@reading_test(
+    "distillation.json and partial scores", HOW, "computed anew, or a record that can be used"
+)
+def test_records_of_unfinished_work(folder: Path, read_counter: ReadCounter) -> None:
     spec = read_json(Result, FIXTURES / f"{NAMES[0]}.json").spec
-    work = SynsetStore(ResultStore(place, "quick"), spec)
+    synsets = SynsetStore(ResultStore(folder, "quick"), spec)
     source = DataIdentity(id="toy", checksum="0" * 64, size=9)
     check = StudentCheckRecord(step=4, missed_variance=0.5, missed_objective=None)
     record = DistillationRecord(
@@ -108,28 +112,30 @@ def test_records_of_unfinished_work(place: Path, tried: Tried) -> None:
     )
     scores = PartialScores(points={4: RESULT["points"][:1]}, seconds=2.0)
     for step in record.steps:
-        (work.folder / str(step)).mkdir(parents=True)
+        (synsets.folder / str(step)).mkdir(parents=True)
         for seed in spec.seeds:
-            work.synset_path(step, seed).touch()
-    (work.folder / "²").mkdir()  # a digit to str.isdigit, none to int
-    work.save_record(record)
-    work.save_scores(scores)
-    assert work.read_record() == record
-    assert work.read_scores() == scores
-    held = {
-        work.folder / "distillation.json": record.model_dump(mode="json"),
-        work.scores_path: scores.model_dump(mode="json"),
+            synsets.synset_path(step, seed).touch()
+    (synsets.folder / "²").mkdir()  # a digit to str.isdigit, none to int
+    synsets.save_record(record)
+    synsets.save_scores(scores)
+    assert synsets.read_record() == record
+    assert synsets.read_scores() == scores
+    valid_contents = {
+        synsets.folder / "distillation.json": record.model_dump(mode="json"),
+        synsets.scores_path: scores.model_dump(mode="json"),
     }
 
     @examples(120)
-    @given(st.data(), st.sampled_from(sorted(held)), st.booleans())
+    @given(st.data(), st.sampled_from(sorted(valid_contents)), st.booleans())
     def check(data: st.DataObject, path: Path, bytewise: bool) -> None:
-        content = as_json(held[path])
-        content = data.draw(damaged(content) if bytewise else altered(held[path]).map(as_json))
+        content = as_json(valid_contents[path])
+        content = data.draw(
+            damaged(content) if bytewise else altered(valid_contents[path]).map(as_json)
+        )
         path.write_bytes(content)
-        found = tried.reads(work.read_record)
-        assert found is None or isinstance(found, DistillationRecord)
-        assert isinstance(tried.reads(work.read_scores), PartialScores)
+        stored_record = read_counter.read(synsets.read_record)
+        assert stored_record is None or isinstance(stored_record, DistillationRecord)
+        assert isinstance(read_counter.read(synsets.read_scores), PartialScores)
 
     check()
 
@@ -161,14 +167,14 @@ VALUES += ["9" * 30, "[[[]]]", '"\\u0000"', '"pbc"', "[{}]", "[{name=[]}]", "[-1
 
 
 @st.composite
-def toml(draw: st.DrawFn, sound: bytes) -> bytes:
+def toml(draw: st.DrawFn, valid: bytes) -> bytes:
     """Damaged bytes, arbitrary text, or one value replaced by one of another kind."""
-    how = draw(st.sampled_from(["bytes", "value", "value", "text"]))
-    if how == "bytes":
-        return draw(damaged(sound))
-    if how == "text":
+    damage = draw(st.sampled_from(["bytes", "value", "value", "text"]))
+    if damage == "bytes":
+        return draw(damaged(valid))
+    if damage == "text":
         return draw(st.text(max_size=80)).encode("utf-8", "surrogatepass")
-    lines = sound.decode().splitlines()
+    lines = valid.decode().splitlines()
     at = draw(st.sampled_from([i for i, line in enumerate(lines) if "=" in line]))
     lines[at] = lines[at].partition("=")[0] + "= " + draw(st.sampled_from(VALUES))
     return "\n".join(lines).encode()
@@ -182,72 +188,72 @@ def previewed(specs: list[TrialSpec]) -> None:
         assert Result.model_validate_json(json.dumps(record.model_dump(mode="json"))) == record
 
 
-@reader("suites (TOML)", TOML_HOW, "one line of ours, or a valid suite")
-def test_suite(place: Path, tried: Tried) -> None:
-    path = place / "mine.toml"
+@reading_test("suites (TOML)", TOML_HOW, "one line of ours, or a valid suite")
+def test_suite(folder: Path, read_counter: ReadCounter) -> None:
+    path = folder / "mine.toml"
 
     @examples(250)
     @given(toml(SUITE))
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        suite = tried.reads(lambda: load_suite(str(path)))
+        suite = read_counter.read(lambda: load_suite(str(path)))
         if suite is not None:
-            tried.reads(suite.specs, previewed)
+            read_counter.read(suite.specs, previewed)
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
-@reader("presets (TOML)", TOML_HOW, "one line of ours, or valid settings")
-def test_preset(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OBDBENCH_PRESETS", str(place))
+@reading_test("presets (TOML)", TOML_HOW, "one line of ours, or valid settings")
+def test_preset(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(folder))
 
     @examples(200)
     @given(toml(PRESET))
     def check(content: bytes) -> None:
-        (place / "mine.toml").write_bytes(content)
-        tried.reads(lambda: presets.load_preset("mine"), lambda preset: preset.resolve({}))
+        (folder / "mine.toml").write_bytes(content)
+        read_counter.read(lambda: presets.load_preset("mine"), lambda preset: preset.resolve({}))
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
-@reader("checksums of downloads (fetched.json)", HOW)
-def test_ledger(place: Path, tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OBDBENCH_CACHE", str(place))
-    sound = {"https://example.org/a.hdf5": "0" * 64}
+@reading_test("checksums of downloads (fetched.json)", HOW)
+def test_ledger(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBDBENCH_CACHE", str(folder))
+    valid = {"https://example.org/a.hdf5": "0" * 64}
 
     @examples(100)
-    @given(st.one_of(damaged(as_json(sound)), JUNK.map(as_json)))
+    @given(st.one_of(damaged(as_json(valid)), JUNK.map(as_json)))
     def check(content: bytes) -> None:
-        (place / "fetched.json").write_bytes(content)
-        tried.reads(fetch.read_checksums)
+        (folder / "fetched.json").write_bytes(content)
+        read_counter.read(fetch.read_checksums)
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
-@reader("leaderboard pages", "hypothesis: damaged bytes of a page")
-def test_page(place: Path, tried: Tried) -> None:
+@reading_test("leaderboard pages", "hypothesis: damaged bytes of a page")
+def test_page(folder: Path, read_counter: ReadCounter) -> None:
     """A page of which the markers are gone is left alone, and said so."""
-    results, out = place / "results", place / "leaderboards"
+    results, out = folder / "results", folder / "leaderboards"
     shutil.copytree(FIXTURES, results / "quick")
     for path in sorted((results / "quick").glob("*.json"))[2:]:
         path.unlink()
     pages.write_pages(results, out, plots=False)
-    sound = (out / "quick.md").read_bytes()
+    valid = (out / "quick.md").read_bytes()
 
     @examples(40)
-    @given(damaged(sound))
+    @given(damaged(valid))
     def check(content: bytes) -> None:
         (out / "quick.md").write_bytes(content)
-        written = tried.reads(lambda: pages.write_pages(results, out, plots=False))
+        written = read_counter.read(lambda: pages.write_pages(results, out, plots=False))
         if written is None:
             assert (out / "quick.md").read_bytes() == content
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted

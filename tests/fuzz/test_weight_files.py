@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 from support.damage import JUNK, WORDS, altered, altered_arrays, as_json, damaged
-from support.fuzzing import Tried, examples, reader
+from support.fuzzing import ReadCounter, examples, reading_test
 from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.datasets.dataset import Standardizer
@@ -33,10 +33,10 @@ MOMENTS = Standardizer(np.zeros(11, np.float32), np.ones(11, np.float32))
 SETTINGS = DistillSettings(pairs=4, steps=2, inner_steps=2, batch=4, architecture="mlp2")
 
 
-def parts(whole: bytes) -> tuple[dict[str, Any], bytes]:
+def parts(valid_content: bytes) -> tuple[dict[str, Any], bytes]:
     """The header of a safetensors file, and what follows it."""
-    size = int.from_bytes(whole[:8], "little")
-    return json.loads(whole[8 : 8 + size]), whole[8 + size :]
+    size = int.from_bytes(valid_content[:8], "little")
+    return json.loads(valid_content[8 : 8 + size]), valid_content[8 + size :]
 
 
 def joined(header: Any, rest: bytes) -> bytes:
@@ -44,62 +44,64 @@ def joined(header: Any, rest: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + rest
 
 
-def tensors_of(whole: bytes) -> dict[str, Any]:
+def tensors_of(valid_content: bytes) -> dict[str, Any]:
     from safetensors.numpy import load
 
-    return load(whole)
+    return load(valid_content)
 
 
 DTYPES = st.sampled_from(["BF16", "F16", "F64", "F8_E4M3", "F4", "C64", "BOOL", "I8", "U64"])
 
 
 @st.composite
-def metadata(draw: st.DrawFn, sound: dict[str, str]) -> dict[str, str]:
-    held = dict(sound)
-    for name in draw(st.lists(st.sampled_from(sorted(sound)), max_size=2)):
-        held.pop(name, None)
+def metadata(draw: st.DrawFn, valid: dict[str, str]) -> dict[str, str]:
+    content = dict(valid)
+    for name in draw(st.lists(st.sampled_from(sorted(valid)), max_size=2)):
+        content.pop(name, None)
         if draw(st.booleans()):
-            held[name] = draw(st.one_of(st.sampled_from(WORDS), st.text(max_size=8), JUNK.map(str)))
-    return held
+            content[name] = draw(
+                st.one_of(st.sampled_from(WORDS), st.text(max_size=8), JUNK.map(str))
+            )
+    return content
 
 
 @st.composite
-def hostile(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A safetensors file with damaged bytes, an altered header, or junk in a sound container."""
-    header, rest = parts(whole)
-    how = draw(st.sampled_from(["bytes", "header", "tensors"]))
-    if how == "bytes":
-        return draw(damaged(whole))
-    if how == "header":
+def hostile(draw: st.DrawFn, valid_content: bytes) -> bytes:
+    """A safetensors file with damaged bytes, an altered header, or junk in a valid container."""
+    header, rest = parts(valid_content)
+    damage = draw(st.sampled_from(["bytes", "header", "tensors"]))
+    if damage == "bytes":
+        return draw(damaged(valid_content))
+    if damage == "header":
         return joined(draw(altered(header, st.one_of(JUNK, DTYPES))), rest)
-    held = draw(altered_arrays(tensors_of(whole)))
-    known = {k: np.ascontiguousarray(v) for k, v in held.items() if v.dtype.kind in "fiub"}
+    tensors = draw(altered_arrays(tensors_of(valid_content)))
+    known = {k: np.ascontiguousarray(v) for k, v in tensors.items() if v.dtype.kind in "fiub"}
     return save(known, metadata=draw(metadata(header["__metadata__"])))
 
 
-def acts(found: teacher.Teacher) -> None:
+def use_teacher(loaded_teacher: teacher.Teacher) -> None:
     """A teacher that was taken gives actions, values and its checksum."""
-    size = found.observation_size
-    columns = found.columns(np.zeros((3, size), np.float32))
-    assert columns["teacher_actions"].shape == (3, found.action_size)
-    assert len(found.checksum) == 64
+    size = loaded_teacher.observation_size
+    columns = loaded_teacher.columns(np.zeros((3, size), np.float32))
+    assert columns["teacher_actions"].shape == (3, loaded_teacher.action_size)
+    assert len(loaded_teacher.checksum) == 64
 
 
-@reader("teachers (safetensors)")
-def test_teacher(place: Path, tried: Tried) -> None:
-    path = place / "teacher.safetensors"
+@reading_test("teachers (safetensors)")
+def test_teacher(folder: Path, read_counter: ReadCounter) -> None:
+    path = folder / "teacher.safetensors"
     make_toy_teacher(DATASET).save(path)
-    whole = path.read_bytes()
+    valid_content = path.read_bytes()
 
     @examples(150)
-    @given(hostile(whole))
+    @given(hostile(valid_content))
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        tried.reads(lambda: teacher.Teacher.load(path), acts)
+        read_counter.read(lambda: teacher.Teacher.load(path), use_teacher)
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
 def saved(content: Any) -> bytes:
@@ -136,47 +138,49 @@ TENSORS = st.sampled_from(
 )
 
 
-def repickled(whole: bytes, pickled: bytes) -> bytes:
+def repickled(archive: bytes, pickled: bytes) -> bytes:
     """The archive with another description of its content, sums and all."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(buffer, "w") as new:
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(buffer, "w") as new:
         for entry in old.infolist():
-            held = old.read(entry)
-            new.writestr(entry.filename, pickled if entry.filename.endswith("data.pkl") else held)
+            content = old.read(entry)
+            new.writestr(
+                entry.filename, pickled if entry.filename.endswith("data.pkl") else content
+            )
     return buffer.getvalue()
 
 
-@reader("published checkpoints (.pt)")
+@reading_test("published checkpoints (.pt)")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_published_checkpoint(place: Path, tried: Tried) -> None:
-    sound = good_checkpoint()
-    whole = saved(sound)
-    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+def test_published_checkpoint(folder: Path, read_counter: ReadCounter) -> None:
+    valid = good_checkpoint()
+    valid_content = saved(valid)
+    with zipfile.ZipFile(io.BytesIO(valid_content)) as archive:
         pickled = next(archive.read(n) for n in archive.namelist() if n.endswith("data.pkl"))
-    path = place / "teacher.pt"
+    path = folder / "teacher.pt"
 
     @examples(200)
     @given(st.data(), st.sampled_from(["bytes", "pickle", "content", "content"]))
-    def check(data: st.DataObject, what: str) -> None:
-        if what == "bytes":
-            content = data.draw(damaged(whole))
-        elif what == "pickle":
-            content = repickled(whole, data.draw(damaged(pickled)))
+    def check(data: st.DataObject, damaged_part: str) -> None:
+        if damaged_part == "bytes":
+            content = data.draw(damaged(valid_content))
+        elif damaged_part == "pickle":
+            content = repickled(valid_content, data.draw(damaged(pickled)))
         else:
-            content = saved(data.draw(altered(sound, st.one_of(TENSORS, JUNK))))
+            content = saved(data.draw(altered(valid, st.one_of(TENSORS, JUNK))))
         path.write_bytes(content)
-        before = sorted(place.iterdir())
-        tried.reads(
+        before = sorted(folder.iterdir())
+        read_counter.read(
             lambda: checkpoint.teacher_from_checkpoint(
                 checkpoint.read_checkpoint(path), "hopper", MOMENTS, {}
             ),
-            acts,
+            use_teacher,
         )
-        assert sorted(place.iterdir()) == before
+        assert sorted(folder.iterdir()) == before
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
 def a_synset() -> Synset:
@@ -189,32 +193,34 @@ def a_synset() -> Synset:
     )
 
 
-@reader("synsets and their cards, loaded and shown")
-def test_synset_and_its_card(place: Path, tried: Tried) -> None:
-    path = a_synset().save(place / "synset.safetensors")
-    whole, card_path = path.read_bytes(), path.with_suffix(".json")
+@reading_test("synsets and their cards, loaded and shown")
+def test_synset_and_its_card(folder: Path, read_counter: ReadCounter) -> None:
+    path = a_synset().save(folder / "synset.safetensors")
+    valid_content, card_path = path.read_bytes(), path.with_suffix(".json")
     card = card_path.read_bytes()
 
     @examples(200)
     @given(st.data(), st.sampled_from(["file", "file", "card", "card's bytes"]))
-    def check(data: st.DataObject, what: str) -> None:
-        path.write_bytes(data.draw(hostile(whole)) if what == "file" else whole)
-        held = card
-        if what == "card":
-            held = as_json(data.draw(altered(json.loads(card))))
-        elif what == "card's bytes":
-            held = data.draw(damaged(card))
-        card_path.write_bytes(held)
-        tried.reads(lambda: Synset.load(path), lambda found: found.observations)
-        shown = tried.reads(lambda: describe_file(path))
+    def check(data: st.DataObject, damaged_part: str) -> None:
+        path.write_bytes(
+            data.draw(hostile(valid_content)) if damaged_part == "file" else valid_content
+        )
+        card_content = card
+        if damaged_part == "card":
+            card_content = as_json(data.draw(altered(json.loads(card))))
+        elif damaged_part == "card's bytes":
+            card_content = data.draw(damaged(card))
+        card_path.write_bytes(card_content)
+        read_counter.read(lambda: Synset.load(path), lambda synset: synset.observations)
+        shown = read_counter.read(lambda: describe_file(path))
         assert shown is None or shown.startswith("synset")
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
-def goes_on(run: Any) -> None:
+def continue_run(run: Any) -> None:
     """A run that took a snapshot can yield its points and take a step."""
     for step in list(run.points):
         loop.evaluation_point(run, step, DATASET, _Objective(), SETTINGS, [0, 1])
@@ -222,10 +228,10 @@ def goes_on(run: Any) -> None:
     run.optimizer.update(0, synsets, [value.clone() for value in synsets])
 
 
-@reader("snapshots")
-def test_snapshot(place: Path, tried: Tried) -> None:
+@reading_test("snapshots")
+def test_snapshot(folder: Path, read_counter: ReadCounter) -> None:
     """A run goes on from what it can use, and says what to do where it cannot."""
-    path = place / "snapshot"
+    path = folder / "snapshot"
 
     def fresh() -> Any:
         return loop.initial_state(
@@ -238,8 +244,8 @@ def test_snapshot(place: Path, tried: Tried) -> None:
     begun.points[0] = (begun.states.clone(), begun.actions.clone(), 0.5)
     begun.losses = [[(0, 1.0)], [(0, 2.0)]]
     snapshot.save_snapshot(begun, path)
-    whole = path.read_bytes()
-    header, rest = parts(whole)
+    valid_content = path.read_bytes()
+    header, rest = parts(valid_content)
     state = json.loads(header["__metadata__"]["state"])
 
     def reached() -> Any:
@@ -250,16 +256,16 @@ def test_snapshot(place: Path, tried: Tried) -> None:
     @examples(150)
     @given(st.data(), st.booleans())
     def check(data: st.DataObject, inner: bool) -> None:
-        content = data.draw(hostile(whole))
+        content = data.draw(hostile(valid_content))
         if inner:
             altered_state = json.dumps(data.draw(altered(state)))
             content = joined({**header, "__metadata__": {"state": altered_state}}, rest)
         path.write_bytes(content)
-        tried.reads(reached, goes_on)
+        read_counter.read(reached, continue_run)
 
     check()
-    assert tried.refused
-    assert tried.taken
+    assert read_counter.rejected
+    assert read_counter.accepted
 
 
 class _Objective:
@@ -269,23 +275,23 @@ class _Objective:
         return {}
 
 
-@reader("cached densities", outcome="computed anew, or an array that can be used")
-def test_density_cache(place: Path, tried: Tried) -> None:
+@reading_test("cached densities", outcome="computed anew, or an array that can be used")
+def test_density_cache(folder: Path, read_counter: ReadCounter) -> None:
     """A damaged cache is a cache that is not there."""
     buffer = io.BytesIO()
     np.save(buffer, np.linspace(-3, 0, 40, dtype=np.float32))
-    path = place / "density.npy"
+    path = folder / "density.npy"
 
     @examples(150)
     @given(damaged(buffer.getvalue()))
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        found = tried.reads(lambda: density.read_cached_density(path, 40))
-        if found is not None:
-            assert found.shape == (40,)
-            assert found.dtype == np.float32
-            assert not np.isnan(found).any()
+        log_density = read_counter.read(lambda: density.read_cached_density(path, 40))
+        if log_density is not None:
+            assert log_density.shape == (40,)
+            assert log_density.dtype == np.float32
+            assert not np.isnan(log_density).any()
 
     check()
-    assert tried.taken
-    assert not tried.refused
+    assert read_counter.accepted
+    assert not read_counter.rejected

@@ -42,17 +42,17 @@ def batch_of(columns: Columns, dataset: Dataset, rows: list[int], seeds: int = 2
 def test_dbc_by_hand(toy_dataset: Dataset) -> None:
     actions = torch.zeros(2, 3, 3)
     expected = np.square(toy_dataset.actions[[0, 4, 9]]).mean()
-    found = make_objective("dbc").loss(actions, batch_of({}, toy_dataset, [0, 4, 9]))
-    assert found.shape == (2,)
-    assert np.allclose(found, expected)
+    loss = make_objective("dbc").loss(actions, batch_of({}, toy_dataset, [0, 4, 9]))
+    assert loss.shape == (2,)
+    assert np.allclose(loss, expected)
 
 
 def test_pbc_by_hand(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     objective = make_objective("pbc")
     columns = objective.prepare(toy_dataset, toy_teacher, RNG)
     expected = np.square(toy_teacher.act(toy_dataset.observations[[1, 2]])).mean()
-    found = objective.loss(torch.zeros(2, 2, 3), batch_of(columns, toy_dataset, [1, 2]))
-    assert np.allclose(found, expected, rtol=1e-5)
+    loss = objective.loss(torch.zeros(2, 2, 3), batch_of(columns, toy_dataset, [1, 2]))
+    assert np.allclose(loss, expected, rtol=1e-5)
 
 
 def test_pbc_with_sampled_teacher(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
@@ -93,28 +93,28 @@ def shifted(dataset: Dataset, teacher: Teacher, share: float) -> Teacher:
     return replace(teacher, critics=moved)
 
 
-@pytest.mark.parametrize("how", ["none", "mean-one"])
+@pytest.mark.parametrize("normalization", ["none", "mean-one"])
 @pytest.mark.parametrize("name", ["av-pbc", "sdw"])
 def test_a_teacher_that_values_nothing_is_one_clear_error(
-    name: str, how: str, toy_dataset: Dataset, toy_teacher: Teacher
+    name: str, normalization: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
-    objective = make_objective(name, {"weight_normalization": how})
+    objective = make_objective(name, {"weight_normalization": normalization})
     with pytest.raises(ObdError, match=f"every weight of {name} is zero") as caught:
         objective.prepare(toy_dataset, shifted(toy_dataset, toy_teacher, 1.0), RNG)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("share", "said"), [(0.4, 0), (0.75, 1)])
-def test_a_teacher_that_values_little_is_told_of(
+@pytest.mark.parametrize(("share", "n_warnings"), [(0.4, 0), (0.75, 1)])
+def test_a_teacher_with_few_nonzero_weights_is_warned_about(
     share: float,
-    said: int,
+    n_warnings: int,
     toy_dataset: Dataset,
     toy_teacher: Teacher,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
         make_objective("av-pbc").prepare(toy_dataset, shifted(toy_dataset, toy_teacher, share), RNG)
-    assert [record.message.count("75%") for record in caplog.records] == [1] * said
+    assert [record.message.count("75%") for record in caplog.records] == [1] * n_warnings
 
 
 def test_weights_scale_the_loss(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
@@ -124,30 +124,30 @@ def test_weights_scale_the_loss(toy_dataset: Dataset, toy_teacher: Teacher) -> N
     columns = weighted.prepare(toy_dataset, toy_teacher, RNG)
     distance = (actions[0] - columns["teacher_actions"][rows]).square().mean(-1)
     expected = (columns["weight"][rows] * distance).mean()
-    found = weighted.loss(actions, batch_of(columns, toy_dataset, rows))
-    assert torch.allclose(found, expected.expand(2))
+    loss = weighted.loss(actions, batch_of(columns, toy_dataset, rows))
+    assert torch.allclose(loss, expected.expand(2))
     base = plain.loss(
         actions, batch_of(plain.prepare(toy_dataset, toy_teacher, RNG), toy_dataset, rows)
     )
-    assert not torch.allclose(found, base)
+    assert not torch.allclose(loss, base)
 
 
 @pytest.mark.parametrize("name", ["av-pbc", "sdw"])
 def test_mean_one(name: str, toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     raw = make_objective(name).prepare(toy_dataset, toy_teacher, RNG)["weight"]
-    one = make_objective(name, {"weight_normalization": "mean-one"}).prepare(
+    normalized = make_objective(name, {"weight_normalization": "mean-one"}).prepare(
         toy_dataset, toy_teacher, RNG
     )["weight"]
-    assert abs(one.mean().item() - 1) < 1e-5
-    assert torch.allclose(one * raw.mean(), raw, rtol=1e-4)
+    assert abs(normalized.mean().item() - 1) < 1e-5
+    assert torch.allclose(normalized * raw.mean(), raw, rtol=1e-4)
 
 
 def test_density_weight_formula() -> None:
     log_d = torch.tensor([-50.0, -2.0, 0.0, 3.0])
     raw = density_weight(log_d, tau=0.5, floor_quantile=0.0, normalization="none")
     assert torch.allclose(raw, (-0.5 * log_d).exp(), rtol=1e-5)
-    one = density_weight(log_d, tau=0.5, floor_quantile=0.0, normalization="mean-one")
-    assert torch.allclose(one, raw / raw.mean(), rtol=1e-5)
+    normalized = density_weight(log_d, tau=0.5, floor_quantile=0.0, normalization="mean-one")
+    assert torch.allclose(normalized, raw / raw.mean(), rtol=1e-5)
 
 
 def test_density_weight_floor_and_extremes() -> None:

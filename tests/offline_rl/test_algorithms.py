@@ -182,11 +182,11 @@ def test_a_policy_moves_to_the_rewarded_action(algorithm: str):
 
 def test_returns_to_go_are_discounted_sums_within_an_episode():
     dataset = make_dataset(rows=100)
-    found = returns_to_go(dataset, dataset.rewards, 0.9)
+    returns = returns_to_go(dataset, dataset.rewards, 0.9)
     expected = float(np.mean(dataset.rewards[40:50])) / (1 - 0.9)
     for row in range(49, -1, -1):
         expected = float(dataset.rewards[row]) + 0.9 * expected
-    assert found[0] == pytest.approx(expected, rel=1e-5)
+    assert returns[0] == pytest.approx(expected, rel=1e-5)
     ended = replace(dataset, terminals=dataset.timeouts, timeouts=None)
     assert returns_to_go(ended, ended.rewards, 0.9)[49] == pytest.approx(float(dataset.rewards[49]))
 

@@ -51,9 +51,9 @@ def test_a_trained_teacher_is_found_by_the_identifier_of_its_dataset(tmp_path, m
 
 
 def test_names_of_different_datasets_differ():
-    one = trained_teacher_path("minari/a/b-v0", "iql")
-    other = trained_teacher_path("minari/c/b-v0", "iql")
-    assert one != other
+    first = trained_teacher_path("minari/a/b-v0", "iql")
+    second = trained_teacher_path("minari/c/b-v0", "iql")
+    assert first != second
 
 
 def test_teach_prints_the_card_and_exports_the_teacher(call, tmp_path):

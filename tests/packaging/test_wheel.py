@@ -118,7 +118,7 @@ def test_source_distribution_is_complete(distributions: Path) -> None:
 @pytest.mark.network
 def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     """A run and its leaderboard with pinned dependencies, an empty home and another folder."""
-    venv, home, work = tmp_path / "venv", tmp_path / "home", tmp_path / "work"
+    venv, home, folder = tmp_path / "venv", tmp_path / "home", tmp_path / "work"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     command = [venv / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check"]
     command += ["--quiet", "-c", ROOT / "constraints.txt", wheel]
@@ -127,13 +127,13 @@ def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> Non
         pytest.skip(f"no package index: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
     home.mkdir()
-    work.mkdir()
+    folder.mkdir()
     environment = {"PATH": f"{venv / 'bin'}{os.pathsep}/usr/bin:/bin", "HOME": str(home)}
     environment |= {"OMP_NUM_THREADS": "1", "OBDBENCH_OFFLINE": "1"}
 
     def call(*words: str) -> str:
         done = subprocess.run(
-            words, cwd=work, env=environment, capture_output=True, text=True, check=False
+            words, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -143,7 +143,7 @@ def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> Non
     assert call("python", "-c", "import importlib.util as u; print(u.find_spec('ray'))") == "None\n"
     assert "2 ok in" in call("obdbench", "run", "smoke")
     call("obdbench", "leaderboard", "--publish", "results/smoke", "--to", "pages")
-    assert "| pbc |" in (work / "pages" / "smoke.md").read_text()
+    assert "| pbc |" in (folder / "pages" / "smoke.md").read_text()
     code = (
         "import obdbench; print(*(len(obdbench.load_dataset(f'embedded/{n}-v0')) for n in NAMES))"
     )

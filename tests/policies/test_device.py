@@ -26,9 +26,9 @@ def test_to_a_gpu_it_goes_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) ->
         calls.append(("pin", self.dtype))
         return self
 
-    def moved(self: Tensor, *where: Any, **how: Any) -> Tensor:
-        calls.append((*where, how.get("non_blocking", False)))
-        return self.type(where[0]) if isinstance(where[0], torch.dtype) else self
+    def moved(self: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        calls.append((*arguments, options.get("non_blocking", False)))
+        return self.type(arguments[0]) if isinstance(arguments[0], torch.dtype) else self
 
     monkeypatch.setattr(Tensor, "pin_memory", pinned)
     monkeypatch.setattr(Tensor, "to", moved)

@@ -26,51 +26,51 @@ def compare_pair(*entries: ResultEntry, names: tuple[str, ...] = ("mine", "pbc")
 
 
 def test_higher_scores_are_better():
-    found = compare_pair(
+    result = compare_pair(
         entry("mine", {0: 30.0, 1: 31.0, 2: 32.0}), entry("pbc", {0: 20.0, 1: 21.5, 2: 21.5})
     )
-    assert found.significant_sign == 1
-    assert found.difference.estimate == pytest.approx(10.0)
-    assert found.improvement.estimate == 1.0
-    assert found.verdict.startswith("mine is better than pbc by 10.0 points (95% interval")
-    assert "seeds 0–2" in found.verdict
-    assert "100 of 100 draws" in found.verdict
+    assert result.significant_sign == 1
+    assert result.difference.estimate == pytest.approx(10.0)
+    assert result.improvement.estimate == 1.0
+    assert result.verdict.startswith("mine is better than pbc by 10.0 points (95% interval")
+    assert "seeds 0–2" in result.verdict
+    assert "100 of 100 draws" in result.verdict
 
 
 def test_the_reversed_comparison_has_the_opposite_sign():
     mine = entry("mine", {0: 30.0, 1: 31.0, 2: 32.0})
     theirs = entry("pbc", {0: 20.0, 1: 21.5, 2: 21.5})
-    there, back = compare_pair(mine, theirs), compare_pair(mine, theirs, names=("pbc", "mine"))
+    forward, back = compare_pair(mine, theirs), compare_pair(mine, theirs, names=("pbc", "mine"))
     assert back.significant_sign == -1
-    assert back.difference.low == pytest.approx(-there.difference.high)
+    assert back.difference.low == pytest.approx(-forward.difference.high)
     assert "worse" in back.verdict
 
 
 def test_an_interval_around_zero_is_not_significant():
-    found = compare_pair(entry("mine", {0: 30.0, 1: 10.0}), entry("pbc", {0: 20.0, 1: 19.0}))
-    assert found.significant_sign == 0
-    assert found.verdict.startswith("There is no significant difference between mine and pbc")
+    result = compare_pair(entry("mine", {0: 30.0, 1: 10.0}), entry("pbc", {0: 20.0, 1: 19.0}))
+    assert result.significant_sign == 0
+    assert result.verdict.startswith("There is no significant difference between mine and pbc")
 
 
 def test_one_common_seed_gives_no_interval():
-    found = compare_pair(entry("mine", {0: 90.0}), entry("pbc", {0: 1.0}))
-    assert found.significant_sign == 0
-    assert "a single common seed gives no interval" in found.verdict
+    result = compare_pair(entry("mine", {0: 90.0}), entry("pbc", {0: 1.0}))
+    assert result.significant_sign == 0
+    assert "a single common seed gives no interval" in result.verdict
 
 
 def test_equal_scores_are_level():
-    found = compare_pair(entry("mine", {0: 1.0}), entry("pbc", {0: 1.0}))
-    assert found.verdict.startswith("mine is level with pbc on 1 dataset, seed 0, but")
+    result = compare_pair(entry("mine", {0: 1.0}), entry("pbc", {0: 1.0}))
+    assert result.verdict.startswith("mine is level with pbc on 1 dataset, seed 0, but")
 
 
 def test_the_verdict_names_the_datasets_with_a_single_seed():
     five = dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0]))
     mine, theirs = entry("mine", five), entry("pbc", five)
-    found = compare_pair(
+    result = compare_pair(
         mine, theirs, entry("mine", {0: 2.0}, WALKER), entry("pbc", {0: 1.0}, WALKER)
     )
-    assert found.significant_sign == 0
-    assert found.verdict.startswith(
+    assert result.significant_sign == 0
+    assert result.verdict.startswith(
         "mine lies 0.5 points above pbc on 2 datasets, 1 to 5 common seeds, but a single common "
         "seed on walker2d-medium gives no interval: run at least three seeds."
     )
@@ -82,11 +82,11 @@ def test_the_verdict_names_the_datasets_with_a_single_seed():
 
 
 def test_only_common_seeds_count():
-    found = compare_pair(
+    result = compare_pair(
         entry("mine", {0: 1.0, 1: 2.0, 5: 99.0}), entry("pbc", {0: 1.0, 1: 2.0, 2: 50.0})
     )
-    assert found.seeds == {HOPPER: (0, 1)}
-    assert found.difference.estimate == 0.0
+    assert result.seeds == {HOPPER: (0, 1)}
+    assert result.difference.estimate == 0.0
 
 
 def test_datasets_without_common_seeds_are_omitted():
@@ -113,8 +113,8 @@ def test_ambiguous_rows_must_be_named():
     )
     with pytest.raises(InvalidDataError, match=r"mine \(beta=1\), mine \(beta=2\)"):
         compare_pair(*entries)
-    found = compare_pair(*entries, names=("mine (beta=2)", "pbc"))
-    assert found.difference.estimate == pytest.approx(2.0)
+    result = compare_pair(*entries, names=("mine (beta=2)", "pbc"))
+    assert result.difference.estimate == pytest.approx(2.0)
 
 
 def test_rows_of_solvers_are_compared():
@@ -142,8 +142,8 @@ def test_aliases_are_resolved():
         entry("av-pbc", {0: 3.0, 1: 4.0}, objective_params={"beta": 2}),
         entry("random", {0: 1.0, 1: 2.0}),
     )
-    found = compare_pair(*entries, names=("avpbc (beta=2)", "random"))
-    assert (found.first, found.second) == ("av-pbc (beta=2)", "random")
+    result = compare_pair(*entries, names=("avpbc (beta=2)", "random"))
+    assert (result.first, result.second) == ("av-pbc (beta=2)", "random")
     assert resolve_row_names(["av_pbc", "random", "avpbc"]) == ["av-pbc", "random"]
     assert resolve_row_names([" av_pbc (beta=1)", "unknown (x=1)"]) == [
         "av-pbc (beta=1)",

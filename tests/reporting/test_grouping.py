@@ -39,12 +39,12 @@ def test_loaders_in_several_files_make_one_row() -> None:
 
 
 def test_an_edited_loader_splits_a_row() -> None:
-    found = rows(
+    matching = rows(
         entry("lab/a", {"dataset": "47e5"}),
         entry("lab/a", {"dataset": "0000"}, 20.0),
         entry("lab/b", {"dataset": "cc74"}),
     )
-    assert len(found) == 3
+    assert len(matching) == 3
 
 
 def test_different_code_of_an_objective_makes_another_row() -> None:

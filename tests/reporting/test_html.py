@@ -322,9 +322,9 @@ def drive(source: Path, profile: Path, script: str, **options: Any) -> dict[str,
     driven.write_text(text.replace("</body>", driver))
     match = re.search(r'data-seen="([^"]*)"', dump(driven, profile, **options))
     assert match is not None
-    seen = dict(json.loads(html.unescape(match[1])))
-    assert "error" not in seen, seen
-    return seen
+    observed = dict(json.loads(html.unescape(match[1])))
+    assert "error" not in observed, observed
+    return observed
 
 
 @browser
@@ -346,7 +346,7 @@ def test_a_foreign_script_does_not_run(home, tmp_path):
 def test_hostile_names_stay_text_in_the_browser(recon, tmp_path):
     source = tmp_path / "index.html"
     source.write_text(page.render_html([hostile_suite(recon.entries[0])], tmp_path))
-    seen = drive(
+    observed = drive(
         source,
         tmp_path / "profile",
         """
@@ -358,15 +358,15 @@ def test_hostile_names_stay_text_in_the_browser(recon, tmp_path):
         seen.links = find("td a").map((link) => link.protocol);
         """,
     )
-    assert seen["link"] == seen["title"] == HOSTILE
-    assert seen["images"] == 0
-    assert set(seen["links"]) == {"file:"}
+    assert observed["link"] == observed["title"] == HOSTILE
+    assert observed["images"] == 0
+    assert set(observed["links"]) == {"file:"}
     assert "data-foreign" not in dump(source, tmp_path / "profile")
 
 
 @browser
 def test_sorting_and_filtering(home, tmp_path):
-    seen = drive(
+    observed = drive(
         home / "index.html",
         tmp_path,
         """
@@ -389,17 +389,17 @@ def test_sorting_and_filtering(home, tmp_path):
         choose("Task", "walker2d"); seen.walker = names().length;
         """,
     )
-    assert seen["start"][0] == "sdw"
-    assert seen["sorted"] == ["average"]
-    assert seen["rising"] == seen["start"][::-1]
-    assert seen["words"] == sorted(seen["start"])
-    assert seen["selection"] == ["random"]
-    assert seen["all"] > seen["walker"] > 0
+    assert observed["start"][0] == "sdw"
+    assert observed["sorted"] == ["average"]
+    assert observed["rising"] == observed["start"][::-1]
+    assert observed["words"] == sorted(observed["start"])
+    assert observed["selection"] == ["random"]
+    assert observed["all"] > observed["walker"] > 0
 
 
 @browser
 def test_a_method_page_shows_every_seed_and_every_curve(home, content, tmp_path):
-    seen = drive(
+    observed = drive(
         home / "index.html",
         tmp_path,
         """
@@ -414,15 +414,15 @@ def test_a_method_page_shows_every_seed_and_every_curve(home, content, tmp_path)
     number = next(i for i, m in enumerate(content["methods"]) if m["label"] == "pbc")
     rows = [row for row in content["rows"] if row["method"] == number and not row["arm"]]
     cells = [cell for row in rows for cell in row["cells"]]
-    assert (seen["title"], seen["focused"]) == ("pbc", "H1")
-    assert seen["dots"] == sum(len(cell["scores"]) for cell in cells) > 0
-    assert seen["curves"] == sum(len(cell["curves"]) for cell in cells) > 0
-    assert seen["settings"] > 0
+    assert (observed["title"], observed["focused"]) == ("pbc", "H1")
+    assert observed["dots"] == sum(len(cell["scores"]) for cell in cells) > 0
+    assert observed["curves"] == sum(len(cell["curves"]) for cell in cells) > 0
+    assert observed["settings"] > 0
 
 
 @browser
 def test_a_dataset_page_shows_facts_states_and_moments(home, tmp_path):
-    seen = drive(
+    observed = drive(
         home / "index.html",
         tmp_path,
         """
@@ -433,15 +433,15 @@ def test_a_dataset_page_shows_facts_states_and_moments(home, tmp_path):
         seen.unknown = find("h1")[0].textContent;
         """,
     )
-    assert seen["headings"] == ["Facts beside D4RL's", "Scores", "States", "State moments"]
-    assert site_data.DATA_POINTS <= seen["states"] <= 1.2 * site_data.DATA_POINTS
-    assert seen["unknown"] == "Not found"
+    assert observed["headings"] == ["Facts beside D4RL's", "Scores", "States", "State moments"]
+    assert site_data.DATA_POINTS <= observed["states"] <= 1.2 * site_data.DATA_POINTS
+    assert observed["unknown"] == "Not found"
 
 
 @browser
 def test_the_synset_viewer_colors_the_pairs_by_the_chosen_action(with_synsets, tmp_path):
     source = page.write_html(with_synsets, tmp_path)
-    seen = drive(
+    observed = drive(
         source,
         tmp_path / "profile",
         """
@@ -455,9 +455,9 @@ def test_the_synset_viewer_colors_the_pairs_by_the_chosen_action(with_synsets, t
         seen.focused = document.activeElement.tagName;
         """,
     )
-    assert len(seen["first"]) == len(seen["second"]) == 16
-    assert seen["first"] != seen["second"]
-    assert seen["focused"] == "SELECT"
+    assert len(observed["first"]) == len(observed["second"]) == 16
+    assert observed["first"] != observed["second"]
+    assert observed["focused"] == "SELECT"
 
 
 @browser
@@ -470,7 +470,7 @@ def test_no_page_scrolls_sideways_on_a_phone(home, tmp_path):
         "#synsets",
         "#tables/1",
     ]
-    seen = drive(
+    observed = drive(
         home / "index.html",
         tmp_path,
         f"""
@@ -486,23 +486,23 @@ def test_no_page_scrolls_sideways_on_a_phone(home, tmp_path):
         """,
         width=360,
     )
-    assert len(seen["widths"]) == len(addresses)
-    assert max(seen["widths"]) <= 360
+    assert len(observed["widths"]) == len(addresses)
+    assert max(observed["widths"]) <= 360
 
 
 @browser
 @pytest.mark.slow
 def test_two_thousand_results_load_in_a_second(large_page, tmp_path):
     script = "seen.rows = find('tbody tr').length; seen.milliseconds = performance.now();"
-    seen = drive(large_page, tmp_path, script, virtual_time=False)
-    assert seen["rows"] > 200
-    assert 0 < seen["milliseconds"] <= 1_000
+    observed = drive(large_page, tmp_path, script, virtual_time=False)
+    assert observed["rows"] > 200
+    assert 0 < observed["milliseconds"] <= 1_000
 
 
 @browser
 @pytest.mark.slow
 def test_long_tables_show_the_rest_on_request(large_page, tmp_path):
-    seen = drive(
+    observed = drive(
         large_page,
         tmp_path,
         """
@@ -513,4 +513,4 @@ def test_long_tables_show_the_rest_on_request(large_page, tmp_path):
         seen.all = rows();
         """,
     )
-    assert (seen["first"], seen["all"]) == (300, 2_000)
+    assert (observed["first"], observed["all"]) == (300, 2_000)

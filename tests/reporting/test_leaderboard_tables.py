@@ -67,8 +67,8 @@ def row_of(part: Grid, objective: str) -> Row:
 def test_incomplete_rows_have_neither_average_nor_rank(recon, texts):
     part = grid_of(recon)
     failed, lost = row_of(part, "dbc"), row_of(part, "pbc")
-    for row, found in ((failed, 6), (lost, 8)):
-        assert (row.n_scores, row.n_expected) == (found, 9)
+    for row, n_scores in ((failed, 6), (lost, 8)):
+        assert (row.n_scores, row.n_expected) == (n_scores, 9)
         assert row.average is row.iqm is part.rank(row) is None
     line = next(line for line in texts["recon-main.md"].splitlines() if "| dbc |" in line)
     assert "| failed |" in line
@@ -145,9 +145,9 @@ def test_more_seeds_of_the_same_trial_join_its_row():
 
 
 def test_the_budget_of_pairs_that_are_not_distilled_is_their_number():
-    drawn, made = (entry(spec(name, "d4rl/hopper-medium-v2")) for name in ("random", "pbc"))
+    drawn, distilled = (entry(spec(name, "d4rl/hopper-medium-v2")) for name in ("random", "pbc"))
     at_start = {"default": dict.fromkeys((0, 1, 2), ((0, 5.0),))}
-    part = grid_of(SuiteResults("s", (replace(drawn, curves=at_start), made)))
+    part = grid_of(SuiteResults("s", (replace(drawn, curves=at_start), distilled)))
     assert format_budget(row_of(part, "random")) == "256 pairs"
     assert format_budget(row_of(part, "pbc")).startswith("256 pairs, fast, ")
     assert f"budget {format_budget(row_of(part, 'pbc'))};" in measurement_facts([part])[0]
@@ -157,7 +157,10 @@ def test_results_beyond_the_manifest_keep_the_ranks_of_others():
     planned = [spec(name, "d4rl/hopper-medium-v2") for name in ("pbc", "dbc")]
     stray = entry(spec("sdw", "d4rl/walker2d-medium-v2"))
     collection = SuiteResults(
-        "s", (*map(entry, planned), stray), {made.key: made for made in planned}, has_manifest=True
+        "s",
+        (*map(entry, planned), stray),
+        {trial.key: trial for trial in planned},
+        has_manifest=True,
     )
     part = grid_of(collection)
     assert row_of(part, "pbc").complete
@@ -238,11 +241,11 @@ def spec(
     )
 
 
-def entry(made: TrialSpec, base: float = 20.0, keep: tuple[int, ...] | None = None) -> ResultEntry:
-    seeds = made.seeds if keep is None else keep
+def entry(trial: TrialSpec, base: float = 20.0, keep: tuple[int, ...] | None = None) -> ResultEntry:
+    seeds = trial.seeds if keep is None else keep
     curves = {"default": {s: ((0, 1.0), (9, 2 * (base + s) - 1.0)) for s in seeds}}
-    record = Result(key=made.key, suite="s", spec=made, status="ok")
-    return ResultEntry(f"{made.key}.json", record, curves)
+    record = Result(key=trial.key, suite="s", spec=trial, status="ok")
+    return ResultEntry(f"{trial.key}.json", record, curves)
 
 
 SPECS = st.builds(
@@ -258,14 +261,16 @@ SPECS = st.builds(
 @st.composite
 def collections(draw: st.DrawFn) -> SuiteResults:
     """Random results of a random manifest, some without some of their seeds."""
-    specs = draw(st.lists(SPECS, min_size=2, max_size=12, unique_by=lambda made: made.key))
-    present = draw(st.lists(st.sampled_from(specs), min_size=1, unique_by=lambda made: made.key))
+    specs = draw(st.lists(SPECS, min_size=2, max_size=12, unique_by=lambda trial: trial.key))
+    present = draw(st.lists(st.sampled_from(specs), min_size=1, unique_by=lambda trial: trial.key))
     entries = []
-    for made in present:
-        keep = draw(st.lists(st.sampled_from(made.seeds), unique=True))
+    for trial in present:
+        keep = draw(st.lists(st.sampled_from(trial.seeds), unique=True))
         base = draw(st.integers(0, 90))
-        entries.append(entry(made, float(base), tuple(sorted(keep))))
-    return SuiteResults("s", tuple(entries), {made.key: made for made in specs}, has_manifest=True)
+        entries.append(entry(trial, float(base), tuple(sorted(keep))))
+    return SuiteResults(
+        "s", tuple(entries), {trial.key: trial for trial in specs}, has_manifest=True
+    )
 
 
 def figures(collection: SuiteResults) -> dict[tuple[str, ...], object]:
@@ -298,7 +303,7 @@ def rows_with(collection: SuiteResults, file: str) -> set[tuple[str, ...]]:
         (part.source, part.protocol, row.identity, row.arm)
         for part in build_grids(collection)
         for row in part.rows
-        if any(held.file == file for held in row.entries)
+        if any(entry_of_row.file == file for entry_of_row in row.entries)
     }
 
 
@@ -308,10 +313,10 @@ def assert_independent(collection: SuiteResults, file: str) -> None:
     for name, numbers in before.items():
         if name not in touched:
             assert after[name] == numbers
-    left = ranking(collection.without(file))
+    remaining = ranking(collection.without(file))
     for place, order in ranking(collection).items():
         untouched = [row for row in order if (*place, *row) not in touched]
-        assert [row for row in left[place] if (*place, *row) not in touched] == untouched
+        assert [row for row in remaining[place] if (*place, *row) not in touched] == untouched
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -322,8 +327,8 @@ def test_dropping_a_result_changes_no_other_row(collection, data):
 
 
 def test_dropping_each_committed_result_changes_no_other_row(quick):
-    for held in quick.entries:
-        assert_independent(quick, held.file)
+    for dropped in quick.entries:
+        assert_independent(quick, dropped.file)
 
 
 @settings(max_examples=20, deadline=None)
@@ -338,7 +343,7 @@ def test_order_of_files_does_not_matter(collection, random):
 
 
 @pytest.mark.parametrize(
-    ("curve", "said"),
+    ("curve", "text"),
     [
         (((0, 1.0), (9, 2.0)), "that of its last evaluation point."),
         (((0, 1.0),), "that of its last evaluation point."),
@@ -346,19 +351,19 @@ def test_order_of_files_does_not_matter(collection, random):
         (tuple((step, 1.0) for step in range(9)), "the mean of its last 5 evaluation points."),
     ],
 )
-def test_the_caption_counts_the_points_of_a_score(curve, said):
-    made = spec("pbc", "embedded/hopper-medium-v0", None, (0,))
-    found = replace(entry(made), curves={"default": {0: curve}})
-    (part,) = build_grids(SuiteResults("s", (found,)))
-    assert said in score_notes(part)[0]
+def test_the_caption_counts_the_points_of_a_score(curve, text):
+    trial = spec("pbc", "embedded/hopper-medium-v0", None, (0,))
+    result = replace(entry(trial), curves={"default": {0: curve}})
+    (part,) = build_grids(SuiteResults("s", (result,)))
+    assert text in score_notes(part)[0]
 
 
 def test_missing_trials_have_the_label_of_their_row():
-    made = spec("mine", "embedded/hopper-medium-v0").model_copy(
+    trial = spec("mine", "embedded/hopper-medium-v0").model_copy(
         update={"code": {"objective": "new"}}
     )
-    old = entry(made.model_copy(update={"code": {"objective": "old"}}))
-    collection = SuiteResults("s", (old,), {made.key: made}, has_manifest=True)
+    old = entry(trial.model_copy(update={"code": {"objective": "old"}}))
+    collection = SuiteResults("s", (old,), {trial.key: trial}, has_manifest=True)
     table = gaps_table(collection)
     assert [cell.text for cell in table.rows[0]][:3] == [
         "mine default (objective code=new)",

@@ -14,10 +14,10 @@ Figure = pytest.importorskip("matplotlib.figure").Figure
 
 
 def test_plots_are_named_after_suite_source_and_kind(recon, quick):
-    found = [plot.name for plot in plots.list_plots(build_grids(recon), "recon")]
-    assert found == ["recon-convergence", "recon-profile", "recon-heatmap", "recon-size"]
-    found = [plot.name for plot in plots.list_plots(build_grids(quick), "quick")]
-    assert found == ["quick-embedded-convergence", "quick-embedded-profile"]
+    names = [plot.name for plot in plots.list_plots(build_grids(recon), "recon")]
+    assert names == ["recon-convergence", "recon-profile", "recon-heatmap", "recon-size"]
+    names = [plot.name for plot in plots.list_plots(build_grids(quick), "quick")]
+    assert names == ["quick-embedded-convergence", "quick-embedded-profile"]
 
 
 def test_stand_ins_are_named_in_titles(recon):
@@ -29,9 +29,9 @@ def test_drawing_is_repeatable(recon, tmp_path):
     first = plots.draw_plots(parts, "recon", tmp_path / "a")
     second = plots.draw_plots(parts, "recon", tmp_path / "b")
     assert [path.name for path in first] == ["recon-size.png", "recon-size.svg"]
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes()
-        assert one.stat().st_size > 5_000
+    for old, new in zip(first, second, strict=True):
+        assert old.read_bytes() == new.read_bytes()
+        assert old.stat().st_size > 5_000
 
 
 def test_every_listed_plot_is_drawn(quick, tmp_path):

@@ -49,12 +49,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has rliable."""
     environment = tmp_path_factory.mktemp("rliable") / "environment"
     venv.create(environment, with_pip=True)
-    found = in_bin(environment, "python")
-    command = [str(found), "-m", "pip", "install", "--quiet", *PINS]
+    executable = in_bin(environment, "python")
+    command = [str(executable), "-m", "pip", "install", "--quiet", *PINS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"rliable cannot be installed: {done.stderr.strip().splitlines()[-1]}")
-    return found
+    return executable
 
 
 def random_groups() -> tuple[np.ndarray, np.ndarray]:

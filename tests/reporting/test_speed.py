@@ -68,8 +68,8 @@ def test_ten_thousand_files(tmp_path):
     start = time.process_time()
     collection = read_suite_results(tmp_path / "results" / "many", strict=True)
     read = time.process_time() - start
-    made = build_report(collection)
-    texts = pages.markdown_blocks(made, "results/many/", "")
+    report = build_report(collection)
+    texts = pages.markdown_blocks(report, "results/many/", "")
     total = time.process_time() - start
     sys.stderr.write(f"\n{len(collection)} files: read {read:.1f} s, with tables {total:.1f} s\n")
     assert len(collection) == FILES

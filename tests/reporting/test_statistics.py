@@ -49,10 +49,10 @@ def test_average_weighs_datasets_not_seeds():
 @given(GROUP, GROUP)
 def test_improvement_is_the_mann_whitney_statistic(ours, theirs):
     expected = oracle.mannwhitneyu(ours, theirs).statistic / (len(ours) * len(theirs))
-    found = float(
+    probability = float(
         stats.probability_of_improvement(stats.as_arrays([ours]), stats.as_arrays([theirs]))
     )
-    assert found == pytest.approx(expected)
+    assert probability == pytest.approx(expected)
 
 
 @given(GROUP, GROUP)
@@ -74,18 +74,18 @@ def test_paired_interval_is_scipys_for_one_dataset(differences):
     if np.ptp(differences) < 1e-3:
         return
     expected = oracle.ttest_1samp(differences, 0.0).confidence_interval(0.95)
-    found = stats.paired_difference([differences])
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-4)
+    interval = stats.paired_difference([differences])
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), rel=1e-4)
 
 
 def test_paired_interval_over_datasets_follows_welch():
     """With signs turned, two datasets' mean difference is half of Welch's two-sample difference."""
     first, second = [1.0, 2.0, 4.0, 4.5], [-0.5, -3.0, -1.0]
-    found = stats.paired_difference([first, second])
+    interval = stats.paired_difference([first, second])
     turned = [-value for value in second]
     welch = oracle.ttest_ind(first, turned, equal_var=False).confidence_interval(0.95)
-    assert found.low == pytest.approx(welch.low / 2, rel=1e-4)
-    assert found.high == pytest.approx(welch.high / 2, rel=1e-4)
+    assert interval.low == pytest.approx(welch.low / 2, rel=1e-4)
+    assert interval.high == pytest.approx(welch.high / 2, rel=1e-4)
 
 
 def test_paired_interval_needs_two_seeds_and_shrinks_to_a_point():
@@ -97,28 +97,30 @@ def test_paired_interval_needs_two_seeds_and_shrinks_to_a_point():
 @pytest.mark.parametrize("scale", [1.0, 1e-90])
 def test_two_seeds_of_one_dataset_have_one_degree_of_freedom(scale: float) -> None:
     """Rounding and underflow leave it at one."""
-    found = stats.paired_difference([[-23.6526 * scale, 12.4078 * scale]])
-    assert found.high is not None
+    interval = stats.paired_difference([[-23.6526 * scale, 12.4078 * scale]])
+    assert interval.high is not None
     reach = (12.4078 + 23.6526) / 2 * np.tan(0.475 * np.pi) * scale
-    assert found.high - found.estimate == pytest.approx(reach, rel=1e-6)
+    assert interval.high - interval.estimate == pytest.approx(reach, rel=1e-6)
 
 
 def test_bootstrap_agrees_with_scipys():
     values = np.random.default_rng(1).normal(40.0, 5.0, size=30)
-    found = stats.bootstrap_interval(stats.mean_over_datasets, [values.tolist()], replicates=20_000)
+    interval = stats.bootstrap_interval(
+        stats.mean_over_datasets, [values.tolist()], replicates=20_000
+    )
     expected = oracle.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
-    assert found.low == pytest.approx(expected.low, rel=2e-3)
-    assert found.high == pytest.approx(expected.high, rel=2e-3)
+    assert interval.low == pytest.approx(expected.low, rel=2e-3)
+    assert interval.high == pytest.approx(expected.high, rel=2e-3)
 
 
 def test_bootstrap_is_stratified():
     """Datasets far apart, seeds close: resampling across datasets would blow the interval up."""
-    found = stats.bootstrap_interval(
+    interval = stats.bootstrap_interval(
         stats.mean_over_datasets, [[0.0, 0.1, 0.2], [100.0, 100.1, 100.2]]
     )
-    assert 49.9 < found.low < found.estimate < found.high < 50.3
+    assert 49.9 < interval.low < interval.estimate < interval.high < 50.3
 
 
 @given(GROUPS)
@@ -133,9 +135,10 @@ def test_bootstrap_is_repeatable_and_brackets_its_estimate(groups):
 
 def test_datasets_are_resampled_independently():
     """Two datasets alike average their chance: the interval shrinks by the root of two."""
-    one = [np.random.default_rng(5).normal(size=12).tolist()]
+    scores = [np.random.default_rng(5).normal(size=12).tolist()]
     single, double = (
-        stats.bootstrap_interval(stats.mean_over_datasets, groups) for groups in (one, one * 2)
+        stats.bootstrap_interval(stats.mean_over_datasets, groups)
+        for groups in (scores, scores * 2)
     )
     assert (double.high - double.low) / (single.high - single.low) == pytest.approx(0.707, abs=0.06)
 
@@ -152,10 +155,10 @@ def test_the_bootstrap_interval_has_its_nominal_coverage():
     rng = np.random.default_rng(4)
     hits = 0
     for _ in range(200):
-        found = stats.bootstrap_interval(
+        interval = stats.bootstrap_interval(
             stats.mean_over_datasets, [rng.normal(size=20).tolist()], replicates=500
         )
-        hits += found.low <= 0.0 <= found.high
+        hits += interval.low <= 0.0 <= interval.high
     assert 176 <= hits <= 196
 
 

@@ -56,8 +56,8 @@ def environment(folder: Path, env_id: str) -> bytes:
     content = json.loads(first_file(folder).read_text())
     content["environment"]["env_id"] = env_id
     task = next((task for task in TASKS.values() if task.env_id == env_id), TASKS["hopper"])
-    for one in content["points"]:
-        one["normalized_return"] = float(normalized_return(task, one["returns"]).mean())
+    for point in content["points"]:
+        point["normalized_return"] = float(normalized_return(task, point["returns"]).mean())
     return json.dumps(content).encode()
 
 

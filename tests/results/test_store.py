@@ -36,21 +36,21 @@ def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
     outcome="it counts as missing, so that --resume runs it",
 )
 def test_a_damaged_result_counts_as_missing(store, spec):
-    one = spec()
-    store.save(Result.unfinished(one, "toy", "failed", "why"))
-    path = store.result_path(one.key)
+    trial = spec()
+    store.save(Result.unfinished(trial, "toy", "failed", "why"))
+    path = store.result_path(trial.key)
     path.write_text(path.read_text()[:-20])
-    assert store.find_missing([one]) == [one]
+    assert store.find_missing([trial]) == [trial]
 
 
 def test_what_another_run_has_finished_since_the_plan_is_kept(store, spec):
     done, failed, damaged = spec(), spec("raises"), spec(steps=5)
     store.save(Result.unfinished(done, "toy", "failed", "why").model_copy(update={"status": "ok"}))
-    for one in (failed, damaged):
-        store.save(Result.unfinished(one, "toy", "failed", "why"))
+    for trial in (failed, damaged):
+        store.save(Result.unfinished(trial, "toy", "failed", "why"))
     store.result_path(damaged.key).write_text("{")
     store.remove_failed([done, failed, damaged])
-    assert [store.result_path(one.key).exists() for one in (done, failed, damaged)] == [
+    assert [store.result_path(trial.key).exists() for trial in (done, failed, damaged)] == [
         True,
         False,
         False,
@@ -58,32 +58,32 @@ def test_what_another_run_has_finished_since_the_plan_is_kept(store, spec):
 
 
 def test_work_that_another_process_holds_is_not_forgotten(store, spec):
-    one, other = spec(), spec(steps=5)
-    for each in (one, other):
+    first, second = spec(), spec(steps=5)
+    for each in (first, second):
         store.save(Result.unfinished(each, "toy", "failed", "why"))
         SynsetStore(store, each).work_folder.mkdir(parents=True)
         SynsetStore(store, each).snapshot.write_text("half way")
-    with SynsetStore(store, other).lock():
+    with SynsetStore(store, second).lock():
         with pytest.raises(InvalidSettingError, match="Another process"):
-            store.remove_trials([one, other])
+            store.remove_trials([first, second])
         store.remove_work_folder(store.read_manifest())
-        assert SynsetStore(store, other).snapshot.exists()
-    assert store.find_missing([one, other]) == []
-    store.remove_trials([one, other])
-    assert store.find_missing([one, other]) == [one, other]
-    assert not SynsetStore(store, other).snapshot.exists()
+        assert SynsetStore(store, second).snapshot.exists()
+    assert store.find_missing([first, second]) == []
+    store.remove_trials([first, second])
+    assert store.find_missing([first, second]) == [first, second]
+    assert not SynsetStore(store, second).snapshot.exists()
 
 
 def test_who_waits_for_a_lock_survives_that_its_folder_is_tidied_away(store, spec):
     """A run that ends removes the working folder, perhaps between two looks of one that waits."""
-    one = SynsetStore(store, spec())
+    synsets = SynsetStore(store, spec())
     got = threading.Event()
 
     def wait():
-        with one.lock():
+        with synsets.lock():
             got.set()
 
-    with one.lock():
+    with synsets.lock():
         waiting = threading.Thread(target=wait)
         waiting.start()
         time.sleep(0.2)
@@ -95,28 +95,28 @@ def test_who_waits_for_a_lock_survives_that_its_folder_is_tidied_away(store, spe
 
 
 def test_a_damaged_manifest_is_set_aside(store, spec, caplog):
-    one, other = spec(), spec("raises")
+    first, second = spec(), spec("raises")
     path = store.folder / "manifest.json"
-    for number, expected in ((1, one), (2, other)):
+    for number, expected in ((1, first), (2, second)):
         store.add_to_manifest([expected])
         damaged = path.read_text()[:-20]
         path.write_text(damaged)
         caplog.clear()
-        assert set(store.add_to_manifest([other]).trials) == {other.key}
+        assert set(store.add_to_manifest([second]).trials) == {second.key}
         assert (store.folder / f"manifest.{number}.broken").read_text() == damaged
         (record,) = caplog.records
         assert f"manifest.{number}.broken" in record.message
         assert "\n" not in record.message
-    store.add_to_manifest([one])
-    assert set(store.read_manifest().trials) == {one.key, other.key}
+    store.add_to_manifest([first])
+    assert set(store.read_manifest().trials) == {first.key, second.key}
     assert len(list(store.folder.glob("*.broken"))) == 2
 
 
 def test_a_result_under_a_foreign_key_is_refused(store, spec):
-    one, other = spec(), spec("raises")
-    result = Result.unfinished(one, "toy", "failed", "why")
-    write_json(Result(**{**result.model_dump(), "key": other.key}), store.result_path(other.key))
-    assert store.read_result(other.key) is None
+    first, second = spec(), spec("raises")
+    result = Result.unfinished(first, "toy", "failed", "why")
+    write_json(Result(**{**result.model_dump(), "key": second.key}), store.result_path(second.key))
+    assert store.read_result(second.key) is None
 
 
 def _expect_many(root, specs):

@@ -135,8 +135,8 @@ def test_cloning_gradients_equal_autograd(dataset):
     predicted = torch.tanh(MLP4.apply(params, torch.from_numpy(states))[0])[0]
     loss = (predicted[1] - torch.from_numpy(actions)[1]).square().mean()
     expected = torch.autograd.grad(loss, params["w3"])[0][0, : actions.shape[1]]
-    found = cloning_gradients(states, actions, 7)[1].reshape(actions.shape[1], -1)[:, :-1]
-    assert np.allclose(found, expected.numpy(), atol=1e-6)
+    gradients = cloning_gradients(states, actions, 7)[1].reshape(actions.shape[1], -1)[:, :-1]
+    assert np.allclose(gradients, expected.numpy(), atol=1e-6)
 
 
 def test_episodes_end_at_terminals_timeouts_and_jumps(dataset):

@@ -1,4 +1,4 @@
-"""Strategies: sound bytes made unsound, and sound structures with junk in them."""
+"""Strategies: valid bytes made unsound, and valid structures with junk in them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ JUNK = st.recursive(
 
 
 @st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+def damaged(draw: st.DrawFn, valid_content: bytes) -> bytes:
     """Truncated, flipped, overwritten, cut, doubled, prefixed: one to three times; or random."""
     if draw(st.integers(0, 11)) == 0:
         return draw(st.binary(max_size=256))
-    content = bytearray(whole)
+    content = bytearray(valid_content)
     for _ in range(draw(st.integers(1, 3))):
         size = len(content)
         near = draw(st.sampled_from(["start", "end", "anywhere"]))
@@ -40,16 +40,18 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
         high = min(size, 512) if near == "start" else size
         at = draw(st.integers(low, high))
         until = min(size, at + draw(st.integers(1, 64)))
-        how = draw(st.sampled_from(["cut", "flip", "flip", "write", "extreme", "drop", "double"]))
-        if how == "cut":
+        operation = draw(
+            st.sampled_from(["cut", "flip", "flip", "write", "extreme", "drop", "double"])
+        )
+        if operation == "cut":
             del content[at:]
-        elif how == "flip" and at < size:
+        elif operation == "flip" and at < size:
             content[at] ^= 1 << draw(st.integers(0, 7))
-        elif how == "write":
+        elif operation == "write":
             content[at:until] = draw(st.binary(min_size=until - at, max_size=until - at))
-        elif how == "extreme":
+        elif operation == "extreme":
             content[at : at + 8] = draw(st.sampled_from([b"\0", b"\xff", b"\x7f", b"\x80"])) * 8
-        elif how == "drop":
+        elif operation == "drop":
             del content[at:until]
         else:
             content[at:at] = content[at:until]
@@ -67,9 +69,9 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 @st.composite
-def altered(draw: st.DrawFn, sound: Any, junk: Any = JUNK) -> Any:
+def altered(draw: st.DrawFn, valid: Any, junk: Any = JUNK) -> Any:
     """A structure of which one to three places are replaced, removed or added to."""
-    content = copy.deepcopy(sound)
+    content = copy.deepcopy(valid)
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(list(places(content))))
         if not path:
@@ -79,10 +81,10 @@ def altered(draw: st.DrawFn, sound: Any, junk: Any = JUNK) -> Any:
         holder = content
         for key in path[:-1]:
             holder = holder[key]
-        how = draw(st.sampled_from(["replace", "replace", "remove", "add"]))
-        if how == "remove":
+        operation = draw(st.sampled_from(["replace", "replace", "remove", "add"]))
+        if operation == "remove":
             del holder[path[-1]]
-        elif how == "add" and isinstance(holder, dict):
+        elif operation == "add" and isinstance(holder, dict):
             holder[draw(st.sampled_from(WORDS))] = draw(junk)
         else:
             holder[path[-1]] = draw(junk)
@@ -108,23 +110,23 @@ def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
 
 
 @st.composite
-def altered_arrays(draw: st.DrawFn, sound: dict[str, Any]) -> dict[str, Any]:
+def altered_arrays(draw: st.DrawFn, valid: dict[str, Any]) -> dict[str, Any]:
     """Named arrays of which one to three are replaced, renamed, cut, cast or left out."""
-    content = dict(sound)
+    content = dict(valid)
     for _ in range(draw(st.integers(1, 3))):
         if not content:
             break
         name = draw(st.sampled_from(sorted(content)))
         array = content.pop(name)
-        how = draw(st.sampled_from(["replace", "replace", "cut", "cast", "rename", "drop"]))
-        if how == "replace":
+        operation = draw(st.sampled_from(["replace", "replace", "cut", "cast", "rename", "drop"]))
+        if operation == "replace":
             content[name] = draw(arrays())
-        elif how == "cut":
+        elif operation == "cut":
             content[name] = array[: draw(st.integers(0, 3))] if array.ndim else array
-        elif how == "cast":
+        elif operation == "cast":
             kind = draw(st.sampled_from(["f2", "f8", "i4", "u1", "?"]))
             with np.errstate(all="ignore"):
                 content[name] = array.astype(kind) if array.dtype.kind in "fiub" else array
-        elif how == "rename":
+        elif operation == "rename":
             content[name + draw(st.sampled_from(["0", ".", "x"]))] = array
     return content

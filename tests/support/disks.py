@@ -13,13 +13,13 @@ def mount_disk(folder, kibibytes=2048):
     """A tmpfs of so many KiB at a folder; the test is skipped where mounting is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
     options = f"size={kibibytes}k,mode=0755"
-    made = subprocess.run(
+    mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "obdbench-test", str(folder)],
         capture_output=True,
         text=True,
         check=False,
     )
-    if made.returncode != 0:
+    if mounted.returncode != 0:
         pytest.skip("needs the right to mount a tmpfs")
     try:
         yield folder
@@ -33,9 +33,9 @@ def remount(folder, options):
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def set_immutable(folder, wanted):
+def set_immutable(folder, immutable):
     """Forbid that anything is written in a folder, even by root; whether that was possible."""
-    command = ["chattr", "+i" if wanted else "-i", str(folder)]
+    command = ["chattr", "+i" if immutable else "-i", str(folder)]
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

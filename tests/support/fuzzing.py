@@ -1,4 +1,4 @@
-"""How much is tried, and what may come of it.
+"""The number of examples of fuzz tests, and the outcomes that they allow.
 
 ``OBDBENCH_FUZZ=20`` tries twenty times as many examples as the default run does. A given number of
 examples is the same on every run, so that a failure here is a failure everywhere.
@@ -18,7 +18,7 @@ from support.recording import AttemptCounter
 from obdbench.errors import ObdError
 
 SCALE = max(1, int(os.environ.get("OBDBENCH_FUZZ") or 1))
-HOW = "hypothesis: damaged bytes of valid files, junk in sound containers"
+HOW = "hypothesis: damaged bytes of valid files, junk in valid containers"
 OUTCOME = "one line of ours, or content that can be used"
 
 
@@ -34,33 +34,34 @@ def examples(count: int) -> Any:
     )
 
 
-def reader(what: str, how: str = HOW, outcome: str = OUTCOME) -> pytest.MarkDecorator:
+def reading_test(what: str, how: str = HOW, outcome: str = OUTCOME) -> pytest.MarkDecorator:
     """The row of ``docs/reliability.md`` that a fuzz test of a reader makes."""
     return pytest.mark.reliability("input", what, how=how, outcome=outcome)
 
 
-class Tried:
-    """A reader's two outcomes, counted."""
+class ReadCounter:
+    """Counts how often a reader accepts and rejects a file."""
 
     def __init__(self, attempts: AttemptCounter) -> None:
         self.attempts = attempts
-        self.taken = self.refused = 0
+        self.accepted = self.rejected = 0
 
-    def reads(self, read: Callable[[], Any], use: Callable[[Any], Any] = lambda found: None) -> Any:
-        """What was read and could be used, or None after one clear line."""
-        refusal: ObdError | None = None
+    def read(self, reader: Callable[[], Any], use: Callable[[Any], Any] | None = None) -> Any:
+        """Return what ``reader`` returns and ``use`` accepts; None after an error of one line."""
+        rejection: ObdError | None = None
         with self.attempts, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                found = read()
+                content = reader()
             except ObdError as error:
-                refusal = error
-            if refusal is None:
-                self.taken += 1
-                use(found)
-                return found
-            self.refused += 1
-            assert refusal.cause
-            assert refusal.remedy
-            assert "\n" not in str(refusal)
+                rejection = error
+            if rejection is None:
+                self.accepted += 1
+                if use is not None:
+                    use(content)
+                return content
+            self.rejected += 1
+            assert rejection.cause
+            assert rejection.remedy
+            assert "\n" not in str(rejection)
         return None

@@ -14,8 +14,8 @@ from support.paths import ROOT
 
 def run_environment(temporary=None):
     """The environment of a run, with a temporary folder of its own where one is given."""
-    found = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return found if temporary is None else {**found, "TMPDIR": str(temporary)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return environment if temporary is None else {**environment, "TMPDIR": str(temporary)}
 
 
 def start_obdbench(*arguments, log, temporary=None):
@@ -64,12 +64,12 @@ def list_processes():
 def list_descendants(pid):
     """Processes below one: (pid, command line)."""
     rows = _listing()
-    found, front = [], {pid}
+    descendants, front = [], {pid}
     while front:
         below = [row for row in rows if row[1] in front]
-        found += below
+        descendants += below
         front = {row[0] for row in below}
-    return [(child, line) for child, _, line in found]
+    return [(child, line) for child, _, line in descendants]
 
 
 def _listing():
@@ -82,11 +82,11 @@ def _listing():
 def wait_until_ended(pids, seconds=120):
     """Wait until processes have ended, also on a busy machine; those that live on."""
     deadline = time.monotonic() + seconds
-    left = set(pids)
-    while left and time.monotonic() < deadline:
-        left = {pid for pid in left if Path(f"/proc/{pid}").exists() and not is_zombie(pid)}
+    running = set(pids)
+    while running and time.monotonic() < deadline:
+        running = {pid for pid in running if Path(f"/proc/{pid}").exists() and not is_zombie(pid)}
         time.sleep(0.1)
-    return left
+    return running
 
 
 def is_zombie(pid):

@@ -91,8 +91,8 @@ def _checked(kind: str, what: str, *, how: str, outcome: str) -> dict[str, Any]:
 @pytest.hookimpl(tryfirst=True)  # before slow ones and others are deselected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if (said := noted(item)) is not None:
-            item.user_properties.append((NOTED, said))
+        if (entry := noted(item)) is not None:
+            item.user_properties.append((NOTED, entry))
             config.stash[MARKED].append(item.nodeid)
 
 

@@ -19,9 +19,9 @@ def plugin() -> Plugin:
 
 @pytest.fixture
 def store(tmp_path) -> ResultStore:
-    made = ResultStore(tmp_path / "results", "toy")
-    made.prepare()
-    return made
+    result_store = ResultStore(tmp_path / "results", "toy")
+    result_store.prepare()
+    return result_store
 
 
 @pytest.fixture

@@ -184,10 +184,10 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    def elsewhere(given, drawn, config):
+    def elsewhere(search, drawn, config):
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path / "elsewhere")
-            candidate = Candidate.from_draw(pickle.loads(pickle.dumps(given)), {})
+            candidate = Candidate.from_draw(pickle.loads(pickle.dumps(search)), {})
         assert (candidate.settings.outer_lr, candidate.objective_params) == (0.07, {"beta": 0.3})
         return [CandidateResult({}, 1.0, 6)]
 
@@ -209,13 +209,15 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
 def test_search_uses_as_many_workers_as_a_run(plugin, monkeypatch, options, workers):
     """Two per GPU, and the whole of a cluster."""
     asha = pytest.importorskip("obdbench.tuning.asha")
-    seen = []
+    configs = []
     monkeypatch.setattr("obdbench.tuning.api.check_device", lambda device: None)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.setattr(asha, "search_with_asha", lambda *given: seen.append(given[-1]) or [])
+    monkeypatch.setattr(
+        asha, "search_with_asha", lambda *arguments: configs.append(arguments[-1]) or []
+    )
     with pytest.raises(ObdError, match="No candidate"):
         tune_settings(make_search(), name="mine", config=ExecutionConfig(executor="ray", **options))
-    assert seen[0].ray_workers() == workers
+    assert configs[0].ray_workers() == workers
 
 
 def test_candidates_are_ranked_by_the_share_of_their_own_points():

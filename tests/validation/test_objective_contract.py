@@ -82,19 +82,21 @@ def test_valid_objective_passes(check):
 def test_each_violation_is_reported_with_its_line(check, old, new, clause, detail):
     report, path = check(old, new)
     assert not report.passed
-    found = [c for c in report.checks if not c.passed and clause in c.clause and detail in c.detail]
-    assert found, report.text()
-    assert found[0].where.startswith(f"{path}:")
-    assert "\n" not in found[0].detail
+    violations = [
+        c for c in report.checks if not c.passed and clause in c.clause and detail in c.detail
+    ]
+    assert violations, report.text()
+    assert violations[0].where.startswith(f"{path}:")
+    assert "\n" not in violations[0].detail
 
 
 def test_objective_without_teacher_receives_none(check):
     value = "teacher.value(dataset.observations, dataset.actions)"
     report, path = check("rng.random(len(dataset))", value)
-    (found,) = [c for c in report.checks if "without a teacher" in c.clause]
-    assert not found.passed
-    assert "NoneType" in found.detail
-    assert found.where.startswith(f"{path}:")
+    (violations,) = [c for c in report.checks if "without a teacher" in c.clause]
+    assert not violations.passed
+    assert "NoneType" in violations.detail
+    assert violations.where.startswith(f"{path}:")
 
 
 def test_registered_objectives_and_parameters():

@@ -40,7 +40,7 @@ def check(tmp_path):
 def test_valid_selection_passes(check):
     report, _ = check()
     assert report.passed, report.text()
-    assert sum("select" in found.clause for found in report.checks) == 3
+    assert sum("select" in violations.clause for violations in report.checks) == 3
 
 
 @pytest.mark.parametrize("name", ["random", "kmeans++", "top-q", "top-return", "omp", "sdr"])
@@ -49,7 +49,7 @@ def test_selections_of_the_package_pass(name, monkeypatch):
     monkeypatch.setattr(density, lambda dataset: -np.square(dataset.states).sum(axis=1))
     (report,) = validate_objectives(name)
     assert report.passed, report.text()
-    needs = [found for found in report.checks if "needs the teacher" in found.clause]
+    needs = [violations for violations in report.checks if "needs the teacher" in violations.clause]
     assert len(needs) == (name in ("top-q", "sdr"))
 
 
@@ -75,6 +75,8 @@ def test_selections_of_the_package_pass(name, monkeypatch):
 def test_each_violation_is_reported_with_its_line(check, old, new, clause, detail):
     report, path = check(old, new)
     assert not report.passed
-    found = [c for c in report.checks if not c.passed and clause in c.clause and detail in c.detail]
-    assert found, report.text()
-    assert found[0].where.startswith(f"{path}:")
+    violations = [
+        c for c in report.checks if not c.passed and clause in c.clause and detail in c.detail
+    ]
+    assert violations, report.text()
+    assert violations[0].where.startswith(f"{path}:")

@@ -191,8 +191,8 @@ def test_distillation_with_both_phases_resumes_bit_for_bit(tmp_path: Path) -> No
         snapshot = tmp_path / f"{stop}"
         with pytest.raises(KeyboardInterrupt):
             points(snapshot, stop)
-        for one, two in zip(uninterrupted, points(snapshot), strict=True):
-            assert np.array_equal(one, two)
+        for left_point, right_point in zip(uninterrupted, points(snapshot), strict=True):
+            assert np.array_equal(left_point, right_point)
 
 
 def test_each_phase_has_its_own_schedule_and_moments() -> None:

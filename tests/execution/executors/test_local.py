@@ -62,12 +62,12 @@ def outcome(plugin, tmp_path_factory):
 
 def by_objective(outcome, objective, **params):
     prepared, summary, _ = outcome
-    found = [
+    matching = [
         spec
         for spec in prepared.specs
         if spec.objective == objective and spec.objective_params == params
     ]
-    return [(summary.status[spec.key], summary.errors.get(spec.key, "")) for spec in found]
+    return [(summary.status[spec.key], summary.errors.get(spec.key, "")) for spec in matching]
 
 
 def test_good_trials_are_done_beside_bad_ones(outcome):
@@ -230,9 +230,9 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     """One line; nothing is recorded as failed, so that --resume runs it."""
     suite = toy_suite("student", {"name": "student", "params": {"pause": 1e-9}})
     message = r"A worker on .* no objective named 'student'.*--plugin \(in Python: plugins=\)"
-    with pytest.raises(ObdError, match=message) as said:
+    with pytest.raises(ObdError, match=message) as caught:
         run(suite, ExecutionConfig(out=tmp_path, workers=2))
-    assert "\n" not in str(said.value)
+    assert "\n" not in str(caught.value)
     assert children() == []
     assert list(tmp_path.glob("toy/*.json")) == [tmp_path / "toy" / "manifest.json"]
     assert set(
@@ -248,11 +248,13 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
 )
 def test_a_worker_with_another_source_of_the_objective_says_so(spec):
     """Its results would stand under the wrong key."""
-    one = spec()
-    code = code_fingerprint(one.objective, one.protocol, one.settings.architecture, one.dataset)
-    check_specs([one.model_copy(update={"code": code})])
+    trial = spec()
+    code = code_fingerprint(
+        trial.objective, trial.protocol, trial.settings.architecture, trial.dataset
+    )
+    check_specs([trial.model_copy(update={"code": code})])
     with pytest.raises(ObdError, match=r"plugin code of .*student.* differs"):
-        check_specs([one.model_copy(update={"code": "0" * 16})])
+        check_specs([trial.model_copy(update={"code": "0" * 16})])
 
 
 def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):
