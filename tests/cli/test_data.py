@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -79,8 +80,8 @@ def test_verify_compares_and_judges(monkeypatch):
     monkeypatch.setattr(published_scores, "compare_published_teachers", lambda episodes: iter(bad))
     result = call("verify")
     assert result.exit_code == 1
-    assert "c differs by more than 15 points." in result.output
-    assert "The mean differs by more than 5 points." in result.output
+    assert re.search(r"\bc\b.*\b15 points", result.output)
+    assert re.search(r"mean.*\b5 points", result.output)
 
 
 def test_verify_loads_a_user_file(tmp_path):

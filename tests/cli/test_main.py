@@ -173,7 +173,7 @@ def test_wrong_calls_are_one_line_and_exit_with_2(call, tmp_path, arguments, mes
 def test_more_pairs_than_data_and_unwritable_output_leave_nothing(call, tmp_path):
     code, _, err = call(*RUN, "--set", "pairs=301", "--out", "new/results")
     assert code == 2
-    assert "has 300 transitions, fewer than the 301 pairs" in err
+    assert {"300", "301"} <= set(err.split())
     (tmp_path / "file").write_text("")
     code, _, err = call(*RUN, "--out", "file")
     assert code == 2
@@ -218,12 +218,12 @@ def test_run_resume_show_and_dry_run(call, tmp_path):
     assert "average" in out
     code, _, err = call(*RUN)
     assert code == 2
-    assert "already has results of 1 of these 2 trials" in err
+    assert "results of 1 of these 2 trials" in err
     assert "--resume" in err
     code, out, err = call(*RUN, "--resume")
     assert code == 0, err
     assert out.endswith(f"2 ok in {tmp_path / 'results' / 'toy'}\n")
-    assert "1 trials are done already" in err
+    assert "1 trials" in err
     code, out, err = call(*RUN, "--resume")
     assert (code, err) == (0, "")
     code, out, _ = call(*RUN, "--resume", "--dry-run")
@@ -253,8 +253,7 @@ def test_comparisons_take_aliases_and_rows_by_their_full_name(call, tmp_path, mo
     monkeypatch.setitem(registry.objectives._aliases, "the_pupil", "student")
     code, _, err = call("compare", "the_pupil", "random", *COMPARE)
     assert code == 2
-    message = "student stands for several rows: student (pause=0), student (pause=0.001)."
-    assert message in err.splitlines()[-1]
+    assert "student (pause=0), student (pause=0.001)" in err.splitlines()[-1]
     code, out, err = call("compare", "the_pupil (pause=0)", "random", *COMPARE)
     assert code == 0, err
     assert "**student (pause=0) against random**" in out
@@ -340,7 +339,8 @@ def test_a_failed_trial_exits_with_1_and_is_named(call, tmp_path):
     assert "1 ok, 1 failed" in out
     assert "ZeroDivisionError: the reason of it" in err
     (log,) = (tmp_path / "results" / "toy").glob("*.log")
-    assert f"Traceback: {log}. `obdbench validate` checks an objective of your own" in err
+    assert str(log) in err
+    assert "`obdbench validate`" in err
     assert "toy_plugin.py" in log.read_text()
     assert "Run the failed trials again with: obdbench run" in err
     assert "--retry-failed" in err

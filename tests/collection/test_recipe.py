@@ -118,7 +118,7 @@ def test_a_run_with_a_small_replay_buffer_is_refused(folder: Path) -> None:
 
 
 def test_a_run_of_another_task_and_no_run_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataError, match=r"Hopper-v4, not Walker2d-v4"):
+    with pytest.raises(InvalidDataError, match=r"Hopper-v4.*Walker2d-v4"):
         Run.read(folder, TASKS["walker2d"])
     with pytest.raises(InvalidDataError, match="no SAC run"):
         Run.read(tmp_path, HOPPER)

@@ -72,9 +72,7 @@ def test_genuine_moments_pass_and_wrong_ones_are_reported(folder, monkeypatch):
 
 def test_wrong_size_is_reported(folder):
     write(folder / d4rl.file_name(NAME), 3000, references.moments_of(NAME))
-    with pytest.warns(
-        GenuineDataWarning, match="2,994 transitions; the genuine file gives 401,598"
-    ):
+    with pytest.warns(GenuineDataWarning, match="2,994.*401,598"):
         load_dataset(f"d4rl/{NAME}")
 
 
@@ -82,7 +80,7 @@ def test_actions_beyond_their_bounds_are_clipped_and_reported(folder):
     path = write(folder / d4rl.file_name(NAME), 600)
     with h5py.File(path, "a") as file:
         file["actions"][:3] = [[1.5, 0, 0], [0, -2, 1.0001], [0, 0, 0]]
-    with pytest.warns(GenuineDataWarning, match="2 numbers in actions lie beyond -1 and 1"):
+    with pytest.warns(GenuineDataWarning, match="2 numbers in actions"):
         dataset = load_dataset(f"d4rl/{NAME}")
     np.testing.assert_array_equal(dataset.actions[:2], np.float32([[1, 0, 0], [0, -1, 1.0001]]))
     assert "were clipped" in dataset.card["mismatches"]
@@ -151,7 +149,7 @@ def test_file_names(name, file):
 
 def test_what_cannot_be_fetched_has_a_stand_in(folder, monkeypatch):
     monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
-    with pytest.raises(FetchError, match=rf"OBDBENCH_MIRROR.* recon/{NAME} is a stand-in\.$"):
+    with pytest.raises(FetchError, match=rf"OBDBENCH_MIRROR.*recon/{NAME}"):
         load_dataset(f"d4rl/{NAME}")
     with pytest.raises(FetchError, match=r"host/path\.$"):
         load_dataset("d4rl/hopper-random-v2")

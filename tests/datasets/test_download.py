@@ -262,7 +262,7 @@ def test_an_address_without_a_server_is_one_error():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(FetchError, match=r"could not be fetched.*OBDBENCH_MIRROR"):
+    with pytest.raises(FetchError, match="OBDBENCH_MIRROR"):
         fetch(f"http://127.0.0.1:{port}/a.bin", max_bytes=LIMIT)
 
 

@@ -98,7 +98,7 @@ def test_table_shows_variants_with_results(module: ModuleType, tmp_path: Path) -
     assert first.split("|")[4].strip() == "–"
     assert " to " in second.split("|")[4]
     assert set(missing.split("|")[2:-1]) == {" – "}
-    with pytest.raises(UnknownNameError, match="no variant of toy named 'thrid'"):
+    with pytest.raises(UnknownNameError, match="thrid"):
         module.run_study(study, workers=1, only=["thrid"])
 
 

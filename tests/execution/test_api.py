@@ -64,7 +64,7 @@ def test_objectives_of_a_plugin_are_known_by_name(folder, single):
 
 def test_a_run_that_stops_at_the_first_failure_raises(folder):
     options = {"plugins": (TOY,), "workers": 1, "objectives": ["raises"]}
-    with pytest.raises(ObdError, match=r"stopped at the first failure.*the reason of it") as caught:
+    with pytest.raises(ObdError, match="the reason of it") as caught:
         obdbench.run("toy.toml", fail_fast=True, **options)
     assert "\n" not in str(caught.value)
     (result,) = obdbench.run("toy.toml", **options)

@@ -99,7 +99,7 @@ def test_a_teacher_that_values_nothing_is_one_clear_error(
     name: str, normalization: str, toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     objective = make_objective(name, {"weight_normalization": normalization})
-    with pytest.raises(ObdError, match=f"every weight of {name} is zero") as caught:
+    with pytest.raises(ObdError, match=name) as caught:
         objective.prepare(toy_dataset, shifted(toy_dataset, toy_teacher, 1.0), RNG)
     assert "\n" not in str(caught.value)
 

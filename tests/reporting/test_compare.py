@@ -55,7 +55,7 @@ def test_an_interval_around_zero_is_not_significant():
 def test_one_common_seed_gives_no_interval():
     result = compare_pair(entry("mine", {0: 90.0}), entry("pbc", {0: 1.0}))
     assert result.significant_sign == 0
-    assert "a single common seed gives no interval" in result.verdict
+    assert "single common seed" in result.verdict
 
 
 def test_equal_scores_are_level():

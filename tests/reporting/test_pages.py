@@ -254,7 +254,8 @@ def test_a_page_without_its_main_block_does_not_pass(home):
     page = home / "quick.md"
     page.write_text(re.sub(r"<!-- .*? -->\n?", "", page.read_text()).replace(" ± ", "9 ± "))
     (problem,) = check(home)
-    assert "quick.md has lost the markers of its main table" in problem
+    assert problem.startswith("quick.md ")
+    assert "markers" in problem
     page.unlink()
     pages.write_pages(home / "results", home, plots=False)
     assert check(home) == []
@@ -274,7 +275,8 @@ def test_every_block_of_a_name_is_compared(home):
     block += end_marker("main")
     page.write_text(text.replace(block, f"{block.replace(' ± ', '9 ± ')}\n\n{block}"))
     (problem,) = check(home)
-    assert "quick.md does not follow from its results: main." in problem
+    assert problem.startswith("quick.md ")
+    assert ": main." in problem
 
 
 @pytest.mark.parametrize("guide", [True, False])

@@ -105,7 +105,7 @@ def test_other_files_and_folders_are_an_error(synset, results_root):
     data = synset.with_suffix(".hdf5")  # its neighbour of that name is not what was asked for
     data.write_bytes(b"\x89HDF")
     for path in (data, results_root / "recon" / "manifest.json"):
-        with pytest.raises(InvalidDataError, match="neither a result nor a synset"):
+        with pytest.raises(InvalidDataError, match="synset"):
             describe_file(path)
-    with pytest.raises(InvalidDataError, match=r"is a folder\. Name a result or a synset in it"):
+    with pytest.raises(InvalidDataError, match="folder"):
         describe_file(results_root / "recon")

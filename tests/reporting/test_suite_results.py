@@ -172,7 +172,7 @@ def test_what_is_no_regular_file_is_named_and_never_read(folder, name, kind):
         (folder / name).mkdir()
     else:
         (folder / name).symlink_to("/dev/zero" if kind == "device" else folder / "nothing")
-    with pytest.warns(ResultWarning, match=f"{name} is not a regular file"):
+    with pytest.warns(ResultWarning, match=f"{name}.*regular file"):
         assert len(read_suite_results(folder)) == 6
     assert ResultStore(folder.parent, "quick").read_result("zz-bad") is None
 

@@ -117,15 +117,15 @@ def test_invalid_plugins_are_errors(tmp_path, monkeypatch):
         validate_objectives(str(empty))
     broken = tmp_path / "broken.py"
     broken.write_text("import nowhere\n")
-    with pytest.raises(InvalidSettingError, match=r"cannot be loaded.*nowhere"):
+    with pytest.raises(InvalidSettingError, match="nowhere"):
         validate_objectives(str(broken))
     with pytest.raises(InvalidSettingError, match="cannot be read"):
         validate_objectives(str(tmp_path / "missing.py"))
-    with pytest.raises(UnknownNameError, match=r"no objective, solver or module .*Known: av-pbc"):
+    with pytest.raises(UnknownNameError, match="Known: av-pbc"):
         validate_objectives("no_such_module_anywhere")
     with pytest.raises(UnknownNameError, match=r"Did you mean .*pbc"):
         validate_objectives("pcb")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "obd_lacks_one.py").write_text("import nowhere\n")
-    with pytest.raises(InvalidSettingError, match=r"cannot be loaded.*nowhere"):
+    with pytest.raises(InvalidSettingError, match="nowhere"):
         validate_objectives("obd_lacks_one")

@@ -59,10 +59,10 @@ def test_general_method_refuses_a_memory_that_is_too_small(use_reverse_sweep: bo
     solver = MetaGradientSolver(
         cloning, memory=5 * state_bytes(cloning) - 1, use_reverse_sweep=use_reverse_sweep
     )
-    with pytest.raises(ObdError, match="GiB do not hold the inner loop of 8 steps") as caught:
+    with pytest.raises(ObdError, match=r"GiB.* 8 steps") as caught:
         solver(initial_params(cloning), x, a, squared_error(cloning))
     assert "\n" not in str(caught.value)
-    with pytest.raises(ObdError, match="GiB do not hold the inner loop of 8 steps"):
+    with pytest.raises(ObdError, match=r"GiB.* 8 steps"):
         solver.required_bytes(STACK, PAIRS, 11, 3, sampled=False, window=None, dtype=DOUBLE)
 
 
