@@ -1,4 +1,4 @@
-"""MkDocs hooks: pages from outside ``docs/``, links between them, and the command-line reference.
+"""MkDocs hooks: pages from outside ``docs/``, their links, the leaderboard page and the commands.
 
 The site contains some Markdown pages that lie elsewhere in the repository (`PAGES`). They keep
 their repository path in the site, except that pages of ``docs/`` lose the leading ``docs/``. Links
@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from obdbench.cli.main import app
+from obdbench.reporting.html import build_html
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -31,8 +32,15 @@ PAGES = (
     "leaderboards/*/*.md",
     "leaderboards/plots/*.png",
     "leaderboards/plots/*.svg",
+    "leaderboards/results/*/*.json",
 )
 COMMANDS = "<!-- site: commands -->"
+LEADERBOARD = "<!-- site: leaderboard -->"
+LEADERBOARD_PAGE = "leaderboard.html"
+LEADERBOARD_LINK = (
+    f"The [interactive leaderboard](../{LEADERBOARD_PAGE}) sorts and filters these results and shows "
+    "every seed, convergence curves and datasets."
+)
 _LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]"
     r"\((?!https?:|mailto:|#)(?P<target>[^)\s]+)\)"
@@ -41,11 +49,13 @@ _FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages and pictures from outside ``docs/``."""
+    """Add the pages and pictures from outside ``docs/``, and the interactive leaderboard."""
     for pattern in PAGES:
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, name, abs_src_path=str(path)))
+    text = build_html(ROOT / "leaderboards" / "results", ROOT)
+    files.append(File.generated(config, LEADERBOARD_PAGE, content=text))
     return files
 
 
@@ -60,7 +70,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         parts[index] = _LINK.sub(
             lambda match: _translate(match, repository_path, source, known), parts[index]
         )
-    return "".join(parts).replace(COMMANDS, _commands() if COMMANDS in markdown else "")
+    text = "".join(parts).replace(LEADERBOARD, LEADERBOARD_LINK)
+    return text.replace(COMMANDS, _commands() if COMMANDS in markdown else "")
 
 
 def _site_path(source: str, config: MkDocsConfig) -> str:

@@ -1,10 +1,11 @@
-"""Losses and scores of a run in TensorBoard, Weights & Biases or MLflow.
+"""Losses, scores and pictures of synsets in TensorBoard, Weights & Biases or MLflow.
 
 Every trial is one run of the logger, named after the trial, with the fields of its spec as
 configuration. ``loss`` is logged at the outer steps that the progress display receives, ``score``
-(normalized return, mean over seeds and arms) at each evaluation point, and ``final_score`` at the
-end. Events reach :class:`ExperimentLogger` in the process that started the run, from every
-executor.
+(normalized return, mean over seeds and arms) and ``synset`` (the picture of
+:func:`~obdbench.execution.synset_picture.draw_synset` for the first seed, where matplotlib is
+installed) at each evaluation point, and ``final_score`` at the end. Events reach
+:class:`ExperimentLogger` in the process that started the run, from every executor.
 
 ===============  ==================================================================================
 ``tensorboard``  event files in ``OUT/SUITE/tensorboard/KEY`` (extra ``tensorboard``)
@@ -23,10 +24,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from obdbench.distillation.synset import Synset
 from obdbench.errors import MissingExtraError, unknown_name
 from obdbench.execution.events import FINAL_KINDS, Event
 from obdbench.execution.progress import label_trial
+from obdbench.execution.synset_picture import Picture, draw_synset
 from obdbench.experiments.spec import TrialSpec
+from obdbench.results.store import ResultStore
+from obdbench.results.synset_store import SynsetStore
 
 PROJECT = "obdbench"
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
@@ -39,6 +44,9 @@ class TrialLog(Protocol):
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record numbers at an outer step."""
+
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        """Record a picture at an outer step."""
 
     def finish(self, status: str) -> None:
         """End the log: ``ok``, ``failed``, ``timeout`` or ``interrupted``."""
@@ -57,6 +65,9 @@ class TensorBoardLog:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        self._writer.add_image(name, picture, step, dataformats="HWC")
+
     def finish(self, status: str) -> None:
         self._writer.add_text("status", status)
         self._writer.close()
@@ -68,6 +79,7 @@ class WandbLog:
     def __init__(self, spec: TrialSpec, suite: str, folder: Path) -> None:
         import wandb
 
+        self._image = wandb.Image
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             group=suite,
@@ -79,6 +91,9 @@ class WandbLog:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self._run.log(dict(metrics), step=step)
+
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        self._run.log({name: self._image(picture)}, step=step)
 
     def finish(self, status: str) -> None:
         self._run.summary["status"] = status
@@ -110,6 +125,9 @@ class MlflowLog:
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         for name, value in metrics.items():
             self._client.log_metric(self._run_id, name, value, step=step)
+
+    def log_picture(self, name: str, picture: Picture, step: int) -> None:
+        self._client.log_image(self._run_id, picture, key=name, step=step)
 
     def finish(self, status: str) -> None:
         self._client.set_tag(self._run_id, "status", status)
@@ -176,10 +194,19 @@ class ExperimentLogger:
             log.log({"loss": event.loss}, event.step)
         elif event.kind == "score" and event.score is not None:
             log.log({"score": event.score}, event.step)
+            if (picture := self._draw_synset(event)) is not None:
+                log.log_picture("synset", picture, event.step)
         elif event.kind in FINAL_KINDS:
             if event.score is not None:
                 log.log({"final_score": event.score}, steps)
             self._finish(event.key, event.kind)
+
+    def _draw_synset(self, event: Event) -> Picture | None:
+        """The picture of the synset of the first seed at an evaluation point."""
+        spec = self.specs[event.key]
+        store = SynsetStore(ResultStore(self.folder.parent, self.folder.name), spec)
+        path = store.synset_path(event.step, spec.seeds[0])
+        return draw_synset(Synset.load(path)) if path.is_file() else None
 
     def _finish(self, key: str, status: str) -> None:
         self.logs.pop(key).finish(status)

@@ -31,20 +31,30 @@ def write_html(
     strict: bool = False,
     overlay: Path | str | None = None,
 ) -> Path:
-    """Write ``out_dir/index.html`` with the results of every suite.
+    """Write ``out_dir/index.html`` with the results of every suite; see :func:`build_html`."""
+    page = Path(out_dir) / FILE_NAME
+    write_atomically(page, build_html(results_root, out_dir, strict=strict, overlay=overlay))
+    return page
+
+
+def build_html(
+    results_root: Path | str,
+    out_dir: Path | str,
+    *,
+    strict: bool = False,
+    overlay: Path | str | None = None,
+) -> str:
+    """The text of a site in the folder ``out_dir``, from where it links to result files.
 
     ``overlay`` is a folder of the user's own results, which are shown among the others and marked.
     """
-    out = Path(out_dir)
     roots = [(Path(results_root), False)] + ([(Path(overlay), True)] if overlay else [])
     suites = [
         SiteSuite(report, root / name, local)
         for root, local in roots
         for name, report in read_reports(root, strict, first=FIRST_SUITES).items()
     ]
-    page = out / FILE_NAME
-    write_atomically(page, render_html(suites, out))
-    return page
+    return render_html(suites, Path(out_dir))
 
 
 def render_html(suites: Sequence[SiteSuite], out: Path) -> str:

@@ -7,7 +7,8 @@
 ``rows``        one per suite, data source, protocol, method and arm: averages by task, scores
 ``settings``    distinct settings of trials, which rows refer to by position
 ``steps``       distinct lists of evaluation points, which curves refer to by position
-``synsets``     distilled pairs in two principal components of the data's states
+``synsets``     distilled pairs in two principal components of the data's states, and pictures of
+                some states where MuJoCo can render
 ==============  ================================================================================
 
 Arrays of points are base64 texts of little-endian 16-bit integers, in units of ``1 / SCALE``.
@@ -27,6 +28,7 @@ import numpy as np
 from obdbench.datasets import embedded
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.identifier import DatasetId
+from obdbench.datasets.projection import StateProjection
 from obdbench.datasets.references import find_reference
 from obdbench.datasets.statistics import describe
 from obdbench.distillation.synset import Synset
@@ -43,6 +45,7 @@ from obdbench.reporting.table import Table
 from obdbench.results.headline import HEADLINE_POINTS, Curve
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import SynsetStore
+from obdbench.tasks.rendering import StatesToRender, render_states
 from obdbench.tasks.task import get_task, normalized_return
 
 ALL_TASKS = "all"
@@ -50,6 +53,7 @@ MAX_CURVE_POINTS = 25
 MAX_SYNSETS = 100
 MAX_PAIRS = 512
 DATA_POINTS = 1500
+FRAMES, MAX_FRAMES = 6, 240  # per synset, and in total
 SCALE = 1000
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -78,30 +82,6 @@ class Positions:
         return position
 
 
-@dataclass(frozen=True)
-class StateProjection:
-    """Standardized states to their first two principal components."""
-
-    center: Array
-    components: Array  # one column per component
-    explained: tuple[float, ...]  # share of the variance
-
-    @classmethod
-    def fit(cls, states: Array) -> StateProjection:
-        """Fit to standardized states; the largest weight of each component is positive."""
-        states = states.astype(np.float64)
-        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(states, rowvar=False)))
-        components = vectors[:, [-1, -2]]
-        largest = np.abs(components).argmax(axis=0)
-        components = components * np.sign(components[largest, [0, 1]])
-        total = max(float(values.sum()), 1e-12)
-        return cls(states.mean(axis=0), components, tuple(float(v) / total for v in values[:-3:-1]))
-
-    def apply(self, states: Array) -> Array:
-        """Return two coordinates per state."""
-        return np.asarray((states - self.center) @ self.components)
-
-
 class SiteData:
     """Collects the data of the site."""
 
@@ -118,6 +98,7 @@ class SiteData:
             name: StateProjection.fit(dataset.states) for name, dataset in self.data.items()
         }
         self.n_synsets = 0
+        self.to_render: list[StatesToRender] = []  # of the first synsets
 
     def build(self) -> dict[str, Any]:
         """Return everything that the script of the page reads."""
@@ -128,6 +109,9 @@ class SiteData:
             for row, extra in _rows_with_summary(grid)
         ]
         synsets = list(self._synsets())
+        frames = render_states(self.to_render) if self.to_render else []
+        for synset, pictures in zip(synsets, frames, strict=False):
+            synset["frames"] = pictures
         return {
             "scale": SCALE,
             "suites": [self._suite(suite) for suite in self.suites],
@@ -260,7 +244,13 @@ class SiteData:
             projection = self.projections[spec.dataset]
         else:
             states, projection = synset.states, StateProjection.fit(synset.states)
-        points = np.hstack([projection.apply(states), synset.actions])[:MAX_PAIRS]
+        coordinates = projection.apply(states)[:MAX_PAIRS]
+        points = np.hstack([coordinates, synset.actions[:MAX_PAIRS]])
+        if FRAMES * len(self.to_render) < MAX_FRAMES:
+            order = coordinates[:, 0].argsort()
+            shown = order[np.linspace(0, len(order) - 1, min(FRAMES, len(order))).astype(int)]
+            observations = synset.observations[shown]
+            self.to_render.append(StatesToRender(synset.task.env_id, observations))
         return {
             "dataset": self.names.index(spec.dataset),
             "seed": spec.seeds[0],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.toy_suite import PLUGINS
@@ -28,18 +31,23 @@ def config(tmp_path: Path) -> ExecutionConfig:
 
 def read_event_files(folder: Path) -> Scalars:
     """The scalars in a folder of event files, by tag, as (step, value)."""
-    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
     scalars: Scalars = defaultdict(list)
+    for value, step in read_summaries(folder):
+        if value.HasField("simple_value"):
+            scalars[value.tag].append((step, value.simple_value))
+    return scalars
+
+
+def read_summaries(folder: Path) -> Iterator[tuple[Any, int]]:
+    """The values in a folder of event files, each with its step."""
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
     for path in sorted(folder.glob("events.*")):
         content = path.read_bytes()
         while content:
             (size,) = struct.unpack("<Q", content[:8])  # then 4 bytes of checksum before and after
             event = event_pb2.Event.FromString(content[12 : 12 + size])
             content = content[16 + size :]
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    scalars[value.tag].append((event.step, value.simple_value))
-    return scalars
+            yield from ((value, event.step) for value in event.summary.value)
 
 
 def check_scalars(scalars: Scalars, summary: RunSummary, key: str) -> None:
@@ -58,6 +66,13 @@ def test_tensorboard_files_contain_loss_and_scores(toy_suite, config: ExecutionC
     assert {path.name for path in folder.iterdir()} == set(summary.status)
     (good,) = (key for key, status in summary.status.items() if status == "ok")
     check_scalars(read_event_files(folder / good), summary, good)
+    if find_spec("matplotlib"):
+        pictures = [
+            (step, value.image.encoded_image_string[:4])
+            for value, step in read_summaries(folder / good)
+            if value.HasField("image")
+        ]
+        assert pictures == [(step, b"\x89PNG") for step in (0, 2, 4)]
     (failed,) = set(summary.status) - {good}
     assert "final_score" not in read_event_files(folder / failed)
 
@@ -129,6 +144,9 @@ class BrokenLog:
         self.calls += 1
         if self.calls > 1:
             raise ConnectionError("server lost")
+
+    def log_picture(self, name: str, picture: object, step: int) -> None:
+        """Accept pictures."""
 
     def finish(self, status: str) -> None:
         raise ConnectionError("server lost")

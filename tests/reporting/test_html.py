@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 from obdbench.datasets import embedded
+from obdbench.datasets.projection import StateProjection
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import D4RL_NAMES
 from obdbench.reporting import html as page
 from obdbench.reporting import site_data
-from obdbench.reporting.site_data import SiteSuite, StateProjection
+from obdbench.reporting.site_data import SiteSuite
 from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.headline import headline_score
@@ -43,7 +44,18 @@ FLAGS = [
     "--disable-sync",
 ]
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+PICTURE = "R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 HOSTILE = '</script><img src=x onerror="document.body.dataset.foreign=1"><script>alert(1)</script>'
+
+
+@pytest.fixture(autouse=True)
+def _frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One-pixel pictures instead of rendered states."""
+    monkeypatch.setattr(
+        site_data,
+        "render_states",
+        lambda groups: [[PICTURE] * len(group.observations) for group in groups],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +226,7 @@ def test_synsets_beside_results_lie_in_the_components_of_their_data(with_synsets
     expected = StateProjection.fit(dataset.states).apply(dataset.states[:16])
     assert points[:, :2] == pytest.approx(expected, abs=0.01)
     assert points[:, 2:] == pytest.approx(dataset.actions[:16] * 2, abs=0.001)
+    assert synset["frames"] == [PICTURE] * site_data.FRAMES
 
 
 def test_a_damaged_synset_is_left_out(with_synsets, tmp_path):
@@ -453,8 +466,10 @@ def test_the_synset_viewer_colors_the_pairs_by_the_chosen_action(with_synsets, t
         control.dispatchEvent(new Event("change"));
         seen.second = colors();
         seen.focused = document.activeElement.tagName;
+        seen.frames = find(".frames img").length;
         """,
     )
+    assert observed["frames"] == site_data.FRAMES
     assert len(observed["first"]) == len(observed["second"]) == 16
     assert observed["first"] != observed["second"]
     assert observed["focused"] == "SELECT"

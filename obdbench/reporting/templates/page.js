@@ -578,7 +578,16 @@ function synsetsPage(address) {
       `: seed ${synset.seed}, step ${synset.step}, ${synset.pairs} pairs; ${Math.round(100 * outside)}% of the action values lie outside [−1, 1].`,
       localBadge(suite)),
     data.n_synsets > data.synsets.length ? html("p", { class: "note" },
-      `${data.synsets.length} of ${data.n_synsets} synsets are included.`) : null, figure];
+      `${data.synsets.length} of ${data.n_synsets} synsets are included.`) : null, figure,
+    frameStrip(synset.frames ?? [])];
+}
+/** Rendered states, from low to high values of the first component. */
+function frameStrip(frames) {
+  return frames.length ? html("figure", { class: "frames" },
+    html("div", {}, frames.map((frame, i) => html("img", { src: `data:image/jpeg;base64,${frame}`,
+      alt: `Distilled state ${i + 1} of ${frames.length}`, width: 96, height: 96 }))),
+    html("figcaption", {},
+      "Some distilled states in the simulator, from low to high values of component 1.")) : null;
 }
 
 function tablesPage(address) {
