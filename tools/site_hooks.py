@@ -38,8 +38,8 @@ COMMANDS = "<!-- site: commands -->"
 LEADERBOARD = "<!-- site: leaderboard -->"
 LEADERBOARD_PAGE = "leaderboard.html"
 LEADERBOARD_LINK = (
-    f"The [interactive leaderboard](../{LEADERBOARD_PAGE}) sorts and filters these results and shows "
-    "every seed, convergence curves and datasets."
+    f"The [interactive leaderboard](../{LEADERBOARD_PAGE}) sorts and filters these results, and "
+    "shows every seed, convergence curves and datasets."
 )
 _LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]"
