@@ -14,7 +14,6 @@ reference.
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,17 +83,6 @@ def evaluate_log_density(flow: Any, states: Array, chunk: int = 16_384) -> Array
         distribution.log_prob(part).numpy() for part in torch.split(float_tensor(states), chunk)
     ]
     return np.asarray(np.concatenate(parts), dtype=np.float32)
-
-
-def gaussian_log_density(train: Array, test: Array) -> Array:
-    """Log-density under a full-covariance Gaussian fitted to ``train``; reference for the flow."""
-    mean = train.mean(axis=0, dtype=np.float64)
-    covariance = np.cov(train, rowvar=False, dtype=np.float64)
-    covariance += 1e-9 * np.trace(covariance) / len(mean) * np.eye(len(mean))
-    factor = np.linalg.cholesky(covariance)
-    z = np.linalg.solve(factor, (test - mean).T)
-    log_det = 2 * np.log(np.diagonal(factor)).sum()
-    return np.asarray(-0.5 * ((z * z).sum(axis=0) + log_det + len(mean) * math.log(2 * math.pi)))
 
 
 def density_cache_path(dataset: Dataset, settings: FlowSettings) -> Path:

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.gaussian_density import gaussian_log_density
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import ObdError
-from obdbench.objectives.density import gaussian_log_density
 from obdbench.objectives.objective import Batch, Columns, Objective, make_objective
 from obdbench.objectives.sdw import density_weight
 from obdbench.teachers.teacher import Teacher

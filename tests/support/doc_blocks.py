@@ -4,7 +4,9 @@ A comment on the line before a block states what the test does with it:
 
 ``<!-- test: skip: REASON -->``        the block is not run
 ``<!-- test: instead: COMMANDS -->``   these shell commands run instead
-``<!-- test: with: OLD -> NEW -->``    the block runs with OLD, which it must contain, replaced
+``<!-- test: with: OLD -> NEW -->``    the block runs with OLD, which it must contain, replaced;
+                                       several replacements are separated by `` | ``
+``<!-- test: same: PAGE -->``          the block is not run: a block of PAGE has all its lines
 ``<!-- test: save: FILE -->``          the block is written to FILE and then run
 """
 
@@ -60,12 +62,29 @@ class Block:
         if self.marker == "instead":
             return self.argument
         if self.marker == "with":
-            old, arrow, new = self.argument.partition(" -> ")
-            assert arrow, f"{self.name} replaces nothing"
-            assert old in self.code, f"{self.name} does not contain {old!r}"
-            return self.code.replace(old, new)
+            return self._replaced()
+        if self.marker == "same":
+            lines = [_without_comment(line) for line in self.code.splitlines()]
+            others = [block for block in read_blocks(self.argument) if block.marker != "skip"]
+            assert any(
+                set(lines) <= set(map(_without_comment, b.code.splitlines())) for b in others
+            )
+            return None
         assert self.marker in ("", "save"), f"{self.name} has the unknown marker {self.marker!r}"
         return self.code
+
+    def _replaced(self) -> str:
+        code = self.code
+        for replacement in self.argument.split(" | "):
+            old, arrow, new = replacement.partition(" -> ")
+            assert arrow, f"{self.name} replaces nothing"
+            assert old in code, f"{self.name} does not contain {old!r}"
+            code = code.replace(old, new)
+        return code
+
+
+def _without_comment(line: str) -> str:
+    return line.partition("  #")[0].rstrip()
 
 
 def read_blocks(page: str) -> list[Block]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from support.gaussian_density import gaussian_log_density
 from support.gradients import (
     ARCHITECTURES,
     DOUBLE,
@@ -30,7 +31,6 @@ from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.errors import ObdError
-from obdbench.objectives.density import gaussian_log_density
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import CloningConfig, clone_step
 from obdbench.policies.networks import Architecture, Params, seeded_generator
