@@ -355,28 +355,26 @@ D4RL_NAMES = tuple(
     for level in ("medium-replay", "medium", "medium-expert")
 )
 
-for _name in D4RL_NAMES:
-    datasets.register(
-        f"embedded/{_name}-v0",
-        "obdbench.datasets.embedded:load",
-        summary="collected by this project, included in the package",
-    )
-for _name in D4RL_NAMES:
-    datasets.register(
-        f"embedded/{_name}-v1",
-        "obdbench.datasets.embedded:load",
-        summary="collected by this project with D4RL's recipe in full",
-    )
-for _name in D4RL_NAMES:
-    datasets.register(
-        f"recon/{_name}-v2",
-        "obdbench.collection.reconstruct:load",
-        summary="stand-in for D4RL, generated from the published teachers",
-    )
-for _name in D4RL_NAMES:
-    datasets.register(
-        f"d4rl/{_name}-v2", "obdbench.datasets.d4rl:load", summary="original D4RL file, downloaded"
-    )
+for _format, _target, _summary in (
+    (
+        "embedded/{}-v0",
+        "datasets.embedded:load",
+        "collected by this project, included in the package",
+    ),
+    (
+        "embedded/{}-v1",
+        "datasets.embedded:load",
+        "collected by this project with D4RL's recipe in full",
+    ),
+    (
+        "recon/{}-v2",
+        "collection.reconstruct:load",
+        "stand-in for D4RL, generated from the published teachers",
+    ),
+    ("d4rl/{}-v2", "datasets.d4rl:load", "original D4RL file, downloaded"),
+):
+    for _name in D4RL_NAMES:
+        datasets.register(_format.format(_name), f"obdbench.{_target}", summary=_summary)
 for _name in ("hopper", "halfcheetah", "walker2d"):
     for _level in ("simple", "medium", "expert"):
         datasets.register(

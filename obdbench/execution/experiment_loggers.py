@@ -21,7 +21,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 from obdbench.distillation.synset import Synset
@@ -166,12 +165,7 @@ class ExperimentLogger:
     def __enter__(self) -> ExperimentLogger:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for key in list(self.logs):
             self._guard(self._finish, key, "interrupted")
 

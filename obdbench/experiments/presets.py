@@ -13,6 +13,7 @@ unless the environment variable ``OBDBENCH_PRESETS`` names another::
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -126,13 +127,8 @@ def format_toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    if isinstance(value, str):
-        must_escape = (c in '"\\\x7f' or ord(c) < 32 for c in value)
-        escaped = (
-            f"\\u{ord(c):04x}" if escape else c
-            for c, escape in zip(value, must_escape, strict=True)
-        )
-        return f'"{"".join(escaped)}"'
+    if isinstance(value, str):  # JSON escapes all characters that TOML forbids except DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
         return f"[{', '.join(format_toml_value(item) for item in value)}]"
     raise InvalidSettingError(

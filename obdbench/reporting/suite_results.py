@@ -86,12 +86,6 @@ def best_point(curve: Curve) -> tuple[int, float]:
     return max(distilled_points(curve), key=lambda point: (point[1], -point[0]))
 
 
-def has_results(folder: Path) -> bool:
-    """Whether a folder contains result files; a folder of leaderboard pages does not."""
-    names = {path.name for path in folder.glob("[!.]*.json")} if folder.is_dir() else set()
-    return bool(names - {LEADERBOARDS_JSON})
-
-
 def find_suite_folders(root: Path) -> list[Path]:
     """The visible folders below a folder of results that contain result files or a manifest."""
     folders = sorted(root.iterdir()) if root.is_dir() else []

@@ -91,6 +91,20 @@ def _source_line(target: Any, method: str, error: BaseException | None = None) -
         return ""
 
 
+def check_side_effects(dataset: Dataset, action: Callable[[], Any], allowed: str) -> None:
+    """Run an action that may change neither the dataset nor the global random state."""
+    arrays = ("observations", "actions", "rewards", "terminals")
+    before = {name: getattr(dataset, name).copy() for name in arrays}
+    states = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
+    action()
+    for name, array in before.items():
+        if not np.array_equal(array, getattr(dataset, name)):
+            raise ContractError(f"it changes the dataset's {name} in place")
+    after = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
+    if not torch.equal(states[0], after[0]) or states[1] != after[1]:
+        raise ContractError(f"it uses the global random state; use {allowed}")
+
+
 def toy_dataset() -> Dataset:
     """Random transitions with the array shapes of the task hopper."""
     task, rng = TASKS["hopper"], np.random.default_rng(7)

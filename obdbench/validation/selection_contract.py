@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from obdbench.datasets.dataset import Array
 from obdbench.selection.selection_method import SelectionMethod, select_rows
-from obdbench.validation.contract import ContractError, toy_dataset, toy_teacher
+from obdbench.validation.contract import (
+    ContractError,
+    check_side_effects,
+    toy_dataset,
+    toy_teacher,
+)
 
 COUNTS = (1, 8, 64)  # numbers of pairs
 
@@ -54,16 +58,7 @@ class SelectionChecks:
 
     def check_side_effects(self) -> None:
         self.dataset = toy_dataset()  # earlier checks may have changed theirs
-        arrays = ("observations", "actions", "rewards", "terminals")
-        before = {name: getattr(self.dataset, name).copy() for name in arrays}
-        states = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
-        self.select(COUNTS[-1])
-        for name, array in before.items():
-            if not np.array_equal(array, getattr(self.dataset, name)):
-                raise ContractError(f"it changes the dataset's {name} in place")
-        after = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
-        if not torch.equal(states[0], after[0]) or states[1] != after[1]:
-            raise ContractError("it uses the global random state; use rng")
+        check_side_effects(self.dataset, lambda: self.select(COUNTS[-1]), "rng")
 
     def check_teacher(self) -> None:
         try:
