@@ -51,6 +51,6 @@ def test_adam_is_invariant_to_the_scale_of_weights_and_sgd_is_not(
         for optimizer in ("adam", "sgd")
     }
     published, mean_one = changes["adam"]
-    assert np.abs(published - mean_one).max() < 0.01 * np.abs(published).max()
+    assert np.abs(published - mean_one).max() < 0.02 * np.abs(published).max()
     published, mean_one = changes["sgd"]
     assert np.abs(published - mean_one).max() > 0.1 * np.abs(published).max()
