@@ -319,7 +319,7 @@ def assert_independent(collection: SuiteResults, file: str) -> None:
         assert [row for row in remaining[place] if (*place, *row) not in touched] == untouched
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(collections(), st.data())
 def test_dropping_a_result_changes_no_other_row(collection, data):
     dropped = data.draw(st.sampled_from(collection.entries))
