@@ -35,12 +35,12 @@ from baselines.rows import (
     RESULTS_FOLDER,
     deterministic_returns,
     format_result,
-    parse_seeds,
     write_row,
 )
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import run_script
+from obdbench.experiments.suite import parse_seeds
 from obdbench.policies.networks import MLP4, Params, seeded_generator
 from obdbench.results.record import Result
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import torch
 
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.distillation.settings import DistillSettings
-from obdbench.errors import InvalidSettingError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.provenance import describe_environment
-from obdbench.results.record import DataIdentity, Point, Result, Timing
+from obdbench.results.record import DataIdentity, Point, Result, Timing, utc_now
 from obdbench.results.store import ResultStore
 from obdbench.tasks.rollout import run_episodes
 from obdbench.tasks.task import Task, normalized_return
@@ -78,9 +76,7 @@ def write_row(
         spec=spec,
         status="ok",
         points=points,
-        timing=Timing(
-            started=datetime.now(UTC).isoformat(timespec="seconds"), distill=round(seconds, 1)
-        ),
+        timing=Timing(started=utc_now(), distill=round(seconds, 1)),
         environment=describe_environment(
             dataset.task.env_id, "cpu", torch.get_num_threads(), dataset.task.reference_returns
         ),
@@ -97,17 +93,3 @@ def format_result(result: Result) -> str:
     scores = [point.normalized_return for point in result.points]
     spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
     return f"{result.spec.dataset}  {result.spec.objective}  {np.mean(scores):.1f}{spread}"
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Parse ``0-4`` or ``0,3,7``."""
-    try:
-        parts = [part.split("-") for part in text.split(",")]
-        seeds = [seed for part in parts for seed in range(int(part[0]), int(part[-1]) + 1)]
-    except ValueError as error:
-        raise InvalidSettingError(
-            f"{text!r} is not a list of seeds.", "Write 0-4 or 0,3,7."
-        ) from error
-    if not seeds:
-        raise InvalidSettingError(f"{text!r} is not a list of seeds.", "Write 0-4 or 0,3,7.")
-    return sorted(set(seeds))

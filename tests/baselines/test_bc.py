@@ -15,7 +15,7 @@ from support.toys import make_toy_dataset
 from baselines import bc, behavior, rows
 from baselines.bc import CloningRun, Settings
 from obdbench.datasets.dataset import Dataset
-from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.errors import InvalidDataError
 from obdbench.results.record import Result, read_json
 from obdbench.tasks.task import TASKS, normalized_return
 
@@ -153,19 +153,6 @@ def test_the_behaviour_row_needs_a_complete_episode(tmp_path: Path) -> None:
     dataset = replace(toy(), terminals=np.zeros(400, bool), timeouts=None)
     with pytest.raises(InvalidDataError, match="no complete episode"):
         behavior.behavior(dataset, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "seeds"), [("0-4", [0, 1, 2, 3, 4]), ("7", [7]), ("0,3,1-2,3", [0, 1, 2, 3])]
-)
-def test_seeds_are_read(text: str, seeds: list[int]) -> None:
-    assert rows.parse_seeds(text) == seeds
-
-
-@pytest.mark.parametrize("text", ["", "a", "1-", "4-2", "0..4"])
-def test_what_names_no_seeds_is_refused(text: str) -> None:
-    with pytest.raises(InvalidSettingError):
-        rows.parse_seeds(text)
 
 
 @pytest.mark.parametrize("name", ["behavior", "bc", "offline_rl"])

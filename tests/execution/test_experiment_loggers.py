@@ -115,6 +115,8 @@ def test_mlflow_contains_loss_and_scores(
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.tags["key"] == key
     assert run.info.status == "FINISHED"
+    if find_spec("matplotlib"):
+        assert client.list_artifacts(run.info.run_id, "images")
     scalars = {
         name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
         for name in run.data.metrics
@@ -130,6 +132,8 @@ def test_wandb_writes_files_offline(
     monkeypatch.setenv("WANDB_SILENT", "true")
     summary = execute(plan(toy_suite("student"), replace(config, loggers=("wandb",))))
     (path,) = summary.store.folder.glob("wandb/offline-run-*/*.wandb")
+    if find_spec("matplotlib"):
+        assert len(list(path.parent.glob("files/media/images/synset_*.png"))) == 3
     content = path.read_bytes()
     assert all(word in content for word in (b"final_score", b"loss", b"score"))
 
