@@ -15,7 +15,7 @@ CAMERA = "track"
 
 def render_group(env_id: str, observations: list[list[float]], size: int) -> list[str]:
     """JPEG pictures in base64, one per observation; none if these do not determine a pose."""
-    model = gymnasium.make(env_id).unwrapped.model  # type: ignore[attr-defined]
+    model = gymnasium.make(env_id).unwrapped.model
     if any(len(observation) != model.nq - 1 + model.nv for observation in observations):
         return []
     data, pictures = mujoco.MjData(model), []
