@@ -73,10 +73,10 @@ def main(dataset_id: str, seconds: float, objective: str) -> None:
     comparison = Comparison(dataset_id, objective)
     print(f"{dataset_id}, {objective}: step, seconds, objective at infinite width")
     for solver in SOLVERS:
-        *_, (_, probe_seconds, _) = comparison.run(solver, PROBE_STEPS)
-        for step, taken, loss in comparison.run(
-            solver, round(seconds * PROBE_STEPS / probe_seconds)
-        ):
+        *_, (_, half, _), _, (_, whole, _) = comparison.run(solver, PROBE_STEPS)
+        per_step = (whole - half) / (PROBE_STEPS / 2)  # without those of the start
+        steps = PROBE_STEPS // 2 + round((seconds - half) / per_step)
+        for step, taken, loss in comparison.run(solver, steps):
             print(f"{solver:<16}{step:>6}{taken:>8.1f}{loss:>12.5f}", flush=True)
 
 

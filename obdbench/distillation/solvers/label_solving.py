@@ -4,11 +4,13 @@ At infinite width the cloned policy :math:`\pi(s; x, a)` is a function of the pa
 (:mod:`obdbench.distillation.infinite_width.solver`). With the objective as a weighted squared
 distance to targets t (:mod:`obdbench.distillation.solvers.squared_distance`), the labels are
 
-.. math:: a^*(x) = \arg\min_a H(x, a), \qquad
+.. math:: a^*(x) = \arg\min_a H(x, a) + \rho\, \bar w\, \lVert a \rVert^2, \qquad
           H(x, a) = \mathbb{E}_s\; w(s)\, \lVert \pi(s; x, a) - t(s) \rVert^2,
 
-and the states follow :math:`\tfrac{d}{dx} H(x, a^*(x)) = \tfrac{\partial H}{\partial x}`, because
-:math:`\partial H / \partial a` vanishes at the solved labels.
+with the mean weight :math:`\bar w` and norms that are means over pairs and coordinates, and the
+states follow the gradient of this minimum in x, which is :math:`\partial H / \partial x`, because
+the gradient in the labels vanishes at the solved labels. Without the ridge :math:`\rho` labels
+become several times as large as actions, and students of finite width leave the limit.
 
 The labels are solved by Gauss-Newton. With :math:`D_t` and :math:`f_t` of the recursion of T inner
 steps at rate :math:`\eta`, and :math:`\kappa = 2 / (N n_a)`, the derivative M of
@@ -18,17 +20,18 @@ steps at rate :math:`\eta`, and :math:`\kappa = 2 / (N n_a)`, the derivative M o
     M_{t+1} = M_t - \eta\, \mathrm{diag}(\partial D_t / \partial f_t)\, \Theta(x, x)\, M_t
               - \kappa\, \mathrm{diag}(1 - \tanh^2 f_t), \qquad M_0 = 0, \\
     J = -\eta\, \mathrm{diag}(1 - \pi^2)\, \Theta(s, x)\, M_T, \qquad
-    \delta = (J^\top W J + \lambda I)^{-1} J^\top W (t - \pi),
+    \delta = (J^\top W J + (r + \lambda) I)^{-1} \big(J^\top W (t - \pi) - r\, a\big),
 
-where :math:`\lambda` is a fraction of the mean diagonal of :math:`J^\top W J`. The step length is
-that of :data:`STEP_LENGTHS` with the lowest objective.
+where :math:`r = \rho\, \bar w\, B / N` for B states, and the damping :math:`\lambda` is a fraction
+of the mean diagonal of :math:`J^\top W J`. The step length is that of :data:`STEP_LENGTHS` with the
+lowest value of what is minimized.
 
 Source: Label Solve and Kernel Inducing Points, Nguyen, Chen and Lee, 2021, arXiv 2011.00050. There
 the policy is a kernel ridge regression, linear in the labels, so that :math:`a^*` is a
 pseudo-inverse, and the states (and labels) of KIP follow gradients. Differences: the exact number
 of gradient steps replaces ridge regression; the output is a tanh, so that one solution becomes
-several Gauss-Newton steps; states and weights are those of the objective; the labels are solved in
-every tenth outer step and are fixed between them.
+several Gauss-Newton steps; the ridge is on the labels; states and weights are those of the
+objective; the labels are solved in every tenth outer step and are fixed between them.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ from obdbench.errors import InvalidSettingError
 
 SOLVE_INTERVAL = 10  # outer steps
 FIRST_ITERATIONS = 4  # Gauss-Newton steps in the first outer step; later ones take one
+RIDGE = 3e-3  # ρ
 DAMPING = 0.01  # λ as a fraction of the mean diagonal
 STEP_LENGTHS = (1.0, 0.5, 0.25, 0.0)
 
@@ -104,7 +108,8 @@ class LabelSolving(InfiniteWidth):
         self, theta: Tensor, theta_states: Tensor, a: Tensor, goal: SquaredDistance
     ) -> Tensor:
         _, slopes = self.limit.clone(theta, a.transpose(1, 2).contiguous())
-        return goal.loss(self._policy(theta_states, slopes))
+        ridge = RIDGE * goal.weights.mean((1, 2)) * a.square().mean((1, 2))
+        return goal.loss(self._policy(theta_states, slopes)) + ridge
 
     def _policy(self, theta_states: Tensor, slopes: Tensor) -> Tensor:
         return torch.tanh(theta_states @ (-self.limit.lr * slopes.sum(0).transpose(1, 2)))
@@ -122,10 +127,12 @@ class LabelSolving(InfiniteWidth):
         weighted = jacobian * goal.weights.transpose(1, 2).unsqueeze(-1)
         hessian = weighted.transpose(-2, -1) @ jacobian
         missed = (goal.targets - policy).transpose(1, 2).unsqueeze(-1)
-        right_side = weighted.transpose(-2, -1) @ missed
+        states_per_pair = goal.weights.shape[1] / a.shape[1]
+        ridge = RIDGE * states_per_pair * goal.weights.mean((1, 2))[:, None, None]
+        right_side = weighted.transpose(-2, -1) @ missed - (ridge * labels).unsqueeze(-1)
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         damping = DAMPING * diagonal.mean(-1, keepdim=True)
-        diagonal += damping.clamp_min(torch.finfo(a.dtype).tiny)
+        diagonal += damping.clamp_min(torch.finfo(a.dtype).tiny) + ridge
         change: Tensor = torch.linalg.solve(hessian, right_side)
         return change.squeeze(-1).transpose(1, 2)
 

@@ -13,6 +13,7 @@ from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.solvers import label_solving
 from obdbench.distillation.solvers.label_solving import LabelSolving
 from obdbench.distillation.solvers.squared_distance import SquaredDistance
 from obdbench.errors import InvalidSettingError
@@ -33,11 +34,12 @@ def make_label_solver(**settings: Any) -> LabelSolving:
     return LabelSolving(resolve_settings("tiny", {"solver": "label-solving", **settings}))
 
 
-def test_one_pair_and_one_state_by_hand() -> None:
+def test_one_pair_and_one_state_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """One inner step from f = 0 moves f(s) by η Θ(s, x) 2 a, and the policy is its tanh.
 
     With x = 1, s = 2 and η = 0.1, π(s) = tanh(0.1 · 3 · 2 a) equals 0.5 for a = artanh(0.5) / 0.6.
     """
+    monkeypatch.setattr(label_solving, "RIDGE", 0.0)
     solver = make_label_solver(architecture="linear", pairs=1, inner_steps=1)
     states = torch.tensor([[[1.0]]], dtype=DOUBLE)
     actions = torch.tensor([[[-0.3]]], dtype=DOUBLE)
@@ -47,8 +49,18 @@ def test_one_pair_and_one_state_by_hand() -> None:
     assert not gradient.actions.any()
 
 
+def test_ridge_regression_of_one_pair_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tanh is linear, (0.6 a − t)² + ρ a² has its minimum at a = 0.6 t / (0.36 + ρ)."""
+    monkeypatch.setattr(label_solving, "RIDGE", 0.14)
+    solver = make_label_solver(architecture="linear", pairs=1, inner_steps=1)
+    states, actions = torch.tensor([[[1.0]]], dtype=DOUBLE), torch.zeros(1, 1, 1, dtype=DOUBLE)
+    solver.step(outer_problem([[2.0]], [[1e-3]]), states, actions)
+    assert float(actions) == pytest.approx(0.6e-3 / 0.5, rel=1e-4)
+
+
 @pytest.mark.parametrize("inner_steps", [1, 7])
 def test_solved_labels_have_no_gradient(inner_steps: int) -> None:
+    """The gradient of H plus that of the ridge vanishes."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -59,7 +71,9 @@ def test_solved_labels_have_no_gradient(inner_steps: int) -> None:
     goal = SquaredDistance(normal(2, 12, 2).square(), 0.2 * torch.tanh(normal(2, 12, 2)))
 
     def label_gradient(a: torch.Tensor) -> torch.Tensor:
-        return solver.limit(x, a, states, goal.loss).actions.abs().amax((1, 2))
+        mean_weight = goal.weights.mean((1, 2), keepdim=True)
+        ridge = 2 * label_solving.RIDGE * mean_weight * a / a[0].numel()
+        return (solver.limit(x, a, states, goal.loss).actions + ridge).abs().amax((1, 2))
 
     solved = solver.solve_labels(x, labels, states, goal, iterations=60)
     assert (label_gradient(solved) < 1e-6 * label_gradient(labels)).all()
