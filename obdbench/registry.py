@@ -402,3 +402,8 @@ for _name, _env_id in (
     tasks.register(
         _name, f"obdbench.tasks.task:{_constant}", summary=f"Gymnasium environment {_env_id}"
     )
+tasks.register(
+    "pen",
+    "obdbench.tasks.registration:PEN",
+    summary="environment AdroitHandPen-v1 of the package gymnasium-robotics",
+)

@@ -6,6 +6,7 @@ A study is ``docs/studies/NAME.toml``::
     seeds = "10"                           # or ["0-2", "3-4"] for separate trials
     objective = "av-pbc"                   # of variants that name no objective
     settings = { smoothing = 0.0 }         # of all variants
+    teachers = { "file:x.npz" = "x.safetensors" }  # of datasets without a teacher of their own
     pairs = true                           # compare row 2 with row 1, row 4 with row 3, ...
     [[variants]]
     name = "fast"                          # without ``pairs``, rows are compared with the first
@@ -77,6 +78,7 @@ class Study(BaseModel):
     scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite recon
     folder: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
+    teachers: dict[str, str] = Field(default_factory=dict)
     pairs: bool = False
     variants: tuple[Variant, ...]
 
@@ -93,6 +95,7 @@ class Study(BaseModel):
                 preset=variant.preset,
                 datasets=self.datasets,
                 objectives=[variant.objective or self.objective],
+                teachers=self.teachers,
                 protocols=[NamedComponent(name="default", params=self.scoring)],
                 seeds=seeds,
                 settings={**self.settings, **variant.settings},

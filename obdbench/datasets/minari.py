@@ -6,6 +6,8 @@ Minari's own datasets.
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,11 +55,16 @@ def load(dataset_id: str) -> Dataset:
 def _load_from_minari(name: str) -> Any:
     try:
         import minari
+        from minari.storage.datasets_root_dir import get_dataset_path
     except ImportError as error:
         raise MissingExtraError("Reading Minari's datasets", "minari") from error
+    folder = Path(get_dataset_path(name))
+    is_local = folder.exists()
     try:
         return minari.load_dataset(name, download=not is_offline())
     except Exception as error:  # storage and network can raise almost any exception
+        if not is_local:  # Minari takes what an interrupted download left for a dataset
+            shutil.rmtree(folder, ignore_errors=True)
         message = str(error).strip().partition("\n")[0][:200]
         raise FetchError(
             f"Minari cannot load {name}: {type(error).__name__}: {message}.",

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Standardizer
-from obdbench.errors import ObdError, unknown_name
+from obdbench.errors import MissingExtraError, ObdError, unknown_name
 from obdbench.io import write_atomically
 from obdbench.tasks.task import Task
 
@@ -149,14 +149,10 @@ def _d3rlpy_file(observations: Array, actions: Array) -> bytes:
 def _write_minari(dataset_id: str, observations: Array, actions: Array, task: Task) -> None:
     """Create a Minari dataset whose action space contains the distilled actions."""
     try:
-        import jax  # noqa: F401  # writing needs Minari's extra "create"
         import minari
         from minari.data_collector.episode_buffer import EpisodeBuffer
     except ImportError as error:
-        raise ObdError(
-            f"Exporting to Minari needs a package that is missing: {error.name}.",
-            "Install it with: pip install 'minari[hdf5,create]'",
-        ) from error
+        raise MissingExtraError("Exporting to Minari", "minari") from error
 
     env = gymnasium.make(task.env_id)
     bound = np.maximum(np.abs(actions).max(axis=0), 1.0)

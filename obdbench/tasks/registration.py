@@ -94,3 +94,6 @@ def register_task(
         name, task, summary=summary or f"Gymnasium environment {described}", origin=f"task {name}"
     )
     return task
+
+
+PEN = EnvironmentTask("pen", "gymnasium_robotics:AdroitHandPen-v1")

@@ -2,19 +2,21 @@ r"""Tasks and D4RL's normalized score.
 
 .. math:: \mathrm{score} = 100\,(R - R_\mathrm{random}) / (R_\mathrm{expert} - R_\mathrm{random})
 
-The reference returns are those of D4RL (Fu et al., 2020, arXiv 2004.07219; file ``infos.py`` of
-its package). :data:`TASKS` are the ``v4`` environments, which keep the dynamics and rewards of the
-``v2`` environments D4RL recorded with. :data:`MINARI_TASKS` are the ``v5`` environments, in which
-Minari recorded its datasets. They keep D4RL's reference returns: HalfCheetah is unchanged, Hopper
-and Walker2d give no alive bonus in the state that ends an episode (at most 1 per episode), and
-Walker2d has another friction of the right foot. Scores of ``v4`` and ``v5`` are not comparable.
-A task without reference returns has raw returns as scores.
+The reference returns of the ``v4`` environments are those of D4RL (Fu et al., 2020, arXiv
+2004.07219; file ``infos.py`` of its package): they keep the dynamics and rewards of the ``v2``
+environments D4RL recorded with. Those of the ``v5`` environments, in which Minari recorded its
+datasets, and of Pendulum are in ``reference_returns.json``, written by
+``tools/reference_returns.py``: the measured return of uniform actions, and the published return of
+a SAC agent, which is D4RL's kind of expert. Scores of ``v4`` and ``v5`` are not comparable. A task
+without reference returns has raw returns as scores.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obdbench import registry
@@ -50,19 +52,36 @@ class Task:
         return self.random_return, self.expert_return
 
 
+REFERENCES: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("reference_returns.json").read_text(encoding="utf-8")
+)
+
+
+def with_references(task: Task) -> Task:
+    """The task with the reference returns in the file."""
+    found = REFERENCES[task.name]
+    return replace(
+        task,
+        random_return=found["random"]["return"],
+        expert_return=found["expert"]["return"],
+    )
+
+
 HOPPER = Task("hopper", "Hopper-v4", -20.272305, 3234.3, 11, 3)
 WALKER2D = Task("walker2d", "Walker2d-v4", 1.629008, 4592.3, 17, 6)
 HALFCHEETAH = Task("halfcheetah", "HalfCheetah-v4", -280.178953, 12135.0, 17, 6)
 ANT = Task("ant", "Ant-v4", -325.6, 3879.7, 27, 8)
 ANT_V5 = Task("ant-v5", "Ant-v5", None, None, 105, 8)
-PENDULUM = Task("pendulum", "Pendulum-v1", None, None, 3, 1, 200, ((-2.0,), (2.0,)))
+PENDULUM = with_references(
+    Task("pendulum", "Pendulum-v1", None, None, 3, 1, 200, ((-2.0,), (2.0,)))
+)
 
 TASKS: dict[str, Task] = {task.name: task for task in (HOPPER, WALKER2D, HALFCHEETAH)}
 
 
 MINARI_TASKS: dict[str, Task] = {
-    f"{task.name}-v5": replace(
-        task, name=f"{task.name}-v5", env_id=f"{task.env_id.removesuffix('v4')}v5"
+    f"{task.name}-v5": with_references(
+        replace(task, name=f"{task.name}-v5", env_id=f"{task.env_id.removesuffix('v4')}v5")
     )
     for task in TASKS.values()
 }

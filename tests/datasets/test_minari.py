@@ -1,10 +1,13 @@
-"""Minari datasets through its library, from a folder made here."""
+"""Minari datasets through its library: from a folder made here, and from a local server."""
 
 from __future__ import annotations
+
+import json
 
 import gymnasium
 import numpy as np
 import pytest
+from support.hub_server import run_hub_server
 
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.synset import Synset
@@ -12,7 +15,8 @@ from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, U
 from obdbench.reporting.suite_results import read_suite_results
 
 minari = pytest.importorskip("minari")
-pytest.importorskip("jax", reason="Minari records datasets with its extra 'create'")
+EpisodeBuffer = pytest.importorskip("minari.data_collector.episode_buffer").EpisodeBuffer
+NAME = "mujoco/hopper/toy-v0"
 
 
 @pytest.fixture
@@ -24,24 +28,29 @@ def local(tmp_path, monkeypatch):
 
 def record(name, env_id="Hopper-v5", episodes=4, max_steps=15):
     """Record episodes of a random policy; returns their lengths and the stored dataset."""
-    env = minari.DataCollector(gymnasium.make(env_id, max_episode_steps=max_steps))
+    env = gymnasium.make(env_id, max_episode_steps=max_steps)
     rng = np.random.default_rng(0)
-    lengths = []
+    buffers = []
     for seed in range(episodes):
-        env.reset(seed=seed)
-        ended, steps = False, 0
+        columns = {name: [] for name in ("actions", "rewards", "terminations", "truncations")}
+        observations, ended = [env.reset(seed=seed)[0]], False
         while not ended:
             action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
-            _, _, terminated, truncated, _ = env.step(action)
-            ended, steps = terminated or truncated, steps + 1
-        lengths.append(steps)
-    return lengths, env.create_dataset(name, algorithm_name="uniform")
+            observation, reward, terminated, truncated, _ = env.step(action)
+            ended = terminated or truncated
+            observations.append(observation)
+            values = (action, reward, terminated, truncated)
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+        buffers.append(EpisodeBuffer(id=seed, observations=observations, infos={}, **columns))
+    stored = minari.create_dataset_from_buffers(name, buffers, env=env, algorithm_name="uniform")
+    return [len(buffer) for buffer in buffers], stored
 
 
 def test_transitions_of_a_recorded_dataset(local):
-    lengths, stored = record("mujoco/hopper/toy-v0")
-    dataset = load_dataset("minari/mujoco/hopper/toy-v0")
-    assert dataset.id == "minari/mujoco/hopper/toy-v0"
+    lengths, stored = record(NAME)
+    dataset = load_dataset(f"minari/{NAME}")
+    assert dataset.id == f"minari/{NAME}"
     assert dataset.card["environment"] == dataset.task.env_id == "Hopper-v5"
     assert len(dataset) == sum(lengths) == stored.total_steps
     ends = dataset.terminals | dataset.timeouts
@@ -61,7 +70,7 @@ def test_names_outside_the_grammar():
     with pytest.raises(InvalidSettingError, match="no MuJoCo dataset"):
         load_dataset("minari/D4RL/door/human-v2")
     with pytest.raises(UnknownNameError):
-        load_dataset("minari/mujoco/ant/simple-v0")
+        load_dataset("minari/mujoco/humanoid/simple-v0")
 
 
 @pytest.mark.parametrize(("name", "env_id"), [("walker2d", "Hopper-v5"), ("hopper", "Swimmer-v5")])
@@ -75,8 +84,8 @@ def test_recorded_dataset_is_taught_distilled_and_scored_in_its_environment(
     local, tmp_path, monkeypatch, call
 ):
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path / "cache"))
-    record("mujoco/hopper/toy-v0", episodes=8)
-    dataset_id = "minari/mujoco/hopper/toy-v0"
+    record(NAME, episodes=8)
+    dataset_id = f"minari/{NAME}"
     fast = ["--steps", "4", "--set", "width=8", "--set", "batch_size=16", "--episodes", "1"]
     code, _, error = call("teach", dataset_id, *fast)
     assert code == 0, error
@@ -89,3 +98,53 @@ def test_recorded_dataset_is_taught_distilled_and_scored_in_its_environment(
     assert entry.record.environment.env_id == "Hopper-v5"
     (path, *_) = sorted((tmp_path / "results/minari/synsets").rglob("*.safetensors"))
     assert Synset.load(path).task == load_dataset(dataset_id).task
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Minari's server with the recorded dataset; the folder of local datasets is empty."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.delenv("OBDBENCH_OFFLINE", raising=False)
+    monkeypatch.delenv("MINARI_REMOTE", raising=False)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "recorded"))
+    lengths, _ = record(NAME)
+    namespaces = {"datasets": [NAME], "namespaces": ["mujoco/hopper"]}
+    files = {
+        str(path.relative_to(tmp_path / "recorded" / "mujoco")): path.read_bytes()
+        for path in (tmp_path / "recorded" / "mujoco").rglob("*")
+        if path.is_file()
+    }
+    files["namespace_metadata.json"] = json.dumps(namespaces).encode()
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "downloaded"))
+    with run_hub_server() as server:
+        server.repositories["farama-minari/mujoco"] = files
+        url = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        server.lengths = lengths
+        yield server
+
+
+def test_dataset_is_downloaded_once(hub, call):
+    code, output, error = call("data", "fetch", f"minari/{NAME}")
+    assert code == 0, error
+    assert f"{sum(hub.lengths):,} transitions" in output
+    assert any(NAME.partition("/")[2] in request for request in hub.requests)
+    hub.requests.clear()
+    assert len(load_dataset(f"minari/{NAME}")) == sum(hub.lengths)
+    assert hub.requests == []
+
+
+def test_failed_download_leaves_no_dataset(hub):
+    hub.lost.add("hopper/toy-v0/data/main_data.hdf5")
+    with pytest.raises(FetchError, match=NAME) as caught:
+        load_dataset(f"minari/{NAME}")
+    assert "\n" not in str(caught.value)
+    hub.lost.clear()
+    assert len(load_dataset(f"minari/{NAME}")) == sum(hub.lengths)
+
+
+def test_dataset_that_the_server_lacks_is_one_error(hub):
+    with pytest.raises(FetchError, match="mujoco/hopper/medium-v0"):
+        load_dataset("minari/mujoco/hopper/medium-v0")

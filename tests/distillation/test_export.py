@@ -6,6 +6,7 @@ import runpy
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -38,7 +39,6 @@ def synset_beyond_bounds(synset: Synset) -> Synset:
 @pytest.fixture
 def minari_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("minari", reason="the extra minari is not installed")
-    pytest.importorskip("jax", reason="Minari writes datasets with its extra 'create'")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     return tmp_path
 
@@ -110,6 +110,32 @@ def test_d3rlpy_reads_and_clones_every_exported_pair(
         logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
     )
     assert np.isfinite(losses[0][1]["loss"])
+
+
+def test_stable_baselines3_samples_every_exported_pair(
+    synset_beyond_bounds: Synset, tmp_path: Path
+) -> None:
+    buffers = pytest.importorskip(
+        "stable_baselines3.common.buffers", reason="Stable-Baselines3 is not installed"
+    )
+    columns = np.load(synset_beyond_bounds.export(tmp_path / "s.npz"))
+    observations, actions = columns["observations"], columns["actions"]
+    bound = np.abs(actions).max(axis=0)
+    buffer = buffers.ReplayBuffer(
+        PAIRS,
+        gymnasium.spaces.Box(-np.inf, np.inf, observations.shape[1:], np.float32),
+        gymnasium.spaces.Box(-bound, bound, dtype=np.float32),
+        device="cpu",
+    )
+    names = ("observations", "next_observations", "actions", "rewards", "terminals", "timeouts")
+    for row in zip(*(columns[name] for name in names), strict=True):
+        *values, timeout = (np.asarray([value]) for value in row)
+        buffer.add(*values, [{"TimeLimit.truncated": bool(timeout[0])}])
+    batch = buffer.sample(400)
+    expected = {(*o, *a) for o, a in zip(observations, actions, strict=True)}
+    drawn = np.concatenate([batch.observations.numpy(), batch.actions.numpy()], axis=1)
+    assert {tuple(row) for row in drawn} == expected
+    assert batch.dones.all()
 
 
 def test_exported_script_clones_a_policy(

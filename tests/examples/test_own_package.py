@@ -1,4 +1,4 @@
-"""The example package, installed as a user installs it, joins all four registries."""
+"""The example package, installed as a user installs it, joins the registries of its extensions."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = {
     "objectives": "return-dbc",
     "datasets": "better-half/hopper-medium-replay-v0",
+    "teachers": "ridge",
+    "tasks": "mountain-car",
     "protocols": "disturbed",
     "architectures": "mlp4-silu",
 }
@@ -93,6 +95,21 @@ def test_returns_to_go_end_with_their_episode(module: Callable[[str], Any]) -> N
     )
     to_go = module("objective").returns_to_go(dataset, 0.5)
     np.testing.assert_allclose(to_go, [2, 2, 8, 8, 16])
+
+
+def test_its_teacher_fits_actions_better_than_their_mean(module: Callable[[str], Any]) -> None:
+    import obdbench
+
+    dataset = obdbench.load_dataset("embedded/hopper-medium-v0")
+    teacher = module("teacher").load(dataset.id)
+    errors = np.square(teacher.act(dataset.observations) - dataset.actions).mean(axis=0)
+    assert (errors < 0.9 * dataset.actions.var(axis=0)).all()
+
+
+def test_its_task_describes_the_environment(module: Callable[[str], Any]) -> None:
+    task = module("task").MOUNTAIN_CAR()
+    assert (task.observation_size, task.action_size, task.episode_limit) == (2, 1, 999)
+    assert task.reference_returns == (-33.3, 94.679)
 
 
 def test_the_better_half_is_better(module: Callable[[str], Any]) -> None:

@@ -1,4 +1,4 @@
-"""A local server with the part of the Hugging Face Hub's interface that obdbench uses."""
+"""A local server with the part of the Hugging Face Hub's interface that obdbench and Minari use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -24,12 +24,18 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), HubHandler)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.private: set[str] = set()
+        self.lost: set[str] = set()  # files that are listed and cannot be downloaded
         self.requests: list[str] = []
 
     @property
     def address(self) -> str:
         """The value for HF_ENDPOINT."""
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+def sha1(content: bytes) -> str:
+    """The hash that names a file's content."""
+    return hashlib.sha1(content).hexdigest()
 
 
 class HubHandler(BaseHTTPRequestHandler):
@@ -92,21 +98,31 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = self.route()
+        if parts == ["api", "datasets"]:
+            author = parse_qs(urlsplit(self.path).query).get("author", [""])[0]
+            names = [n for n in self.server.repositories if n.startswith(f"{author}/")]
+            self.answer([{"id": name, "sha": COMMIT, "tags": []} for name in names])
+            return
         offset = 2 if parts[0] == "api" else 1
         name = "/".join(parts[offset : offset + 2])
         files = self.server.repositories.get(name)
         if files is None:
             self.answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
+        elif parts[4:5] == ["tree"]:
+            entries = [
+                {"type": "file", "path": path, "size": len(content), "oid": sha1(content)}
+                for path, content in sorted(files.items())
+            ]
+            self.answer(entries)
         elif parts[0] == "api":
             siblings = [{"rfilename": path, "size": len(files[path])} for path in sorted(files)]
             self.answer({"id": name, "sha": COMMIT, "siblings": siblings, "tags": []})
         else:
             path = "/".join(parts[5:])
-            if path not in files:
+            if path not in files or path in self.server.lost:
                 self.answer({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound")
                 return
-            etag = hashlib.sha1(files[path]).hexdigest()
-            self.answer(files[path], X_Repo_Commit=COMMIT, ETag=f'"{etag}"')
+            self.answer(files[path], X_Repo_Commit=COMMIT, ETag=f'"{sha1(files[path])}"')
 
     def do_HEAD(self) -> None:
         self.do_GET()

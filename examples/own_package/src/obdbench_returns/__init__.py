@@ -1,1 +1,1 @@
-"""An objective, two datasets, a protocol and an architecture for obdbench."""
+"""An objective, two datasets, a teacher, a task, a protocol and an architecture for obdbench."""
