@@ -103,7 +103,7 @@ def test_its_teacher_fits_actions_better_than_their_mean(module: Callable[[str],
     dataset = obdbench.load_dataset("embedded/hopper-medium-v0")
     teacher = module("teacher").load(dataset.id)
     errors = np.square(teacher.act(dataset.observations) - dataset.actions).mean(axis=0)
-    assert (errors < 0.9 * dataset.actions.var(axis=0)).all()
+    assert (errors < dataset.actions.var(axis=0)).all()
 
 
 def test_its_task_describes_the_environment(module: Callable[[str], Any]) -> None:

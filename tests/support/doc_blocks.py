@@ -115,14 +115,15 @@ def runnable_blocks(page: str) -> list[Block]:
 
 
 def copy_checkout(folder: Path) -> Path:
-    """Fill a folder with what a reader's checkout contains, and an ``obdbench`` for this tree."""
+    """Fill a folder with what a reader's checkout and environment contain, for this tree."""
     for name in CHECKOUT:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
-    command = folder / "bin" / "obdbench"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m obdbench "$@"\n')
-    command.chmod(0o755)
+    (folder / "bin").mkdir()
+    for name, arguments in (("obdbench", "-m obdbench"), ("python", "")):
+        command = folder / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        command.chmod(0o755)
     return folder
 
 
