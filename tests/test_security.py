@@ -102,7 +102,7 @@ def test_a_blocked_download_is_noticed(run_blocked: Callable[..., Any], tmp_path
 @pytest.mark.reliability(
     "input",
     "unrequested network access",
-    how="list, run smoke, show and leaderboard with every socket blocked and logged",
+    injection="list, run smoke, show and leaderboard with every socket blocked and logged",
     outcome="all succeed without touching a socket",
 )
 def test_no_command_accesses_the_network_unrequested(
@@ -207,7 +207,8 @@ def malicious_files(name: str, exploit: Exploit) -> list[bytes]:
 @pytest.mark.reliability(
     "input",
     "pickles that run code",
-    how="plain and inside NPZ, NPY, HDF5, .pt and safetensors, in place of every file that is read",
+    injection="plain and inside NPZ, NPY, HDF5, .pt and safetensors, in place of "
+    "every file that is read",
     outcome="rejected or read as plain bytes; no code ran",
 )
 @pytest.mark.parametrize("name", READERS)

@@ -31,15 +31,15 @@ TITLES = {"fault": "Faults", "input": "Invalid inputs"}
 
 
 def merge_entries(entries: dict[str, Entry]) -> list[dict[str, Any]]:
-    """One row for all tests with the same kind, ``what`` and ``how``."""
+    """One row for all tests with the same kind, name and injection."""
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for node, entry in entries.items():
         row = rows.setdefault(
-            (entry["kind"], entry["what"], entry["how"]),
-            {"tried": 0, "held": 0, "outcomes": [], "notes": [], "tests": []},
+            (entry["kind"], entry["name"], entry["injection"]),
+            {"attempts": 0, "passed": 0, "outcomes": [], "notes": [], "tests": []},
         )
-        row["tried"] += entry["tried"]
-        row["held"] += entry["held"]
+        row["attempts"] += entry["attempts"]
+        row["passed"] += entry["passed"]
         test = node.partition("[")[0]
         _append_new(row["tests"], test)
         if entry["status"] == "skipped":
@@ -49,7 +49,8 @@ def merge_entries(entries: dict[str, Entry]) -> list[dict[str, Any]]:
         if entry["status"] == "failed":
             _append_new(row["notes"], f"**failed:** {entry['reason']}")
     return [
-        {"kind": kind, "what": what, "how": how, **row} for (kind, what, how), row in rows.items()
+        {"kind": kind, "name": name, "injection": injection, **row}
+        for (kind, name, injection), row in rows.items()
     ]
 
 
@@ -64,10 +65,18 @@ def format_table(kind: str, entries: dict[str, Entry]) -> list[str]:
         "| fault or input | injection | attempts | passed | outcome | test |",
         "| :-- | :-- | --: | --: | :-- | :-- |",
     ]
-    for row in sorted(merge_entries(entries), key=lambda row: (row["what"].lower(), row["how"])):
+    for row in sorted(
+        merge_entries(entries), key=lambda row: (row["name"].lower(), row["injection"])
+    ):
         if row["kind"] == kind:
             outcome = "; ".join([*row["outcomes"], *row["notes"]])
-            cells = [row["what"], row["how"], str(row["tried"]), str(row["held"]), outcome]
+            cells = [
+                row["name"],
+                row["injection"],
+                str(row["attempts"]),
+                str(row["passed"]),
+                outcome,
+            ]
             lines.append(
                 f"| {' | '.join(map(escape_cell, cells))} | {format_tests(row['tests'])} |"
             )
@@ -94,8 +103,8 @@ def _format_test(test: str) -> str:
 
 def summary(entries: dict[str, Entry]) -> str:
     """Totals in one paragraph."""
-    attempts = sum(entry["tried"] for entry in entries.values())
-    passed = sum(entry["held"] for entry in entries.values())
+    attempts = sum(entry["attempts"] for entry in entries.values())
+    passed = sum(entry["passed"] for entry in entries.values())
     counts = {
         status: sum(entry["status"] == status for entry in entries.values())
         for status in ("failed", "skipped")

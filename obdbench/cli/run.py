@@ -263,8 +263,8 @@ def compare(
     )
     results: list[Result] = []
     for part in group_by_settings(grid, to_run):
-        found, summary = runner.collect(part.model_copy(update={"name": "compare"}), config)
-        results += found
+        collected, summary = runner.collect(part.model_copy(update={"name": "compare"}), config)
+        results += collected
         if summary is not None and (summary.stop_reason or summary.exit_code):
             finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
     compared = report.add_baselines(results, rows, out, grid.datasets)

@@ -49,12 +49,12 @@ def check_solver(name: str, settings: dict[str, Any]) -> Report:
     target = solvers.get(name)
     checks: list[Check] = []
     with single_thread():
-        creation, found = run_check(
+        creation, solver = run_check(
             "it can be created", target, "__init__", lambda: SolverChecks(name, settings)
         )
         checks.append(creation)
-        if found is not None:
-            for clause, method, check in found.clauses():
+        if solver is not None:
+            for clause, method, check in solver.clauses():
                 checks.append(run_check(clause, target, method, check)[0])
     return Report(name, tuple(checks))
 

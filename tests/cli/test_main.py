@@ -113,7 +113,7 @@ def test_list(call, kind, expected):
 @pytest.mark.reliability(
     "input",
     "Wrong calls of the command line",
-    how="by hand: misspelt names, values out of bounds, contradictions",
+    injection="by hand: misspelt names, values out of bounds, contradictions",
     outcome="one line, exit code 2, nothing written",
 )
 @pytest.mark.parametrize(

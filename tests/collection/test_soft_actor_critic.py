@@ -141,8 +141,8 @@ def test_a_state_survives_as_arrays():
     state = sac.init_learner(0, 3, SETTINGS)
     restored = sac.from_arrays(sac.init_learner(5, 3, SETTINGS), sac.to_arrays(state))
     batch = jax.tree.map(lambda row: row[None], make_batch())
-    one, two = (sac.update(each, batch, SETTINGS) for each in (state, restored))
-    for a, b in zip(sac.to_arrays(one), sac.to_arrays(two), strict=True):
+    first, second = (sac.update(each, batch, SETTINGS) for each in (state, restored))
+    for a, b in zip(sac.to_arrays(first), sac.to_arrays(second), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

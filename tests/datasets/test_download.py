@@ -193,7 +193,7 @@ def test_damaged_cache_is_named_when_offline(server, monkeypatch):
 @pytest.mark.reliability(
     "input",
     "Broken downloads",
-    how="connections that break, ranges that are ignored or misplaced",
+    injection="connections that break, ranges that are ignored or misplaced",
     outcome="the whole file with its checksum",
 )
 @pytest.mark.parametrize("behaviour", ["breaks", "norange", "misplaced"])
@@ -220,7 +220,7 @@ def test_part_of_another_version_is_not_continued(server):
 @pytest.mark.reliability(
     "input",
     "Bad servers",
-    how="HTTP servers that cut off, lie, redirect away, never end",
+    injection="HTTP servers that cut off, lie, redirect away, never end",
     outcome="one error of ours; the cache stays empty",
 )
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def read(path: Path):
 @pytest.mark.reliability(
     "input",
     "Hostile datasets and checkpoints",
-    how="HDF5, NPZ and .pt files with code, bombs, links, wrong shapes and values, by hand",
+    injection="HDF5, NPZ and .pt files with code, bombs, links, wrong shapes and values, by hand",
     outcome="one error of ours; nothing in them runs and nothing is written",
 )
 @pytest.mark.parametrize("case", HOSTILE_FILES)
@@ -84,7 +84,7 @@ def test_the_foreign_class_is_replaced_and_forgotten(tmp_path, monkeypatch):
 @pytest.mark.reliability(
     "input",
     "Datasets and checkpoints with a bit turned over",
-    how="60 random bits each of an HDF5, an NPZ and a .pt file",
+    injection="60 random bits each of an HDF5, an NPZ and a .pt file",
     outcome="one error of ours, or a valid content",
 )
 @pytest.mark.parametrize("kind", ["hdf5", "npz", "pt"])

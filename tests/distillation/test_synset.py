@@ -41,7 +41,7 @@ def test_observations_are_in_environment_units(synset: Synset, toy_dataset: Data
 @pytest.mark.reliability(
     "input",
     "Damaged synsets",
-    how="empty files and garbage",
+    injection="empty files and garbage",
     outcome="one error of ours",
 )
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 4096])

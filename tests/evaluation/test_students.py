@@ -49,7 +49,7 @@ def drawn_with(
 
 
 def all_differ(rows: torch.Tensor) -> bool:
-    return not any(torch.equal(one, other) for one, other in combinations(rows, 2))
+    return not any(torch.equal(first, second) for first, second in combinations(rows, 2))
 
 
 def test_draws_noise_and_episodes_have_streams_of_their_own() -> None:
@@ -119,8 +119,8 @@ def test_an_ensemble_acts_by_the_mean_of_its_own_members(toy_dataset: Dataset) -
 
         def act(observations: Array, _: Array, members: Params = members) -> Array:
             states = torch.from_numpy(synset.standardizer.apply(observations))
-            one, other = MLP2.act(members, states)
-            return np.asarray((one + other) / 2)
+            first, second = MLP2.act(members, states)
+            return np.asarray((first + second) / 2)
 
         resets = students.episode_seeds(seed, 0, 1, 3)
         expected = run_episodes(act, synset.task, resets).returns

@@ -57,7 +57,7 @@ def assert_one_error_line(outcome, *parts):
 @pytest.mark.reliability(
     "fault",
     "Read-only results folder",
-    how="a tmpfs mounted read-only, with either executor",
+    injection="a tmpfs mounted read-only, with either executor",
     outcome="one line before any work, exit code 2",
 )
 @EXECUTORS
@@ -71,7 +71,7 @@ def test_a_read_only_folder_is_one_line(tmp_path, toy, executor):
 @pytest.mark.reliability(
     "fault",
     "Full disk, from the start",
-    how="a tmpfs without a free byte, with either executor",
+    injection="a tmpfs without a free byte, with either executor",
     outcome="one line before any work, exit code 2",
 )
 @EXECUTORS
@@ -86,7 +86,7 @@ def test_a_full_disk_is_one_line(tmp_path, toy, executor):
 @pytest.mark.reliability(
     "fault",
     "Disk that fills up in mid-run",
-    how="a tmpfs with room for some of eight trials, with either executor",
+    injection="a tmpfs with room for some of eight trials, with either executor",
     outcome="one line, exit code 2, every result there is whole; with room again `--resume` ends "
     "with the results of an undisturbed run, bit for bit",
 )
@@ -109,7 +109,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path, toy, executor):
 @pytest.mark.reliability(
     "fault",
     "Results folder that becomes unwritable in mid-run",
-    how="`chattr +i` of the folder after the first result, with either executor",
+    injection="`chattr +i` of the folder after the first result, with either executor",
     outcome="one line, exit code 2; writable again, `--resume` ends with the results of an "
     "undisturbed run, bit for bit",
 )
@@ -139,7 +139,7 @@ def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor,
 @pytest.mark.reliability(
     "fault",
     "Full temporary folder, Ray",
-    how="a tmpfs without a free byte as TMPDIR, where Ray keeps its files",
+    injection="a tmpfs without a free byte as TMPDIR, where Ray keeps its files",
     outcome="one line, or the run is done without Ray's logs; no process lives on",
 )
 def test_a_full_temporary_folder_is_one_line_or_no_matter(tmp_path, toy, attempts):

@@ -34,7 +34,7 @@ def heed():
 @pytest.mark.reliability(
     "fault",
     "Ctrl-C, and SIGTERM of a scheduler",
-    how="the signal to the whole process group once a result is there, with either executor",
+    injection="the signal to the whole process group once a result is there, with either executor",
     outcome="exit code 130, one line that says how to go on, no process and no temporary file "
     "left; `--resume` ends with the results of an undisturbed run, bit for bit",
 )

@@ -29,8 +29,8 @@ OUTCOME = (
 )
 
 
-def killed(what, how):
-    return pytest.mark.reliability("fault", what, how=how, outcome=OUTCOME)
+def killed(name, injection):
+    return pytest.mark.reliability("fault", name, injection=injection, outcome=OUTCOME)
 
 
 def members(pid, role):
@@ -85,7 +85,7 @@ def kill_at_random(tmp_path, executor, targets, moments, attempts):
         expected = comparable_files(tmp_path / "whole" / "smoke")
         assert len(expected) > 10
         rng = random.Random(20)
-        while attempts.tried < moments:
+        while attempts.attempted < moments:
             out = tmp_path / f"out{rng.randrange(10**9)}"
             target, delay = rng.choice(targets), rng.uniform(0.0, duration)
             began = time.monotonic()

@@ -42,7 +42,7 @@ def noted(where):
     return pytest.mark.reliability(
         "fault",
         f"{TRIALS} trivial trials, {where}",
-        how="a suite of toy trials from the command line, two workers",
+        injection="a suite of toy trials from the command line, two workers",
         outcome="all done; no line over 80 columns, no process and no temporary file left",
     )
 

@@ -117,7 +117,7 @@ def test_a_kill_within_any_step_costs_that_step_only(tmp_path, spec, stop, monke
 @pytest.mark.reliability(
     "fault",
     "Trials that raise, run out of memory or diverge",
-    how="an exception, MemoryError, torch beyond RLIMIT_AS, a loss that is not a number",
+    injection="an exception, MemoryError, torch beyond RLIMIT_AS, a loss that is not a number",
     outcome="a failed row with its reason, one line",
 )
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_impossible_size_and_unknown_objective_are_rows(store, spec):
 @pytest.mark.reliability(
     "fault",
     "Trial that takes too long",
-    how="a slow loss with a timeout of 0.4 s",
+    injection="a slow loss with a timeout of 0.4 s",
     outcome="a timeout row; the snapshot is kept",
 )
 def test_timeout_keeps_what_was_done(store, spec):

@@ -275,7 +275,7 @@ def assert_handled(code: int, err: str) -> None:
 @pytest.mark.reliability(
     "input",
     "arguments of every command",
-    how="hypothesis: wrong names, huge and negative numbers, empty strings, Unicode, NUL, "
+    injection="hypothesis: wrong names, huge and negative numbers, empty strings, Unicode, NUL, "
     "folders for files, TOML junk",
     outcome="done, or one line and exit code 2; never a traceback",
 )
@@ -300,7 +300,7 @@ def test_invalid_arguments(
 @pytest.mark.reliability(
     "input",
     "words that are no command",
-    how="hypothesis: arbitrary text, global options",
+    injection="hypothesis: arbitrary text, global options",
     outcome="one line and exit code 2, or help",
 )
 def test_invalid_commands(program: Program, attempts: AttemptCounter) -> None:
@@ -319,7 +319,7 @@ def test_invalid_commands(program: Program, attempts: AttemptCounter) -> None:
 @pytest.mark.reliability(
     "input",
     "arguments of every command, one by one",
-    how="a list of hostile words, each in the place of each argument",
+    injection="a list of hostile words, each in the place of each argument",
     outcome="done, or one line and exit code 2; never a traceback",
 )
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

@@ -28,8 +28,8 @@ from obdbench.results.record import DataIdentity, Result, StudentCheckRecord, re
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore
 
-HOW = "hypothesis: damaged bytes, junk in valid JSON"
-TOML_HOW = "hypothesis: damaged bytes, arbitrary text"
+INJECTION = "hypothesis: damaged bytes, junk in valid JSON"
+TOML_INJECTION = "hypothesis: damaged bytes, arbitrary text"
 
 
 def a_result() -> dict[str, Any]:
@@ -43,7 +43,7 @@ RESULT = a_result()
 NAMES = (RESULT["key"], "manifest")
 
 
-@reading_test("result files: read, shown, tabulated, published", HOW)
+@reading_test("result files: read, shown, tabulated, published", INJECTION)
 def test_result(folder: Path, read_counter: ReadCounter) -> None:
     suite_folder = folder / "quick"
     suite_folder.mkdir()
@@ -70,7 +70,7 @@ def test_result(folder: Path, read_counter: ReadCounter) -> None:
     assert read_counter.accepted
 
 
-@reading_test("manifests", HOW)
+@reading_test("manifests", INJECTION)
 def test_manifest(folder: Path, read_counter: ReadCounter) -> None:
     store = ResultStore(folder, "quick")
     store.prepare()
@@ -94,7 +94,7 @@ def test_manifest(folder: Path, read_counter: ReadCounter) -> None:
 
 
 @reading_test(
-    "distillation.json and partial scores", HOW, "computed anew, or a record that can be used"
+    "distillation.json and partial scores", INJECTION, "computed anew, or a record that can be used"
 )
 def test_records_of_unfinished_work(folder: Path, read_counter: ReadCounter) -> None:
     spec = read_json(Result, FIXTURES / f"{NAMES[0]}.json").spec
@@ -188,7 +188,7 @@ def previewed(specs: list[TrialSpec]) -> None:
         assert Result.model_validate_json(json.dumps(record.model_dump(mode="json"))) == record
 
 
-@reading_test("suites (TOML)", TOML_HOW, "one line of ours, or a valid suite")
+@reading_test("suites (TOML)", TOML_INJECTION, "one line of ours, or a valid suite")
 def test_suite(folder: Path, read_counter: ReadCounter) -> None:
     path = folder / "mine.toml"
 
@@ -205,7 +205,7 @@ def test_suite(folder: Path, read_counter: ReadCounter) -> None:
     assert read_counter.accepted
 
 
-@reading_test("presets (TOML)", TOML_HOW, "one line of ours, or valid settings")
+@reading_test("presets (TOML)", TOML_INJECTION, "one line of ours, or valid settings")
 def test_preset(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OBDBENCH_PRESETS", str(folder))
 
@@ -220,7 +220,7 @@ def test_preset(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.Mon
     assert read_counter.accepted
 
 
-@reading_test("checksums of downloads (fetched.json)", HOW)
+@reading_test("checksums of downloads (fetched.json)", INJECTION)
 def test_ledger(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OBDBENCH_CACHE", str(folder))
     valid = {"https://example.org/a.hdf5": "0" * 64}

@@ -94,8 +94,8 @@ def test_critic_has_the_known_action_values(
     )
     expected = action_values(reward_bias)
     states, actions = np.float32(list(expected)).T
-    found = teacher.value(states[:, None], actions[:, None])
-    np.testing.assert_allclose(found, list(expected.values()), atol=0.1)
+    values = teacher.value(states[:, None], actions[:, None])
+    np.testing.assert_allclose(values, list(expected.values()), atol=0.1)
     assert teacher.act(chain.observations).tolist() == policy.act(chain.observations).tolist()
     assert teacher.card["policy"]["checksum"] == policy.checksum
 
@@ -108,11 +108,11 @@ def test_inputs_of_another_standardization_give_the_same_function() -> None:
         for i, o in ((5, 7), (7, 1))
     )
     observations, actions = rng.normal(size=(9, 3)).astype("f4"), torch.randn(9, 2)
-    found = [
+    values = [
         apply_layers(net, torch.cat([torch.from_numpy(moments.apply(observations)), actions], 1))
         for net, moments in ((layers, old), (convert_inputs(layers, old, new), new))
     ]
-    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(*values, atol=1e-4, rtol=1e-4)
 
 
 def test_policy_belongs_to_fitted_q_and_to_the_task(chain: Dataset, policy: Teacher) -> None:

@@ -125,9 +125,9 @@ def test_rows_of_solvers_are_compared():
         entry("pbc", {0: 4.0, 1: 5.0}, settings=other),
     )
     for second in ("pbc", "pbc (solver=exact)", "pbc (kernel_share=0.95)"):
-        found = compare_pair(*entries, names=("pbc (solver=label-solving)", second))
-        assert found.difference.estimate == pytest.approx(3.0)
-        assert found.first_scores == ((4.0, 5.0),)
+        result = compare_pair(*entries, names=("pbc (solver=label-solving)", second))
+        assert result.difference.estimate == pytest.approx(3.0)
+        assert result.first_scores == ((4.0, 5.0),)
 
 
 def test_settings_in_the_name_of_a_row_are_separated():

@@ -114,7 +114,8 @@ BAD = {
 @pytest.mark.reliability(
     "input",
     "Bad result files",
-    how="cut short, foreign, of another schema, forged keys, scores that do not follow, by hand",
+    injection="cut short, foreign, of another schema, forged keys, scores that do "
+    "not follow, by hand",
     outcome="named in a warning and counted nowhere",
 )
 @pytest.mark.parametrize("case", BAD)
@@ -159,7 +160,7 @@ def test_oversized_files_are_not_read(folder, monkeypatch):
 @pytest.mark.reliability(
     "input",
     "Bad result files",
-    how="devices, pipes, folders and dead links of that name",
+    injection="devices, pipes, folders and dead links of that name",
     outcome="named in a warning and never read",
 )
 @pytest.mark.parametrize("name", ["zz-bad.json", "manifest.json"])

@@ -32,7 +32,7 @@ def test_manifest_is_a_union_and_tells_what_is_missing(store, spec):
 @pytest.mark.reliability(
     "fault",
     "Result file cut short",
-    how="the last 20 bytes removed",
+    injection="the last 20 bytes removed",
     outcome="it counts as missing, so that --resume runs it",
 )
 def test_a_damaged_result_counts_as_missing(store, spec):
@@ -128,7 +128,7 @@ def _expect_many(root, specs):
 @pytest.mark.reliability(
     "fault",
     "Two runs in one results folder",
-    how="two processes add 40 trials to one manifest",
+    injection="two processes add 40 trials to one manifest",
     outcome="every trial is in it",
 )
 def test_two_processes_lose_nothing_of_the_manifest(store, spec):

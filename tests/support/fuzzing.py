@@ -18,7 +18,7 @@ from support.recording import AttemptCounter
 from obdbench.errors import ObdError
 
 SCALE = max(1, int(os.environ.get("OBDBENCH_FUZZ") or 1))
-HOW = "hypothesis: damaged bytes of valid files, junk in valid containers"
+INJECTION = "hypothesis: damaged bytes of valid files, junk in valid containers"
 OUTCOME = "one line of ours, or content that can be used"
 
 
@@ -34,9 +34,11 @@ def examples(count: int) -> Any:
     )
 
 
-def reading_test(what: str, how: str = HOW, outcome: str = OUTCOME) -> pytest.MarkDecorator:
+def reading_test(
+    name: str, injection: str = INJECTION, outcome: str = OUTCOME
+) -> pytest.MarkDecorator:
     """The row of ``docs/reliability.md`` that a fuzz test of a reader makes."""
-    return pytest.mark.reliability("input", what, how=how, outcome=outcome)
+    return pytest.mark.reliability("input", name, injection=injection, outcome=outcome)
 
 
 class ReadCounter:

@@ -5,7 +5,7 @@ Mark a test with what is tried, how, and the outcome that its assertions check::
     @pytest.mark.reliability(
         "input",  # or "fault"
         "TOML suites",
-        how="hypothesis: arbitrary text and mutated valid files",
+        injection="hypothesis: arbitrary text and mutated valid files",
         outcome="one ObdError, or a valid suite",
     )
     def test_...(attempts):
@@ -13,7 +13,7 @@ Mark a test with what is tried, how, and the outcome that its assertions check::
 A test counts as one attempt, unless it uses the fixture ``attempts`` and counts by itself: each
 ``with attempts:`` block is an attempt, which succeeds if nothing is raised in it. Setting
 ``attempts.outcome`` replaces the outcome of the marker by a measured one. Tests with the same
-``what`` and ``how`` become one row; ``record_property("what", ...)`` moves a test to another row.
+name and injection become one row; ``record_property("name", ...)`` moves a test to another row.
 Under hypothesis, use the fixture in the test and suppress ``HealthCheck.function_scoped_fixture``.
 
 ``pytest --reliability PATH`` writes the records as JSON and keeps those of tests that did not run.
@@ -41,16 +41,16 @@ class AttemptCounter:
     """Counts the attempts of one test."""
 
     def __init__(self) -> None:
-        self.tried = 0
-        self.held = 0
+        self.attempted = 0
+        self.passed = 0
         self.outcome = ""
 
     def __enter__(self) -> AttemptCounter:
-        self.tried += 1
+        self.attempted += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.held += kind is None
+        self.passed += kind is None
 
 
 @pytest.fixture
@@ -58,8 +58,9 @@ def attempts(request: pytest.FixtureRequest) -> Iterator[AttemptCounter]:
     """Attempts of this test: ``with attempts: ...`` around each."""
     counted = AttemptCounter()
     yield counted
-    if counted.tried:
-        request.node.user_properties += [("tried", counted.tried), ("held", counted.held)]
+    if counted.attempted:
+        counts = [("attempts", counted.attempted), ("passed", counted.passed)]
+        request.node.user_properties += counts
     if counted.outcome:
         request.node.user_properties.append(("outcome", counted.outcome))
 
@@ -69,7 +70,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "reliability(kind, what, how, outcome): see recording.py")
+    config.addinivalue_line(
+        "markers", "reliability(kind, name, injection, outcome): see recording.py"
+    )
     config.stash[ENTRIES], config.stash[MARKED] = {}, []
     config.pluginmanager.register(_Recorder(config), "reliability-recorder")
 
@@ -82,10 +85,10 @@ def noted(item: pytest.Item) -> dict[str, Any] | None:
     return _checked(*marker.args, **marker.kwargs)
 
 
-def _checked(kind: str, what: str, *, how: str, outcome: str) -> dict[str, Any]:
+def _checked(kind: str, name: str, *, injection: str, outcome: str) -> dict[str, Any]:
     if kind not in KINDS:
         raise pytest.UsageError(f"reliability({kind!r}, ...): the kind is one of {KINDS}")
-    return {"kind": kind, "what": what, "how": how, "outcome": outcome}
+    return {"kind": kind, "name": name, "injection": injection, "outcome": outcome}
 
 
 @pytest.hookimpl(tryfirst=True)  # before slow ones and others are deselected
@@ -113,10 +116,10 @@ class _Recorder:
             entry["status"], entry["reason"] = "failed", _reason(report)
         elif report.skipped and entry["status"] == "passed":
             entry["status"], entry["reason"] = "skipped", _reason(report)
-        entry.update({k: v for k, v in properties.items() if k in ("what", "outcome")})
+        entry.update({k: v for k, v in properties.items() if k in ("name", "outcome")})
         ran, passed = entry["status"] != "skipped", entry["status"] == "passed"
-        entry["tried"] = properties.get("tried", int(ran))
-        entry["held"] = properties.get("held", int(passed))
+        entry["attempts"] = properties.get("attempts", int(ran))
+        entry["passed"] = properties.get("passed", int(passed))
 
         if report.when == "teardown":
             self.write()

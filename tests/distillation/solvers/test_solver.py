@@ -62,10 +62,10 @@ def test_weights_and_targets_of_an_objective() -> None:
 
     problem = outer_problem([[0.0], [1.0]], [[0.25], [-0.5]], Weighted())
     batch = problem.draw_batch(2)
-    found = squared_distance(problem, batch, "mine")
-    torch.testing.assert_close(found.weights.flatten(), torch.tensor([1.0, 4.0], dtype=DOUBLE))
-    torch.testing.assert_close(found.targets, batch.actions)
-    torch.testing.assert_close(found.with_mean_one().weights.mean(), torch.ones((), dtype=DOUBLE))
+    target = squared_distance(problem, batch, "mine")
+    torch.testing.assert_close(target.weights.flatten(), torch.tensor([1.0, 4.0], dtype=DOUBLE))
+    torch.testing.assert_close(target.targets, batch.actions)
+    torch.testing.assert_close(target.with_mean_one().weights.mean(), torch.ones((), dtype=DOUBLE))
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ def _other_code() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_other_code")
 def test_code_of_a_user_enters_the_fingerprint() -> None:
-    found = code_fingerprint("pbc", solver="mine", state_source="mine")
-    assert set(found) == {"solver", "state source"}
+    code = code_fingerprint("pbc", solver="mine", state_source="mine")
+    assert set(code) == {"solver", "state source"}
     assert code_fingerprint("pbc", solver="full", state_source="imagined") == {}
 
 

@@ -82,7 +82,7 @@ def test_good_trials_are_done_beside_bad_ones(outcome):
 @pytest.mark.reliability(
     "fault",
     "Trials that raise, and whose process is killed every time",
-    how="a division by zero, and SIGKILL of itself, among good trials; local",
+    injection="a division by zero, and SIGKILL of itself, among good trials; local",
     outcome="a failed row each with its reason; the others are done",
 )
 def test_bad_trials_are_rows_with_their_reason(outcome):
@@ -97,7 +97,7 @@ def test_bad_trials_are_rows_with_their_reason(outcome):
 @pytest.mark.reliability(
     "fault",
     "Trials that hang beyond their time",
-    how="an endless sleep in the loss with a timeout of 2 s; local",
+    injection="an endless sleep in the loss with a timeout of 2 s; local",
     outcome="a timeout row each; the rest goes on",
 )
 def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_suite):
@@ -111,7 +111,7 @@ def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_sui
 @pytest.mark.reliability(
     "fault",
     "Worker killed within a trial",
-    how="SIGKILL of itself in the first loss; local",
+    injection="SIGKILL of itself in the first loss; local",
     outcome="it is started again; the result equals an undisturbed one, bit for bit",
 )
 def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
@@ -162,7 +162,7 @@ def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
 @pytest.mark.reliability(
     "fault",
     "--fail-fast",
-    how="a trial that raises; local",
+    injection="a trial that raises; local",
     outcome="the run ends at it and says why; the rest is missing, for --resume",
 )
 def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
@@ -223,7 +223,7 @@ def _when_snapshot(folder):
 @pytest.mark.reliability(
     "fault",
     "Worker without the plugin",
-    how="two workers that do not know the objective; local",
+    injection="two workers that do not know the objective; local",
     outcome="one line that names it, exit code 2; nothing counts as failed, --resume runs it all",
 )
 def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
@@ -243,7 +243,7 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
 @pytest.mark.reliability(
     "fault",
     "Worker with another source of the objective",
-    how="a source hash that is not the driver's",
+    injection="a source hash that is not the driver's",
     outcome="one line, before anything is run under a wrong key",
 )
 def test_a_worker_with_another_source_of_the_objective_says_so(spec):

@@ -35,7 +35,7 @@ def temporary(monkeypatch):
 @pytest.mark.reliability(
     "fault",
     "Worker killed within a trial, Ray",
-    how="SIGKILL of the worker in the first loss, beside a trial that raises an error",
+    injection="SIGKILL of the worker in the first loss, beside a trial that raises an error",
     outcome="the trial starts again; results equal undisturbed ones, bit for bit; no process and "
     "no temporary file is left",
 )
@@ -132,7 +132,7 @@ def test_device_of_a_cluster_is_not_checked_on_the_driver(tmp_path, toy_suite, m
 @pytest.mark.reliability(
     "fault",
     "Trial whose process is killed every time, Ray",
-    how="SIGKILL of the worker in every first loss",
+    injection="SIGKILL of the worker in every first loss",
     outcome="a failed row after three times; the other trial is done",
 )
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_trial_whose_process_always_dies_becomes_a_failed_row(tmp_path, toy_suit
 @pytest.mark.reliability(
     "fault",
     "Trials that hang, Ray",
-    how="an endless sleep with a timeout of 5 s",
+    injection="an endless sleep with a timeout of 5 s",
     outcome="a timeout row; the other trial is done",
 )
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_hanging_trial_becomes_a_timeout_row(tmp_path, toy_suite, capfd):
 @pytest.mark.reliability(
     "fault",
     "--fail-fast, Ray",
-    how="a trial that raises an error beside a slow one",
+    injection="a trial that raises an error beside a slow one",
     outcome="the run ends within a minute and names the failure",
 )
 @pytest.mark.slow
@@ -180,7 +180,7 @@ def test_fail_fast_ends_the_run(tmp_path, toy_suite):
 @pytest.mark.reliability(
     "fault",
     "SIGTERM while Ray starts",
-    how="the signal once Ray's control server is there",
+    injection="the signal once Ray's control server is there",
     outcome="exit code 130; no process and no temporary file is left",
 )
 @pytest.mark.slow

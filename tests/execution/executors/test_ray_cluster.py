@@ -90,7 +90,7 @@ def check_results(summary, suite, folder):
 @pytest.mark.reliability(
     "fault",
     "Two nodes",
-    how="a cluster of two Ray nodes on the loopback interface with a shared results folder",
+    injection="a cluster of two Ray nodes on the loopback interface with a shared results folder",
     outcome="every trial is done once; results equal a single process's, bit for bit",
 )
 def test_suite_on_two_nodes_equals_one_process(two_nodes, tmp_path, toy_suite):
@@ -121,7 +121,7 @@ def test_nodes_resolve_relative_paths_as_the_driver_does(
 @pytest.mark.reliability(
     "fault",
     "Node killed during a run",
-    how="one of two nodes is killed after the first result",
+    injection="one of two nodes is killed after the first result",
     outcome="everything is done on the remaining node; no trial is lost or counted twice; results "
     "equal a single process's, bit for bit",
 )
@@ -154,7 +154,8 @@ def test_trials_of_a_killed_node_continue_on_the_other(two_nodes, tmp_path, toy_
 @pytest.mark.reliability(
     "fault",
     "Nodes without shared storage",
-    how="a second Ray node in a mount namespace of its own, in which the results folder is empty",
+    injection="a second Ray node in a mount namespace of its own, in which the "
+    "results folder is empty",
     outcome="one line before any trial starts, which names the node and --out",
 )
 def test_node_that_lacks_the_results_folder_is_refused(node_with_another_disk, tmp_path, toy_suite):
@@ -175,7 +176,7 @@ def test_node_that_lacks_the_results_folder_is_refused(node_with_another_disk, t
 @pytest.mark.reliability(
     "fault",
     "No Ray cluster at the address",
-    how="a port without a listener, a host that does not exist, an address of Ray Client",
+    injection="a port without a listener, a host that does not exist, an address of Ray Client",
     outcome="one line, exit code 2",
 )
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])

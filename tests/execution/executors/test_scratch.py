@@ -48,7 +48,7 @@ def test_folder_is_removed_after_its_use(temporary):
 @pytest.mark.reliability(
     "fault",
     "Temporary folder of a killed process",
-    how="SIGKILL while the process has the folder locked",
+    injection="SIGKILL while the process has the folder locked",
     outcome="the next run removes it, and no folder that is in use",
 )
 def test_locked_folders_are_kept_and_abandoned_ones_removed(temporary):
