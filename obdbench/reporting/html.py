@@ -24,16 +24,10 @@ from obdbench.reporting.suite_report import read_reports
 FILE_NAME = "index.html"
 
 
-def write_html(
-    results_root: Path | str,
-    out_dir: Path | str,
-    *,
-    strict: bool = False,
-    overlay: Path | str | None = None,
-) -> Path:
+def write_html(results_root: Path | str, out_dir: Path | str, **options: Any) -> Path:
     """Write ``out_dir/index.html`` with the results of every suite; see :func:`build_html`."""
     page = Path(out_dir) / FILE_NAME
-    write_atomically(page, build_html(results_root, out_dir, strict=strict, overlay=overlay))
+    write_atomically(page, build_html(results_root, out_dir, **options))
     return page
 
 
