@@ -1,7 +1,8 @@
-"""Fill in the table of the embedded datasets in ``docs/data.md`` from their cards.
+"""Fill in the tables of the embedded datasets and teachers in ``docs/data.md`` from their cards.
 
-The table stands between the comments ``<!-- data: begin -->`` and ``<!-- data: end -->``. After a
-dataset was built, run::
+The tables stand between the comments ``<!-- data: begin -->`` and ``<!-- data: end -->``, and
+``<!-- teachers: begin -->`` and ``<!-- teachers: end -->``. After a dataset was built or a teacher
+trained, run::
 
     python tools/data_table.py
 """
@@ -13,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from obdbench import reporting
 from obdbench.datasets.embedded import FILES, V1_NAMES
 from obdbench.datasets.references import get_reference
 from obdbench.io import write_atomically
@@ -21,7 +23,8 @@ from obdbench.tasks.task import get_task, normalized_return
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
 TOLERANCE = {"medium-expert": 10.0}  # points; 6 for the other levels
 COLUMNS = "| dataset | episodes | return | D4RL | difference (accepted) | full collection | D4RL |"
-_BLOCK = re.compile(r"(?<=<!-- data: begin -->\n).*?(?=<!-- data: end -->)", re.DOTALL)
+TEACHER_COLUMNS = "| dataset | teacher | data | paper | missed variance | correlation of values |"
+PAPER_TABLES = Path(reporting.__file__).parent / "paper_tables.json"
 
 
 def data_table(folder: Path = FILES) -> str:
@@ -31,6 +34,33 @@ def data_table(folder: Path = FILES) -> str:
         path = folder / f"{name}.json"
         card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         rows.append(_row(name, card))
+    return "\n".join(rows) + "\n"
+
+
+def teacher_table(folder: Path = FILES) -> str:
+    """One row per teacher of version 1: normalized returns, and statistics of held-out data."""
+    rows = [TEACHER_COLUMNS, "| :-- | --: | --: | --: | --: | --: |"]
+    published = json.loads(PAPER_TABLES.read_text(encoding="utf-8"))["tables"][0]["rows"]
+    returns: list[tuple[float, float, float]] = []
+    for name in V1_NAMES:
+        path = folder / f"{name}-teacher.json"
+        if not path.is_file():
+            rows.append(f"| `{name}` | not trained | – | – | – | – |")
+            continue
+        card = json.loads(path.read_text(encoding="utf-8"))
+        measured, held_out = card["measured"], card["held_out"]
+        paper = float(published["offrl-whole"][name.removesuffix("-v1")])
+        behavior = float(card["behavior_normalized_return"])
+        returns.append((float(measured["normalized_return"]), behavior, paper))
+        rows.append(
+            f"| `{name}` | {measured['normalized_return']:.1f} ± "
+            f"{measured['standard_deviation']:.1f} | {behavior:.1f} | {paper:.1f} | "
+            f"{held_out['action_variance_share']:.2f} | "
+            f"{held_out['value_return_correlation']:.2f} |"
+        )
+    if len(returns) == len(V1_NAMES):
+        means = [f"{sum(column) / len(column):.1f}" for column in zip(*returns, strict=True)]
+        rows.append(f"| average | {' | '.join(means)} | | |")
     return "\n".join(rows) + "\n"
 
 
@@ -54,13 +84,17 @@ def _row(name: str, card: dict[str, Any] | None) -> str:
     return f"| `{name}` | {' | '.join(cells)} | {reference.rows:,} |"
 
 
-def fill_table(page: str, folder: Path = FILES) -> str:
-    """The page with the table made again."""
-    filled, count = _BLOCK.subn(lambda _: data_table(folder), page)
-    if count != 1:
-        raise SystemExit(f"{PAGE.name} needs one block between data: begin and data: end.")
-    return filled
+def fill_tables(page: str, folder: Path = FILES) -> str:
+    """The page with the tables made again."""
+    for block, table in (("data", data_table(folder)), ("teachers", teacher_table(folder))):
+        pattern = rf"(?<=<!-- {block}: begin -->\n).*?(?=<!-- {block}: end -->)"
+        page, count = re.subn(pattern, lambda _, table=table: table, page, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(
+                f"{PAGE.name} needs one block between {block}: begin and {block}: end."
+            )
+    return page
 
 
 if __name__ == "__main__":
-    write_atomically(PAGE, fill_table(PAGE.read_text(encoding="utf-8")))
+    write_atomically(PAGE, fill_tables(PAGE.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The table of the embedded datasets follows from their cards."""
+"""The tables of the embedded datasets and teachers follow from their cards."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 import pytest
 
 from obdbench.datasets.embedded import FILES
-from tools.data_table import PAGE, data_table, fill_table
+from tools.data_table import PAGE, data_table, fill_tables, teacher_table
 
 
-def test_the_documented_table_follows_from_the_cards():
+def test_the_documented_tables_follow_from_the_cards():
     page = PAGE.read_text(encoding="utf-8")
-    assert fill_table(page) == page
+    assert fill_tables(page) == page
 
 
 def test_a_row_shows_the_return_beside_the_published_one(tmp_path):
@@ -29,4 +29,17 @@ def test_a_row_shows_the_return_beside_the_published_one(tmp_path):
 
 def test_a_page_without_the_block_is_refused():
     with pytest.raises(SystemExit):
-        fill_table("no table")
+        fill_tables("no table")
+
+
+def test_a_teacher_stands_beside_its_data_and_the_published_teacher(tmp_path):
+    card = {
+        "behavior_normalized_return": 40.0,
+        "measured": {"normalized_return": 55.25, "standard_deviation": 3.0},
+        "held_out": {"action_variance_share": 0.1, "value_return_correlation": 0.9},
+    }
+    path = tmp_path / "hopper-medium-v1-teacher.json"
+    path.write_text(json.dumps(card), encoding="utf-8")
+    rows = teacher_table(tmp_path).splitlines()[2:]
+    assert len(rows) == 9  # and no average of an incomplete table
+    assert "| `hopper-medium-v1` | 55.2 ± 3.0 | 40.0 | 56.4 | 0.10 | 0.90 |" in rows
