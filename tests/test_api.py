@@ -89,7 +89,8 @@ MEMBERS = {
     "StateSource": "added_share adds_states card fixed_dataset is_due kept_rounds name new_states",
     "Synset": "actions card export load observations save standardizer states task",
     "Teacher": "act action_size actor card checksum columns critics distribution id load "
-    "log_std_multiplier log_std_offset observation_size save standardizer tensors value",
+    "log_std_multiplier log_std_offset observation_size require_critics save standardizer "
+    "tensors value",
 }
 COMMANDS = {
     "run": "suite --objective --dataset --task --protocol --seeds --preset --set --teacher "
@@ -99,7 +100,7 @@ COMMANDS = {
     "--plugin --executor --address --workers --threads --memory --device --timeout --latex --out",
     "tune": "objective --dataset --task --param --trials --criterion --name --seeds --preset --set "
     "--teacher --plugin --address --workers --threads --device --search-seed",
-    "teach": "dataset --task --algorithm --steps --seed --set --threads --episodes --export",
+    "teach": "dataset --task --algorithm --policy --steps --seed --set --threads --episodes --export",
     "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --overlay --strict --publish",
     "show": "path",
