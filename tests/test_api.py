@@ -100,7 +100,8 @@ COMMANDS = {
     "--plugin --executor --address --workers --threads --memory --device --timeout --latex --out",
     "tune": "objective --dataset --task --param --trials --criterion --name --seeds --preset --set "
     "--teacher --plugin --address --workers --threads --device --search-seed",
-    "teach": "dataset --task --algorithm --policy --steps --seed --set --threads --episodes --export",
+    "teach": "dataset --task --algorithm --policy --steps --seed --set --threads --episodes "
+    "--export",
     "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --overlay --strict --publish",
     "show": "path",
