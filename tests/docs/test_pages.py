@@ -51,7 +51,7 @@ def test_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
 
 def test_names_registered_in_the_guide_are_known(tmp_path: Path) -> None:
     code = [b.runnable_code() or "" for b in runnable_blocks(EXTEND) if b.language == "python"]
-    assert len(code) == 8
+    assert len(code) == 9
     done = run_code("\n".join([*code, CHECKS]), copy_checkout(tmp_path), shell=False)
     assert done.returncode == 0, done.stderr
 
