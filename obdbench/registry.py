@@ -290,6 +290,7 @@ for _name, _target, _summary in (
     ("truncated", "exact:Truncated", "meta-gradient through the last 'window' inner steps"),
     ("random-truncated", "exact:RandomTruncated", "the same for inner loops of random length"),
     ("infinite-width", "infinite_width:InfiniteWidth", "meta-gradient at infinite width"),
+    ("corrected", "corrected:Corrected", "infinite-width steps, corrected by exact ones"),
     ("label-solving", "label_solving:LabelSolving", "labels solved at infinite width"),
     ("gradient-matching", "gradient_matching:GradientMatching", "equal gradients of cloning"),
     ("loss-matching", "loss_matching:LossMatching", "equal losses of random students"),

@@ -83,6 +83,7 @@ class OuterStep:
             state.step,
             self.dtype,
             self.device,
+            state.carried,
         )
         gradient = self.methods.at(state.step).step(problem, state.states, state.actions)
         gradients = [gradient.states, gradient.actions]

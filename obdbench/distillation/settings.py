@@ -121,6 +121,12 @@ class DistillSettings(BaseModel):
         description="Output of the untrained student in infinite-width steps: zero, or that of a "
         "newly drawn network",
     )
+    exact_interval: int = Field(
+        5,
+        ge=1,
+        le=10_000,
+        description="Outer steps of the solver 'corrected' between two exact ones",
+    )
     width: int | None = Field(
         None,
         ge=1,
@@ -206,9 +212,10 @@ class DistillSettings(BaseModel):
             raise ValueError("the solver 'infinite-width' takes all steps: set kernel_share to 1")
         if self.window is not None and self.window > self.inner_steps:
             raise ValueError("window is larger than inner_steps")
-        if self.kernel_share and self.inner_optimizer != "sgd":
+        if self.inner_optimizer != "sgd" and (self.kernel_share or self.solver == "corrected"):
             raise ValueError(
-                "infinite-width steps need the inner optimizer sgd: set kernel_share to 0"
+                "infinite-width steps need the inner optimizer sgd: set kernel_share to 0 and "
+                "another solver than 'corrected'"
             )
         if not self.evaluate_at or any(not 0 <= f <= 1 for f in self.evaluate_at):
             raise ValueError("evaluate_at needs at least one fraction, all between 0 and 1")

@@ -40,6 +40,7 @@ class DistillationState:
     generator per seed for every random stream. ``points`` maps evaluation steps to the synsets at
     that step and the seconds taken until then. ``added_states`` holds, per seed, the states that
     the state source has added, by outer step, and ``source_card`` its entries on synset cards.
+    ``carried`` holds what the solver carries from one step to the next.
     """
 
     states: Tensor
@@ -55,6 +56,7 @@ class DistillationState:
     guard: GuardState | None = None
     added_states: list[dict[int, Tensor]] = field(default_factory=list)
     source_card: dict[str, Any] = field(default_factory=dict)
+    carried: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def active_seeds(self) -> list[int]:
@@ -110,6 +112,7 @@ def save_snapshot(state: DistillationState, path: Path) -> None:
         tensors["best.a"] = state.guard.best_actions
         for (stream, index), generator_state in state.guard.generators.items():
             tensors[f"generator_at_end.{stream}.{index}"] = generator_state
+    tensors.update({f"carried.{name}": value for name, value in state.carried.items()})
     for index, rounds in enumerate(state.added_states):
         tensors.update({f"added.{index}.{step}": added for step, added in rounds.items()})
     for step, (states, actions, _) in state.points.items():
@@ -157,6 +160,8 @@ def _restore(state: DistillationState, path: Path) -> None:
         kind, _, rest = name.partition(".")
         if kind == "moment":
             state.optimizer.moments[rest] = value.to(state.states.device, state.states.dtype)
+        elif kind == "carried":
+            state.carried[rest] = value.to(state.states.device, state.states.dtype)
         elif kind == "generator":
             stream, index = rest.split(".")
             state.generators[int(stream)][int(index)].set_state(value)

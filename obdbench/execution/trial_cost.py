@@ -13,7 +13,8 @@ def distillation_cost(spec: TrialSpec) -> float:
     """Return outer steps times their size, in units of about ``UNIT_SECONDS``."""
     settings = spec.settings
     narrow = 1.0 if settings.width is None else min(1.0, settings.width / 256)
-    exact = (1 - settings.kernel_share) * narrow + 0.03 * settings.kernel_share
+    rest = narrow / settings.exact_interval + 0.05 if settings.solver == "corrected" else narrow
+    exact = (1 - settings.kernel_share) * rest + 0.03 * settings.kernel_share
     steps = settings.steps * settings.draws * exact if spec.distils else 0
     pairs = settings.pairs * settings.inner_steps
     return len(spec.seeds) * steps * (pairs + settings.batch) / 2e5

@@ -168,6 +168,8 @@ def _describe_distillation(row: Row) -> str:
         solver = "exact meta-gradients"
     elif settings.window is not None:
         solver = f"{settings.solver} meta-gradients of {settings.window} inner steps"
+    elif settings.solver == "corrected":
+        solver = f"infinite-width gradients, corrected every {settings.exact_interval} steps"
     else:
         solver = f"the solver {settings.solver}"
     if settings.kernel_share == 1:

@@ -25,6 +25,7 @@ from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.solver import OuterProblem, Solver, mean_over_draws
+from obdbench.objectives.objective import Batch
 
 TRUNCATION_STREAM = 5
 
@@ -40,10 +41,16 @@ class Exact(Solver):
 
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Average the meta-gradients of ``draws`` students per seed on one batch."""
+        return self.step_on(problem, problem.draw_batch(self.settings.batch), states, actions)
+
+    def step_on(
+        self, problem: OuterProblem, batch: Batch, states: Tensor, actions: Tensor
+    ) -> MetaGradient:
+        """Average the meta-gradients of ``draws`` students per seed on this batch."""
         settings, draws = self.settings, self.settings.draws
         architecture = self.meta_gradient.cloning.architecture
         params = problem.draw_students(architecture, draws)
-        batch = repeat_batch(problem.draw_batch(settings.batch), draws)
+        batch = repeat_batch(batch, draws)
         noise = self._draw_noise(problem) if settings.noise != "none" else None
         reverse_noise = self._draw_noise(problem) if settings.noise == "published" else None
         gradient = self.meta_gradient(

@@ -17,6 +17,7 @@ from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.solver import OuterProblem, Solver
+from obdbench.objectives.objective import Batch
 from obdbench.policies.networks import MLP4, Architecture, get_architecture
 
 OPERATIONS_PER_KERNEL_ENTRY = 3500.0
@@ -39,6 +40,12 @@ class InfiniteWidth(Solver):
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Differentiate the objective on one batch of ``kernel_batch`` states per seed."""
         batch = problem.draw_batch(self.settings.kernel_batch)
+        return self.step_on(problem, batch, states, actions)
+
+    def step_on(
+        self, problem: OuterProblem, batch: Batch, states: Tensor, actions: Tensor
+    ) -> MetaGradient:
+        """Differentiate the objective on this batch."""
         return self.limit(
             states,
             actions,

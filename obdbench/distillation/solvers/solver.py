@@ -7,7 +7,7 @@ batches of the objective, students, and random numbers, each seed's from the see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -30,7 +30,9 @@ from obdbench.registry import construct, solvers
 class OuterProblem:
     """What a solver sees of a distillation at outer step ``step``.
 
-    Batches, students and noise have generators of their own, one per seed.
+    Batches, students and noise have generators of their own, one per seed. ``carried`` holds the
+    tensors that the solver carries from one step to the next, which snapshots contain: of the shape
+    of the stacked states under names ending in ``.x``, of the actions under names ending in ``.a``.
     """
 
     objective: Objective
@@ -43,6 +45,7 @@ class OuterProblem:
     step: int
     dtype: torch.dtype
     device: str
+    carried: dict[str, Tensor] = field(default_factory=dict)
 
     def draw_batch(self, size: int) -> Batch:
         """Draw ``size`` states per seed with the objective's columns."""

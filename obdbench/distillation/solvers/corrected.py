@@ -1,0 +1,81 @@
+r"""Infinite-width steps that an exact meta-gradient corrects at intervals.
+
+An exact step costs as much as a dozen infinite-width steps and its gradient depends on the student
+that was drawn; an infinite-width step is cheap, but the gradient of real students drifts away from
+it. This solver follows
+
+.. math:: g_t = g_\infty(x_t) + \big(g_\text{exact}(x_s) - g_\infty(x_s)\big),
+          \qquad s = K \lfloor t / K \rfloor,
+
+with the infinite-width gradient :math:`g_\infty` of step :math:`t` and, from the latest of every
+:math:`K` (``exact_interval``) steps, its difference to the exact gradient on one batch. The form is
+that of a control variate, as in variance-reduced stochastic gradients (Johnson and Zhang, 2013):
+there the cheap gradient is that of one sample, here that of the limit of infinite width. With
+``exact_interval = 1`` every step is exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
+from obdbench.distillation.meta_gradient.general import MetaGradient
+from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.solvers.exact import Exact
+from obdbench.distillation.solvers.infinite_width import InfiniteWidth
+from obdbench.distillation.solvers.solver import OuterProblem, Solver
+
+
+class Corrected(Solver):
+    """Infinite-width gradients plus their latest difference to an exact one."""
+
+    name: ClassVar[str] = "corrected"
+    default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0}
+
+    def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
+        super().__init__(settings, memory)
+        self.exact = Exact(settings, memory)
+        self.infinite_width = InfiniteWidth(settings, memory)
+
+    def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
+        """Take an exact gradient every ``exact_interval`` steps, and correct the others by it."""
+        if problem.step % self.settings.exact_interval:
+            limit = self.infinite_width.step(problem, states, actions)
+            correction = problem.carried
+            return MetaGradient(
+                limit.loss,
+                limit.states + correction["correction.x"].to(limit.states),
+                limit.actions + correction["correction.a"].to(limit.actions),
+            )
+        batch = problem.draw_batch(self.settings.batch)
+        limit = self.infinite_width.step_on(problem, batch, states, actions)
+        exact = self.exact.step_on(problem, batch, states, actions)
+        problem.carried["correction.x"] = exact.states - limit.states
+        problem.carried["correction.a"] = exact.actions - limit.actions
+        return exact
+
+    def required_bytes(
+        self,
+        seeds: int,
+        observation_size: int,
+        action_size: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> int:
+        """Return the larger of both kinds of steps."""
+        sizes = (seeds, observation_size, action_size)
+        return max(
+            solver.required_bytes(*sizes, dtype=dtype, device=device)
+            for solver in (self.exact, self.infinite_width)
+        )
+
+    def count_operations(self, weights: int) -> float:
+        """Return those of an infinite-width step and a share of an exact one."""
+        share = 1 / self.settings.exact_interval
+        return self.infinite_width.count_operations(weights) + share * self.exact.count_operations(
+            weights
+        )
