@@ -10,7 +10,7 @@ after its last step. All seeds and all datasets of one task train together with 
 Each run has its own generators of initial weights and batches, so that runs are independent.
 ``bfloat16`` is faster on processors with native support and much slower on others.
 
-    python -m baselines.bc --dataset embedded/hopper-medium-v0 --seeds 0-4
+    python -m baselines.bc --dataset embedded/hopper-medium-v1 --seeds 0-4
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def teacher_row(dataset_id: str, out: Path, episodes: int = EPISODES) -> Result:
     settings = teacher.card.get("settings", {})
     return write_row(
         dataset,
-        f"{teacher.card.get('algorithm', 'cal-ql')}-whole",
+        f"{str(teacher.card.get('algorithm', 'teacher')).lower()}-whole",
         {0: returns},
         out,
         steps=int(teacher.card.get("steps", settings.get("steps", 0))),

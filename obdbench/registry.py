@@ -358,19 +358,9 @@ D4RL_NAMES = tuple(
 
 for _format, _target, _summary in (
     (
-        "embedded/{}-v0",
-        "datasets.embedded:load",
-        "collected by this project, included in the package",
-    ),
-    (
         "embedded/{}-v1",
         "datasets.embedded:load",
-        "collected by this project with D4RL's recipe in full",
-    ),
-    (
-        "recon/{}-v2",
-        "collection.reconstruct:load",
-        "stand-in for D4RL, generated from the published teachers",
+        "collected by this project with D4RL's recipe, included in the package",
     ),
     ("d4rl/{}-v2", "datasets.d4rl:load", "original D4RL file, downloaded"),
 ):

@@ -78,8 +78,8 @@ SIGNATURES = {
     "plugins: 'Names' = (), out: 'str | Path' = 'results', **execution: 'Any') -> 'list[Result]'",
 }
 MEMBERS = {
-    "Dataset": "action_size actions card checksum episode_returns id interrupted_episodes "
-    "is_stand_in next_observations observation_size observations rewards standardizer states task "
+    "Dataset": "action_size actions card checksum episode_returns id "
+    "next_observations observation_size observations rewards standardizer states task "
     "terminals "
     "timeouts",
     "Evaluation": "normalized_return protocol returns scores",
@@ -111,7 +111,7 @@ COMMANDS = {
     "hub pull": "repository --to --revision",
     "data list": "pattern",
     "data fetch": "ids --progress",
-    "data build": "ids --force --run-folder --out --steps --transitions --progress",
+    "data build": "ids --run-folder --out --steps --transitions --progress",
     "data verify": "ids --episodes --folder",
 }
 GROUPS = {
@@ -151,7 +151,7 @@ class Mine(Objective):
 
 
 obdbench.register_objective("mine", Mine)
-dataset: Dataset = obdbench.load_dataset("embedded/hopper-medium-replay-v0")
+dataset: Dataset = obdbench.load_dataset("embedded/hopper-medium-replay-v1")
 teacher: Teacher = obdbench.load_teacher(dataset.id)
 synset: Synset = obdbench.distill(dataset, teacher, "mine", seed=1, steps=10)
 score: Evaluation = obdbench.evaluate(synset, "default", seed=1)
@@ -196,7 +196,7 @@ def test_distill_is_a_function(toy_dataset: obdbench.Dataset) -> None:
 def test_leaderboard_writes_pages_of_every_suite(tmp_path: Path) -> None:
     results = ROOT / "tests" / "fixtures" / "results"
     pages = obdbench.leaderboard(results, tmp_path)
-    assert {"quick.md", "recon.md"} <= {path.name for path in pages}
+    assert {"quick.md", "d4rl.md"} <= {path.name for path in pages}
     assert "| av-pbc |" in (tmp_path / "quick.md").read_text()
 
 

@@ -21,7 +21,6 @@ import pytest
 import torch
 from support.paths import ROOT
 
-from obdbench.collection import reconstruct
 from obdbench.datasets import embedded
 from obdbench.datasets import file as file_datasets
 from obdbench.distillation.synset import Synset
@@ -164,7 +163,6 @@ def exploit_in_safetensors(pickled: bytes) -> bytes:
 DATA = [
     *file_datasets.REQUIRED,
     *file_datasets.OPTIONAL,
-    "card",
     "bounds",
     "ends",
     "finals",
@@ -173,8 +171,7 @@ DATA = [
 READERS: dict[str, Callable[[Path], Any]] = {
     "hopper.npz": lambda path: file_datasets.load(f"file:{path}"),
     "hopper.hdf5": lambda path: file_datasets.load(f"file:{path}"),
-    "hopper-medium-v0.npz": lambda path: embedded.load("embedded/hopper-medium-v0", path.parent),
-    "stand-in.npz": lambda path: reconstruct.read_stand_in(path, "hopper-medium-v2"),
+    "hopper-medium-v1.npz": lambda path: embedded.load("embedded/hopper-medium-v1", path.parent),
     "density.npy": lambda path: density.read_cached_density(path, 4),
     "published.pt": checkpoint.read_checkpoint,
     "teacher.safetensors": teacher.Teacher.load,
@@ -194,7 +191,7 @@ def malicious_files(name: str, exploit: Exploit) -> list[bytes]:
     if name.endswith((".npz", ".npy")):
         contents.append(exploit_in_npz(exploit, DATA))
         with zipfile.ZipFile(io.BytesIO(exploit_in_npz(exploit, DATA))) as archive:
-            contents.append(archive.read("card.npy"))
+            contents.append(archive.read("bounds.npy"))
     if name.endswith(".hdf5"):
         contents.append(exploit_in_hdf5(exploit))
     if name.endswith(".pt"):
@@ -217,7 +214,7 @@ def test_no_file_runs_code(name: str, tmp_path: Path, attempts: Any) -> None:
     for content in malicious_files(name, Exploit(evidence)):
         path = tmp_path / name
         path.write_bytes(content)
-        if name == "hopper-medium-v0.npz":
+        if name == "hopper-medium-v1.npz":
             card = {"sha256": hashlib.sha256(content).hexdigest()}
             path.with_suffix(".json").write_text(json.dumps(card))
         with attempts:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from obdbench import reporting
-from obdbench.datasets.embedded import FILES, V1_NAMES
+from obdbench.datasets.embedded import FILES, NAMES
 from obdbench.datasets.references import get_reference
 from obdbench.io import write_atomically
 from obdbench.tasks.task import get_task, normalized_return
@@ -28,9 +28,9 @@ PAPER_TABLES = Path(reporting.__file__).parent / "paper_tables.json"
 
 
 def data_table(folder: Path = FILES) -> str:
-    """One row per dataset of version 1: mean normalized returns beside D4RL's."""
+    """One row per dataset: mean normalized returns beside D4RL's."""
     rows = [COLUMNS, "| :-- | --: | --: | --: | --: | --: | --: |"]
-    for name in V1_NAMES:
+    for name in NAMES:
         path = folder / f"{name}.json"
         card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         rows.append(_row(name, card))
@@ -38,11 +38,11 @@ def data_table(folder: Path = FILES) -> str:
 
 
 def teacher_table(folder: Path = FILES) -> str:
-    """One row per teacher of version 1: normalized returns, and statistics of held-out data."""
+    """One row per teacher: normalized returns, and statistics of held-out data."""
     rows = [TEACHER_COLUMNS, "| :-- | --: | --: | --: | --: | --: |"]
     published = json.loads(PAPER_TABLES.read_text(encoding="utf-8"))["tables"][0]["rows"]
     returns: list[tuple[float, float, float]] = []
-    for name in V1_NAMES:
+    for name in NAMES:
         path = folder / f"{name}-teacher.json"
         if not path.is_file():
             rows.append(f"| `{name}` | not trained | – | – | – | – |")
@@ -58,7 +58,7 @@ def teacher_table(folder: Path = FILES) -> str:
             f"{held_out['action_variance_share']:.2f} | "
             f"{held_out['value_return_correlation']:.2f} |"
         )
-    if len(returns) == len(V1_NAMES):
+    if len(returns) == len(NAMES):
         means = [f"{sum(column) / len(column):.1f}" for column in zip(*returns, strict=True)]
         rows.append(f"| average | {' | '.join(means)} | | |")
     return "\n".join(rows) + "\n"

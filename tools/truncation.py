@@ -34,7 +34,7 @@ from obdbench.policies.networks import MLP4, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.teachers.loading import load_teacher
 
-DATASET, OBJECTIVE = "embedded/hopper-medium-replay-v0", "av-pbc"
+DATASET, OBJECTIVE = "embedded/hopper-medium-replay-v1", "av-pbc"
 POLICIES, OUTER_STEPS = 8, 60
 FULL, OTHER_POLICY = ("full", None), ("full, another policy", None)
 SOLVERS = [

@@ -1,9 +1,9 @@
 """Compare other students, optimizers and ensembles with the default students of the same synsets.
 
 ``python docs/studies/arms.py`` writes the table between the markers ``arms`` of
-``docs/findings.md``. For each arm in the committed results of ``recon``, it contains the mean over
-datasets and seeds and the paired difference from the default students at the same evaluation point,
-with a Student interval.
+``docs/findings.md``. For each arm in the committed results of ``embedded``, it contains the mean
+over datasets and seeds and the paired difference from the default students at the same evaluation
+point, with a Student interval.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from obdbench.reporting.suite_results import ResultEntry, SuiteResults, read_sui
 from obdbench.reporting.table import format_number
 
 PAGE = DOCS / "findings.md"
-RESULTS = ROOT / "leaderboards" / "results" / "recon"
+RESULTS = ROOT / "leaderboards" / "results" / "embedded"
 PROTOCOLS = ("ensemble", "cross-architecture", "cross-optimizer")
 OBJECTIVES = ("dbc", "pbc", "av-pbc", "sdw")
 _BLOCK = re.compile(r"(<!-- arms:begin -->\n).*?(<!-- arms:end -->)", re.DOTALL)
@@ -77,7 +77,7 @@ def format_table(results: SuiteResults) -> str:
 
 def format_arm(scores: Scores, default: Scores) -> str:
     """Mean over datasets, and the difference from the default students of the same seeds."""
-    if set(scores) != set(default):
+    if not scores or set(scores) != set(default):
         return "–"
     mean = sum(mean_std(list(seeds.values()))[0] for seeds in scores.values()) / len(scores)
     return f"{format_number(mean)}, {format_difference(scores, default)}"

@@ -2,7 +2,7 @@
 
 A study is ``docs/studies/NAME.toml``::
 
-    datasets = ["recon/hopper-medium-replay-v2"]
+    datasets = ["embedded/hopper-medium-replay-v1"]
     seeds = "10"                           # or ["0-2", "3-4"] for separate trials
     objective = "av-pbc"                   # of variants that name no objective
     settings = { smoothing = 0.0 }         # of all variants
@@ -13,7 +13,7 @@ A study is ``docs/studies/NAME.toml``::
     settings = { outer_lr = 0.02 }         # overrides of the preset; this and the rest is optional
     objective = { name = "sdw", params = { tau = 0.2 } }
     preset = "paper"
-    folder = "leaderboards/results/recon"  # folder of the results; also possible for all variants
+    folder = "leaderboards/results/embedded"  # folder of the results; also for all variants
 
 ``run`` writes one result file per trial to ``docs/studies/results/NAME/`` or to ``folder``, which
 can be the folder of a suite whose trials the study shares. ``table`` writes the tables of these
@@ -75,7 +75,7 @@ class Study(BaseModel):
     datasets: tuple[str, ...]
     seeds: str | tuple[str, ...]
     objective: str = "av-pbc"
-    scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite recon
+    scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite embedded
     folder: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     teachers: dict[str, str] = Field(default_factory=dict)
@@ -184,10 +184,7 @@ def format_table(study: Study) -> str:
         lines.append([variant.name, *cells])
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     if any(len(values) > 1 for values in checksums.values()):
-        text += (
-            "\n*The rows use different builds of a stand-in: builds on different processors have "
-            "different bytes.*\n"
-        )
+        text += "\n*The rows use different files of one dataset name; their checksums differ.*\n"
     return text
 
 

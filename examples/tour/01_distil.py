@@ -17,7 +17,7 @@ from obdbench.objectives.objective import make_objective
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="embedded/hopper-medium-replay-v0")
+    parser.add_argument("--dataset", default="embedded/hopper-medium-replay-v1")
     parser.add_argument("--objective", default="av-pbc")
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--pairs", type=int, default=256)

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from obdbench.collection.stand_in_cache import cache_path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidSettingError, strip_control_characters, unknown_name
 from obdbench.registry import datasets
@@ -17,7 +16,7 @@ from obdbench.registry import datasets
 app = typer.Typer(help="Datasets and teachers.", no_args_is_help=True)
 
 Ids = Annotated[
-    list[str], typer.Argument(help="Identifiers, or patterns such as 'recon/*'.", metavar="ID...")
+    list[str], typer.Argument(help="Identifiers, or patterns such as 'd4rl/*'.", metavar="ID...")
 ]
 Progress = Annotated[bool, typer.Option(help="Show progress bars.")]
 
@@ -42,77 +41,62 @@ def list_datasets(
 
 @app.command()
 def fetch(ids: Ids, progress: Progress = True) -> None:
-    """Download genuine datasets, and the published teachers of d4rl/ and recon/ identifiers."""
+    """Download datasets, and the published teachers of d4rl/ identifiers."""
     from obdbench.datasets.d4rl import fetch_file
     from obdbench.datasets.loading import load_dataset
+    from obdbench.teachers.published import download_checkpoint, published_teachers
 
     for dataset_id in _resolve(ids):
         parsed = DatasetId(dataset_id)
         if parsed.source == "d4rl":
             typer.echo(f"{dataset_id}: {fetch_file(parsed.name, progress=progress)}")
+            if parsed.name in published_teachers():
+                path = download_checkpoint(parsed.name, progress=progress)
+                typer.echo(f"{dataset_id}: {path}")
         elif parsed.source == "minari":
             typer.echo(f"{dataset_id}: {len(load_dataset(dataset_id)):,} transitions")
-        elif parsed.source != "recon":
+        else:
             raise InvalidSettingError(
                 f"{dataset_id} has no address to fetch it from.",
-                "Fetch d4rl/, minari/ or recon/ identifiers; build embedded/ ones.",
+                "Fetch d4rl/ or minari/ identifiers; build embedded/ ones.",
             )
-        for teacher in _published_teachers(parsed):
-            from obdbench.teachers.published import download_checkpoint
-
-            typer.echo(f"{dataset_id}: {download_checkpoint(teacher, progress=progress)}")
 
 
 @app.command()
 def build(
     ids: Ids,
-    force: Annotated[
-        bool, typer.Option("--force", help="Build a recon/ dataset again if it exists.")
-    ] = False,
     run_folder: Annotated[
         Path | None,
-        typer.Option(help="Folder of an existing SAC run of the task (embedded/ only)."),
+        typer.Option(help="Folder of an existing SAC run of the task."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for packed files and full collections (embedded/ only)."),
+        typer.Option(help="Folder for packed files and full collections."),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=100_000, help="Steps of a new SAC run (embedded/ only).")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=100_000, help="Steps of a new SAC run.")] = None,
     transitions: Annotated[
         int | None,
-        typer.Option(min=1_000, help="Size of full collections; default: D4RL's (embedded/ only)."),
+        typer.Option(min=1_000, help="Size of full collections; default: D4RL's."),
     ] = None,
     progress: Progress = True,
 ) -> None:
-    """Simulate stand-ins (recon/), or apply D4RL's recipe to a SAC run (embedded/)."""
+    """Build embedded datasets: apply D4RL's recipe to a SAC run."""
+    from obdbench.collection import recipe
+
     for dataset_id in _resolve(ids):
-        source = DatasetId(dataset_id).source
-        if source == "recon":
-            from obdbench.collection.reconstruct import format_agreement
-            from obdbench.collection.reconstruct import load as load_stand_in
-
-            dataset = load_stand_in(dataset_id, force=force)
-            typer.echo(
-                f"{dataset_id}: {len(dataset):,} transitions, {format_agreement(dataset.card)}"
-            )
-        elif source == "embedded":
-            from obdbench.collection import recipe
-
-            path = recipe.build(
-                dataset_id,
-                run_folder=run_folder,
-                out=out,
-                steps=steps,
-                transitions=transitions,
-                progress=progress,
-            )
-            typer.echo(f"{dataset_id}: {path}")
-        else:
+        if DatasetId(dataset_id).source != "embedded":
             raise InvalidSettingError(
-                f"{dataset_id} cannot be built.", "Build recon/ or embedded/ identifiers."
+                f"{dataset_id} cannot be built.", "Build embedded/ identifiers."
             )
+        path = recipe.build(
+            dataset_id,
+            run_folder=run_folder,
+            out=out,
+            steps=steps,
+            transitions=transitions,
+            progress=progress,
+        )
+        typer.echo(f"{dataset_id}: {path}")
 
 
 @app.command()
@@ -154,7 +138,6 @@ def _verify_teachers(episodes: int) -> Iterator[str]:
 
 
 def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> Iterator[str]:
-    from obdbench.collection.reconstruct import format_agreement
     from obdbench.datasets import embedded
     from obdbench.datasets.loading import load_dataset
     from obdbench.datasets.statistics import (
@@ -162,18 +145,16 @@ def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> 
         return_difference,
         return_tolerance,
     )
-    from obdbench.teachers.loading import load_teacher
+    from obdbench.teachers.loading import SOURCES_WITH_TEACHERS, load_teacher
     from obdbench.teachers.published_scores import evaluate_teacher
 
-    for dataset_id in _existing(_resolve(ids), folder):
+    for dataset_id in _resolve(ids):
         source = DatasetId(dataset_id).source
         if folder is not None and source == "embedded":
             dataset, has_teacher = embedded.load(dataset_id, folder), False
         else:
             dataset = load_dataset(dataset_id)
-            has_teacher = source in ("recon", "d4rl") or (
-                source == "embedded" and embedded.has_teacher(dataset_id)
-            )
+            has_teacher = source in SOURCES_WITH_TEACHERS
         typer.echo(f"{dataset_id}: {len(dataset):,} transitions, SHA-256 {dataset.checksum}")
         for line in format_comparison(dataset):
             typer.echo(line)
@@ -185,25 +166,11 @@ def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> 
                     f"{dataset_id}: the mean return differs from D4RL's by {difference:+.1f} "
                     f"points; accepted are {tolerance:.0f}."
                 )
-        if source == "recon":
-            typer.echo(f"  {format_agreement(dataset.card)}")
-            if not dataset.card["within_goal"]:
-                yield f"{dataset_id} misses the accepted distance from the genuine moments."
-        elif dataset.card.get("mismatches", "none") != "none":
+        if dataset.card.get("mismatches", "none") != "none":
             yield f"{dataset_id}: {dataset.card['mismatches']}."
         if has_teacher:
             scores = evaluate_teacher(load_teacher(dataset_id), dataset.task, episodes)
             typer.echo(f"  teacher: normalized return {scores.mean():.1f} over {episodes} episodes")
-
-
-def _existing(names: Iterable[str], folder: Path | None) -> Iterator[str]:
-    """Skip embedded datasets that are not built yet, and say so."""
-    for name in names:
-        is_embedded = DatasetId(name).source == "embedded"
-        if is_embedded and folder is None and _availability(name) == "not built":
-            typer.echo(f"{name}: not built; `obdbench data build {name}` builds it")
-        else:
-            yield name
 
 
 def _resolve(ids: Iterable[str]) -> list[str]:
@@ -222,25 +189,10 @@ def _resolve(ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _published_teachers(dataset_id: DatasetId) -> list[str]:
-    """A stand-in is simulated from all teachers of its task; a genuine dataset has its own."""
-    if dataset_id.source not in ("d4rl", "recon"):
-        return []
-    from obdbench.teachers.published import published_teachers
-
-    if dataset_id.source == "d4rl":
-        return [name for name in published_teachers() if name == dataset_id.name]
-    return [name for name in published_teachers() if name.startswith(f"{dataset_id.task_name}-")]
-
-
 def _availability(dataset_id: str) -> str:
     parsed = DatasetId(dataset_id)
     if parsed.source == "embedded":
-        from obdbench.datasets.embedded import FILES
-
-        return "shipped" if (FILES / f"{parsed.name}.npz").is_file() else "not built"
-    if parsed.source == "recon":
-        return "built" if cache_path(parsed.name).is_file() else "not built"
+        return "shipped"
     if parsed.source == "d4rl":
         from obdbench.datasets.d4rl import is_local
 

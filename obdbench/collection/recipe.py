@@ -32,7 +32,7 @@ from tqdm import tqdm
 from obdbench.collection.actor import Actor
 from obdbench.collection.sac import SacSettings, train
 from obdbench.datasets.dataset import Array, Dataset
-from obdbench.datasets.embedded import V1_NAMES
+from obdbench.datasets.embedded import NAMES
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.packing import episode_ends, pack, unpack
 from obdbench.datasets.references import get_reference
@@ -204,10 +204,10 @@ def build(
     of a new run. ``transitions`` is the size of rollouts, by default D4RL's.
     """
     name = DatasetId(dataset_id).name
-    if name not in V1_NAMES:
+    if name not in NAMES:
         raise InvalidSettingError(
-            f"{dataset_id} cannot be built: the recipe makes version 1.",
-            f"Build one of embedded/{', embedded/'.join(V1_NAMES)}.",
+            f"{dataset_id} cannot be built: it is no embedded dataset.",
+            f"Build one of embedded/{', embedded/'.join(NAMES)}.",
         )
     task = get_task(name)
     folder, out = run_folder or RUNS / task.name, out or RUNS

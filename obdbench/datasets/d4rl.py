@@ -112,10 +112,7 @@ def fetch_file(name: str, *, progress: bool = True) -> Path:
             )
         except FetchError as error:
             errors.append(error)
-    stand_in = "" if reference is None else f" recon/{name} is a stand-in."
-    raise FetchError(
-        " ".join(error.cause for error in errors), errors[0].remedy + stand_in
-    ) from errors[0]
+    raise FetchError(" ".join(error.cause for error in errors), errors[0].remedy) from errors[0]
 
 
 def mismatches(dataset: Dataset, name: str) -> list[str]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.tasks.task import Task
 
@@ -106,26 +105,12 @@ class Dataset:
         """Standardized observations."""
         return self.standardizer.apply(self.observations)
 
-    @cached_property
-    def is_stand_in(self) -> bool:
-        """Whether tables must state that this is not the genuine dataset."""
-        return DatasetId(self.id).is_stand_in
-
     def episode_returns(self) -> Array:
         """Undiscounted returns of the complete episodes, in order.
 
         An episode is complete if the task ended it or if it reached the time limit, which is the
         length of the longest episode that ends in a time-out, or one step less in D4RL's form.
         """
-        returns, complete = self._episodes()
-        return returns[complete]
-
-    def interrupted_episodes(self) -> int:
-        """The number of episodes that end in a time-out before the time limit."""
-        return int((~self._episodes()[1]).sum())
-
-    def _episodes(self) -> tuple[Array, Array]:
-        """Per episode that ends in a terminal or a time-out: its return, and its completeness."""
         terminals = np.asarray(self.terminals, dtype=bool)
         timeouts = np.zeros_like(terminals) if self.timeouts is None else self.timeouts
         timeouts = ~terminals & np.asarray(timeouts, dtype=bool)
@@ -133,7 +118,8 @@ class Dataset:
         totals = np.cumsum(np.asarray(self.rewards, dtype=np.float64))
         lengths, timeouts = np.diff(last, prepend=-1), timeouts[last]
         limit = lengths[timeouts].max(initial=0)
-        return np.diff(totals[last], prepend=0.0), ~timeouts | (lengths >= limit - 1)
+        returns = np.diff(totals[last], prepend=0.0)
+        return np.asarray(returns[~timeouts | (lengths >= limit - 1)])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -20,23 +20,16 @@ from obdbench.registry import D4RL_NAMES
 from obdbench.tasks.task import get_task
 
 FILES = Path(__file__).parent / "files"
-V0_NAMES = tuple(f"{name}-v0" for name in D4RL_NAMES)
-V1_NAMES = tuple(f"{name}-v1" for name in D4RL_NAMES)
-NAMES = V0_NAMES + V1_NAMES
+NAMES = tuple(f"{name}-v1" for name in D4RL_NAMES)
 REMEDY = "Reinstall obdbench, or rebuild the file with `obdbench data build`."
 
 
 def load(dataset_id: str, folder: Path = FILES) -> Dataset:
-    """An embedded dataset, such as ``embedded/hopper-medium-replay-v0``."""
+    """An embedded dataset, such as ``embedded/hopper-medium-replay-v1``."""
     name = known_name(dataset_id)
     card = _read_card(folder / f"{name}.json")
     content = _read_verified(folder / f"{name}.npz", card)
     return unpack(content, f"embedded/{name}", get_task(name), card)
-
-
-def has_teacher(dataset_id: str, folder: Path = FILES) -> bool:
-    """Whether a teacher is shipped with a dataset."""
-    return (folder / f"{known_name(dataset_id)}-teacher.safetensors").is_file()
 
 
 def teacher_path(dataset_id: str, folder: Path = FILES) -> Path:
@@ -47,7 +40,7 @@ def teacher_path(dataset_id: str, folder: Path = FILES) -> Path:
 
 
 def known_name(dataset_id: str) -> str:
-    """``hopper-medium-v0`` of ``embedded/hopper-medium-v0``; any other name is an error."""
+    """``hopper-medium-v1`` of ``embedded/hopper-medium-v1``; any other name is an error."""
     name = DatasetId(dataset_id).name
     if name not in NAMES:
         raise unknown_name("embedded dataset", dataset_id, [f"embedded/{known}" for known in NAMES])

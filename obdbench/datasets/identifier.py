@@ -1,9 +1,8 @@
 """Dataset identifiers, parsed in one place.
 
 ========================================  ====================================================
-``embedded/hopper-medium-v0``             shipped with the package
+``embedded/hopper-medium-v1``             shipped with the package
 ``d4rl/hopper-medium-v2``                 genuine D4RL file
-``recon/hopper-medium-v2``                stand-in for a D4RL file
 ``minari/mujoco/hopper/medium-v0``        Minari dataset
 ``file:PATH.npz``, ``file:PATH#hopper``   the user's file, with the task if the file lacks it
 ``file:PATH.hdf5#task=hopper``            the same in words
@@ -20,7 +19,7 @@ from pathlib import PurePath
 from obdbench import registry
 from obdbench.tasks.task import match_task_name
 
-TASK_SOURCES = ("embedded", "recon", "d4rl", "minari", "file")
+TASK_SOURCES = ("embedded", "d4rl", "minari", "file")
 OPEN_SOURCES = ("d4rl", "minari", "file")
 
 
@@ -86,8 +85,3 @@ class DatasetId:
     def is_open(self) -> bool:
         """Whether the source resolves names that are not registered."""
         return self.source in OPEN_SOURCES
-
-    @property
-    def is_stand_in(self) -> bool:
-        """Whether the dataset stands in for a genuine one, which tables must state."""
-        return self.source == "recon"

@@ -4,7 +4,7 @@
 
     summary = "one line"
     preset = "fast"                              # built-in preset or a file in presets/
-    datasets = ["embedded/hopper-medium-replay-v0"]
+    datasets = ["embedded/hopper-medium-replay-v1"]
     objectives = ["random", "pbc", { name = "sdw", params = { base = "pbc" } }]
     protocols = ["default", { name = "ensemble", params = { policies = 5 } }]
     seeds = "0-4"                                # or a list
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SUITES = Path(__file__).parent / "suites"
 SUITE_ORDER = (
-    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "minari"),
+    *("smoke", "quick", "embedded", "embedded-protocols", "embedded-size", "d4rl", "minari"),
     "paper",
 )
 MAX_SEEDS = 1000

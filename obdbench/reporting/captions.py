@@ -13,11 +13,7 @@ from obdbench.results.headline import HEADLINE_POINTS, distilled_points
 from obdbench.results.record import Result
 from obdbench.results.student_checks import LARGEST_MISSED_VARIANCE
 
-STAND_IN = "recon"
 ENSEMBLE_MEMBERS = 10  # default of the ensemble protocol, whose module would import torch
-STAND_IN_WARNING = (
-    "Stand-ins, not D4RL (†): regenerated from published teachers to match D4RL's state moments"
-)
 NO_MANIFEST_NOTE = "There is no manifest, so trials without a result are unknown."
 HIGH_MISSED_VARIANCE = "‡"
 BELOW_START = "↓"
@@ -93,10 +89,8 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
         )
     if names := datasets_with_several_checksums(grid):
         lines.append(
-            f"The columns {', '.join(names)} combine results from different files of one name, "
-            "such "
-            "as stand-ins rebuilt on other processors; the table of data and teachers lists their "
-            "checksums."
+            f"The columns {', '.join(names)} combine results from different files of one name; "
+            "the table of data and teachers lists their checksums."
         )
     checked = [entry.record for entry in grid.entries if entry.record.student_checks]
     if checked:
@@ -217,25 +211,14 @@ def _headline_text(grid: Grid) -> str:
     return f"the mean of its last {n_points} evaluation points"
 
 
-def stand_in_warning(grid: Grid) -> str:
-    """The warning above every table of stand-ins; empty for other sources."""
-    return STAND_IN_WARNING if grid.source == STAND_IN else ""
-
-
-def dagger(source: str) -> str:
-    """The mark of columns and rows that refer to stand-ins."""
-    return "†" if source == STAND_IN else ""
-
-
 def with_source(title: str, grid: Grid) -> str:
     """A title with the source of the data."""
     return f"{title}: {grid.source}"
 
 
-def dataset_columns(datasets: Iterable[str], source: str) -> list[str]:
-    """Column names of datasets: ``hopper medium-replay``, with a dagger for stand-ins."""
-    names = (DatasetId(dataset).short_name for dataset in datasets)
-    return [name.replace("-", " ", 1) + dagger(source) for name in names]
+def dataset_columns(datasets: Iterable[str]) -> list[str]:
+    """Column names of datasets, such as ``hopper medium-replay``."""
+    return [DatasetId(dataset).short_name.replace("-", " ", 1) for dataset in datasets]
 
 
 def format_budget(row: Row) -> str:

@@ -12,13 +12,7 @@ from obdbench.experiments.spec import format_params
 from obdbench.experiments.suite import split_row_settings
 from obdbench.registry import objectives as registry
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import (
-    STAND_IN,
-    STAND_IN_WARNING,
-    count_noun,
-    dagger,
-    format_ranges,
-)
+from obdbench.reporting.captions import count_noun, format_ranges
 from obdbench.reporting.cells import format_mean_std
 from obdbench.reporting.grid import BASELINES, SINGLE_ARMS, Grid, Row
 from obdbench.reporting.grouping import build_grids
@@ -277,11 +271,8 @@ def render_comparisons(comparisons: Sequence[Comparison]) -> str:
     parts.append(
         "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "
         "each seed is the mean of its last five evaluation points, or of as many as it has, "
-        "without "
-        "step 0 where there are others. Differences are paired by seed."
+        "without step 0 where there are others. Differences are paired by seed."
     )
-    if any(comparison.source == STAND_IN for comparison in comparisons):
-        parts.append(f"{STAND_IN_WARNING}.")
     return "\n\n".join(parts)
 
 
@@ -299,7 +290,7 @@ def comparison_table(comparison: Comparison) -> Table:
     """Scores and differences by dataset, with their average."""
     rows = [
         _row(
-            DatasetId(dataset).short_name + dagger(comparison.source),
+            DatasetId(dataset).short_name,
             format_mean_std(first),
             format_mean_std(second),
             stats.paired_difference([_differences(first, second)]),

@@ -3,7 +3,7 @@
 ``<suite>.csv`` has one line per row of the leaderboard, dataset and expected seed:
 
 ======================  ==========================================================================
-``source``              source of the dataset: ``embedded``, ``recon``, ``d4rl`` ...
+``source``              source of the dataset: ``embedded``, ``d4rl`` ...
 ``protocol``, ``arm``   protocol, and what it varies: architecture, optimizer, number of pairs
 ``objective``           name of the objective or baseline
 ``label``               name of the row in the tables, with the parameters that distinguish it

@@ -16,16 +16,15 @@ SPECIAL_CHARACTERS = {
     "±": r"$\pm$",
     "−": "$-$",
     "–": "--",
-    "†": r"$^\dagger$",
     "\n": " ",
 }
 
 
 def render_document_part(tables: Sequence[Table]) -> str:
-    """Several tables, each after its title, warning and notes as comments."""
+    """Several tables, each after its title and notes as comments."""
     parts = []
     for table in tables:
-        comments = [table.title, *filter(None, [table.warning]), *table.notes]
+        comments = [table.title, *table.notes]
         lines = [f"% {' '.join(comment.split())}" for comment in comments]
         parts.append("\n".join([*lines, render_tabular(table)]))
     return "\n\n".join(parts) + "\n"

@@ -14,7 +14,6 @@ from obdbench.reporting.captions import (
     format_budget,
     format_ranges,
     score_notes,
-    stand_in_warning,
     with_source,
 )
 from obdbench.reporting.cells import (
@@ -81,7 +80,7 @@ def scores_table(grid: Grid) -> Table:
             "objective",
             ARM_COLUMNS.get(grid.protocol, "arm") if has_arms else "method",
             "budget",
-            *dataset_columns(grid.datasets, grid.source),
+            *dataset_columns(grid.datasets),
             "average",
             *([] if has_arms else ["over same labels"]),
             "IQM",
@@ -90,7 +89,6 @@ def scores_table(grid: Grid) -> Table:
         ),
         rows=tuple(rows),
         notes=(*score_notes(grid), *control_notes(gains)),
-        warning=stand_in_warning(grid),
         n_text_columns=3,
     )
 
@@ -157,7 +155,7 @@ def best_points_table(grid: Grid) -> Table:
         name="best",
         title=with_source("Best evaluation point", grid),
         source=grid.source,
-        columns=("objective", *dataset_columns(grid.datasets, grid.source)),
+        columns=("objective", *dataset_columns(grid.datasets)),
         rows=tuple(
             (Cell(row.label), *(best_cell(row, dataset) for dataset in grid.datasets))
             for row in grid.sorted_rows()
@@ -167,7 +165,6 @@ def best_points_table(grid: Grid) -> Table:
             "Mean ± standard deviation over seeds of the best evaluation point of each seed. The "
             "score itself selects the point, which overestimates every row; no rank depends on it.",
         ),
-        warning=stand_in_warning(grid),
     )
 
 
@@ -204,7 +201,6 @@ def improvement_table(grid: Grid) -> Table | None:
             "the same dataset, averaged over datasets, with its 95% interval from the stratified "
             "bootstrap. 0.5 means no difference. Incomplete rows are not compared.",
         ),
-        warning=stand_in_warning(grid),
     )
 
 
@@ -264,7 +260,6 @@ def cost_table(grid: Grid) -> Table:
             "at infinite width, the median step is one of them, and exact steps take longer. "
             "Trials that reuse synsets count for evaluation only.",
         ),
-        warning=stand_in_warning(grid),
         n_text_columns=2,
     )
 
@@ -313,7 +308,6 @@ def data_table(grid: Grid) -> Table:
             )
             for dataset, checksum, size, teacher, teacher_checksum in facts
         ),
-        warning=stand_in_warning(grid),
         n_text_columns=2,
     )
 

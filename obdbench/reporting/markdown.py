@@ -37,13 +37,11 @@ def wrap_command(command: str) -> str:
 
 
 def render_sections(tables: Iterable[Table], link_prefix: str = "") -> str:
-    """Tables with title, warning and notes; a note that several tables share stands once."""
+    """Tables with title and notes; a note that several tables share stands once."""
     shown: set[str] = set()
     sections = []
     for table in tables:
         parts = [f"### {escape_markdown(table.title)}"]
-        if table.warning:
-            parts.append(f"**{escape_markdown(table.warning)}**")
         parts.append(render_table(table, link_prefix))
         new = [note for note in table.notes if note not in shown]
         parts += [wrap(f"*{escape_markdown(note)}*") for note in new]

@@ -37,7 +37,7 @@ from obdbench.reporting.suite_results import LEADERBOARDS_JSON
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
 BLOCKS = ("main", "comparisons", "plots", "measurement", "pages")
-FIRST_SUITES = ("quick", "embedded", "recon", "d4rl")
+FIRST_SUITES = ("quick", "embedded", "d4rl")
 INDEX = "README"
 PLOTS = "plots"
 TABLES_PER_PAGE = 5

@@ -1,7 +1,8 @@
 """The tables of the papers, and the measured scores beside them.
 
 ``paper_tables.json`` contains the printed figures with their sources. They refer to the nine
-gym-mujoco v2 datasets of D4RL, so only ``d4rl/`` and its stand-ins are compared with them.
+gym-mujoco v2 datasets of D4RL, so only those and the embedded datasets, which follow D4RL's recipe,
+are compared with them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from pydantic import BaseModel, ConfigDict
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import STAND_IN, dataset_columns, stand_in_warning, with_source
+from obdbench.reporting.captions import dataset_columns, with_source
 from obdbench.reporting.grid import SINGLE_ARMS, Grid, GridCell, Row, dataset_sort_key
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
-COMPARABLE_SOURCES = ("d4rl", STAND_IN)
-OTHER_NAMES = {"offrl-whole": "cal-ql-whole"}
+COMPARABLE_SOURCES = ("d4rl", "embedded")
+OTHER_NAMES = {"offrl-whole": ("cal-ql-whole", "td3-bc-whole", "iql-whole")}
+RECIPE_NOTE = (
+    "The papers use D4RL's files; the embedded datasets were collected by this project with D4RL's "
+    "recipe."
+)
 ROUNDING = 0.051  # printed averages are rounded, and so are the cells they were computed from
 
 
@@ -59,12 +64,16 @@ def load_paper_tables() -> tuple[PaperTable, ...]:
 
 
 def compare_with_papers(grids: list[Grid]) -> list[Table]:
-    """Measured scores, printed scores and differences, for every printed table that has a match."""
+    """Measured scores, printed scores and differences, for every printed table that has a match.
+
+    Results on a single dataset are not compared.
+    """
     return [
         _comparison_table(grid, paper)
         for paper in load_paper_tables()
         for grid in grids
         if grid.source in COMPARABLE_SOURCES
+        and len(grid.datasets) > 1
         and paper.protocol == grid.protocol
         and any(_matching_rows(grid, paper, name) for name in paper.rows)
     ]
@@ -73,7 +82,7 @@ def compare_with_papers(grids: list[Grid]) -> list[Table]:
 def _matching_rows(grid: Grid, paper: PaperTable, name: str) -> list[Row]:
     if paper.by == "arm":
         return [r for r in grid.rows if r.objective == paper.objective and r.arm == name]
-    names = {name, OTHER_NAMES.get(name, name)}
+    names = (name, *OTHER_NAMES.get(name, ()))
     return [r for r in grid.rows if r.objective in names and r.arm in SINGLE_ARMS]
 
 
@@ -93,7 +102,7 @@ def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
         source=grid.source,
         columns=(
             "objective" if paper.by == "objective" else "arm",
-            *dataset_columns(paper.datasets, grid.source),
+            *dataset_columns(paper.datasets),
             "average",
         ),
         rows=tuple(rows),
@@ -102,8 +111,8 @@ def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
             "complete cells only.",
             f"Published: {paper.source}; {paper.setting}.",
             *([paper.note] if paper.note else []),
+            *([RECIPE_NOTE] if grid.source != "d4rl" else []),
         ),
-        warning=stand_in_warning(grid),
     )
 
 

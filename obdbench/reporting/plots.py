@@ -17,7 +17,6 @@ import pandas as pd
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import STAND_IN
 from obdbench.reporting.grid import OBJECTIVES, Grid, GridCell, Row
 from obdbench.reporting.table import format_number
 from obdbench.results.headline import Curve
@@ -89,9 +88,8 @@ def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
     plots: list[Plot] = []
     with_curves = {g.source for g in grids if g.protocol == "convergence" and _has_curves(g)}
     for grid in grids:
-        stand_in = f"{grid.source}, stand-ins for D4RL"
-        source = stand_in if grid.source == STAND_IN else grid.source
-        prefix = suite if grid.source == suite else f"{suite}-{grid.source}"
+        source = grid.source
+        prefix = suite if source == suite else f"{suite}-{source}"
         has_scores = any(row.n_scores for row in grid.rows)
 
         def add(kind: str, title: str, draw: Draw, grid: Grid = grid, prefix: str = prefix) -> None:

@@ -343,7 +343,6 @@ def _table(table: Table) -> dict[str, Any]:
             for row in table.rows
         ],
         "notes": table.notes,
-        "warning": table.warning,
     }
 
 

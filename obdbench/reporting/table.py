@@ -19,7 +19,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its title, a warning above it and notes below it, all without markup.
+    """A table with its title above it and notes below it, all without markup.
 
     The first ``n_text_columns`` columns contain text, the others numbers.
     """
@@ -30,7 +30,6 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
-    warning: str = ""
     n_text_columns: int = 1
 
 

@@ -45,11 +45,6 @@ class TaskRules:
     state: tuple[float, float] = (-np.inf, np.inf)
     bonus_at_end: bool = True  # whether the state that ends an episode earns the alive bonus
 
-    @property
-    def never_terminates(self) -> bool:
-        """Whether only the time limit ends an episode."""
-        return all(np.isinf((*self.height, *self.angle, *self.state)))
-
 
 TASK_RULES = {
     "Hopper-v4": TaskRules(1e-3, 1.0, 10.0, (0.7, np.inf), (-0.2, 0.2), (-100.0, 100.0)),

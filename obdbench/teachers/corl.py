@@ -68,7 +68,7 @@ def load(path: Path, dataset_id: str) -> Teacher:
 def standardizer_of(dataset_id: str) -> Standardizer:
     """The moments of a dataset; those of a genuine D4RL dataset are published."""
     parsed = DatasetId(dataset_id)
-    reference = find_reference(parsed.name) if parsed.source in ("d4rl", "recon") else None
+    reference = find_reference(parsed.name) if parsed.source == "d4rl" else None
     return load_dataset(dataset_id).standardizer if reference is None else reference.moments
 
 

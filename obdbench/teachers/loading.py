@@ -20,7 +20,7 @@ from obdbench.teachers.published import load_published_teacher
 from obdbench.teachers.teacher import Teacher
 from obdbench.teachers.trained import find_newest_algorithm, load_trained_teacher
 
-SOURCES_WITH_TEACHERS = ("embedded", "d4rl", "recon")
+SOURCES_WITH_TEACHERS = ("embedded", "d4rl")
 
 
 def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
@@ -29,7 +29,7 @@ def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
     ``teacher`` is a registered name (``obdbench list teachers``) or the path of a policy file: one
     written by :meth:`Teacher.save`, a Stable-Baselines3 zip, a d3rlpy model, a CORL checkpoint or a
     D4RL HDF5 file. The default of an embedded dataset is the teacher shipped with it, that of
-    a ``d4rl/`` or ``recon/`` dataset the published Cal-QL policy, and that of any other dataset the
+    a ``d4rl/`` dataset the published Cal-QL policy, and that of any other dataset the
     teacher that ``obdbench teach`` trained last.
     """
     if teacher is None:
@@ -98,7 +98,7 @@ def _load_default_teacher(dataset_id: str) -> Teacher:
     source = DatasetId(dataset_id).source
     if source == "embedded":
         return load_embedded_teacher(dataset_id)
-    if source in ("d4rl", "recon"):
+    if source == "d4rl":
         return load_d4rl_teacher(dataset_id)
     teacher = load_trained_teacher(dataset_id)
     if teacher is None:

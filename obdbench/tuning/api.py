@@ -17,7 +17,7 @@ from obdbench.registry import objectives
 from obdbench.tuning.criterion import CRITERIA, CandidateResult
 from obdbench.tuning.search_space import Candidate, SearchConfig, draw_candidates
 
-DEFAULT_DATASETS = ("embedded/hopper-medium-replay-v0",)
+DEFAULT_DATASETS = ("embedded/hopper-medium-replay-v1",)
 SHOWN_CANDIDATES = 10
 
 

@@ -15,7 +15,7 @@ from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import train_teachers
 from obdbench.teachers.teacher import Teacher
 
-DATASET_ID = "embedded/hopper-medium-v0"
+DATASET_ID = "embedded/hopper-medium-v1"
 SMALL = {"width": 8, "batch_size": 16}
 
 
@@ -33,7 +33,7 @@ def test_a_teacher_is_written_as_it_is_read_again(dataset, tmp_path):
     (path,) = offline_rl.train_and_publish([dataset], "iql", 3, SMALL, tmp_path, tmp_path / "work")
     card = json.loads(path.with_suffix(".json").read_text())
     teacher = Teacher.load(path)
-    assert path.name == "hopper-medium-v0-teacher.safetensors"
+    assert path.name == "hopper-medium-v1-teacher.safetensors"
     assert card["checksum"] == teacher.checksum
     assert card["steps"] == 3
     assert card["measured"]["episodes"] == 2
@@ -47,14 +47,21 @@ def test_a_teacher_is_written_as_it_is_read_again(dataset, tmp_path):
 
 def test_the_full_collection_is_used_where_it_was_rebuilt(dataset, tmp_path):
     full = replace(dataset, rewards=dataset.rewards + 1.0)
-    save_collection(full, tmp_path / "hopper-medium-v0.npz")
+    save_collection(full, tmp_path / "hopper-medium-v1.npz")
     assert offline_rl.full_collection(DATASET_ID, tmp_path).checksum == full.checksum
     assert offline_rl.full_collection(DATASET_ID, tmp_path / "none").checksum == dataset.checksum
 
 
-def test_the_row_of_a_teacher_is_named_after_its_algorithm(tmp_path):
+@pytest.mark.parametrize(
+    ("algorithm", "row"), [("td3-bc", "td3-bc-whole"), ("Cal-QL", "cal-ql-whole")]
+)
+def test_the_row_of_a_teacher_is_named_after_its_algorithm(
+    algorithm, row, toy_teacher, tmp_path, monkeypatch
+):
+    teacher = replace(toy_teacher, card={"algorithm": algorithm})
+    monkeypatch.setattr(offline_rl, "load_teacher", lambda _: teacher)
     result = offline_rl.teacher_row(DATASET_ID, tmp_path / "suite", episodes=2)
-    assert result.spec.objective == "cal-ql-whole"
+    assert result.spec.objective == row
     assert result.teacher is not None
     assert len(result.points) == 1
     assert len(list((tmp_path / "suite").glob("*.json"))) == 1

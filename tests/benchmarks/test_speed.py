@@ -340,7 +340,7 @@ def evaluate_against_bare_environment(policies: int, episodes: int) -> tuple[int
     from obdbench.evaluation.students import BatchedActor, episode_seeds, train_students
     from obdbench.tasks.rollout import run_episodes
 
-    dataset = load_dataset("embedded/hopper-medium-replay-v0")
+    dataset = load_dataset("embedded/hopper-medium-replay-v1")
     best = np.argsort(-dataset.observations[:, 5])[:2560:10]
     synset = Synset(
         dataset.states[best], dataset.actions[best], dataset.standardizer, dataset.task, {"step": 0}

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from obdbench.cli.data import app
+from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidSettingError, UnknownNameError
 from obdbench.teachers import published_scores
 
@@ -26,8 +27,9 @@ def test_list_names_all_and_their_state(tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     lines = call("list").stdout.splitlines()
-    assert len(lines) >= 36
-    assert all("not built" in line for line in lines if line.startswith("recon/"))
+    assert len(lines) >= 27
+    assert all("shipped" in line for line in lines if line.startswith("embedded/"))
+    assert all("not fetched" in line for line in lines if line.startswith("d4rl/"))
     (tmp_path / "hopper_medium-v2.hdf5").touch()
     (line,) = call("list", "d4rl/hopper-medium-v2").stdout.splitlines()
     assert "  fetched  " in line
@@ -50,20 +52,24 @@ def test_list_imports_nothing_heavy():
 
 def test_sources_that_are_not_fetched_or_built_are_refused():
     with pytest.raises(InvalidSettingError, match="no address"):
-        call("fetch", "embedded/hopper-medium-v0")
+        call("fetch", "embedded/hopper-medium-v1")
     with pytest.raises(InvalidSettingError, match="cannot be built"):
         call("build", "d4rl/hopper-medium-v2")
     with pytest.raises(UnknownNameError):
-        call("build", "recon/hoper-*")
-    with pytest.raises(UnknownNameError, match="recon/hopper-medium-v2"):
-        call("build", "recon/hopper-medum-v2")
+        call("build", "embedded/hoper-*")
+    with pytest.raises(UnknownNameError, match="embedded/hopper-medium-v1"):
+        call("build", "embedded/hopper-medum-v1")
 
 
 @pytest.mark.mirror
-def test_fetch_names_the_teachers_of_a_stand_in(mirror):
-    lines = call("fetch", "recon/walker2d-medium-v2").stdout.splitlines()
-    assert len(lines) == 3
-    assert all("Cal-QL-walker2d" in line for line in lines)
+def test_fetch_names_the_file_and_the_published_teacher(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    for name in ("walker2d_medium", "walker2d_random"):
+        (tmp_path / f"{name}-v2.hdf5").touch()
+    data, teacher = call("fetch", "d4rl/walker2d-medium-v2").stdout.splitlines()
+    assert data.endswith("walker2d_medium-v2.hdf5")
+    assert "Cal-QL-walker2d" in teacher
+    assert len(call("fetch", "d4rl/walker2d-random-v2").stdout.splitlines()) == 1
 
 
 def test_verify_compares_and_judges(monkeypatch):
@@ -97,10 +103,11 @@ def test_verify_loads_a_user_file(tmp_path):
 
 
 def test_verify_shows_returns_and_moments_beside_the_published_ones():
-    lines = call("verify", "embedded/hopper-medium-v0", "--episodes", "1").stdout.splitlines()
+    lines = call("verify", "embedded/hopper-medium-v1", "--episodes", "1").stdout.splitlines()
     rows = {line[2:24].strip(): line[24:].split() for line in lines[2:]}
-    assert rows["transitions"] == ["50,178", "999,906"]
-    assert rows["episodes"] == ["140", "-"]
+    shipped = load_dataset("embedded/hopper-medium-v1").card["committed"]
+    assert rows["transitions"] == [f"{shipped['transitions']:,}", "999,906"]
+    assert rows["episodes"] == [f"{shipped['episodes']}", "-"]
     assert rows["return mean"][1] == "1,422.0"
     assert rows["return std"][1] == "379.0"
     assert {"return min", "return max", "normalized return mean"} <= set(rows)

@@ -94,7 +94,7 @@ def test_help_and_listings_take_less_than_half_a_second(arguments):
     ("kind", "expected"),
     [
         ("objectives", "av-pbc"),
-        ("datasets", "embedded/hopper-medium-replay-v0"),
+        ("datasets", "embedded/hopper-medium-replay-v1"),
         ("protocols", "cross-architecture"),
         ("architectures", "residual"),
         ("suites", "smoke"),
@@ -125,7 +125,7 @@ def test_list(call, kind, expected):
         (["run", "qiuck"], "Did you mean quick?"),
         (["run", "quick", "--objectiv", "pbc"], "--objective"),
         (["run", "quick", "--objective", "pcb"], "Did you mean"),
-        (["run", "quick", "--dataset", "embedded/hoper-medium-v0"], "Did you mean"),
+        (["run", "quick", "--dataset", "embedded/hoper-medium-v1"], "Did you mean"),
         (["run", "quick", "--protocol", "defalt"], "Did you mean default?"),
         (["run", "quick", "--executor", "rey"], "Did you mean ray?"),
         (["run", "quick", "--address", "auto"], "--executor ray"),

@@ -229,7 +229,7 @@ def test_a_collection_survives_the_disk(folder: Path, tmp_path: Path) -> None:
 
 def test_only_the_sets_of_the_recipe_are_built(folder: Path) -> None:
     with pytest.raises(InvalidSettingError):
-        build("embedded/hopper-medium-v0", run_folder=folder)
+        build("d4rl/hopper-medium-v2", run_folder=folder)
 
 
 def test_verify_judges_the_returns_of_packed_files(folder: Path, tmp_path: Path) -> None:

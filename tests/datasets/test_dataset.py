@@ -20,9 +20,9 @@ def test_an_interrupted_episode_is_not_complete() -> None:
         plain.rewards[first:last].sum(dtype=np.float64) for first, last in ((0, 30), (329, 450))
     ]
     assert dataset.episode_returns()[:2].tolist() == [*np.float64(sums)]
-    assert (len(dataset.episode_returns()), dataset.interrupted_episodes()) == (3, 3)
+    assert len(dataset.episode_returns()) == 3
     timeouts[449] = False
-    assert (len(dataset.episode_returns()), dataset.interrupted_episodes()) == (5, 0)
+    assert len(dataset.episode_returns()) == 5
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
@@ -31,12 +31,10 @@ def test_time_outs_may_be_numbers(dtype: type) -> None:
     ends = np.arange(100) % 50 == 49
     dataset = replace(plain, terminals=np.zeros(100, dtype), timeouts=ends.astype(dtype))
     assert np.allclose(dataset.episode_returns(), plain.rewards.reshape(2, 50).sum(1), atol=1e-4)
-    assert dataset.interrupted_episodes() == 0
 
 
 def test_steps_after_the_last_end_belong_to_no_episode() -> None:
     plain = make_toy_dataset(120)
     assert len(plain.episode_returns()) == 2
-    assert plain.interrupted_episodes() == 0
     none = replace(plain, terminals=np.zeros(120, bool))
     assert none.episode_returns().shape == (0,)

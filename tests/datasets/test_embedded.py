@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 
 from obdbench.datasets import embedded
 from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.loading import load_dataset
 from obdbench.datasets.packing import pack, unpack
-from obdbench.errors import InvalidDataError, ObdError, UnknownNameError
+from obdbench.datasets.statistics import return_difference, return_tolerance
+from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.tasks.task import TASKS, normalized_return
 from obdbench.teachers.loading import load_teacher
 
 HOPPER = TASKS["hopper"]
-IDS = [f"embedded/{name}" for name in embedded.NAMES if (embedded.FILES / f"{name}.npz").is_file()]
-LIMIT_BYTES = {"v0": 25_000_000, "v1": 40_000_000}
+IDS = [f"embedded/{name}" for name in embedded.NAMES]
+LIMIT_BYTES = 40_000_000
 
 
 def toy(lengths: list[int], seed: int = 0) -> Dataset:
@@ -105,7 +107,7 @@ def test_every_dataset_is_what_its_card_says(dataset_id: str) -> None:
     dataset = load_dataset(dataset_id)
     assert time.process_time() - started < 0.5
     card, committed = dataset.card, dataset.card["committed"]
-    assert len(dataset) == committed["transitions"] >= 50_000
+    assert len(dataset) == committed["transitions"] >= 100_000
     assert dataset.checksum == card["checksum"]
     assert card["environment"]["id"] == dataset.task.env_id
     returns = dataset.episode_returns()
@@ -113,13 +115,8 @@ def test_every_dataset_is_what_its_card_says(dataset_id: str) -> None:
     assert normalized_return(dataset.task, returns).mean() == pytest.approx(
         committed["normalized_return_mean"], abs=0.01
     )
-    if dataset_id.endswith("-v0"):
-        assert np.median(returns) == pytest.approx(committed["return_quantiles"]["0.5"], abs=0.01)
-    else:
-        assert returns.mean() == pytest.approx(committed["return_mean"], abs=0.01)
-        accepted = 10 if "-medium-expert-" in dataset_id else 6
-        difference = committed["normalized_return_mean"] - card["d4rl"]["normalized_return_mean"]
-        assert abs(difference) < accepted
+    assert returns.mean() == pytest.approx(committed["return_mean"], abs=0.01)
+    assert abs(return_difference(dataset)) <= return_tolerance(dataset)
     assert dataset.standardizer.mean == pytest.approx(committed["observation_mean"], abs=1e-4)
     assert dataset.standardizer.std == pytest.approx(committed["observation_std"], abs=1e-4)
     assert dataset.terminals[-1] or dataset.timeouts[-1]
@@ -128,52 +125,35 @@ def test_every_dataset_is_what_its_card_says(dataset_id: str) -> None:
     assert max(card["encoding"]["largest_error_in_standard_deviations"].values()) < 1e-3
 
 
-IDS_WITH_TEACHER = [
-    name
-    for name in IDS
-    if (embedded.FILES / f"{name.removeprefix('embedded/')}-teacher.safetensors").exists()
-]
-
-
-def test_every_dataset_of_version_0_has_a_teacher() -> None:
-    assert set(IDS_WITH_TEACHER) >= {name for name in IDS if name.endswith("-v0")}
-
-
-def test_a_teacher_that_is_not_shipped_is_one_error() -> None:
-    for name in set(IDS) - set(IDS_WITH_TEACHER):
-        with pytest.raises(ObdError, match="teacher"):
-            load_teacher(name)
-
-
-@pytest.mark.parametrize("dataset_id", IDS_WITH_TEACHER)
-def test_a_teacher_is_better_than_mixed_and_medium_behavior(dataset_id: str) -> None:
+@pytest.mark.parametrize("dataset_id", IDS)
+def test_every_dataset_has_a_teacher_that_was_trained_offline(dataset_id: str) -> None:
     teacher, dataset = load_teacher(dataset_id), load_dataset(dataset_id)
     assert teacher.id == dataset_id
-    measured = teacher.card["measured"]
-    assert measured["episodes"] == 100
-    if not dataset_id.endswith("-medium-expert-v1"):
-        assert measured["normalized_return"] > dataset.card["committed"]["normalized_return_mean"]
+    assert teacher.card["algorithm"] == "td3-bc"
+    assert teacher.card["measured"]["episodes"] == 100
+    if DatasetId(dataset_id).level != "medium-expert":
+        behavior = dataset.card["committed"]["normalized_return_mean"]
+        assert teacher.card["measured"]["normalized_return"] > behavior
     values = teacher.value(dataset.observations[:256], dataset.actions[:256])
     assert values.shape == (256,)
     assert np.isfinite(values).all()
 
 
-@pytest.mark.parametrize("version", LIMIT_BYTES)
-def test_the_files_of_a_version_stay_small(version: str) -> None:
-    files = embedded.FILES.glob(f"*-{version}*")
-    assert sum(path.stat().st_size for path in files) <= LIMIT_BYTES[version]
+def test_the_data_files_stay_small() -> None:
+    files = embedded.FILES.glob("*.npz")
+    assert sum(path.stat().st_size for path in files) <= LIMIT_BYTES
 
 
 def test_the_levels_are_ordered_by_return() -> None:
     for task in TASKS:
         means = [
-            load_dataset(f"embedded/{task}-{level}-v0").episode_returns().mean()
+            load_dataset(f"embedded/{task}-{level}-v1").episode_returns().mean()
             for level in ("medium-replay", "medium", "medium-expert")
         ]
         assert means == sorted(means)
 
 
-@pytest.mark.parametrize("name", ["hopper-medium-v2", "../hopper-medium-v0", "hoper-medium-v0", ""])
+@pytest.mark.parametrize("name", ["hopper-medium-v2", "../hopper-medium-v1", "hoper-medium-v1", ""])
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(UnknownNameError):
         embedded.load(f"embedded/{name}")
@@ -183,7 +163,7 @@ def test_an_unknown_name_is_refused(name: str) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for path in embedded.FILES.glob("hopper-medium-replay-v0*"):
+    for path in embedded.FILES.glob("hopper-medium-replay-v1*"):
         shutil.copy(path, tmp_path)
     return tmp_path
 
@@ -191,7 +171,7 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "card", "no checksum"])
 @pytest.mark.parametrize("kind", ["data", "teacher"])
 def test_a_damaged_file_is_one_clear_error(copy: Path, damage: str, kind: str) -> None:
-    name = "hopper-medium-replay-v0"
+    name = "hopper-medium-replay-v1"
     path = copy / (f"{name}.npz" if kind == "data" else f"{name}-teacher.safetensors")
     blob = bytearray(path.read_bytes())
     if damage == "flip":

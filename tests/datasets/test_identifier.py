@@ -10,7 +10,7 @@ from obdbench.datasets.identifier import DatasetId
 @pytest.mark.parametrize(
     ("text", "source", "short_name", "task_name", "level"),
     [
-        ("embedded/hopper-medium-v0", "embedded", "hopper-medium", "hopper", "medium"),
+        ("embedded/hopper-medium-v1", "embedded", "hopper-medium", "hopper", "medium"),
         (
             "d4rl/walker2d-medium-replay-v2",
             "d4rl",
@@ -18,7 +18,6 @@ from obdbench.datasets.identifier import DatasetId
             "walker2d",
             "medium-replay",
         ),
-        ("recon/hopper-medium-v2", "recon", "hopper-medium", "hopper", "medium"),
         (
             "minari/mujoco/hopper/medium-v0",
             "minari",
@@ -46,8 +45,7 @@ def test_parts_of_an_identifier(text, source, short_name, task_name, level):
 
 
 def test_sources_differ_in_what_their_names_mean():
-    sources = ("embedded", "d4rl", "recon", "minari", "lab")
+    sources = ("embedded", "d4rl", "minari", "lab")
     ids = [DatasetId(f"{source}/hopper-x") for source in sources] + [DatasetId("file:x")]
-    assert [each.is_open for each in ids] == [False, True, False, True, False, True]
-    assert [each.is_stand_in for each in ids] == [False, False, True, False, False, False]
-    assert [each.names_task for each in ids] == [True, True, True, True, False, True]
+    assert [each.is_open for each in ids] == [False, True, True, False, True]
+    assert [each.names_task for each in ids] == [True, True, True, False, True]

@@ -358,7 +358,7 @@ def test_distill_returns_the_last_synset(toy_dataset: Dataset, toy_teacher: Teac
 @pytest.mark.parametrize("task", ["walker2d", "hopper"])
 def test_teacher_of_another_task_is_refused(task: str) -> None:
     """The sizes of walker2d and halfcheetah are the same, so its identifier decides."""
-    teacher = replace(make_toy_teacher(make_toy_dataset(60, task)), id=f"embedded/{task}-medium-v0")
+    teacher = replace(make_toy_teacher(make_toy_dataset(60, task)), id=f"embedded/{task}-medium-v1")
     dataset = make_toy_dataset(60, "halfcheetah")
-    with pytest.raises(InvalidDataError, match=rf"{task}-medium-v0.*halfcheetah"):
+    with pytest.raises(InvalidDataError, match=rf"{task}-medium-v1.*halfcheetah"):
         points(dataset, teacher, tiny(), [0])

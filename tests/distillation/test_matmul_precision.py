@@ -57,7 +57,7 @@ def test_precision_is_restored_after_an_error():
 
 
 def test_precision_is_part_of_a_trial_key():
-    spec = TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc")
+    spec = TrialSpec(dataset="embedded/hopper-medium-v1", objective="pbc")
     keys = {
         spec.model_copy(update={"settings": DistillSettings(precision=precision)}).key
         for precision in PRECISIONS

@@ -168,7 +168,7 @@ def test_five_matrices_between_states_and_pairs_are_counted_per_policy() -> None
 
 def spec(**overrides: Any) -> TrialSpec:
     settings = resolve_settings("fast", overrides)
-    return TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc", settings=settings)
+    return TrialSpec(dataset="embedded/hopper-medium-v1", objective="pbc", settings=settings)
 
 
 def test_dry_run_estimates_the_memory_of_every_method() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.doc_blocks import Block, copy_checkout, run_code, runnable_blocks
-from support.paths import ROOT
+from support.paths import FIXTURES, ROOT
 
 from obdbench.reporting.pages import fill_blocks, markdown_blocks
 from obdbench.reporting.paper_tables import load_paper_tables
@@ -63,7 +63,7 @@ def test_benchmark_leaves_the_checkout_clean() -> None:
 def test_pages_below_the_results_are_not_taken_for_results(tmp_path: Path) -> None:
     from obdbench.reporting.pages import write_pages
 
-    shutil.copytree(ROOT / "leaderboards" / "results" / "quick", tmp_path / "quick")
+    shutil.copytree(FIXTURES / "results" / "quick", tmp_path / "quick")
     pages = tmp_path / "leaderboards"
     for _ in range(2):
         write_pages(tmp_path, pages, plots=False)
@@ -82,20 +82,23 @@ def test_own_objective_takes_fifteen_lines() -> None:
     assert sum(bool(line.strip()) for line in own) <= 15
 
 
-def summary_block(suite: str) -> str:
-    report = build_report(read_suite_results(ROOT / "leaderboards" / "results" / suite))
-    return markdown_blocks(report, "", "")["summary"]
+def summary_block(folder: Path) -> str:
+    return markdown_blocks(build_report(read_suite_results(folder)), "", "")["summary"]
 
 
 def test_summary_table_follows_from_the_committed_results() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    texts = {"embedded/summary": summary_block("embedded")}
+    texts = {"embedded/summary": summary_block(ROOT / "leaderboards" / "results" / "embedded")}
     assert fill_blocks(text, texts, "README.md") == text, "run `make leaderboard`"
 
 
 def test_gain_over_random_is_the_mean_difference_over_seeds_and_datasets() -> None:
     averages, gains = {}, {}
-    lines = [line for line in summary_block("quick").splitlines() if line.startswith("| ")]
+    lines = [
+        line
+        for line in summary_block(FIXTURES / "results" / "quick").splitlines()
+        if line.startswith("| ")
+    ]
     for line in lines[2:]:
         name, average, gain = (cell.strip().split(" ")[0] for cell in line.split("|")[1:4])
         averages[name], gains[name] = float(average), gain

@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parents[2] / "examples" / "own_package"
 Script = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = {
     "objectives": "return-dbc",
-    "datasets": "better-half/hopper-medium-replay-v0",
+    "datasets": "better-half/hopper-medium-replay-v1",
     "teachers": "ridge",
     "tasks": "mountain-car",
     "protocols": "disturbed",
@@ -100,7 +100,7 @@ def test_returns_to_go_end_with_their_episode(module: Callable[[str], Any]) -> N
 def test_its_teacher_fits_actions_better_than_their_mean(module: Callable[[str], Any]) -> None:
     import obdbench
 
-    dataset = obdbench.load_dataset("embedded/hopper-medium-v0")
+    dataset = obdbench.load_dataset("embedded/hopper-medium-v1")
     teacher = module("teacher").load(dataset.id)
     errors = np.square(teacher.act(dataset.observations) - dataset.actions).mean(axis=0)
     assert (errors < dataset.actions.var(axis=0)).all()
@@ -115,8 +115,8 @@ def test_its_task_describes_the_environment(module: Callable[[str], Any]) -> Non
 def test_the_better_half_is_better(module: Callable[[str], Any]) -> None:
     import obdbench
 
-    half = module("dataset").load("better-half/hopper-medium-replay-v0")
-    whole = obdbench.load_dataset("embedded/hopper-medium-replay-v0")
+    half = module("dataset").load("better-half/hopper-medium-replay-v1")
+    whole = obdbench.load_dataset("embedded/hopper-medium-replay-v1")
     kept, all_of_them = half.episode_returns(), whole.episode_returns()
     assert kept.min() >= np.median(all_of_them)
     assert abs(len(kept) - len(all_of_them) / 2) <= 1

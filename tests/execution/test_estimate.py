@@ -31,7 +31,7 @@ def test_operations_of_a_published_step():
 
 
 def test_infinite_width_steps_are_cheap():
-    exact = TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc", seeds=(0,))
+    exact = TrialSpec(dataset="embedded/hopper-medium-v1", objective="pbc", seeds=(0,))
     cheap = exact.model_copy(
         update={"settings": exact.settings.model_copy(update={"kernel_share": 1})}
     )
@@ -46,7 +46,7 @@ def test_infinite_width_steps_are_cheap():
 def test_dataset_names_determine_the_task():
     names = {
         "minari/mujoco/halfcheetah/medium-v0": "halfcheetah",
-        "embedded/hopper-medium-v0": "hopper",
+        "embedded/hopper-medium-v1": "hopper",
         "file:/somewhere/data.hdf5": "walker2d",
     }
     for dataset, task in names.items():

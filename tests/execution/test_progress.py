@@ -19,7 +19,7 @@ from obdbench.experiments.spec import TrialSpec
 
 def trial(number, protocol="default"):
     return TrialSpec(
-        dataset="embedded/halfcheetah-medium-expert-v0",
+        dataset="embedded/halfcheetah-medium-expert-v1",
         objective="av-pbc",
         protocol=protocol,
         seeds=(number,),
@@ -127,8 +127,8 @@ def test_a_finished_trial_has_one_line_with_its_times():
     _, text = run_display(False, events, [a, b])
     lines = [line for line in text.splitlines() if line.startswith(("done", "FAILED"))]
     assert lines == [
-        "done     1/2 halfcheetah-m-e-v0 av-pbc cros… · score 45.6 · 0:00 (scoring 0:00)",
-        "FAILED   2/2 halfcheetah-m-e-v0 av-pbc cross-architecture · why",
+        "done     1/2 halfcheetah-m-e-v1 av-pbc cros… · score 45.6 · 0:00 (scoring 0:00)",
+        "FAILED   2/2 halfcheetah-m-e-v1 av-pbc cross-architecture · why",
     ]
 
 
@@ -154,9 +154,9 @@ def test_a_restart_is_said_and_counts_nothing():
 def test_describe_and_label():
     display, _ = run_display(False, [Event("start", SPECS[0].key, steps=3)], SPECS[:1])
     assert "preparing" in describe_trial(display.running[SPECS[0].key])
-    assert label_trial(trial(0)) == "halfcheetah-m-e-v0 av-pbc"
+    assert label_trial(trial(0)) == "halfcheetah-m-e-v1 av-pbc"
     with_params = trial(0).model_copy(update={"objective_params": {"beta": 0.5}})
-    assert label_trial(with_params) == "halfcheetah-m-e-v0 av-pbc (beta=0.5)"
+    assert label_trial(with_params) == "halfcheetah-m-e-v1 av-pbc (beta=0.5)"
     assert [format_clock(s) for s in (5, 65, 3700)] == ["0:05", "1:05", "1:01:40"]
     assert truncate("a" * 90, 80) == "a" * 79 + "…"
 

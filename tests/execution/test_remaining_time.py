@@ -16,7 +16,7 @@ from obdbench.experiments.spec import TrialSpec
 
 def make_spec(objective="pbc", protocol="default"):
     return TrialSpec(
-        dataset="embedded/hopper-medium-v0", objective=objective, protocol=protocol, seeds=(0, 1)
+        dataset="embedded/hopper-medium-v1", objective=objective, protocol=protocol, seeds=(0, 1)
     )
 
 

@@ -39,7 +39,7 @@ def load_suite_with(tmp_path):
         Plugin.read(str(path)).load()
         suite = Suite(
             name="mine",
-            datasets=("embedded/hopper-medium-v0",),
+            datasets=("embedded/hopper-medium-v1",),
             objectives=["pbc"],
             protocols=["default", "patient"],
         )
@@ -65,7 +65,7 @@ def test_the_fingerprint_of_an_architecture_depends_on_its_values():
             "narrow", Architecture("narrow", depth=4, width=width), origin="somewhere"
         )
         try:
-            return code_fingerprint("pbc", "default", "narrow", "embedded/hopper-medium-v0")
+            return code_fingerprint("pbc", "default", "narrow", "embedded/hopper-medium-v1")
         finally:
             architectures.unregister("narrow")
 
@@ -121,7 +121,7 @@ def test_an_object_of_obdbench_has_no_hash_under_any_name(target):
 
 
 def test_components_of_obdbench_have_no_fingerprint():
-    assert code_fingerprint("sdw", "ensemble", "residual", "recon/hopper-medium-v2") == {}
+    assert code_fingerprint("sdw", "ensemble", "residual", "d4rl/hopper-medium-v2") == {}
     assert code_fingerprint("pbc", "default", "mlp4", "file:mine.npz") == {}
 
 

@@ -15,7 +15,7 @@ from obdbench.experiments.suite import (
 )
 
 SHIPPED = [
-    *("smoke", "quick", "embedded", "recon", "recon-protocols", "recon-size", "d4rl", "minari"),
+    *("smoke", "quick", "embedded", "embedded-protocols", "embedded-size", "d4rl", "minari"),
     "paper",
 ]
 
@@ -28,9 +28,8 @@ def test_shipped_suites_resolve(name):
         "smoke": 2,
         "quick": 13,
         "embedded": 9 * 13,
-        "recon": 9 * 13,
-        "recon-protocols": 9 * 4 * 3,
-        "recon-size": 3 * 2 * 5,
+        "embedded-protocols": 9 * 4 * 3,
+        "embedded-size": 3 * 2 * 5,
         "d4rl": 9 * 13,
         "minari": 6 * 5,
     }
@@ -55,7 +54,7 @@ def write(tmp_path, text):
 
 
 MINE = """
-datasets = ["embedded/hopper-medium-v0"]
+datasets = ["embedded/hopper-medium-v1"]
 objectives = ["av_pbc", { name = "sdw", params = { tau = 0.2 } }]
 protocols = [{ name = "size", params = { sizes = [8, 16] } }, "ensemble"]
 seeds = "0-1,7"
@@ -112,7 +111,7 @@ def test_select_takes_the_names_of_rows():
     [
         (("objectives =", "objectivs ="), "Did you mean objectives"),
         (("av_pbc", "av-pcb"), "Did you mean av-pbc"),
-        (("hopper-medium-v0", "hoper-medium-v0"), "Did you mean embedded/hopper-medium-v0"),
+        (("hopper-medium-v1", "hoper-medium-v1"), "Did you mean embedded/hopper-medium-v1"),
         (('"ensemble"', '"ensembel"'), "Did you mean ensemble"),
         (("tau", "tua"), "Did you mean tau"),
         (("steps = 10", "steps = -1"), "steps"),
@@ -120,7 +119,7 @@ def test_select_takes_the_names_of_rows():
         (('"0-1,7"', '"4-1"'), "smaller seed first"),
         (('"0-1,7"', "[1, 1]"), "distinct"),
         (("[settings]", "[settings"), "cannot be read"),
-        (('["embedded/hopper-medium-v0"]', "[]"), "no trials"),
+        (('["embedded/hopper-medium-v1"]', "[]"), "no trials"),
     ],
 )
 def test_mistakes_are_one_clear_line(tmp_path, change, message):
@@ -168,7 +167,7 @@ def test_preset_file_round_trips_and_reaches_suites(tmp_path, monkeypatch):
     suite = Suite(
         name="s",
         preset="mine",
-        datasets=("embedded/hopper-medium-v0",),
+        datasets=("embedded/hopper-medium-v1",),
         objectives=["pbc", "av-pbc", {"name": "av-pbc", "params": {"beta": 0.1}}],
     )
     specs = suite.specs()
@@ -200,14 +199,14 @@ def test_bad_presets(tmp_path, monkeypatch):
 
 def test_labels_tell_every_trial_apart(tmp_path):
     text = (
-        'datasets = ["embedded/hopper-medium-v0"]\n'
+        'datasets = ["embedded/hopper-medium-v1"]\n'
         'objectives = ["sdw", { name = "sdw", params = { base = "pbc" } }]\n'
         'protocols = ["default", { name = "size", params = { sizes = [8, 16] } },\n'
         '  { name = "ensemble", params = { policies = 5 } },\n'
         '  { name = "ensemble", params = { policies = 7, steps = 50 } }]\n'
     )
     specs = load_suite(write(tmp_path, text)).specs()
-    named = [name.removeprefix("embedded/hopper-medium-v0 ") for name in label_trials(specs)]
+    named = [name.removeprefix("embedded/hopper-medium-v1 ") for name in label_trials(specs)]
     assert len(set(named)) == len(specs) == 10
     assert {"sdw default", "sdw (base=pbc) default", "sdw size 8", "sdw size 16"} <= set(named)
     assert "sdw ensemble (policies=5)" in named

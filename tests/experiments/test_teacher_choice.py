@@ -79,7 +79,7 @@ def test_absent_fields_are_neither_hashed_nor_written() -> None:
 def test_a_suite_file_names_teachers_by_dataset(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
-        f'datasets = ["{DATASET}", "embedded/hopper-medium-v0"]\nobjectives = ["pbc"]\n'
+        f'datasets = ["{DATASET}", "embedded/hopper-medium-v1"]\nobjectives = ["pbc"]\n'
         f'[teachers]\n"{DATASET}" = "mine.safetensors"\n'
     )
     named, own = load_suite(str(path)).specs()
@@ -93,9 +93,9 @@ def test_a_command_line_names_teachers_of_one_or_all_datasets() -> None:
     suite = make_suite(teachers={DATASET: "td3-bc"})
     assert suite.select(teachers=["a.zip"]).teachers == {DATASET: "a.zip"}
     assert suite.select(teachers=[f"{DATASET}=b.zip"]).teachers == {DATASET: "b.zip"}
-    assert suite.select(datasets=["embedded/hopper-medium-v0"]).teachers == {}
+    assert suite.select(datasets=["embedded/hopper-medium-v1"]).teachers == {}
     with pytest.raises(UnknownNameError):
-        suite.select(teachers=["embedded/hopper-medium-v0=b.zip"])
+        suite.select(teachers=["embedded/hopper-medium-v1=b.zip"])
 
 
 def test_a_trained_default_is_named(toy_teacher: Teacher) -> None:

@@ -107,16 +107,14 @@ INVALID_WORDS = [
         "minari/mujoco/é/none-v0",
         "d4rl/hopper-none-v2",
         "d4rl/",
-        "recon/",
     ),
     *(
         "d4rl/hopper-medium-v2",
-        "recon/hopper-medium-v2",
         "embedded/",
         "[",
         "*",
         "d4rl/*",
-        "recon/hop*",
+        "embedded/hop*",
     ),
     *(
         "4-1",
@@ -138,7 +136,7 @@ VALID_WORDS: dict[str, list[str]] = {
     "suite": ["smoke", "quick", "mine.toml"],
     "objective": ["random", "pbc", "av-pbc"],
     "objectives": ["random", "pbc", "dbc"],
-    "dataset": ["toy/hopper-toy-v0", "embedded/hopper-medium-replay-v0"],
+    "dataset": ["toy/hopper-toy-v0", "embedded/hopper-medium-replay-v1"],
     "protocol": ["default", "ensemble"],
     "seeds": ["0", "0-2"],
     "preset": ["tiny", "paper"],
@@ -160,8 +158,8 @@ VALID_WORDS: dict[str, list[str]] = {
     "search_seed": ["3"],
     "what": [*cli.LISTS],
     "path": [f"results/quick/{result_file_names()[0]}"],
-    "pattern": ["recon/*"],
-    "ids": ["embedded/hopper-medium-replay-v0", "recon/hopper-medium-v2"],
+    "pattern": ["embedded/*"],
+    "ids": ["embedded/hopper-medium-replay-v1", "d4rl/hopper-medium-v2"],
     "episodes": ["1"],
     "steps": ["10000"],
     "run_folder": ["a_folder"],
@@ -245,7 +243,6 @@ def program(
     monkeypatch.setattr("obdbench.tuning.asha.search_with_asha", stop)
     monkeypatch.setattr("obdbench.execution.estimate.measure_speed", lambda threads: 1e10)
     monkeypatch.setattr("obdbench.collection.recipe.build", stop)
-    monkeypatch.setattr("obdbench.collection.reconstruct.build", stop)
     monkeypatch.setattr("obdbench.reporting.pages.draw_plots", lambda *_: [])
     monkeypatch.setattr(
         "obdbench.teachers.published_scores.evaluate_teacher", lambda *_: np.zeros(1)

@@ -57,7 +57,7 @@ def test_same_fit_twice_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_flow_beats_the_gaussian_on_every_embedded_dataset(task: str, level: str) -> None:
     from obdbench.datasets.loading import load_dataset
 
-    states = load_dataset(f"embedded/{task}-{level}-v0").states
+    states = load_dataset(f"embedded/{task}-{level}-v1").states
     rows = np.random.default_rng(0).permutation(len(states))
     train, test = states[rows[2000:]], states[rows[:2000]]
     flow = density.fit_flow(train, FlowSettings())

@@ -24,7 +24,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 def write_hopper_file(path):
-    source = load_dataset("embedded/hopper-medium-v0")
+    source = load_dataset("embedded/hopper-medium-v1")
     names = ("observations", "actions", "rewards", "terminals", "next_observations", "timeouts")
     np.savez(path, **{name: getattr(source, name)[:500] for name in names})
     return f"file:{path}"

@@ -70,12 +70,12 @@ def test_wheel_contains_exactly_the_package(members: set[str]) -> None:
         "obdbench/datasets/references.json",
         *(
             f"obdbench/experiments/suites/{s}.toml"
-            for s in ("smoke", "quick", "embedded", "recon", "d4rl")
+            for s in ("smoke", "quick", "embedded", "embedded-protocols", "embedded-size", "d4rl")
         ),
         *(
-            f"obdbench/datasets/files/{name}-v0.{kind}"
+            f"obdbench/datasets/files/{name}-v1{ending}"
             for name in D4RL_NAMES
-            for kind in ("npz", "json")
+            for ending in (".npz", ".json", "-teacher.safetensors", "-teacher.json")
         ),
     ],
 )
@@ -145,11 +145,11 @@ def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> Non
     call("obdbench", "leaderboard", "--publish", "results/smoke", "--to", "pages")
     assert "| pbc |" in (folder / "pages" / "smoke.md").read_text()
     code = (
-        "import obdbench; print(*(len(obdbench.load_dataset(f'embedded/{n}-v0')) for n in NAMES))"
+        "import obdbench; print(*(len(obdbench.load_dataset(f'embedded/{n}-v1')) for n in NAMES))"
     )
     sizes = call("python", "-c", code.replace("NAMES", repr(D4RL_NAMES))).split()
     assert len(sizes) == 9
-    assert min(map(int, sizes)) >= 50_000
+    assert min(map(int, sizes)) >= 100_000
     code = (
         "from obdbench.reporting.paper_tables import load_paper_tables as load; print(len(load()))"
     )

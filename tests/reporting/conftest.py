@@ -14,8 +14,8 @@ def results_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def recon(results_root: Path) -> SuiteResults:
-    return read_suite_results(results_root / "recon", strict=True)
+def d4rl(results_root: Path) -> SuiteResults:
+    return read_suite_results(results_root / "d4rl", strict=True)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from obdbench.reporting.suite_results import SuiteResults, make_entry, read_suit
 from obdbench.results.record import Manifest, Result, write_json
 
 COMMITTED = ROOT / "leaderboards" / "results"
+SUITES = sorted({path.parent.name for path in COMMITTED.glob("*/[0-9a-f]*.json")})
 RUN = ("run", "quick", "--seeds", "0-2")
 
 
@@ -41,7 +42,7 @@ def commands_of(results: SuiteResults) -> list[list[str]]:
     return [shlex.split(line) for line in block[1].replace(" \\\n", " ").splitlines()]
 
 
-@pytest.mark.parametrize("suite", ["quick", "embedded", "recon"])
+@pytest.mark.parametrize("suite", SUITES)
 def test_committed_suites_state_their_commands(suite):
     commands = commands_of(read_suite_results(COMMITTED / suite, strict=True))
     assert commands

@@ -14,17 +14,17 @@ from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.suite_results import SuiteResults
 
 
-def test_every_evaluation_point_has_a_row(recon, results_root):
-    frame = load_results(results_root / "recon")
+def test_every_evaluation_point_has_a_row(d4rl, results_root):
+    frame = load_results(results_root / "d4rl")
     assert list(frame.columns) == list(COLUMNS)
     scored = frame[frame.status == "ok"]
-    n_points = sum(len(c) for e in recon.entries for s in e.curves.values() for c in s.values())
+    n_points = sum(len(c) for e in d4rl.entries for s in e.curves.values() for c in s.values())
     assert len(scored) == n_points
     assert not scored.duplicated(["trial", "arm", "seed", "step"]).any()
 
 
 def test_failed_and_missing_trials_have_one_row_without_a_score(results_root):
-    frame = load_results(results_root / "recon")
+    frame = load_results(results_root / "d4rl")
     rows = frame[frame.status != "ok"]
     assert sorted(rows.status) == ["failed", "missing"]
     assert rows.normalized_return.isna().all()
@@ -34,11 +34,11 @@ def test_failed_and_missing_trials_have_one_row_without_a_score(results_root):
     assert rows.set_index("status").file.isna()["missing"]
 
 
-def test_headline_scores_follow_from_the_frame(recon):
-    frame = results_frame([recon])
+def test_headline_scores_follow_from_the_frame(d4rl):
+    frame = results_frame([d4rl])
     by_seed = ["objective", "dataset", "protocol", "arm", "pairs", "seed"]
     scores = frame[frame.in_headline].groupby(by_seed).normalized_return.mean()
-    part = next(grid for grid in build_grids(recon) if grid.protocol == "default")
+    part = next(grid for grid in build_grids(d4rl) if grid.protocol == "default")
     for row in part.rows:
         for dataset, cell in row.cells.items():
             for seed, score in zip(sorted(cell.curves), cell.scores, strict=True):
@@ -58,9 +58,9 @@ def test_missed_variance_is_that_of_the_latest_check():
 
 def test_a_folder_of_suites_gives_all_suites(results_root):
     frame = obdbench.load_results(results_root)
-    assert set(frame.suite) == {"quick", "recon"}
+    assert set(frame.suite) == {"quick", "d4rl"}
     assert frame.trial.nunique() == sum(
-        load_results(results_root / suite).trial.nunique() for suite in ("quick", "recon")
+        load_results(results_root / suite).trial.nunique() for suite in ("quick", "d4rl")
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from obdbench.datasets import embedded
+from obdbench.datasets.loading import load_dataset
 from obdbench.datasets.projection import StateProjection
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
@@ -136,7 +137,7 @@ def test_the_site_loads_nothing_from_elsewhere(home):
     assert "unsafe" not in policy
 
 
-def test_every_result_file_is_linked(home, content, recon, quick):
+def test_every_result_file_is_linked(home, content, d4rl, quick):
     for suite in content["suites"]:
         links = {
             cell[2]
@@ -145,13 +146,13 @@ def test_every_result_file_is_linked(home, content, recon, quick):
             for cell in row
             if cell[2:3] > [""]
         }
-        results = {"quick": quick, "recon": recon}[suite["name"]]
+        results = {"quick": quick, "d4rl": d4rl}[suite["name"]]
         assert links == {entry.file for entry in results.entries}
         assert all((home / f"{suite['links']}{link}").is_file() for link in links)
 
 
-def test_every_table_is_on_the_site(content, recon, quick):
-    for results in (quick, recon):
+def test_every_table_is_on_the_site(content, d4rl, quick):
+    for results in (quick, d4rl):
         suite = next(s for s in content["suites"] if s["name"] == results.suite)
         tables = [t for ts in build_report(results).tables.values() for t in ts]
         shown = {table["title"]: table for table in suite["tables"]}
@@ -161,9 +162,9 @@ def test_every_table_is_on_the_site(content, recon, quick):
             assert texts == [[cell.text for cell in row] for row in table.rows]
 
 
-def test_rows_have_the_scores_of_the_grids(content, recon):
-    grid = next(g for g in build_report(recon).grids if g.protocol == "default")
-    suite = [s["name"] for s in content["suites"]].index("recon")
+def test_rows_have_the_scores_of_the_grids(content, d4rl):
+    grid = next(g for g in build_report(d4rl).grids if g.protocol == "default")
+    suite = [s["name"] for s in content["suites"]].index("d4rl")
     shown = {
         content["methods"][row["method"]]["label"]: row
         for row in content["rows"]
@@ -182,8 +183,8 @@ def test_rows_have_the_scores_of_the_grids(content, recon):
             assert cell["scores"] == pytest.approx(expected, abs=0.005)
 
 
-def test_the_average_of_a_task_is_over_its_datasets(recon):
-    grid = next(g for g in build_report(recon).grids if g.protocol == "default")
+def test_the_average_of_a_task_is_over_its_datasets(d4rl):
+    grid = next(g for g in build_report(d4rl).grids if g.protocol == "default")
     row = next(row for row in grid.rows if row.complete)
     averages = site_data.task_averages(row)
     for task in set(averages) - {"all"}:
@@ -242,24 +243,27 @@ def test_own_results_lie_among_the_published_ones(results_root, with_synsets, tm
     page.write_html(results_root, tmp_path, overlay=with_synsets)
     content = read_data((tmp_path / "index.html").read_text())
     named = [(suite["name"], suite["local"]) for suite in content["suites"]]
-    assert named == [("quick", False), ("recon", False), ("quick", True)]
+    assert named == [("quick", False), ("d4rl", False), ("quick", True)]
     local = [row for row in content["rows"] if content["suites"][row["suite"]]["local"]]
     assert [content["methods"][row["method"]]["label"] for row in local] == ["pbc"]
 
 
 def test_a_dataset_has_its_facts_beside_those_of_d4rl(content):
     facts = {dataset["id"]: dataset for dataset in content["datasets"]}
-    here = facts["embedded/hopper-medium-replay-v0"]
-    assert here["here"]["transitions"] == 50_117
+    here = facts["embedded/hopper-medium-replay-v1"]
+    assert (
+        here["here"]["transitions"]
+        == load_dataset("embedded/hopper-medium-replay-v1").card["committed"]["transitions"]
+    )
     assert here["d4rl"]["transitions"] == 402_000
     assert len(here["here"]["observation_mean"]) == len(here["d4rl"]["observation_mean"]) == 11
-    stand_in = next(dataset for name, dataset in facts.items() if name.startswith("recon/"))
-    assert stand_in["here"] == {}
-    assert "states" not in stand_in
+    genuine = next(dataset for name, dataset in facts.items() if name.startswith("d4rl/"))
+    assert genuine["here"] == {}
+    assert "states" not in genuine
 
 
-def test_text_from_files_cannot_become_markup(recon, tmp_path):
-    text = page.render_html([hostile_suite(recon.entries[0])], tmp_path)
+def test_text_from_files_cannot_become_markup(d4rl, tmp_path):
+    text = page.render_html([hostile_suite(d4rl.entries[0])], tmp_path)
     assert "<img" not in text
     assert text.count("<script") == 2
     content = read_data(text)
@@ -281,7 +285,7 @@ def many_results(count: int) -> SuiteResults:
     rng = np.random.default_rng(0)
     entries = []
     for number in range(count):
-        dataset = f"embedded/{D4RL_NAMES[number % 9]}-v0"
+        dataset = f"embedded/{D4RL_NAMES[number % 9]}-v1"
         spec = TrialSpec(
             dataset=dataset,
             objective=f"objective-{number // 9 % 12}",
@@ -356,9 +360,9 @@ def test_a_foreign_script_does_not_run(home, tmp_path):
 
 
 @browser
-def test_hostile_names_stay_text_in_the_browser(recon, tmp_path):
+def test_hostile_names_stay_text_in_the_browser(d4rl, tmp_path):
     source = tmp_path / "index.html"
-    source.write_text(page.render_html([hostile_suite(recon.entries[0])], tmp_path))
+    source.write_text(page.render_html([hostile_suite(d4rl.entries[0])], tmp_path))
     observed = drive(
         source,
         tmp_path / "profile",
@@ -439,7 +443,7 @@ def test_a_dataset_page_shows_facts_states_and_moments(home, tmp_path):
         home / "index.html",
         tmp_path,
         """
-        await go("#dataset/embedded%2Fhopper-medium-replay-v0");
+        await go("#dataset/embedded%2Fhopper-medium-replay-v1");
         seen.headings = find("h2").map((heading) => heading.textContent);
         seen.states = find(".cloud")[0].getAttribute("d").split("M").length - 1;
         await go("#dataset/nowhere");
@@ -481,7 +485,7 @@ def test_no_page_scrolls_sideways_on_a_phone(home, tmp_path):
         "#leaderboard",
         "#method/pbc",
         "#datasets",
-        "#dataset/embedded%2Fhopper-medium-replay-v0",
+        "#dataset/embedded%2Fhopper-medium-replay-v1",
         "#synsets",
         "#tables/1",
     ]

@@ -30,7 +30,7 @@ from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.leaderboard_tables import gaps_table, scores_table
 from obdbench.reporting.markdown import escape_markdown, render_sections
 from obdbench.reporting.pages import markdown_blocks
-from obdbench.reporting.paper_tables import load_paper_tables
+from obdbench.reporting.paper_tables import RECIPE_NOTE, compare_with_papers, load_paper_tables
 from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.reporting.table import Cell, Table, format_number
@@ -48,7 +48,7 @@ def texts():
 def test_every_golden_table_is_made_and_every_table_is_golden(texts):
     assert sorted(texts) == EXPECTED
     for block in ("main", "papers", "best", "comparisons", "size", "cost", "gaps", "measurement"):
-        assert f"recon-{block}.md" in EXPECTED
+        assert f"d4rl-{block}.md" in EXPECTED
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -64,49 +64,37 @@ def row_of(part: Grid, objective: str) -> Row:
     return next(row for row in part.rows if row.objective == objective)
 
 
-def test_incomplete_rows_have_neither_average_nor_rank(recon, texts):
-    part = grid_of(recon)
+def test_incomplete_rows_have_neither_average_nor_rank(d4rl, texts):
+    part = grid_of(d4rl)
     failed, lost = row_of(part, "dbc"), row_of(part, "pbc")
     for row, n_scores in ((failed, 6), (lost, 8)):
         assert (row.n_scores, row.n_expected) == (n_scores, 9)
         assert row.average is row.iqm is part.rank(row) is None
-    line = next(line for line in texts["recon-main.md"].splitlines() if "| dbc |" in line)
+    line = next(line for line in texts["d4rl-main.md"].splitlines() if "| dbc |" in line)
     assert "| failed |" in line
-    assert line.endswith("| – | +6.7 (5.2 to 8.3), 2 of 3 datasets | – | – | 6/9 |")
+    assert line.endswith("| – | +6.7 (3.0 to 10.5), 2 of 3 datasets | – | – | 6/9 |")
 
 
-def test_whole_data_rows_have_no_rank(recon):
-    part = grid_of(recon)
+def test_whole_data_rows_have_no_rank(d4rl):
+    part = grid_of(d4rl)
     assert row_of(part, "cal-ql-whole").average > row_of(part, "sdw").average
     assert part.rank(row_of(part, "cal-ql-whole")) is None
     assert part.rank(row_of(part, "sdw")) == 1
 
 
-def test_stand_ins_are_marked_in_every_table(recon, quick):
-    for table in all_tables(recon):
-        assert table.source != "recon" or "Stand-ins" in table.warning
-        datasets = [column for column in table.columns if " medium" in column]
-        assert all(column.endswith("†") for column in datasets)
-    assert not any(table.warning for table in all_tables(quick))
-
-
-def all_tables(results: SuiteResults) -> list[Table]:
-    return [table for tables in build_report(results).tables.values() for table in tables]
-
-
-def test_the_measurement_of_every_protocol_is_stated(recon):
-    facts = measurement_facts(build_grids(recon))
+def test_the_measurement_of_every_protocol_is_stated(d4rl):
+    facts = measurement_facts(build_grids(d4rl))
     protocols = [fact for fact in facts if fact.startswith("protocol ")]
-    assert len(protocols) == len(build_grids(recon))
+    assert len(protocols) == len(build_grids(d4rl))
     for fact in protocols:
-        for word in ("on recon", "episodes per evaluation point", "seeds 0–2", "environment "):
+        for word in ("on d4rl", "episodes per evaluation point", "seeds 0–2", "environment "):
             assert word in fact
     assert any("torch" in fact for fact in facts)
     assert any("2026-01-" in fact for fact in facts)
 
 
-def test_a_size_is_a_row(recon):
-    part = grid_of(recon, "size")
+def test_a_size_is_a_row(d4rl):
+    part = grid_of(d4rl, "size")
     assert [row.arm for row in part.rows] == ["16", "64", "256"]
     assert len({row.identity for row in part.rows}) == 1
 
@@ -119,7 +107,7 @@ def test_variants_have_distinct_labels(quick):
 
 def test_two_budgets_of_one_objective_are_two_rows():
     short, long = DistillSettings(steps=10), DistillSettings(steps=20)
-    entries = [entry(spec("pbc", "embedded/hopper-medium-v0", s)) for s in (short, long)]
+    entries = [entry(spec("pbc", "embedded/hopper-medium-v1", s)) for s in (short, long)]
     rows = grid_of(SuiteResults("s", tuple(entries))).rows
     assert [row.label for row in rows] == ["pbc (steps=10)", "pbc (steps=20)"]
 
@@ -182,7 +170,23 @@ def test_printed_averages_follow_from_the_printed_cells():
 
 
 def test_the_printed_average_that_disagrees_is_noted(texts):
-    assert "76.3; printed 70.1" in texts["recon-papers.md"]
+    assert "76.3; printed 70.1" in texts["d4rl-papers.md"]
+
+
+def test_embedded_data_are_compared_with_the_papers_and_marked_as_other_data():
+    names = [f"embedded/{task}-medium-v1" for task in ("hopper", "walker2d")]
+    results = SuiteResults("s", tuple(entry(spec("td3-bc-whole", name)) for name in names))
+    (table,) = compare_with_papers(build_grids(results))
+    assert RECIPE_NOTE in table.notes
+    assert any(row[0].text == "td3-bc-whole" for row in table.rows)
+    single = SuiteResults("s", results.entries[:1])
+    assert compare_with_papers(build_grids(single)) == []
+
+
+def test_d4rl_data_are_not_marked_as_other_data(d4rl):
+    tables = compare_with_papers(build_grids(d4rl))
+    assert tables
+    assert not any(RECIPE_NOTE in table.notes for table in tables)
 
 
 def test_text_from_files_cannot_become_markup():
@@ -215,7 +219,7 @@ def test_names_are_sorted_in_natural_order():
         "residual",
     ]
     assert DatasetId("minari/mujoco/hopper/medium-v0").short_name == "mujoco/hopper/medium"
-    assert DatasetId("recon/hopper-medium-replay-v2").short_name == "hopper-medium-replay"
+    assert DatasetId("d4rl/hopper-medium-replay-v2").short_name == "hopper-medium-replay"
     assert (
         DatasetId("file:../data/hopper-mine.npz").short_name
         == DatasetId("file:/a/b/hopper-mine.npz").short_name
@@ -251,7 +255,7 @@ def entry(trial: TrialSpec, base: float = 20.0, keep: tuple[int, ...] | None = N
 SPECS = st.builds(
     spec,
     st.sampled_from(["random", "dbc", "pbc", "mine", "bc-whole"]),
-    st.sampled_from(["d4rl/hopper-medium-v2", "d4rl/walker2d-medium-v2", "embedded/hopper-x-v0"]),
+    st.sampled_from(["d4rl/hopper-medium-v2", "d4rl/walker2d-medium-v2", "embedded/hopper-x-v1"]),
     st.sampled_from([DistillSettings(steps=n, pairs=p) for n in (10, 20) for p in (16, 32)]),
     st.sampled_from([(0,), (0, 1), (0, 1, 2), (1, 2)]),
     st.sampled_from(["default", "size", "ensemble"]),
@@ -352,14 +356,14 @@ def test_order_of_files_does_not_matter(collection, random):
     ],
 )
 def test_the_caption_counts_the_points_of_a_score(curve, text):
-    trial = spec("pbc", "embedded/hopper-medium-v0", None, (0,))
+    trial = spec("pbc", "embedded/hopper-medium-v1", None, (0,))
     result = replace(entry(trial), curves={"default": {0: curve}})
     (part,) = build_grids(SuiteResults("s", (result,)))
     assert text in score_notes(part)[0]
 
 
 def test_missing_trials_have_the_label_of_their_row():
-    trial = spec("mine", "embedded/hopper-medium-v0").model_copy(
+    trial = spec("mine", "embedded/hopper-medium-v1").model_copy(
         update={"code": {"objective": "new"}}
     )
     old = entry(trial.model_copy(update={"code": {"objective": "old"}}))
@@ -367,13 +371,13 @@ def test_missing_trials_have_the_label_of_their_row():
     table = gaps_table(collection)
     assert [cell.text for cell in table.rows[0]][:3] == [
         "mine default (objective code=new)",
-        "embedded/hopper-medium-v0",
+        "embedded/hopper-medium-v1",
         "missing",
     ]
 
 
-def test_the_identity_of_a_row_is_json(recon):
-    assert json.loads(grid_of(recon).rows[0].identity)["objective"] == "random"
+def test_the_identity_of_a_row_is_json(d4rl):
+    assert json.loads(grid_of(d4rl).rows[0].identity)["objective"] == "random"
 
 
 def test_an_ensemble_has_as_many_members_as_its_protocol_says() -> None:

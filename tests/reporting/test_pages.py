@@ -55,11 +55,11 @@ def test_pages_are_created_and_follow_from_the_results(home):
     assert created == {
         "quick.md",
         "quick/details.md",
-        "recon.md",
-        "recon/protocols.md",
-        "recon/papers.md",
-        "recon/papers-2.md",
-        "recon/details.md",
+        "d4rl.md",
+        "d4rl/protocols.md",
+        "d4rl/papers.md",
+        "d4rl/papers-2.md",
+        "d4rl/details.md",
     }
     assert check(home) == []
 
@@ -71,9 +71,9 @@ def test_writing_again_changes_nothing(home):
     assert after == before
 
 
-def test_every_link_leads_to_a_file(home, recon, quick):
+def test_every_link_leads_to_a_file(home, d4rl, quick):
     (home / "plots").mkdir()
-    for results in (recon, quick):
+    for results in (d4rl, quick):
         for plot in list_plots(build_grids(results), results.suite):
             (home / "plots" / f"{plot.name}.png").touch()
     for page in markdown_files(home):
@@ -81,11 +81,11 @@ def test_every_link_leads_to_a_file(home, recon, quick):
             assert (page.parent / link).exists(), (page, link)
 
 
-def test_every_result_file_is_linked_once_in_the_table_of_files(home, recon):
-    text = (home / "recon" / "details.md").read_text()
+def test_every_result_file_is_linked_once_in_the_table_of_files(home, d4rl):
+    text = (home / "d4rl" / "details.md").read_text()
     table = text[text.index("### Result files") :]
-    for entry in recon.entries:
-        assert table.count(f"](../results/recon/{entry.file})") == 1
+    for entry in d4rl.entries:
+        assert table.count(f"](../results/d4rl/{entry.file})") == 1
 
 
 def test_cells_with_scores_have_no_links(home):
@@ -103,8 +103,8 @@ def test_pages_have_few_tables_short_lines_and_one_account_of_the_measurement(ho
         assert text.count("torch 2.13.0") == 1
 
 
-def test_many_tables_are_divided_among_pages(recon):
-    report = build_report(recon)
+def test_many_tables_are_divided_among_pages(d4rl):
+    report = build_report(d4rl)
     tables = {**report.tables, "main": report.tables["main"] * 7}
     crowded = type(report)(report.results, report.grids, tables)
     by_name = {page.name: page.tables for page in table_pages(crowded)}
@@ -113,13 +113,13 @@ def test_many_tables_are_divided_among_pages(recon):
     assert all(len(group) <= TABLES_PER_PAGE for group in by_name.values())
 
 
-def test_csv_has_one_line_per_row_dataset_and_seed(home, recon):
-    with (home / "recon.csv").open(newline="") as file:
+def test_csv_has_one_line_per_row_dataset_and_seed(home, d4rl):
+    with (home / "d4rl.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert tuple(lines[0]) == CSV_COLUMNS
     expected = sum(
         len(cell.expected_seeds)
-        for grid in build_grids(recon)
+        for grid in build_grids(d4rl)
         for row in grid.rows
         for cell in row.cells.values()
     )
@@ -131,26 +131,26 @@ def test_csv_has_one_line_per_row_dataset_and_seed(home, recon):
 
 def test_json_states_what_the_tables_state(home):
     content = Leaderboards.model_validate_json((home / "results.json").read_text())
-    assert set(content.suites) == {"quick", "recon"}
-    main = next(grid for grid in content.suites["recon"] if grid.protocol == "default")
+    assert set(content.suites) == {"quick", "d4rl"}
+    main = next(grid for grid in content.suites["d4rl"] if grid.protocol == "default")
     (first,) = [row for row in main.rows if row.rank == 1]
     assert first.objective == "sdw"
     assert [row.method for row in main.rows[:2]] == ["selection", "distillation"]
-    assert first.average == pytest.approx(33.5, abs=0.05)
+    assert first.average == pytest.approx(33.4, abs=0.05)
     incomplete = [row for row in main.rows if row.n_scores < row.n_expected]
     assert {row.objective for row in incomplete} == {"dbc", "pbc"}
     assert all(row.average is row.iqm is row.rank is None for row in incomplete)
 
 
 def test_a_changed_number_is_detected(home):
-    page = home / "recon.md"
-    page.write_text(page.read_text().replace("33.5", "43.5", 1))
+    page = home / "d4rl.md"
+    page.write_text(page.read_text().replace("33.4", "43.4", 1))
     (problem,) = check(home)
-    assert affected([problem]) == {"recon.md"}
+    assert affected([problem]) == {"d4rl.md"}
     assert "main" in problem
 
 
-@pytest.mark.parametrize("name", ["recon/papers.md", "recon.csv", "results.json"])
+@pytest.mark.parametrize("name", ["d4rl/papers.md", "d4rl.csv", "results.json"])
 def test_a_changed_or_missing_generated_file_is_detected(home, name):
     text = (home / name).read_text()
     (home / name).write_text(text.replace("1", "2", 1))
@@ -162,10 +162,10 @@ def test_a_changed_or_missing_generated_file_is_detected(home, name):
 
 
 def test_outdated_generated_pages_are_detected_and_removed_but_others_stay(home):
-    outdated, own = home / "recon" / "papers-9.md", home / "recon" / "notes.md"
-    outdated.write_text((home / "recon" / "papers.md").read_text())
+    outdated, own = home / "d4rl" / "papers-9.md", home / "d4rl" / "notes.md"
+    outdated.write_text((home / "d4rl" / "papers.md").read_text())
     own.write_text("# Notes\n")
-    assert affected(check(home)) == {"recon/papers-9.md"}
+    assert affected(check(home)) == {"d4rl/papers-9.md"}
     pages.write_pages(home / "results", home, plots=False)
     assert not outdated.exists()
     assert own.exists()
@@ -189,21 +189,21 @@ def test_leaderboards_among_the_results_are_not_a_suite(results_root, tmp_path):
         pages.write_pages(root, root / "leaderboards", strict=True, plots=False)
     assert pages.check_pages(root, root / "leaderboards") == []
     assert not (root / "leaderboards" / "leaderboards.md").exists()
-    assert set(load_results(root, strict=True).suite) == {"quick", "recon"}
+    assert set(load_results(root, strict=True).suite) == {"quick", "d4rl"}
 
 
 def test_a_missing_page_and_a_missing_result_are_detected(home):
     (home / "quick.md").unlink()
-    min((home / "results" / "recon").glob("[0-9a-f]*.json")).unlink()
-    assert {"quick.md", "recon/details.md", "recon.csv"} <= affected(check(home))
+    min((home / "results" / "d4rl").glob("[0-9a-f]*.json")).unlink()
+    assert {"quick.md", "d4rl/details.md", "d4rl.csv"} <= affected(check(home))
 
 
 def test_the_page_of_a_suite_whose_results_are_removed_becomes_empty(home):
-    shutil.rmtree(home / "results" / "recon")
-    assert "recon.md" in affected(check(home))
+    shutil.rmtree(home / "results" / "d4rl")
+    assert "d4rl.md" in affected(check(home))
     pages.write_pages(home / "results", home, plots=False)
-    assert "No results yet" in (home / "recon.md").read_text()
-    assert not list((home / "recon").glob("*.md"))
+    assert "No results yet" in (home / "d4rl.md").read_text()
+    assert not list((home / "d4rl").glob("*.md"))
     assert check(home) == []
 
 
@@ -262,9 +262,9 @@ def test_a_page_without_its_main_block_does_not_pass(home):
 
 
 def test_the_page_of_a_suite_without_results_needs_no_block(home):
-    (home / "d4rl.md").write_text("# Later\n")
+    (home / "embedded.md").write_text("# Later\n")
     pages.write_pages(home / "results", home, plots=False)
-    assert (home / "d4rl.md").read_text() == "# Later\n"
+    assert (home / "embedded.md").read_text() == "# Later\n"
     assert check(home) == []
 
 
@@ -306,14 +306,14 @@ def test_index_and_other_pages_show_blocks_of_suites(home):
     (home / "README.md").write_text(f"{begin_marker('index')}\n{end_marker('index')}\n")
     outside = home / "docs" / "front.md"
     outside.parent.mkdir()
-    names = ("recon/main", "recon/pages", "recon/summary")
+    names = ("d4rl/main", "d4rl/pages", "d4rl/summary")
     blocks = "".join(f"{begin_marker(name)}\n{end_marker(name)}\n" for name in names)
     outside.write_text(f"Hello\n{blocks}")
     pages.write_pages(home / "results", home, plots=False, also=[outside])
     index = (home / "README.md").read_text()
     assert "[quick](quick.md)" in index
-    assert "sdw 39.7" in index
-    assert "(../recon/details.md)" in outside.read_text()
+    assert "sdw 38.6" in index
+    assert "(../d4rl/details.md)" in outside.read_text()
     assert check(home, also=[outside]) == []
     outside.write_text(outside.read_text().replace("±", "+", 1))
     assert len(check(home, also=[outside])) == 1

@@ -13,22 +13,18 @@ from obdbench.reporting.suite_results import SuiteResults
 Figure = pytest.importorskip("matplotlib.figure").Figure
 
 
-def test_plots_are_named_after_suite_source_and_kind(recon, quick):
-    names = [plot.name for plot in plots.list_plots(build_grids(recon), "recon")]
-    assert names == ["recon-convergence", "recon-profile", "recon-heatmap", "recon-size"]
+def test_plots_are_named_after_suite_source_and_kind(d4rl, quick):
+    names = [plot.name for plot in plots.list_plots(build_grids(d4rl), "d4rl")]
+    assert names == ["d4rl-convergence", "d4rl-profile", "d4rl-heatmap", "d4rl-size"]
     names = [plot.name for plot in plots.list_plots(build_grids(quick), "quick")]
     assert names == ["quick-embedded-convergence", "quick-embedded-profile"]
 
 
-def test_stand_ins_are_named_in_titles(recon):
-    assert all("stand-ins" in plot.title for plot in plots.list_plots(build_grids(recon), "recon"))
-
-
-def test_drawing_is_repeatable(recon, tmp_path):
-    parts = [part for part in build_grids(recon) if part.protocol == "size"]
-    first = plots.draw_plots(parts, "recon", tmp_path / "a")
-    second = plots.draw_plots(parts, "recon", tmp_path / "b")
-    assert [path.name for path in first] == ["recon-size.png", "recon-size.svg"]
+def test_drawing_is_repeatable(d4rl, tmp_path):
+    parts = [part for part in build_grids(d4rl) if part.protocol == "size"]
+    first = plots.draw_plots(parts, "d4rl", tmp_path / "a")
+    second = plots.draw_plots(parts, "d4rl", tmp_path / "b")
+    assert [path.name for path in first] == ["d4rl-size.png", "d4rl-size.svg"]
     for old, new in zip(first, second, strict=True):
         assert old.read_bytes() == new.read_bytes()
         assert old.stat().st_size > 5_000
@@ -40,14 +36,14 @@ def test_every_listed_plot_is_drawn(quick, tmp_path):
     assert [path.stem for path in drawn] == [name for name in announced for _ in range(2)]
 
 
-def test_known_objectives_keep_their_style(recon, quick):
+def test_known_objectives_keep_their_style(d4rl, quick):
     def style(collection, objective):
         part = next(part for part in build_grids(collection) if part.protocol == "default")
         rows = [row for row in part.rows if not row.is_baseline]
         return next(s for row, s in plots.line_styles(rows) if row.label == objective)
 
     for objective in OBJECTIVES:
-        assert style(recon, objective) == style(quick, objective)
+        assert style(d4rl, objective) == style(quick, objective)
     assert len({s[0] for s in plots.STYLES}) == len({s[2] for s in plots.STYLES}) == 8
 
 

@@ -21,8 +21,8 @@ def tables(folder):
 @pytest.fixture
 def raw(results_root, tmp_path):
     """A run's folder with long numbers, loss curves, logs and synsets."""
-    folder = tmp_path / "raw" / "recon"
-    shutil.copytree(results_root / "recon", folder)
+    folder = tmp_path / "raw" / "d4rl"
+    shutil.copytree(results_root / "d4rl", folder)
     for path in folder.glob("*.json"):
         if path.name == "manifest.json":
             continue
@@ -49,7 +49,7 @@ def size(folder):
 
 def test_published_files_are_small_and_give_the_same_tables(raw, tmp_path):
     target = publish_results(raw, tmp_path / "board")
-    assert target == tmp_path / "board" / "results" / "recon"
+    assert target == tmp_path / "board" / "results" / "d4rl"
     assert tables(target) == tables(raw)
     assert size(target) < 0.5 * size(raw)
     assert all(path.suffix == ".json" for path in target.iterdir())
@@ -66,12 +66,12 @@ def test_publishing_again_changes_nothing(raw, tmp_path):
 def test_results_of_two_machines_are_merged(raw, tmp_path):
     paths = sorted(path for path in raw.glob("*.json") if path.name != "manifest.json")
     for name, half in (("a", paths[::2]), ("b", paths[1::2])):
-        folder = tmp_path / name / "recon"
+        folder = tmp_path / name / "d4rl"
         folder.mkdir(parents=True)
         for path in [*half, raw / "manifest.json"]:
             shutil.copy(path, folder)
         publish_results(folder, tmp_path / "board")
-    assert tables(tmp_path / "board" / "results" / "recon") == tables(raw)
+    assert tables(tmp_path / "board" / "results" / "d4rl") == tables(raw)
 
 
 def test_bad_files_are_not_published(raw, tmp_path):

@@ -67,9 +67,9 @@ def random_groups() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.slow
 @pytest.mark.network
 @pytest.mark.parametrize("case", ["fixture", "random"])
-def test_rliable_agrees_within_a_hundredth(python, recon, case):
+def test_rliable_agrees_within_a_hundredth(python, d4rl, case):
     if case == "fixture":
-        part = next(part for part in build_grids(recon) if part.protocol == "default")
+        part = next(part for part in build_grids(d4rl) if part.protocol == "default")
         rows = {row.label: row for row in part.rows}
         ours, theirs = (np.array(rows[name].groups).T for name in ("sdw", "av-pbc"))
     else:

@@ -19,16 +19,16 @@ from obdbench.results.record import write_json
 
 
 def test_a_result_is_described(results_root):
-    results = (p for p in (results_root / "recon").glob("*.json") if p.name != "manifest.json")
+    results = (p for p in (results_root / "d4rl").glob("*.json") if p.name != "manifest.json")
     text = describe_file(max(results, key=lambda path: path.stat().st_size))
     for word in ("objective", "av-pbc", "cross-architecture", "mlp2:", "residual:", "3/3 seeds"):
         assert word in text
     assert "Hopper-v4" in text or "Walker2d-v4" in text or "HalfCheetah-v4" in text
 
 
-def test_a_failed_result_states_its_reason(recon, results_root):
-    failed = next(entry for entry in recon.entries if entry.record.status == "failed")
-    assert "failed: out of memory" in describe_file(results_root / "recon" / failed.file)
+def test_a_failed_result_states_its_reason(d4rl, results_root):
+    failed = next(entry for entry in d4rl.entries if entry.record.status == "failed")
+    assert "failed: out of memory" in describe_file(results_root / "d4rl" / failed.file)
 
 
 def test_checks_of_students_are_described_and_marked(tmp_path):
@@ -104,8 +104,8 @@ def test_a_missing_file_is_an_error(tmp_path):
 def test_other_files_and_folders_are_an_error(synset, results_root):
     data = synset.with_suffix(".hdf5")  # its neighbour of that name is not what was asked for
     data.write_bytes(b"\x89HDF")
-    for path in (data, results_root / "recon" / "manifest.json"):
+    for path in (data, results_root / "d4rl" / "manifest.json"):
         with pytest.raises(InvalidDataError, match="synset"):
             describe_file(path)
     with pytest.raises(InvalidDataError, match="folder"):
-        describe_file(results_root / "recon")
+        describe_file(results_root / "d4rl")

@@ -27,7 +27,7 @@ def write_many(folder: Path) -> None:
     folder.mkdir(parents=True)
     variants = product(range(FILES // (9 * 5) + 1), D4RL_NAMES, range(5))
     for (variant, name, objective), _ in zip(variants, range(FILES), strict=False):
-        dataset = f"recon/{name}-v2"
+        dataset = f"d4rl/{name}-v2"
         spec = TrialSpec(
             dataset=dataset, objective=f"objective-{objective}", objective_params={"v": variant}
         )

@@ -188,9 +188,9 @@ def test_files_that_grow_beyond_their_size_are_not_read(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("dataset", "task"),
     [
-        ("embedded/walker2d-medium-v0", "walker2d"),
+        ("embedded/walker2d-medium-v1", "walker2d"),
         ("d4rl/halfcheetah-full-replay-v2", "halfcheetah"),
-        ("recon/hopper-medium-v2", "hopper"),
+        ("d4rl/hopper-medium-v2", "hopper"),
         ("minari/mujoco/walker2d/expert-v0", "walker2d"),
         ("file:/data/hopper-mine.npz", None),
         ("file:mine.npz#halfcheetah", "halfcheetah"),
@@ -286,7 +286,7 @@ def test_results_in_memory_make_the_same_collection(results_root, quick):
 @pytest.mark.parametrize(
     ("dataset", "source"),
     [
-        ("embedded/hopper-medium-v0", "embedded"),
+        ("embedded/hopper-medium-v1", "embedded"),
         ("minari/mujoco/hopper/medium-v0", "minari"),
         ("file:/data/mine.hdf5", "file"),
     ],

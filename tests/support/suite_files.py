@@ -8,7 +8,7 @@ FIXTURES = ALL_FIXTURES / "results" / "quick"
 SUITE = b"""
 summary = "one line"
 preset = "fast"
-datasets = ["embedded/hopper-medium-replay-v0", "file:mine.npz#hopper"]
+datasets = ["embedded/hopper-medium-replay-v1", "file:mine.npz#hopper"]
 seeds = "0-2"
 [settings]
 steps = 5

@@ -57,7 +57,7 @@ def test_a_trained_teacher_becomes_the_default(name: str, toy_teacher: Teacher) 
 def test_an_embedded_dataset_keeps_its_teacher_unless_another_is_named(
     toy_teacher: Teacher,
 ) -> None:
-    name = "embedded/hopper-medium-v0"
+    name = "embedded/hopper-medium-v1"
     save_trained_teacher(toy_teacher, trained_teacher_path(name, "iql"))
     shipped = load_teacher(name)
     assert shipped.checksum == load_teacher(name, "embedded").checksum

@@ -108,7 +108,7 @@ def test_safetensors_copy_has_the_same_checksum(mirror, tmp_path):
     teacher = load_published_teacher("hopper-medium-v2")
     teacher.save(tmp_path / "teacher.safetensors")
     assert Teacher.load(tmp_path / "teacher.safetensors").checksum == teacher.checksum
-    assert load_teacher("recon/hopper-medium-v2").checksum == teacher.checksum
+    assert load_teacher("d4rl/hopper-medium-v2").checksum == teacher.checksum
 
 
 @pytest.mark.mirror

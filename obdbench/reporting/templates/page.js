@@ -45,8 +45,7 @@ const suiteOf = (row) => data.suites[row.suite];
 const methodLink = (label) =>
   html("a", { href: `#method/${encodeURIComponent(label)}` }, label);
 const datasetLink = (dataset) =>
-  html("a", { href: `#dataset/${encodeURIComponent(dataset.id)}` }, datasetName(dataset));
-const datasetName = (dataset) => `${dataset.name}${dataset.source === "recon" ? "†" : ""}`;
+  html("a", { href: `#dataset/${encodeURIComponent(dataset.id)}` }, dataset.name);
 const localBadge = (suite) => (suite.local ? html("span", { class: "badge" }, "local") : null);
 
 /** A link to a file of the project or of the user; other addresses stay text. */
@@ -337,8 +336,7 @@ function leaderboardPage() {
     const average = columns.findIndex((column) => column.name === "average");
     place.replaceChildren(cells.length
       ? sortableTable("Leaderboard", columns, cells, { column: average, wide: true })
-      : html("p", {}, "No row matches these filters."), standInNote(rows.some((row) =>
-        row.source === "recon")) ?? "");
+      : html("p", {}, "No row matches these filters."));
     announce(`${rows.length} rows`);
   }
   draw();
@@ -354,8 +352,6 @@ const familyLegend = () => html("ul", { class: "legend", "aria-label": "Symbols"
   html("li", {}, svg("svg", { viewBox: "0 0 14 12", class: familyClass(family),
     "aria-hidden": "true" },
     symbol(family, 7, 6, 4.5)), ` ${family}`)));
-const standInNote = (shown) => (shown ? html("p", { class: "note" },
-  "† and recon: stand-ins, not D4RL; regenerated from published teachers to match D4RL's state moments.") : null);
 
 function methodPage(label) {
   const rows = data.rows.filter((row) => method(row).label === label);
@@ -387,7 +383,7 @@ function methodPage(label) {
       parts.push(html("h3", {}, "Convergence"), html("p", { class: "soft" },
         "Score by outer step: thin lines per seed, a thick line for their mean."),
         html("div", { class: "panels" }, panels.map((cell) =>
-          curvePanel(datasetName(data.datasets[cell.dataset]), row.family, cell.curves, axis))));
+          curvePanel(data.datasets[cell.dataset].name, row.family, cell.curves, axis))));
     }
     parts.push(...synsetLinks(row), settingsList(row));
   }
@@ -406,7 +402,7 @@ function methodPage(label) {
       ...unique(several.map((row) => row.settings)).map((number) =>
         settingsList(several.find((row) => row.settings === number))));
   }
-  return [...parts, standInNote(rows.some((row) => row.source === "recon"))];
+  return parts;
 }
 const rowTitle = (row) =>
   `${row.source}, suite ${suiteOf(row).name}` + (row.protocol === "default" ? ""
@@ -438,8 +434,7 @@ function datasetsPage() {
         dataset.source === source).map((dataset) =>
         html("li", {}, datasetLink(dataset), html("div", { class: "soft" }, dataset.id),
           dataset.here.transitions ? html("div", { class: "soft" },
-            `${dataset.here.transitions.toLocaleString("en")} transitions, mean normalized return ${fixed(dataset.here.normalized_return_mean)}`) : null)))]).flat(),
-    standInNote(data.datasets.some((dataset) => dataset.source === "recon"))].flat();
+            `${dataset.here.transitions.toLocaleString("en")} transitions, mean normalized return ${fixed(dataset.here.normalized_return_mean)}`) : null)))]).flat()].flat();
 }
 
 const FACTS = [["transitions", "transitions", 0], ["episodes", "complete episodes", 0],
@@ -451,7 +446,7 @@ function datasetPage(id) {
   const number = data.datasets.findIndex((dataset) => dataset.id === id);
   if (number < 0) return notFound("dataset", id);
   const dataset = data.datasets[number], { here, d4rl } = dataset;
-  const parts = [html("h1", {}, datasetName(dataset)), html("p", {}, html("code", {}, dataset.id)),
+  const parts = [html("h1", {}, dataset.name), html("p", {}, html("code", {}, dataset.id)),
     dataset.recipe ? html("p", {}, `Recipe: ${dataset.recipe}.`) : null,
     dataset.licence ? html("p", { class: "soft" }, `License: ${dataset.licence}`) : null];
   const sides = [["this dataset", here], ["D4RL", d4rl]].filter(([, side]) =>
@@ -502,7 +497,7 @@ function datasetPage(id) {
       : "Mean and standard deviation of every state dimension."), momentsTable(here, d4rl,
         moments.length));
   }
-  return [...parts, standInNote(dataset.source === "recon")];
+  return parts;
 }
 function momentsTable(here, d4rl, size) {
   const both = here.observation_mean && d4rl.observation_mean;
@@ -602,7 +597,6 @@ function tablesPage(address) {
     html("details", {}, html("summary", {}, "How the results were measured"), html("ul",
       { class: "soft" }, suite.facts.map((fact) => html("li", {}, fact)))),
     suite.tables.map((table) => [html("h2", {}, table.title),
-      table.warning ? html("p", { class: "caution" }, table.warning) : null,
       sortableTable(table.title, table.columns.map((name, i) => (i < table.text_columns
         ? wordColumn(name) : numberColumn(name))),
         table.rows.map((row) => row.map(([text, value, file, bold], i) => ({

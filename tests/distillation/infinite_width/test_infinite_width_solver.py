@@ -231,7 +231,7 @@ def test_width_changes_the_exact_steps() -> None:
 
 
 def test_settings_of_the_infinite_width_phase_are_part_of_a_trial_key() -> None:
-    spec = TrialSpec(dataset="embedded/hopper-medium-v0", objective="pbc")
+    spec = TrialSpec(dataset="embedded/hopper-medium-v1", objective="pbc")
     variants: list[dict[str, Any]] = [
         {},
         {"kernel_lr": 0.5},

@@ -14,7 +14,7 @@ SOURCE = "better-half/"
 
 
 def load(dataset_id: str) -> obdbench.Dataset:
-    """Load ``better-half/hopper-medium-v0``, a part of ``embedded/hopper-medium-v0``."""
+    """Load ``better-half/hopper-medium-v1``, a part of ``embedded/hopper-medium-v1``."""
     whole = obdbench.load_dataset(f"embedded/{dataset_id.removeprefix(SOURCE)}")
     ends = np.asarray(whole.terminals, bool)
     if whole.timeouts is not None:
