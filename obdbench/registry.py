@@ -312,6 +312,12 @@ for _name, _aliases, _target, _summary in (
         "PBC weighted by the action value of the teacher",
     ),
     ("sdw", (), "sdw:SDW", "Av-PBC weighted by the inverse density of the state"),
+    (
+        "calibrated-pbc",
+        ("cpbc",),
+        "calibrated_pbc:CalibratedPBC",
+        "PBC with a penalty on the shrinkage of the student's actions",
+    ),
 ):
     objectives.register(_name, f"obdbench.objectives.{_target}", aliases=_aliases, summary=_summary)
 

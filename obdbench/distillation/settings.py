@@ -233,7 +233,7 @@ class DistillSettings(BaseModel):
 
 
 SUMMARIES = {
-    "fast": "mostly infinite-width steps, smoothed states; about a minute per seed",
+    "fast": "infinite-width steps with checks of real students, then exact steps; a minute per seed",
     "exact": "400 exact steps, smoothed states; 0.95 s per step, 6.5 minutes per seed on one core",
     "paper": "the published settings with 20,000 exact steps; about a day on a CPU",
     "tiny": "four steps on 16 pairs, for tests",
@@ -244,6 +244,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kernel_share": 0.95,
         "outer_lr": 0.02,
         "smoothing": 0.2,
+        "guard_interval": 20,
         "evaluate_at": (0.0, 0.5, 0.96, 0.97, 0.98, 0.99, 1.0),
     },
     "exact": {

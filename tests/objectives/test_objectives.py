@@ -18,7 +18,7 @@ from obdbench.objectives.sdw import density_weight
 from obdbench.teachers.teacher import Teacher
 
 RNG = np.random.default_rng(0)
-DISTILLED = ["dbc", "pbc", "av-pbc", "sdw"]
+DISTILLED = ["dbc", "pbc", "av-pbc", "sdw", "calibrated-pbc"]
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,36 @@ def test_pbc_by_hand(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     expected = np.square(toy_teacher.act(toy_dataset.observations[[1, 2]])).mean()
     loss = objective.loss(torch.zeros(2, 2, 3), batch_of(columns, toy_dataset, [1, 2]))
     assert np.allclose(loss, expected, rtol=1e-5)
+
+
+def test_calibrated_pbc_by_hand() -> None:
+    target = torch.tensor([[1.0, 0.3], [-1.0, 0.3]])  # the second action is constant
+    actions = torch.tensor([[0.5, 0.3], [-0.5, 0.3]])
+    batch = Batch({"teacher_actions": target.expand(2, 2, 2)})
+    distance, slope = (2 * 0.25) / 4, 0.5
+    expected = distance + 3 * (1 - slope) ** 2 * 1.0 / 2  # two action coordinates
+    loss = make_objective("calibrated-pbc", {"slope_weight": 3.0}).loss(
+        actions.expand(2, 2, 2), batch
+    )
+    assert loss.tolist() == pytest.approx([expected] * 2)
+
+
+def test_calibrated_pbc_prefers_the_larger_slope(
+    toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    objectives = [make_objective("calibrated-pbc", {"slope_weight": w}) for w in (0.0, 10.0)]
+    columns = objectives[0].prepare(toy_dataset, toy_teacher, RNG)
+    rows = list(range(200))
+    batch = batch_of(columns, toy_dataset, rows, seeds=1)
+    target = columns["teacher_actions"][rows]
+    error = torch.randn(target.shape, generator=torch.Generator().manual_seed(0)) * target.std()
+    slopes = torch.linspace(0.1, 1.2, 111)
+    best = [
+        slopes[torch.stack([o.loss(b * (target + error)[None], batch)[0] for b in slopes]).argmin()]
+        for o in objectives
+    ]
+    assert best[0] == pytest.approx(0.5, abs=0.1)  # 1 / (1 + v) with v = 1
+    assert best[1] == pytest.approx(11 / 12, abs=0.1)
 
 
 def test_pbc_with_sampled_teacher(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
