@@ -34,6 +34,7 @@ class Corrected(Solver):
 
     name: ClassVar[str] = "corrected"
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0}
+    uses_infinite_width: ClassVar[bool] = True
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         super().__init__(settings, memory)

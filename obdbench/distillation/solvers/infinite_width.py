@@ -28,6 +28,7 @@ class InfiniteWidth(Solver):
 
     name: ClassVar[str] = "infinite-width"
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 1.0}
+    uses_infinite_width: ClassVar[bool] = True
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         super().__init__(settings, memory)

@@ -79,6 +79,7 @@ class Solver:
 
     name: ClassVar[str] = ""
     default_settings: ClassVar[dict[str, Any]] = {}
+    uses_infinite_width: ClassVar[bool] = False  # its steps contain the limit of a ReLU MLP
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         self.settings, self.memory = settings, memory
