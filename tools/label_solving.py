@@ -49,7 +49,8 @@ class Comparison:
 
     def settings(self, solver: str, steps: int) -> DistillSettings:
         """The settings of fast with other steps and the learning rate 0.03 for both solvers."""
-        changes = {"steps": steps, "evaluate_at": EVALUATIONS, "outer_lr": 0.03, "kernel_lr": 0.03}
+        changes = {"steps": steps, "evaluate_at": EVALUATIONS, "guard_interval": 0}
+        changes |= {"outer_lr": 0.03, "kernel_lr": 0.03}
         return resolve_settings("fast", {**changes, "solver": solver})
 
     def run(self, solver: str, steps: int) -> Iterator[tuple[int, float, float]]:

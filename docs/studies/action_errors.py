@@ -1,0 +1,204 @@
+r"""How students' actions differ from their teacher's, and which of the differences cost return.
+
+``run`` distils a synset per dataset and variant, clones four students on it and writes one JSON
+file to ``docs/studies/results/action-errors/`` with
+
+- the share of the teacher's action variance that students miss on states of the data, and the slope
+  :math:`b = \mathrm{Cov}(\pi, \pi^*) / \mathrm{Var}\,\pi^*` of their actions on the teacher's;
+- the score of students whose actions are
+  :math:`\bar a + g\,(\pi(s) - \bar a)`, for several gains g, with the mean :math:`\bar a` of the
+  teacher's actions;
+- the share of episodes that end below five points;
+- the squared error of the students' actions on the states of their own episodes, as a share of the
+  teacher's action variance on the data, in the first 20, the next 80 and all later steps;
+- the score of the teacher with white noise of the students' squared error added to its actions.
+
+``table`` writes the table between the markers ``action-errors`` of ``docs/findings.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import obdbench
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.identifier import DatasetId
+from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.synset import Synset
+from obdbench.errors import run_script
+from obdbench.evaluation.default import Default
+from obdbench.evaluation.students import BatchedActor, episode_seeds, train_students
+from obdbench.io import write_atomically
+from obdbench.tasks.rollout import ActFunction, Episodes, run_episodes
+from obdbench.tasks.task import normalized_return
+from obdbench.teachers.teacher import Teacher
+
+DOCS = Path(__file__).parent.parent
+RESULTS, PAGE = DOCS / "studies" / "results" / "action-errors", DOCS / "findings.md"
+CORRECTED = {"solver": "corrected", "exact_interval": 10, "steps": 200, "outer_lr": 0.03}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "av-pbc, `fast`": ("av-pbc", {}),
+    "pbc, `fast`": ("pbc", {}),
+    "av-pbc, `corrected`": ("av-pbc", CORRECTED),
+    "calibrated-pbc, `corrected`": ("calibrated-pbc", CORRECTED),
+}
+DATASETS = [
+    f"embedded/halfcheetah-{level}-v1" for level in ("medium-replay", "medium", "medium-expert")
+]
+GAINS = (1.0, 1.2, 1.5, 2.0)
+PHASES = ((0, 20), (20, 100), (100, 1000))
+STATES, POLICIES, EPISODES, LOW_SCORE = 2000, 4, 5, 5.0
+_BLOCK = re.compile(r"(<!-- action-errors:begin -->\n).*?(<!-- action-errors:end -->)", re.DOTALL)
+
+
+class Measurement:
+    """Students of one synset beside their teacher."""
+
+    def __init__(self, dataset: Dataset, teacher: Teacher, synset: Synset, seed: int) -> None:
+        self.teacher, self.task = teacher, synset.task
+        settings = DistillSettings()
+        protocol = Default(policies=POLICIES, episodes=EPISODES)
+        cloning = protocol.default_cloning(settings)
+        params = train_students(cloning, [synset], [seed], POLICIES, settings)
+        self.actor = BatchedActor(cloning.architecture, params, [synset.standardizer], EPISODES)
+        self.resets = episode_seeds(seed, 0, POLICIES, EPISODES)
+        rows = np.linspace(0, len(dataset) - 1, STATES).astype(int)
+        observations = dataset.observations[rows]
+        self.targets = teacher.act(observations)
+        self.mean = self.targets.mean(0)
+        states = torch.from_numpy(synset.standardizer.apply(observations))
+        with torch.no_grad():
+            actions = cloning.architecture.act(params, states.expand(POLICIES, *states.shape))
+        self.actions = actions.numpy()
+
+    def on_data(self) -> dict[str, float]:
+        """The missed variance and the slope on states of the data."""
+        centered = self.targets - self.mean
+        variance = np.square(centered).sum() * POLICIES
+        return {
+            "missed_variance": float(np.square(self.actions - self.targets).sum() / variance),
+            "slope": float(((self.actions - self.mean) * centered).sum() / variance),
+        }
+
+    def scores(self, act: ActFunction) -> tuple[Array, Episodes]:
+        """The score of every episode, and the episodes."""
+        episodes = run_episodes(act, self.task, self.resets, record=True)
+        return np.asarray(normalized_return(self.task, episodes.returns)), episodes
+
+    def with_gain(self, gain: float) -> tuple[Array, Episodes]:
+        """The students' episodes with a gain on their actions."""
+        return self.scores(
+            lambda o, slots: np.clip(self.mean + gain * (self.actor(o, slots) - self.mean), -1, 1)
+        )
+
+    def errors_by_phase(self, episodes: Episodes) -> list[float | None]:
+        """The squared error of actions in the students' episodes, by phase of the episode."""
+        variance = np.square(self.targets - self.mean).mean()
+        errors = [
+            np.square(actions - self.teacher.act(observations[: len(actions)])).mean(-1)
+            for observations, actions in zip(episodes.observations, episodes.actions, strict=True)
+        ]
+        phases = [np.concatenate([error[low:high] for error in errors]) for low, high in PHASES]
+        return [float(phase.mean() / variance) if len(phase) else None for phase in phases]
+
+    def noisy_teacher(self) -> float:
+        """The teacher's score with white noise of the students' squared error."""
+        scale = float(np.sqrt(np.square(self.actions - self.targets).mean()))
+        rng = np.random.default_rng(0)
+
+        def act(observations: Array, _: Array) -> Array:
+            actions = self.teacher.act(observations)
+            return np.clip(actions + scale * rng.standard_normal(actions.shape), -1, 1)
+
+        return float(self.scores(act)[0].mean())
+
+
+def measure(dataset_id: str, variant: str, seed: int) -> dict[str, Any]:
+    """Distil, clone and measure."""
+    dataset, teacher = obdbench.load_dataset(dataset_id), obdbench.load_teacher(dataset_id)
+    objective, changes = VARIANTS[variant]
+    synset = obdbench.distill(dataset, teacher, objective, seed=seed, **changes)
+    students = Measurement(dataset, teacher, synset, seed)
+    runs = {gain: students.with_gain(gain) for gain in GAINS}
+    scores, episodes = runs[1.0]
+    return {
+        "dataset": dataset_id,
+        "variant": variant,
+        "seed": seed,
+        **students.on_data(),
+        "scores_by_gain": {f"{gain:g}": float(runs[gain][0].mean()) for gain in GAINS},
+        "low_share": float((scores < LOW_SCORE).mean()),
+        "errors_by_phase": students.errors_by_phase(episodes),
+        "teacher": float(students.scores(lambda o, _: teacher.act(o))[0].mean()),
+        "teacher_with_noise": students.noisy_teacher(),
+    }
+
+
+def format_table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line per dataset and variant."""
+    phases = [f"error, steps {low + 1} to {high}" for low, high in PHASES]
+    header = ["dataset", "variant", "missed variance", "slope"]
+    header += [f"score, gain {gain:g}" for gain in GAINS]
+    header += ["episodes below 5", *phases, "teacher", "teacher with noise"]
+    lines = [header, [":--", ":--", *["--:"] * (len(header) - 2)]]
+    for row in rows:
+        errors = ["–" if error is None else f"{error:.2f}" for error in row["errors_by_phase"]]
+        scores = [f"{row['scores_by_gain'][f'{gain:g}']:.1f}" for gain in GAINS]
+        name = DatasetId(row["dataset"]).short_name
+        cells = [name, row["variant"], f"{row['missed_variance']:.2f}", f"{row['slope']:.2f}"]
+        cells += [*scores, f"{row['low_share']:.0%}", *errors]
+        lines.append([*cells, f"{row['teacher']:.1f}", f"{row['teacher_with_noise']:.1f}"])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def result_path(dataset_id: str, variant: str) -> Path:
+    """The result file of a dataset and variant."""
+    words = re.sub(r"[^a-z0-9]+", "-", f"{DatasetId(dataset_id).short_name} {variant}".lower())
+    return RESULTS / f"{words.strip('-')}.json"
+
+
+def read_rows() -> list[dict[str, Any]]:
+    """The committed results in the order of datasets and variants."""
+    paths = [result_path(dataset, variant) for dataset in DATASETS for variant in VARIANTS]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+
+
+def write_table() -> None:
+    """Update the table of the page."""
+    table, text = format_table(read_rows()), PAGE.read_text(encoding="utf-8")
+    new = _BLOCK.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", text)
+    write_atomically(PAGE, new)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="measure what is missing")
+    running.add_argument("--seed", type=int, default=30)
+    commands.add_parser("table", help="write the table of docs/findings.md")
+    options = parser.parse_args(arguments)
+    if options.command == "run":
+        torch.set_num_threads(1)
+        for dataset in DATASETS:
+            for variant in VARIANTS:
+                path = result_path(dataset, variant)
+                if not path.exists():
+                    print(path.stem)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomically(path, json.dumps(measure(dataset, variant, options.seed)) + "\n")
+    write_table()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
