@@ -195,7 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not path.exists():
                     print(path.stem)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(path, json.dumps(measure(dataset, variant, options.seed)) + "\n")
+                    row = measure(dataset, variant, options.seed)
+                    write_atomically(path, json.dumps(row) + "\n")
     write_table()
     return 0
 
