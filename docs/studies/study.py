@@ -19,7 +19,7 @@ A study is ``docs/studies/NAME.toml``::
 can be the folder of a suite whose trials the study shares. ``table`` writes the tables of these
 results between the markers of the pages in ``docs/``::
 
-    python docs/studies/study.py run fast-preset --workers 2
+    python docs/studies/study.py run preset --workers 2
     python docs/studies/study.py table
 """
 

@@ -131,7 +131,7 @@ def test_table_shows_variants_with_results(module: ModuleType, tmp_path: Path) -
         module.run_study(study, workers=1, only=["thrid"])
 
 
-@pytest.mark.parametrize("words", [["study.py", "run", "fast-prest"], ["curves.py", "fast-prest"]])
+@pytest.mark.parametrize("words", [["study.py", "run", "prest"], ["curves.py", "prest"]])
 def test_unknown_study_is_a_one_line_error(words: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, str(STUDIES / words[0]), *words[1:]],
@@ -141,7 +141,7 @@ def test_unknown_study_is_a_one_line_error(words: list[str]) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "There is no study named 'fast-prest'. Did you mean fast-preset?\n"
+    assert done.stderr == "There is no study named 'prest'. Did you mean preset?\n"
 
 
 def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:
