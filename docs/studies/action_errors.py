@@ -5,6 +5,8 @@ file to ``docs/studies/results/action-errors/`` with
 
 - the share of the teacher's action variance that students miss on states of the data, and the slope
   :math:`b = \mathrm{Cov}(\pi, \pi^*) / \mathrm{Var}\,\pi^*` of their actions on the teacher's;
+- the local slope: the same of the changes of both actions when noise of 0.1 standard deviations is
+  added to a state;
 - the score of students whose actions are
   :math:`\bar a + g\,(\pi(s) - \bar a)`, for several gains g, with the mean :math:`\bar a` of the
   teacher's actions;
@@ -49,14 +51,16 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "av-pbc, `fast`": ("av-pbc", {}),
     "pbc, `fast`": ("pbc", {}),
     "av-pbc, `corrected`": ("av-pbc", CORRECTED),
-    "calibrated-pbc, `corrected`": ("calibrated-pbc", CORRECTED),
 }
 DATASETS = [
-    f"embedded/halfcheetah-{level}-v1" for level in ("medium-replay", "medium", "medium-expert")
+    "embedded/halfcheetah-medium-replay-v1",
+    "embedded/halfcheetah-medium-v1",
+    "embedded/walker2d-medium-v1",
+    "embedded/hopper-medium-replay-v1",
 ]
 GAINS = (1.0, 1.2, 1.5, 2.0)
 PHASES = ((0, 20), (20, 100), (100, 1000))
-STATES, POLICIES, EPISODES, LOW_SCORE = 2000, 4, 5, 5.0
+STATES, POLICIES, EPISODES, LOW_SCORE, LOCAL_NOISE = 2000, 4, 5, 5.0, 0.1
 _BLOCK = re.compile(r"(<!-- action-errors:begin -->\n).*?(<!-- action-errors:end -->)", re.DOTALL)
 
 
@@ -75,18 +79,30 @@ class Measurement:
         observations = dataset.observations[rows]
         self.targets = teacher.act(observations)
         self.mean = self.targets.mean(0)
-        states = torch.from_numpy(synset.standardizer.apply(observations))
-        with torch.no_grad():
-            actions = cloning.architecture.act(params, states.expand(POLICIES, *states.shape))
-        self.actions = actions.numpy()
+        rng = np.random.default_rng(1)
+        noise = LOCAL_NOISE * rng.standard_normal(observations.shape) * synset.standardizer.scale
+
+        def act(observations: Array) -> Array:
+            states = torch.from_numpy(synset.standardizer.apply(observations))
+            with torch.no_grad():
+                stacked = states.expand(POLICIES, *states.shape)
+                return np.asarray(cloning.architecture.act(params, stacked).numpy())
+
+        self.actions = act(observations)
+        self.action_changes = act(observations + noise) - self.actions
+        self.target_changes = teacher.act(observations + noise) - self.targets
 
     def on_data(self) -> dict[str, float]:
-        """The missed variance and the slope on states of the data."""
+        """The missed variance and the slopes on states of the data."""
         centered = self.targets - self.mean
         variance = np.square(centered).sum() * POLICIES
         return {
             "missed_variance": float(np.square(self.actions - self.targets).sum() / variance),
             "slope": float(((self.actions - self.mean) * centered).sum() / variance),
+            "local_slope": float(
+                (self.action_changes * self.target_changes).sum()
+                / (np.square(self.target_changes).sum() * POLICIES)
+            ),
         }
 
     def scores(self, act: ActFunction) -> tuple[Array, Episodes]:
@@ -146,7 +162,7 @@ def measure(dataset_id: str, variant: str, seed: int) -> dict[str, Any]:
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
     """One line per dataset and variant."""
     phases = [f"error, steps {low + 1} to {high}" for low, high in PHASES]
-    header = ["dataset", "variant", "missed variance", "slope"]
+    header = ["dataset", "variant", "missed variance", "slope", "local slope"]
     header += [f"score, gain {gain:g}" for gain in GAINS]
     header += ["episodes below 5", *phases, "teacher", "teacher with noise"]
     lines = [header, [":--", ":--", *["--:"] * (len(header) - 2)]]
@@ -155,6 +171,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
         scores = [f"{row['scores_by_gain'][f'{gain:g}']:.1f}" for gain in GAINS]
         name = DatasetId(row["dataset"]).short_name
         cells = [name, row["variant"], f"{row['missed_variance']:.2f}", f"{row['slope']:.2f}"]
+        cells.append(f"{row['local_slope']:.2f}")
         cells += [*scores, f"{row['low_share']:.0%}", *errors]
         lines.append([*cells, f"{row['teacher']:.1f}", f"{row['teacher_with_noise']:.1f}"])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
