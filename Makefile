@@ -44,7 +44,7 @@ bench-paper: $(STAMP)  ## run the papers' settings (days on a CPU; can be resume
 test: $(STAMP)  ## run the tests (offline, a few minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-test-slow: $(STAMP)  ## run the slow tests too
+test-slow: $(STAMP)  ## run only the slow tests
 	$(BIN)/python -m pytest -m "slow and not network and not gpu" $(ARGS)
 
 lint: $(STAMP)  ## ruff

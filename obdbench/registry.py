@@ -68,7 +68,7 @@ class Registry(Generic[T]):
         if not name or name != name.strip() or any(c.isspace() for c in name):
             raise InvalidSettingError(
                 f"{name!r} is not a valid {self.kind} name.",
-                "Use letters, digits, '-', '/' and '.'.",
+                "Choose a name without white space.",
             )
         entry = Entry(name, target, origin, summary or _summary_of(target), aliases)
         for new_name in (name, *aliases):
