@@ -220,8 +220,8 @@ def test_part_of_another_version_is_not_continued(server):
 @pytest.mark.reliability(
     "input",
     "Bad servers",
-    injection="HTTP servers that cut off, lie, redirect away, never end",
-    outcome="one error of ours; the cache stays empty",
+    injection="HTTP servers that send truncated, wrong, redirected or endless answers",
+    outcome="one `ObdError`; the cache stays empty",
 )
 @pytest.mark.parametrize(
     ("behaviour", "message"),

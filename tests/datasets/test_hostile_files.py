@@ -39,7 +39,7 @@ def read(path: Path):
     "input",
     "Hostile datasets and checkpoints",
     injection="HDF5, NPZ and .pt files with code, bombs, links, wrong shapes and values, by hand",
-    outcome="one error of ours; nothing in them runs and nothing is written",
+    outcome="one `ObdError`; nothing in them runs and nothing is written",
 )
 @pytest.mark.parametrize("case", HOSTILE_FILES)
 def test_hostile_file_is_one_clear_error(case, tmp_path):
@@ -85,11 +85,11 @@ def test_the_foreign_class_is_replaced_and_forgotten(tmp_path, monkeypatch):
     "input",
     "Datasets and checkpoints with a bit turned over",
     injection="60 random bits each of an HDF5, an NPZ and a .pt file",
-    outcome="one error of ours, or a valid content",
+    outcome="one `ObdError`, or a valid content",
 )
 @pytest.mark.parametrize("kind", ["hdf5", "npz", "pt"])
 def test_random_damage_never_escapes(kind, tmp_path, attempts):
-    """Sixty bits turned over, one at a time: an error of ours or a valid content, nothing else."""
+    """Sixty bits turned over, one at a time: an `ObdError` or a valid content, nothing else."""
     path = write_valid_file(tmp_path, kind)
     intact = path.read_bytes()
     rng = np.random.default_rng(1)

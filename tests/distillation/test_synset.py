@@ -42,7 +42,7 @@ def test_observations_are_in_environment_units(synset: Synset, toy_dataset: Data
     "input",
     "Damaged synsets",
     injection="empty files and garbage",
-    outcome="one error of ours",
+    outcome="one `ObdError`",
 )
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 4096])
 def test_damaged_file_is_an_error(content: bytes, tmp_path: Path) -> None:

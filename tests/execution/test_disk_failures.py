@@ -140,17 +140,17 @@ def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor,
     "fault",
     "Full temporary folder, Ray",
     injection="a tmpfs without a free byte as TMPDIR, where Ray keeps its files",
-    outcome="one line, or the run is done without Ray's logs; no process lives on",
+    outcome="one line, or the run is done without Ray's logs; no process remains",
 )
 def test_a_full_temporary_folder_is_one_line_or_no_matter(tmp_path, toy, attempts):
     with attempts, short_folder() as folder, mount_disk(folder, 64):
         fill_disk(folder, 0)
         outcome = toy("ray", tmp_path / "out", temporary=folder)
         if outcome[0] == 0:
-            attempts.outcome = "the run is done without Ray's logs; no process lives on"
+            attempts.outcome = "the run is done without Ray's logs; no process remains"
             assert count_readable_results(tmp_path / "out" / "toy") == TRIALS
         else:
-            attempts.outcome = "one line, exit code 2; no process lives on"
+            attempts.outcome = "one line, exit code 2; no process remains"
             assert_one_error_line(outcome, "TMPDIR")
         assert (
             wait_until_ended(child for child, line in list_processes() if str(folder) in line)

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 
 OUTCOME = (
-    "nothing lives on two minutes later; after `--resume` the results are those of an undisturbed "
-    "run, bit for bit"
+    "no process remains after two minutes; after `--resume` the results are those of an "
+    "undisturbed run, bit for bit"
 )
 
 

@@ -188,7 +188,7 @@ def previewed(specs: list[TrialSpec]) -> None:
         assert Result.model_validate_json(json.dumps(record.model_dump(mode="json"))) == record
 
 
-@reading_test("suites (TOML)", TOML_INJECTION, "one line of ours, or a valid suite")
+@reading_test("suites (TOML)", TOML_INJECTION, "one line, or a valid suite")
 def test_suite(folder: Path, read_counter: ReadCounter) -> None:
     path = folder / "mine.toml"
 
@@ -205,7 +205,7 @@ def test_suite(folder: Path, read_counter: ReadCounter) -> None:
     assert read_counter.accepted
 
 
-@reading_test("presets (TOML)", TOML_INJECTION, "one line of ours, or valid settings")
+@reading_test("presets (TOML)", TOML_INJECTION, "one line, or valid settings")
 def test_preset(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OBDBENCH_PRESETS", str(folder))
 

@@ -19,7 +19,7 @@ from obdbench.errors import ObdError
 
 SCALE = max(1, int(os.environ.get("OBDBENCH_FUZZ") or 1))
 INJECTION = "hypothesis: damaged bytes of valid files, junk in valid containers"
-OUTCOME = "one line of ours, or content that can be used"
+OUTCOME = "one line, or content that can be used"
 
 
 def examples(count: int) -> Any:
