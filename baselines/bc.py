@@ -211,7 +211,7 @@ def _digest(datasets: Sequence[Dataset]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dataset", nargs="+", required=True)
+    parser.add_argument("--dataset", nargs="+", action="extend", required=True)
     parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--episodes", type=int, default=20, help="episodes per seed")

@@ -34,7 +34,7 @@ def behavior(dataset: Dataset, out: Path) -> Result:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", nargs="+", required=True)
+    parser.add_argument("--dataset", nargs="+", action="extend", required=True)
     parser.add_argument(
         "--out", type=Path, default=RESULTS_FOLDER, help="folder of the suite's results"
     )

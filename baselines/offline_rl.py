@@ -135,7 +135,7 @@ def train_and_publish(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dataset", nargs="+", required=True)
+    parser.add_argument("--dataset", nargs="+", action="extend", required=True)
     parser.add_argument("--algorithm", choices=[*ALGORITHMS], default=DEFAULT_ALGORITHM)
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="gradient steps")
     parser.add_argument("--batch-size", type=int, default=256, help="transitions per step")
