@@ -49,7 +49,7 @@ def measure() -> dict[str, Any]:
     torch.set_num_threads(1)
     dataset, teacher = load_dataset(DATASET), load_teacher(DATASET)
     objective = make_objective(OBJECTIVE)
-    exact = {"kernel_share": 0.0, "smoothing": 0.0, "schedule": "constant"}
+    exact = {"kernel_share": 0.0, "smoothing": 0.0, "schedule": "constant", "guard_interval": 0}
     settings = resolve_settings("fast", {**exact, "steps": OUTER_STEPS, "evaluate_at": (0.0, 1.0)})
     cloning = CloningConfig(MLP4, get_optimizer("sgd"), settings.inner_lr, settings.inner_steps)
     points = distill_points(dataset, teacher, objective, settings, [0])
