@@ -17,7 +17,7 @@ from obdbench.results.headline import Curve, distilled_points, headline_score
 
 BASELINES = ("behavior", "bc-whole", "td3-bc-whole", "iql-whole", "cal-ql-whole", "offrl-whole")
 SELECTIONS = ("random", "kmeans++", "top-q", "top-return", "omp", "sdr")
-OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw", "calibrated-pbc")
+OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw")
 _TASKS = ("hopper", "walker2d", "halfcheetah")
 _LEVELS = ("simple", "medium-replay", "medium", "medium-expert", "expert")
 METHODS = ("selection", "distillation", "whole data")  # the order of rows
