@@ -4,10 +4,10 @@ r"""Calibrated PBC: PBC whose students keep the spread of the teacher's actions.
           + \lambda\, \frac{1}{n_a} \sum_j (1 - b_j)^2\, \mathrm{Var}_s\, \pi^*_j(s), \qquad
           b_j = \frac{\mathrm{Cov}_s(\pi_j, \pi^*_j)}{\mathrm{Var}_s\, \pi^*_j}
 
-The slope b of the student's action on the teacher's is that of a calibration line (Cox, 1958).
-A squared distance is smallest for students whose actions are shrunk towards their mean: with
-actions b π* plus an error of variance v b² Var π*, its minimum is at b = 1 / (1 + v). The penalty
-moves it to (1 + λ) / (1 + λ + v). Moments are those of the batch. Source: this project.
+The slope b is that of a regression of the student's actions on the teacher's. A squared distance
+is smallest for students whose actions are shrunk towards their mean: with actions b π* plus an
+error of variance v b² Var π*, its minimum is at b = 1 / (1 + v). The penalty moves it to
+(1 + λ) / (1 + λ + v). Moments are those of the batch. Source: this project.
 """
 
 from __future__ import annotations

@@ -63,7 +63,6 @@ class LabelSolving(InfiniteWidth):
 
     name: ClassVar[str] = "label-solving"
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0}
-    uses_infinite_width: ClassVar[bool] = True
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         super().__init__(settings, memory)
