@@ -92,6 +92,15 @@ def find_suite_folders(root: Path) -> list[Path]:
     return [folder for folder in folders if folder.name[0] != "." and is_suite_folder(folder)]
 
 
+def is_published(root: Path) -> bool:
+    """Whether a folder contains the results of the leaderboards beside it, and no run's synsets.
+
+    `obdbench leaderboard --publish` copies results but no synsets.
+    """
+    has_pages = root.name == "results" and (root.parent / LEADERBOARDS_JSON).is_file()
+    return has_pages and not any(root.glob("*/synsets"))
+
+
 def is_suite_folder(folder: Path) -> bool:
     """Whether a folder contains result files or a manifest."""
     return any(path.name != LEADERBOARDS_JSON for path in folder.glob("[!.]*.json"))
