@@ -20,7 +20,7 @@ SELECTIONS = ("random", "kmeans++", "top-q", "top-return", "omp", "sdr")
 OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw")
 _TASKS = ("hopper", "walker2d", "halfcheetah")
 _LEVELS = ("simple", "medium-replay", "medium", "medium-expert", "expert")
-METHODS = ("selection", "distillation", "whole data")  # the order of rows
+METHODS = ("distillation", "selection", "whole data")  # the order of rows
 SINGLE_ARMS = frozenset({"default", "ensemble"})
 
 
@@ -189,7 +189,7 @@ class Grid:
         return sorted(average for average in averages if average is not None)
 
     def sorted_rows(self) -> list[Row]:
-        """Selection, distillation by budget, whole data; each by descending average."""
+        """Distillation by budget, selection, whole data; each by descending average."""
 
         def sort_key(row: Row) -> tuple[Any, ...]:
             average = row.average

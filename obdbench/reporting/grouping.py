@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.distillation.settings import PRESETS, resolve_settings
 from obdbench.experiments.spec import TrialSpec, format_params
-from obdbench.reporting.grid import Grid, GridCell, Row, dataset_sort_key, row_sort_key
+from obdbench.reporting.grid import BASELINES, Grid, GridCell, Row, dataset_sort_key, row_sort_key
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.headline import Curve
 from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
@@ -59,7 +60,8 @@ def _grid(trials: pd.DataFrame, results: SuiteResults) -> Grid:
     planned = trials.loc[trials["key"].isin(results.expected.keys()), "dataset"].unique()
     expected = tuple(sorted(planned if len(planned) else datasets, key=dataset_sort_key))
     trials = trials.assign(identity=_identities(trials))
-    labels = _labels(trials["identity"].unique())
+    first_trials = trials.groupby("identity", sort=False)["trial"].first()
+    labels = _labels({str(identity): spec for identity, (spec, _) in first_trials.items()})
     rows = [
         row
         for identity, members in trials.groupby("identity", sort=False)["trial"]
@@ -177,9 +179,14 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
     return GridCell(expected, curves, tuple(files), tuple(failures), missed, frozenset(marked))
 
 
-def _labels(identities: Iterable[str]) -> dict[str, str]:
-    """Name rows by objective, its parameters, and every other value that differs among them."""
-    contents = {identity: json.loads(identity) for identity in identities}
+def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
+    """Name the row of each identity by its objective and the values that tell it from other rows.
+
+    Parameters of objectives always appear, those of baselines only if they differ. Settings that
+    differ among the rows of an objective appear unless they have the value of the preset; if two
+    rows would then have one name, all of them appear.
+    """
+    contents = {identity: json.loads(identity) for identity in specs}
     objectives = pd.Series({identity: c["objective"] for identity, c in contents.items()})
     labels = {}
     for objective, variants in objectives.groupby(objectives):
@@ -188,17 +195,29 @@ def _labels(identities: Iterable[str]) -> dict[str, str]:
             {n: _canonical_json(v) for n, v in values.items()} for values in flat.values()
         )
         differing = text.columns[text.nunique(dropna=False) > 1]
+        names, short_names = {}, {}
         for identity, values in flat.items():
+            params = {} if objective in BASELINES else contents[identity]["objective_params"]
             shown = {name: values[name] for name in differing if name in values}
-            params = contents[identity]["objective_params"] | shown
-            labels[identity] = f"{objective}{format_params(params)}"
+            usual = _preset_settings(specs[identity].preset)
+            unusual = {n: v for n, v in shown.items() if n not in usual or usual[n] != v}
+            names[identity] = f"{objective}{format_params(params | shown)}"
+            short_names[identity] = f"{objective}{format_params(params | unusual)}"
+        distinct = len(set(short_names.values())) == len(short_names)
+        labels |= short_names if distinct else names
     return labels
+
+
+def _preset_settings(preset: str) -> dict[str, Any]:
+    """The settings of a preset; nothing for a preset that is not registered."""
+    return resolve_settings(preset).model_dump(mode="json") if preset in PRESETS else {}
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
     code = {f"{component} code": source for component, source in content["code"].items()}
     teacher = {name: content[name] for name in ("teacher", "teacher_checksum") if name in content}
-    return {**content["settings"], **content["protocol_params"], **teacher, **code}
+    baseline = content["objective_params"] if content["objective"] in BASELINES else {}
+    return {**content["settings"], **content["protocol_params"], **baseline, **teacher, **code}
 
 
 def _canonical_json(content: Any) -> str:

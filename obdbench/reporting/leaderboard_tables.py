@@ -124,7 +124,7 @@ def summary_table(grid: Grid) -> Table:
             (
                 Cell(row.label),
                 interval_cell(average),
-                interval_cell(gain),
+                interval_cell(gain, sign=True),
                 gain_cell(over_controls, len(grid.datasets)),
             )
         )

@@ -42,8 +42,11 @@ const meanText = (values) =>
 const unique = (values) => [...new Set(values)];
 const method = (row) => data.methods[row.method];
 const suiteOf = (row) => data.suites[row.suite];
+/** A name with places for line breaks after "=" and "/". */
+const breakable = (name) => name.split(/(?<=[=/])/).flatMap((part, index) =>
+  (index ? [html("wbr"), part] : [part]));
 const methodLink = (label) =>
-  html("a", { href: `#method/${encodeURIComponent(label)}` }, label);
+  html("a", { href: `#method/${encodeURIComponent(label)}` }, breakable(label));
 const datasetLink = (dataset) =>
   html("a", { href: `#dataset/${encodeURIComponent(dataset.id)}` }, dataset.name);
 const localBadge = (suite) => (suite.local ? html("span", { class: "badge" }, "local") : null);
@@ -134,15 +137,13 @@ function select(label, values, chosen, onChange, names = {}) {
 
 // ---- Charts --------------------------------------------------------------------------------------
 
-/** A round range around values and zero, with its ticks. */
+/** A range that contains the values and zero, with round ticks. */
 function scoreAxis(values) {
   const low = Math.min(0, ...values), high = Math.max(10, ...values);
   const step = high - low > 120 ? 50 : high - low > 45 ? 20 : high - low > 20 ? 10 : 5;
-  const first = Math.floor(low / step) * step, last = Math.ceil(high / step) * step;
-  const ticks = [];
-  for (let tick = first; tick <= last; tick += step) ticks.push(tick);
-  return { low: first, high: last, ticks, x: (v, width) =>
-    8 + (v - first) / (last - first) * (width - 16) };
+  const last = Math.ceil(high / step) * step, ticks = [];
+  for (let tick = Math.ceil(low / step) * step; tick <= last; tick += step) ticks.push(tick);
+  return { low, high: last, ticks, x: (v, width) => 8 + (v - low) / (last - low) * (width - 16) };
 }
 const WIDTH = 190, HEIGHT = 26;
 function strip(axis, label, ...marks) {
@@ -152,7 +153,7 @@ function strip(axis, label, ...marks) {
     role: "img", "aria-label": label }, svg("g", { class: "grid" }, grid), ...marks);
 }
 const axisText = (axis) =>
-  `${fixed(axis.low, 0)} to ${fixed(axis.high, 0)} by ${axis.ticks[1] - axis.ticks[0]}`;
+  `lines: ${fixed(axis.ticks[0], 0)} to ${fixed(axis.high, 0)} by ${axis.ticks[1] - axis.ticks[0]}`;
 
 /** Symbols tell families apart without color: circle, diamond, square. */
 function symbol(family, x, y, size = 5, name = "mark", title = null) {
@@ -169,7 +170,7 @@ function symbol(family, x, y, size = 5, name = "mark", title = null) {
 function intervalChart(axis, family, [estimate, low, high]) {
   const middle = HEIGHT / 2, x = (value) => axis.x(value, WIDTH);
   const bounds = low === null ? "" : `, 95% interval ${fixed(low)} to ${fixed(high)}`;
-  return strip(axis, `${fixed(estimate)}${bounds}`, svg("g", { class: familyClass(family) },
+  return strip(axis, `${family}: ${fixed(estimate)}${bounds}`, svg("g", { class: familyClass(family) },
     svg("rect", { class: "bar", x: Math.min(x(0), x(estimate)), y: 6,
       width: Math.abs(x(estimate) - x(0)), height: HEIGHT - 12 }),
     low === null ? null : svg("path", { class: "interval", fill: "none",
@@ -304,15 +305,14 @@ function leaderboardPage() {
         data.datasets[cell.dataset].task === filters.task)));
     const averages = rows.map((row) => row.average[filters.task]).filter(Boolean);
     const axis = scoreAxis(averages.flat().filter((value) => value !== null));
-    const arms = rows.some((row) => row.arm);
+    const arms = rows.some((row) => row.arm), suites = unique(rows.map((row) => row.suite));
     const extras = filters.task === ALL ? unique(rows.flatMap((row) => Object.keys(row.extra)))
       : [];
     const columns = [wordColumn("method"), ...(arms ? [wordColumn("arm")] : []),
       numberColumn("average"),
       chartColumn(`95% interval\n(${axisText(axis)})`), ...extras.map(numberColumn),
-        numberColumn("rank"),
-      wordColumn("family"), wordColumn("data, suite"), wordColumn("budget"),
-        numberColumn("scores")];
+        numberColumn("rank"), ...(suites.length > 1 ? [wordColumn("data, suite")] : []),
+      wordColumn("budget"), numberColumn("scores")];
     const cells = rows.map((row) => {
       const average = row.average[filters.task];
       return [
@@ -324,27 +324,28 @@ function leaderboardPage() {
         ...extras.map((name) => ({ content: row.extra[name]?.[0] ?? MISSING,
           value: row.extra[name]?.[1] })),
         { content: row.rank ?? MISSING, value: row.rank },
-        { content: row.family },
-        { content: [suiteOf(row).name === row.source ? "" : `${row.source}, `,
-          html("a", { href: `#tables/${row.suite}` }, suiteOf(row).name)],
-          text: `${row.source} ${suiteOf(row).name}` },
+        ...(suites.length > 1 ? [{ content: [suiteOf(row).name === row.source ? ""
+          : `${row.source}, `, html("a", { href: `#tables/${row.suite}` }, suiteOf(row).name)],
+          text: `${row.source} ${suiteOf(row).name}` }] : []),
         { content: row.budget, long: true },
         { content: `${row.n}/${row.expected}`, value: row.n / Math.max(1, row.expected) },
       ].map((cell) => ({ ...cell, content: typeof cell.content === "number" ? String(cell.content)
         : cell.content }));
     });
     const average = columns.findIndex((column) => column.name === "average");
-    place.replaceChildren(cells.length
-      ? sortableTable("Leaderboard", columns, cells, { column: average, wide: true })
-      : html("p", {}, "No row matches these filters."));
+    place.replaceChildren(...(cells.length
+      ? [sortableTable("Leaderboard", columns, cells, { column: average, wide: true }),
+        suites.length > 1 ? "" : html("p", {}, html("a", { href: `#tables/${suites[0]}` },
+          "All tables of this suite"), ": scores by dataset, comparisons, cost and result files.")]
+      : [html("p", {}, "No row matches these filters.")]));
     announce(`${rows.length} rows`);
   }
   draw();
   return [html("h1", {}, "Leaderboard"),
     html("p", { class: "soft" },
       "Mean over datasets of the mean over seeds, with the 95% bootstrap interval. ",
-      "Ranks compare the complete distilled rows of one suite and data source; averages over different datasets ",
-      "are not comparable. Select a method for its seeds, curves and settings."),
+      "Ranks compare the complete rows of one suite and data source, except those of the whole data; ",
+      "averages over different datasets are not comparable. Select a method for its seeds, curves and settings."),
     controls, familyLegend(), place];
 }
 const familyLegend = () => html("ul", { class: "legend", "aria-label": "Symbols" },
@@ -394,7 +395,7 @@ function methodPage(label) {
       [wordColumn("protocol"), wordColumn("arm"), wordColumn("data"), numberColumn("average"),
         chartColumn(`95% interval\n(${axisText(axis)})`), numberColumn("scores")],
       several.map((row) => [{ content: row.protocol }, { content: row.arm },
-        { content: `${row.source}, suite ${suiteOf(row).name}` },
+        { content: dataTitle(row) },
         { content: fixed(row.average[ALL]?.[0]), value: row.average[ALL]?.[0] },
         { content: row.average[ALL] ? intervalChart(axis, row.family, row.average[ALL]) : MISSING,
           text: "" },
@@ -404,8 +405,9 @@ function methodPage(label) {
   }
   return parts;
 }
-const rowTitle = (row) =>
-  `${row.source}, suite ${suiteOf(row).name}` + (row.protocol === "default" ? ""
+const dataTitle = (row) => (row.source === suiteOf(row).name ? `Suite ${row.source}`
+  : `Suite ${suiteOf(row).name} (${row.source} data)`);
+const rowTitle = (row) => dataTitle(row) + (row.protocol === "default" ? ""
     : `, protocol ${row.protocol}`)
   + (row.budget === MISSING ? "" : `, ${row.budget}`);
 function settingsList(row) {
@@ -432,9 +434,11 @@ function datasetsPage() {
     unique(data.datasets.map((dataset) => dataset.source)).map((source) => [html("h2", {}, source),
       html("ul", { class: "cards" }, data.datasets.filter((dataset) =>
         dataset.source === source).map((dataset) =>
-        html("li", {}, datasetLink(dataset), html("div", { class: "soft" }, dataset.id),
-          dataset.here.transitions ? html("div", { class: "soft" },
-            `${dataset.here.transitions.toLocaleString("en")} transitions, mean normalized return ${fixed(dataset.here.normalized_return_mean)}`) : null)))]).flat()].flat();
+        html("li", {}, datasetLink(dataset), html("div", { class: "soft" },
+          breakable(dataset.id)),
+          dataset.here.transitions ? [`${grouped(dataset.here.transitions)} transitions`,
+            `mean normalized return ${fixed(dataset.here.normalized_return_mean)}`].map((fact) =>
+            html("div", { class: "soft" }, fact)) : null)))]).flat()].flat();
 }
 
 const FACTS = [["transitions", "transitions", 0], ["episodes", "complete episodes", 0],
@@ -462,10 +466,13 @@ function datasetPage(id) {
         "This dataset is not included in the package, so only D4RL's facts are shown."));
     }
   }
-  if (dataset.files.length) {
+  // A method without a teacher adds no file if another method uses the same dataset file.
+  const files = dataset.files.filter((file) => file.teacher || !dataset.files.some((other) =>
+    other.teacher && other.checksum === file.checksum));
+  if (files.length) {
     parts.push(html("h3", {}, "Files behind the results"), sortableTable("Files", ["transitions",
       "SHA-256", "teacher", "SHA-256 of the teacher"].map(wordColumn),
-      dataset.files.map((file) => [{ content: file.size ? file.size.toLocaleString("en") : MISSING,
+      files.map((file) => [{ content: file.size ? file.size.toLocaleString("en") : MISSING,
         value: file.size },
         { content: file.checksum }, { content: file.teacher || MISSING },
           { content: file.teacher_checksum || MISSING }])));
@@ -535,9 +542,9 @@ function synsetsPage(address) {
   const title = html("h1", {}, "Synsets");
   if (!data.synsets.length) {
     return [title, html("p", {},
-      "No synsets lie beside these results: published results contain scores only."),
-      html("p", {}, "Lay your own results over them, which keep their synsets: ", html("code", {},
-        "obdbench leaderboard --html --overlay RESULTS"))];
+      "These results contain scores only. Results of your own runs include their synsets;"
+      + " this command shows them together with the published results:"), html("p", {},
+      html("code", {}, "obdbench leaderboard --html --overlay results"))];
   }
   const chosen = Math.min(data.synsets.length - 1, Number(address) || 0);
   const synset = data.synsets[chosen], dataset = data.datasets[synset.dataset],
