@@ -1,16 +1,14 @@
 """Toy trials: no environment, no teacher, milliseconds each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
+from support.in_process import select_executor
 from support.toy_suite import SETTINGS, TOY
 
 import obdbench
 from obdbench.distillation.settings import DistillSettings
 from obdbench.execution import run as execution
-from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.executors.base import RunEvents, RunListener
-from obdbench.execution.job import Job, run_job
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite
 from obdbench.plugins import Plugin
@@ -79,21 +77,7 @@ def user_components() -> Iterator[None]:
     state_sources.unregister("mine")
 
 
-def execute_in_process(
-    jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener
-) -> None:
-    """An executor without worker processes."""
-    for job in jobs:
-        events = RunEvents(config, job.open_store(config), listener)
-        run_job(job, config, events.forward)
-
-
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs start no worker processes, which import torch for seconds."""
-    usual = execution.get_executor
-    monkeypatch.setattr(
-        execution,
-        "get_executor",
-        lambda name: execute_in_process if name == "local" else usual(name),
-    )
+    monkeypatch.setattr(execution, "get_executor", select_executor)
