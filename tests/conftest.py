@@ -1,4 +1,4 @@
-"""Toy data that every room's tests share: small, seeded, made in milliseconds."""
+"""Fixtures that several packages of tests share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from support.command_server import CommandServer, run_command_server
 from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.datasets.dataset import Dataset
@@ -38,6 +39,13 @@ def toy_dataset() -> Dataset:
 @pytest.fixture(scope="session")
 def toy_teacher(toy_dataset: Dataset) -> Teacher:
     return make_toy_teacher(toy_dataset)
+
+
+@pytest.fixture(scope="session")
+def command_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs commands without the time that they take to start."""
+    with run_command_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ evaluate_at = [0.0, 0.5, 1.0]
 
 
 @pytest.fixture
-def call(call, tmp_path):
+def call(call, tmp_path, in_process):
     """The command line, where there is a suite of toys."""
     (tmp_path / "toy.toml").write_text(SUITE)
     return call
