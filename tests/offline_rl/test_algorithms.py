@@ -226,7 +226,7 @@ def test_a_saved_training_with_other_settings_is_refused(tmp_path):
 def test_the_default_precision_is_that_of_fast_products_of_the_processor(monkeypatch):
     for supported in (False, True):
         for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-            monkeypatch.setattr(torch.cpu, name, lambda: supported, raising=False)
+            monkeypatch.setattr(torch.cpu, name, lambda value=supported: value, raising=False)
         assert algorithm_settings("td3-bc").bfloat16 is supported
     assert algorithm_settings("td3-bc", {"bfloat16": False}).bfloat16 is False
 

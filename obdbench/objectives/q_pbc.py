@@ -1,0 +1,119 @@
+r"""Q-PBC: PBC together with the action value that the student loses.
+
+.. math:: H(\pi) = \mathbb{E}_{s \sim D}\Big[ \lVert \pi(s) - \pi^*(s) \rVert^2
+          + \frac{\lambda}{\kappa}\, \big( q(s, \pi^*(s)) - q(s, \pi(s)) \big)_+ \Big], \qquad
+          \kappa = \frac{\mathbb{E}\,\big( q(s, \pi^*(s)) - q(s, a) \big)_+}
+                        {\mathbb{E}\,\lVert a - \pi^*(s) \rVert^2}
+
+with a = π*(s) plus white noise of 0.3, clipped to the bounds, so that for such actions the two
+terms are equally large at λ = 1.
+
+By the performance difference lemma (Kakade and Langford, 2002), the return that a student loses
+against its teacher is the expectation of q(s, π*(s)) - q(s, π(s)) over the states that the student
+visits. Av-PBC bounds it by the distance of the actions, weighted by q and equal in all directions
+of the action; here the teacher's critic values each deviation. The positive part gives no reward
+for actions that the critic values more than the teacher's: at actions that are not in the data it
+overestimates. Source: this project.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from obdbench.datasets.dataset import Array, Dataset, DerivedDataset
+from obdbench.errors import InvalidDataError
+from obdbench.objectives.objective import (
+    Batch,
+    Columns,
+    check_range,
+    float_tensor,
+    require_teacher,
+)
+from obdbench.objectives.pbc import PBC
+from obdbench.teachers.teacher import Layers, Teacher, apply_layers
+
+NOISE = 0.3  # of the actions at which the sensitivity is measured
+SENSITIVITY_STATES = 20_000
+
+
+class QPBC(PBC):
+    """PBC and the loss of action value under the teacher's critic."""
+
+    name: ClassVar[str] = "q-pbc"
+
+    def __init__(self, *, value_weight: float = 1.0) -> None:
+        super().__init__()
+        check_range("value_weight", value_weight, 0.0, 1e6)
+        self.value_weight = value_weight
+        self._reference: Dataset | None = None  # the dataset of the critic's sensitivity
+
+    def prepare(
+        self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
+    ) -> Columns:
+        """PBC's columns and the teacher's action value, in units of the critic's sensitivity."""
+        teacher = require_teacher(teacher, self.name)
+        teacher.require_critics(dataset.id)
+        reference = dataset.reference if isinstance(dataset, DerivedDataset) else dataset
+        if self._reference is not reference:
+            self._reference, self._critic = reference, Critic(teacher, reference)
+            self._sensitivity = critic_sensitivity(teacher, reference.observations)
+        teacher_columns = teacher.columns(dataset.observations)
+        columns = self.target_columns(teacher_columns)
+        columns["teacher_q"] = float_tensor(teacher_columns["teacher_q"])
+        return columns
+
+    def loss(self, actions: Tensor, batch: Batch) -> Tensor:
+        """Mean over the batch of the distance and the weighted loss of value."""
+        lost = (batch.teacher_q - self._critic(batch.states, actions)).clamp_min(0.0)
+        weight = self.value_weight / self._sensitivity
+        return (self.distance(actions, batch) + weight * lost).mean(-1)
+
+
+def critic_sensitivity(teacher: Teacher, observations: Array) -> float:
+    """The ratio κ of lost value and squared distance, for the teacher's actions with noise."""
+    rng = np.random.default_rng(0)
+    count = min(len(observations), SENSITIVITY_STATES)
+    observations = observations[np.sort(rng.choice(len(observations), count, replace=False))]
+    best = teacher.act(observations)
+    noise = NOISE * rng.standard_normal(best.shape, dtype=np.float32)
+    actions = np.clip(best + noise, -1, 1)
+    lost = np.maximum(
+        teacher.value(observations, best) - teacher.value(observations, actions), 0
+    ).mean(dtype=np.float64)
+    if not lost > 0:
+        raise InvalidDataError(
+            f"The critic of the teacher {teacher.id!r} does not depend on the action.",
+            "Use pbc, or fit another critic with `obdbench teach --algorithm fitted-q`.",
+        )
+    return float(lost / np.square(actions - best).mean(dtype=np.float64))
+
+
+class Critic:
+    """A teacher's action value at a dataset's standardized states, differentiable in actions."""
+
+    def __init__(self, teacher: Teacher, dataset: Dataset) -> None:
+        self.networks: tuple[Layers, ...] = teacher.critics
+        own, critic = dataset.standardizer, teacher.standardizer
+        self.scale = float_tensor(own.scale / critic.scale)
+        self.shift = float_tensor((own.mean - critic.mean) / critic.scale)
+
+    def __call__(self, states: Tensor, actions: Tensor) -> Tensor:
+        """The minimum over the networks: (S, B, n_s), (S, B, n_a) -> (S, B)."""
+        if self.scale.device != actions.device or self.scale.dtype != actions.dtype:
+            self._convert_to(actions)
+        own_states = (states * self.scale + self.shift).expand(*actions.shape[:-1], -1)
+        inputs = torch.cat([own_states, actions], -1)
+        values = [apply_layers(network, inputs).squeeze(-1) for network in self.networks]
+        return torch.stack(values).amin(dim=0)
+
+    def _convert_to(self, like: Tensor) -> None:
+        """Move networks and scales to the device and type of a tensor."""
+        self.networks = tuple(
+            tuple((weight.to(like), bias.to(like)) for weight, bias in network)
+            for network in self.networks
+        )
+        self.scale, self.shift = self.scale.to(like), self.shift.to(like)
