@@ -37,6 +37,7 @@ from obdbench.errors import InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig
 from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import Suite, load_suite, split_row_settings
+from obdbench.reporting.suite_results import is_published
 
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
@@ -284,8 +285,6 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
 
     The folder of published results contains exactly what the pages beside it show.
     """
-    from obdbench.reporting.suite_results import is_published
-
     missing = {spec.key for plan in plans for spec in plan.specs}
     if not missing:
         return

@@ -223,11 +223,11 @@ def test_a_saved_training_with_other_settings_is_refused(tmp_path):
         TeacherTraining([dataset], "td3-bc", steps=20, settings=NARROW).resume(path)
 
 
-def test_the_default_precision_is_that_of_fast_products_of_the_processor(monkeypatch):
-    for supported in (False, True):
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-            monkeypatch.setattr(torch.cpu, name, lambda value=supported: value, raising=False)
-        assert algorithm_settings("td3-bc").bfloat16 is supported
+@pytest.mark.parametrize("supported", [False, True])
+def test_products_are_bfloat16_where_the_processor_has_them(monkeypatch, supported: bool):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: supported, raising=False)
+    assert algorithm_settings("td3-bc").bfloat16 is supported
     assert algorithm_settings("td3-bc", {"bfloat16": False}).bfloat16 is False
 
 
