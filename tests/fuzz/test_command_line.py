@@ -242,6 +242,7 @@ def program(
     monkeypatch.setattr("obdbench.execution.run.get_executor", lambda name: lambda *_: None)
     monkeypatch.setattr("obdbench.tuning.asha.search_with_asha", stop)
     monkeypatch.setattr("obdbench.collection.recipe.build", stop)
+    monkeypatch.setattr("obdbench.offline_rl.trainer.TeacherTraining.advance", stop)
     monkeypatch.setattr("obdbench.reporting.pages.draw_plots", lambda *_: [])
     monkeypatch.setattr(
         "obdbench.teachers.published_scores.evaluate_teacher", lambda *_: np.zeros(1)
