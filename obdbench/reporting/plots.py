@@ -225,7 +225,10 @@ def draw_heat_map(figure: Figure, grid: Grid) -> None:
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(
         range(len(grid.datasets)),
-        [DatasetId(d).short_name.replace("-", "\n", 1) for d in grid.datasets],
+        [DatasetId(d).short_name for d in grid.datasets],
+        rotation=35,
+        ha="right",
+        rotation_mode="anchor",
     )
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.tick_params(length=0, labelsize=8)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from obdbench.distillation.settings import DistillSettings
+from typing import Any
+
+from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
@@ -69,3 +71,42 @@ def test_two_teachers_of_one_dataset_make_two_rows() -> None:
         label for label, _, _ in rows(taught("lab/a", "iql", "12"), taught("lab/a", "iql", "34"))
     ]
     assert sorted(labels) == ["dbc (teacher_checksum=12)", "dbc (teacher_checksum=34)"]
+
+
+def labels_of(*specs: TrialSpec) -> list[str]:
+    entries = []
+    for spec in specs:
+        record = Result(key=spec.key, suite="lab", spec=spec, status="ok")
+        curves = {"default": dict.fromkeys(spec.seeds, ((10, 1.0),))}
+        entries.append(ResultEntry(f"{spec.key}.json", record, curves))
+    return sorted(label for label, _, _ in rows(*entries))
+
+
+def spec_of(objective: str, settings: DistillSettings, **fields: Any) -> TrialSpec:
+    return TrialSpec(
+        dataset="lab/a", objective=objective, settings=settings, seeds=(0, 1), **fields
+    )
+
+
+def test_settings_of_the_preset_are_not_part_of_a_label() -> None:
+    usual, exact = resolve_settings("fast"), resolve_settings("fast", {"kernel_share": 0.0})
+    assert labels_of(spec_of("pbc", usual), spec_of("pbc", exact)) == [
+        "pbc",
+        "pbc (kernel_share=0.0)",
+    ]
+
+
+def test_rows_of_two_presets_are_labelled_with_their_settings() -> None:
+    labels = labels_of(
+        spec_of("pbc", resolve_settings("fast")),
+        spec_of("pbc", resolve_settings("exact"), preset="exact"),
+    )
+    assert len(set(labels)) == 2
+    assert all("kernel_share" in label for label in labels)
+
+
+def test_parameters_of_a_baseline_are_part_of_its_label_only_if_they_differ() -> None:
+    small = spec_of("bc-whole", DistillSettings(), objective_params={"batch": 64, "lr": 0.1})
+    large = spec_of("bc-whole", DistillSettings(), objective_params={"batch": 256, "lr": 0.1})
+    assert labels_of(small) == ["bc-whole"]
+    assert labels_of(small, large) == ["bc-whole (batch=256)", "bc-whole (batch=64)"]

@@ -16,12 +16,25 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 TESTS = Path(__file__).resolve().parents[1]
 MAX_REQUEST = 1 << 22
+PRELOADED = (
+    "obdbench.execution.run",
+    "obdbench.evaluation.api",
+    "obdbench.offline_rl.api",
+    "obdbench.reporting.compare",
+    "obdbench.reporting.html",
+    "obdbench.reporting.terminal",
+    "obdbench.validation.objective_contract",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+)
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 connection = socket.socket(socket.AF_UNIX)
@@ -70,6 +83,17 @@ class CommandServer:
                 file.seek(0)
                 texts.append(file.read().decode())
         return subprocess.CompletedProcess(arguments, status, *texts)
+
+    def run_script(
+        self, path: Path, *arguments: str, folder: Path
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Python file as ``python FILE ARGUMENTS`` does."""
+        words = [str(path), *arguments]
+        code = (
+            f"import runpy, sys\nsys.argv = {words!r}\nsys.path[0] = {str(path.parent)!r}\n"
+            f"runpy.run_path({str(path)!r}, run_name='__main__')\n"
+        )
+        return self.run(folder=folder, environment=dict(os.environ), code=code)
 
 
 @contextmanager
@@ -148,5 +172,7 @@ if __name__ == "__main__":
 
     from obdbench.cli import main as cli
 
+    for name in PRELOADED:
+        import_module(name)
     start_no_workers()
     serve(sys.argv[1])

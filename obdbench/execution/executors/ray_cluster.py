@@ -72,7 +72,10 @@ def _initialize_ray(address: str | None, cpus: int, folder: Path) -> None:
         options |= {"object_store_memory": OBJECT_STORE_BYTES}
         options |= {"_system_config": {"worker_niceness": 0}}
         problem = "Ray did not start"
-        remedy = "The machine may be too busy: try again, or use --executor local."
+        remedy = (
+            "The machine may be too busy: try again, or use --executor local "
+            "(with make: EXECUTOR=local)."
+        )
     try:
         if address is not None:
             check_listener(address)

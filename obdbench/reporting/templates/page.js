@@ -39,6 +39,10 @@ const grouped = (value, digits) => value?.toLocaleString("en",
   { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−") ?? MISSING;
 const meanText = (values) =>
   values.length > 1 ? `${fixed(mean(values))} ± ${fixed(deviation(values))}` : fixed(values[0]);
+/** The scores of up to ten seeds, and how many are missing. */
+const seedScores = (cell) => [cell.scores.slice(0, 10).map((score) => fixed(score)).join(", ")
+  + (cell.scores.length > 10 ? ", …" : "") || MISSING,
+  cell.scores.length < cell.expected ? ` (${cell.scores.length}/${cell.expected})` : ""].join("");
 const unique = (values) => [...new Set(values)];
 const method = (row) => data.methods[row.method];
 const suiteOf = (row) => data.suites[row.suite];
@@ -372,13 +376,13 @@ function methodPage(label) {
           : ""));
     parts.push(sortableTable(`Scores of ${label}, ${rowTitle(row)}`,
       [wordColumn("dataset"), numberColumn("mean ± std over seeds"),
-        chartColumn(`every seed\n(${axisText(axis)})`), numberColumn("seeds")],
+        chartColumn(`every seed\n(${axisText(axis)})`), { name: "scores of the seeds", plain: true }],
       row.cells.map((cell) => [
         { content: datasetLink(data.datasets[cell.dataset]) },
         { content: cell.scores.length ? meanText(cell.scores) : cell.status,
           value: cell.scores.length ? mean(cell.scores) : null },
         { content: cell.scores.length ? seedChart(axis, row.family, cell) : MISSING, text: "" },
-        { content: `${cell.scores.length}/${cell.expected}`, value: cell.scores.length }])));
+        { content: seedScores(cell) }])));
     const panels = row.cells.filter((cell) => cell.curves.length);
     if (panels.length) {
       parts.push(html("h3", {}, "Convergence"), html("p", { class: "soft" },
