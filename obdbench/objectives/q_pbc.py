@@ -45,7 +45,7 @@ class QPBC(PBC):
 
     name: ClassVar[str] = "q-pbc"
 
-    def __init__(self, *, value_weight: float = 1.0) -> None:
+    def __init__(self, *, value_weight: float = 4.0) -> None:
         super().__init__()
         check_range("value_weight", value_weight, 0.0, 1e6)
         self.value_weight = value_weight
