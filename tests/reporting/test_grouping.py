@@ -77,7 +77,7 @@ def labels_of(*specs: TrialSpec) -> list[str]:
     entries = []
     for spec in specs:
         record = Result(key=spec.key, suite="lab", spec=spec, status="ok")
-        curves = {"default": {seed: ((10, 1.0),) for seed in spec.seeds}}
+        curves = {"default": dict.fromkeys(spec.seeds, ((10, 1.0),))}
         entries.append(ResultEntry(f"{spec.key}.json", record, curves))
     return sorted(label for label, _, _ in rows(*entries))
 
