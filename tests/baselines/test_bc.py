@@ -22,7 +22,7 @@ from obdbench.results.record import Result, read_json
 from obdbench.tasks.task import TASKS, normalized_return
 
 HOPPER = TASKS["hopper"]
-TINY = Settings(steps=6, batch=16, bfloat16=False)
+TINY = Settings(steps=6, batch=16)
 
 
 def toy(size: int = 400, seed: int = 0) -> Dataset:

@@ -23,7 +23,7 @@ def settings(solver: str, **values: int) -> DistillSettings:
 
 
 def test_a_step_adds_the_latest_difference_between_exact_and_infinite_width():
-    """All rows of the data are equal, so that a batch is the same whoever draws it."""
+    """All rows of the data are equal, so that every generator draws the same batch."""
     data = ([[0.5]], [[0.3]])
     moved = STATES + 0.1
     solver = make_solver("corrected", settings("corrected", exact_interval=3))
