@@ -67,7 +67,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [["dataset", "flow", "Gaussian", "difference"], [":--", "--:", "--:", "--:"]]
     for row in rows:
         figures = (row["flow"], row["gaussian"], row["flow"] - row["gaussian"])
-        lines.append([row["dataset"], *(f"{figure:.2f}" for figure in figures)])
+        lines.append([row["dataset"], *(f"{figure:.2f}".replace("-", "−") for figure in figures)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

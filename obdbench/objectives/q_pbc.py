@@ -1,19 +1,23 @@
 r"""Q-PBC: PBC together with the action value that the student loses.
 
 .. math:: H(\pi) = \mathbb{E}_{s \sim D}\Big[ \lVert \pi(s) - \pi^*(s) \rVert^2
-          + \frac{\lambda}{\kappa}\, \big( q(s, \pi^*(s)) - q(s, \pi(s)) \big)_+ \Big], \qquad
-          \kappa = \frac{\mathbb{E}\,\big( q(s, \pi^*(s)) - q(s, a) \big)_+}
-                        {\mathbb{E}\,\lVert a - \pi^*(s) \rVert^2}
-
-with a = π*(s) plus white noise of 0.3, clipped to the bounds, so that for such actions the two
-terms are equally large at λ = 1.
+          + \lambda\, \frac{\rho}{\kappa}\, \big( q(s, \pi^*(s)) - q(s, \pi(s)) \big)_+ \Big]
 
 By the performance difference lemma (Kakade and Langford, 2002), the return that a student loses
 against its teacher is the expectation of q(s, π*(s)) - q(s, π(s)) over the states that the student
 visits. Av-PBC bounds it by the distance of the actions, weighted by q and equal in all directions
 of the action; here the teacher's critic values each deviation. The positive part gives no reward
-for actions that the critic values more than the teacher's: at actions that are not in the data it
-overestimates. Source: this project.
+for actions that the critic values more than the teacher's.
+
+.. math:: \kappa = \frac{\mathbb{E}\,\big( q(s, \pi^*(s)) - q(s, a') \big)_+}
+                        {\mathbb{E}\,\lVert a' - \pi^*(s) \rVert^2}, \qquad
+          \rho = \frac{\mathbb{E}_{(s, a) \sim D} \lVert a - \pi^*(s) \rVert^2}
+                      {\mathrm{Var}_s\, \pi^*(s)}
+
+κ makes both terms equally large for a' = π*(s) plus white noise of 0.3, clipped to the bounds. The
+critic has been trained on the actions of the data, and ρ says how far these spread about the
+teacher's: where they hardly do, the critic's values of other actions are extrapolations, and the
+distance to the teacher prevails. Source: this project.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.datasets.dataset import Array, Dataset, DerivedDataset
+from obdbench.datasets.dataset import Array, Dataset, DerivedDataset, SmoothedDataset
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import (
     Batch,
@@ -36,8 +40,8 @@ from obdbench.objectives.objective import (
 from obdbench.objectives.pbc import PBC
 from obdbench.teachers.teacher import Layers, Teacher, apply_layers
 
-NOISE = 0.3  # of the actions at which the sensitivity is measured
-SENSITIVITY_STATES = 20_000
+NOISE = 0.3  # of the actions at which the critic's sensitivity is measured
+SAMPLED_STATES = 20_000
 
 
 class QPBC(PBC):
@@ -45,7 +49,7 @@ class QPBC(PBC):
 
     name: ClassVar[str] = "q-pbc"
 
-    def __init__(self, *, value_weight: float = 4.0) -> None:
+    def __init__(self, *, value_weight: float = 2.0) -> None:
         super().__init__()
         check_range("value_weight", value_weight, 0.0, 1e6)
         self.value_weight = value_weight
@@ -54,13 +58,15 @@ class QPBC(PBC):
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
-        """PBC's columns and the teacher's action value, in units of the critic's sensitivity."""
+        """PBC's columns and the teacher's action value."""
         teacher = require_teacher(teacher, self.name)
         teacher.require_critics(dataset.id)
         reference = dataset.reference if isinstance(dataset, DerivedDataset) else dataset
         if self._reference is not reference:
             self._reference, self._critic = reference, Critic(teacher, reference)
-            self._sensitivity = critic_sensitivity(teacher, reference.observations)
+            original = reference.original if isinstance(reference, SmoothedDataset) else reference
+            spread = action_spread(teacher, original)
+            self._weight = self.value_weight * spread / critic_sensitivity(teacher, original)
         teacher_columns = teacher.columns(dataset.observations)
         columns = self.target_columns(teacher_columns)
         columns["teacher_q"] = float_tensor(teacher_columns["teacher_q"])
@@ -69,17 +75,15 @@ class QPBC(PBC):
     def loss(self, actions: Tensor, batch: Batch) -> Tensor:
         """Mean over the batch of the distance and the weighted loss of value."""
         lost = (batch.teacher_q - self._critic(batch.states, actions)).clamp_min(0.0)
-        weight = self.value_weight / self._sensitivity
-        return (self.distance(actions, batch) + weight * lost).mean(-1)
+        return (self.distance(actions, batch) + self._weight * lost).mean(-1)
 
 
-def critic_sensitivity(teacher: Teacher, observations: Array) -> float:
+def critic_sensitivity(teacher: Teacher, dataset: Dataset) -> float:
     """The ratio κ of lost value and squared distance, for the teacher's actions with noise."""
-    rng = np.random.default_rng(0)
-    count = min(len(observations), SENSITIVITY_STATES)
-    observations = observations[np.sort(rng.choice(len(observations), count, replace=False))]
+    rows = _sample_rows(dataset)
+    observations = dataset.observations[rows]
     best = teacher.act(observations)
-    noise = NOISE * rng.standard_normal(best.shape, dtype=np.float32)
+    noise = NOISE * np.random.default_rng(0).standard_normal(best.shape, dtype=np.float32)
     actions = np.clip(best + noise, -1, 1)
     lost = np.maximum(
         teacher.value(observations, best) - teacher.value(observations, actions), 0
@@ -90,6 +94,23 @@ def critic_sensitivity(teacher: Teacher, observations: Array) -> float:
             "Use pbc, or fit another critic with `obdbench teach --algorithm fitted-q`.",
         )
     return float(lost / np.square(actions - best).mean(dtype=np.float64))
+
+
+def action_spread(teacher: Teacher, dataset: Dataset) -> float:
+    """The squared distance ρ of the data's from the teacher's actions, over the variance of these.
+
+    At most one, which is the value for actions that do not depend on the state.
+    """
+    rows = _sample_rows(dataset)
+    targets = teacher.act(dataset.observations[rows])
+    distance = np.square(dataset.actions[rows] - targets).mean(dtype=np.float64)
+    variance = targets.var(axis=0, dtype=np.float64).mean()
+    return float(min(distance / variance, 1.0)) if variance else 1.0
+
+
+def _sample_rows(dataset: Dataset) -> Array:
+    """The rows at which the critic and the actions are measured, evenly spread over the data."""
+    return np.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED_STATES)).astype(int)
 
 
 class Critic:

@@ -12,9 +12,10 @@ import torch
 from support.gaussian_density import gaussian_log_density
 
 from obdbench.datasets.dataset import Dataset, Standardizer
+from obdbench.distillation.state_smoothing import smooth_states
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import Batch, Columns, Objective, make_objective
-from obdbench.objectives.q_pbc import Critic, critic_sensitivity
+from obdbench.objectives.q_pbc import Critic, action_spread, critic_sensitivity
 from obdbench.objectives.sdw import density_weight
 from obdbench.teachers.teacher import Teacher
 
@@ -56,26 +57,28 @@ def test_pbc_by_hand(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     assert np.allclose(loss, expected, rtol=1e-5)
 
 
-def test_q_pbc_by_hand(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_q_pbc_by_hand(toy_dataset: Dataset, toy_teacher: Teacher, noise: float) -> None:
+    """The critic and the spread of actions are measured on states without noise."""
+    dataset = smooth_states(toy_dataset, noise)
     objective = make_objective("q-pbc", {"value_weight": 3.0})
-    columns = objective.prepare(toy_dataset, toy_teacher, RNG)
-    rows, observations = [1, 2], toy_dataset.observations[[1, 2]]
+    columns = objective.prepare(dataset, toy_teacher, RNG)
+    rows, observations = [1, 2], dataset.observations[[1, 2]]
     targets = toy_teacher.act(observations)
     actions = np.array([[0.5, -0.2, 0.1], [0.9, 0.0, -0.7]], np.float32)
     value, best = toy_teacher.value(observations, actions), toy_teacher.value(observations, targets)
     lost = np.maximum(best - value, 0)
     distance = np.square(actions - targets).mean(-1)
-    sensitivity = critic_sensitivity(toy_teacher, toy_dataset.observations)
+    sensitivity = critic_sensitivity(toy_teacher, toy_dataset)
+    weight = 3 * action_spread(toy_teacher, toy_dataset) / sensitivity
     loss = objective.loss(
-        torch.from_numpy(actions).expand(2, 2, 3), batch_of(columns, toy_dataset, rows)
+        torch.from_numpy(actions).expand(2, 2, 3), batch_of(columns, dataset, rows)
     )
-    assert loss.tolist() == pytest.approx(
-        [(distance + 3 / sensitivity * lost).mean()] * 2, rel=1e-4
-    )
+    assert loss.tolist() == pytest.approx([(distance + weight * lost).mean()] * 2, rel=1e-4)
 
 
 def test_q_pbc_terms_are_equal_for_white_noise(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
-    """With noise of 0.3 on the teacher's actions, the weight λ multiplies PBC by 1 + λ."""
+    """With noise of 0.3 on the teacher's actions, the weight multiplies PBC by 1 + λ ρ."""
     rows = list(range(len(toy_dataset)))
     targets = toy_teacher.act(toy_dataset.observations)
     noise = 0.3 * np.random.default_rng(5).standard_normal(targets.shape)
@@ -85,7 +88,8 @@ def test_q_pbc_terms_are_equal_for_white_noise(toy_dataset: Dataset, toy_teacher
         columns = objective.prepare(toy_dataset, toy_teacher, RNG)
         batch = batch_of(columns, toy_dataset, rows, seeds=1)
         losses.append(float(objective.loss(actions, batch)))
-    assert losses[0] / losses[1] == pytest.approx(3, rel=0.1)
+    spread = action_spread(toy_teacher, toy_dataset)
+    assert losses[0] / losses[1] == pytest.approx(1 + 2 * spread, rel=0.1)
 
 
 def test_q_pbc_gives_no_reward_for_higher_values(
@@ -104,6 +108,20 @@ def test_q_pbc_gives_no_reward_for_higher_values(
     distance = np.square(actions[kept] - columns["teacher_actions"].numpy()[kept]).mean()
     loss = objective.loss(torch.from_numpy(actions[kept])[None], batch)
     assert float(loss) == pytest.approx(distance, rel=1e-5)
+
+
+def test_spread_of_actions(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    targets = toy_teacher.act(toy_dataset.observations)
+    noise = np.random.default_rng(7).uniform(-1, 1, targets.shape).astype(np.float32)
+    spreads = []
+    for scale in (0.0, 0.01, 0.02):
+        actions = 0.97 * targets + scale * noise
+        spreads.append(action_spread(toy_teacher, replace(toy_dataset, actions=actions)))
+    size = np.square(targets).mean() / targets.var(axis=0).mean()
+    assert spreads[0] == pytest.approx(0.03**2 * size, rel=1e-2)
+    assert spreads[2] - spreads[0] == pytest.approx(4 * (spreads[1] - spreads[0]), rel=0.1)
+    far = replace(toy_dataset, actions=np.sign(-targets))
+    assert action_spread(toy_teacher, far) == 1
 
 
 def test_q_pbc_refuses_a_critic_without_actions(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
