@@ -374,7 +374,7 @@ function methodPage(label) {
         : ` (95% interval ${fixed(average[1])} to ${fixed(average[2])})`)
         : `Incomplete: ${row.n} of ${row.expected} scores.`, row.rank ? `, rank ${row.rank}.`
           : ""));
-    parts.push(sortableTable(`Scores of ${label}, ${rowTitle(row)}`,
+    parts.push(sortableTable(`Scores of ${label}, ${rowTitle(row)}${suiteOf(row).local ? ", local" : ""}`,
       [wordColumn("dataset"), numberColumn("mean ± std over seeds"),
         chartColumn(`every seed\n(${axisText(axis)})`), { name: "scores of the seeds", plain: true }],
       row.cells.map((cell) => [
@@ -418,7 +418,7 @@ function settingsList(row) {
   if (row.settings === null) return null;
   const values = Object.entries(data.settings[row.settings]);
   return html("details", {}, html("summary", {}, `Settings: ${row.protocol}, ${suiteOf(row).name}`),
-    sortableTable(`Settings, ${rowTitle(row)}`, [wordColumn("setting"), wordColumn("value")],
+    sortableTable(`Settings, ${rowTitle(row)}${suiteOf(row).local ? ", local" : ""}`, [wordColumn("setting"), wordColumn("value")],
       values.map(([name, value]) =>
       [{ content: name }, { content: typeof value === "string" ? value : JSON.stringify(value),
         long: true }])));
