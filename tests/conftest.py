@@ -11,11 +11,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from support.command_server import CommandServer, run_command_server
 from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.teachers.teacher import Teacher
+
+# a busy machine is not a failure
+settings.register_profile("obdbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("obdbench")
 
 pytest_plugins = ["support.recording", "support.trial_fixtures"]
 

@@ -73,10 +73,6 @@ class SuiteResults:
         specs = dict(self.expected) | {entry.record.key: entry.spec for entry in self.entries}
         return dict(zip(specs, label_trials(list(specs.values())), strict=True))
 
-    def without(self, file: str) -> SuiteResults:
-        """The same results without one result file."""
-        return replace(self, entries=tuple(e for e in self.entries if e.file != file))
-
 
 def best_point(curve: Curve) -> tuple[int, float]:
     """The step and score of the best evaluation point, the earliest of equal ones.
