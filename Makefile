@@ -66,7 +66,7 @@ benchmark: $(STAMP)  ## measure speed on an otherwise idle machine
 
 reliability: $(STAMP)  ## run the fault tests and write docs/reliability.md (about an hour)
 	$(if $(ARGS),,rm -f docs/reliability/results.json)
-	-$(BIN)/python -m pytest -p no:xdist -m reliability --reliability docs/reliability/results.json $(ARGS)
+	-OBDBENCH_FUZZ=$(or $(OBDBENCH_FUZZ),2) $(BIN)/python -m pytest -p no:xdist -m reliability --reliability docs/reliability/results.json $(ARGS)
 	$(BIN)/python tools/reliability_page.py
 
 coverage: $(STAMP)  ## measure line coverage of the tests

@@ -313,10 +313,10 @@ for _name, _aliases, _target, _summary in (
     ),
     ("sdw", (), "sdw:SDW", "Av-PBC weighted by the inverse density of the state"),
     (
-        "calibrated-pbc",
-        ("cpbc",),
-        "calibrated_pbc:CalibratedPBC",
-        "PBC with a penalty on the shrinkage of the student's actions",
+        "q-pbc",
+        ("q_pbc", "qpbc"),
+        "q_pbc:QPBC",
+        "PBC and the teacher's action values of the student's actions",
     ),
 ):
     objectives.register(_name, f"obdbench.objectives.{_target}", aliases=_aliases, summary=_summary)

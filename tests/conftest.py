@@ -1,4 +1,4 @@
-"""Toy data that every room's tests share: small, seeded, made in milliseconds."""
+"""Fixtures that several packages of tests share."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from support.command_server import CommandServer, run_command_server
 from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.teachers.teacher import Teacher
+
+# a busy machine is not a failure
+settings.register_profile("obdbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("obdbench")
 
 pytest_plugins = ["support.recording", "support.trial_fixtures"]
 
@@ -38,6 +44,13 @@ def toy_dataset() -> Dataset:
 @pytest.fixture(scope="session")
 def toy_teacher(toy_dataset: Dataset) -> Teacher:
     return make_toy_teacher(toy_dataset)
+
+
+@pytest.fixture(scope="session")
+def command_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandServer]:
+    """Runs commands without the time that they take to start."""
+    with run_command_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -23,7 +23,20 @@ from obdbench.tasks.task import get_task, normalized_return
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
 TOLERANCE = {"medium-expert": 10.0}  # points; 6 for the other levels
 COLUMNS = "| dataset | episodes | return | D4RL | difference (accepted) | full collection | D4RL |"
-TEACHER_COLUMNS = "| dataset | teacher | data | paper | missed variance | correlation of values |"
+TEACHER_COLUMNS = (
+    "| dataset | teacher | data | CORL | paper | missed variance | correlation of values |"
+)
+CORL_TD3_BC = {  # CORL's README (Tarasov et al., 2023), last scores on D4RL's v2 data
+    "hopper-medium-replay": 64.42,
+    "hopper-medium": 60.37,
+    "hopper-medium-expert": 101.17,
+    "walker2d-medium-replay": 85.62,
+    "walker2d-medium": 82.71,
+    "walker2d-medium-expert": 110.03,
+    "halfcheetah-medium-replay": 44.84,
+    "halfcheetah-medium": 48.10,
+    "halfcheetah-medium-expert": 90.78,
+}
 PAPER_TABLES = Path(reporting.__file__).parent / "paper_tables.json"
 
 
@@ -39,22 +52,23 @@ def data_table(folder: Path = FILES) -> str:
 
 def teacher_table(folder: Path = FILES) -> str:
     """One row per teacher: normalized returns, and statistics of held-out data."""
-    rows = [TEACHER_COLUMNS, "| :-- | --: | --: | --: | --: | --: |"]
+    rows = [TEACHER_COLUMNS, "| :-- | --: | --: | --: | --: | --: | --: |"]
     published = json.loads(PAPER_TABLES.read_text(encoding="utf-8"))["tables"][0]["rows"]
-    returns: list[tuple[float, float, float]] = []
+    returns: list[tuple[float, float, float, float]] = []
     for name in NAMES:
         path = folder / f"{name}-teacher.json"
         if not path.is_file():
-            rows.append(f"| `{name}` | not trained | – | – | – | – |")
+            rows.append(f"| `{name}` | not trained | – | – | – | – | – |")
             continue
         card = json.loads(path.read_text(encoding="utf-8"))
         measured, held_out = card["measured"], card["held_out"]
+        corl = CORL_TD3_BC[name.removesuffix("-v1")]
         paper = float(published["offrl-whole"][name.removesuffix("-v1")])
         behavior = float(card["behavior_normalized_return"])
-        returns.append((float(measured["normalized_return"]), behavior, paper))
+        returns.append((float(measured["normalized_return"]), behavior, corl, paper))
         rows.append(
             f"| `{name}` | {measured['normalized_return']:.1f} ± "
-            f"{measured['standard_deviation']:.1f} | {behavior:.1f} | {paper:.1f} | "
+            f"{measured['standard_deviation']:.1f} | {behavior:.1f} | {corl:.1f} | {paper:.1f} | "
             f"{held_out['action_variance_share']:.2f} | "
             f"{held_out['value_return_correlation']:.2f} |"
         )

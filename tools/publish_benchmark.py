@@ -1,6 +1,6 @@
 """Copy a measurement and its table into the documentation: `publish_benchmark.py REPORT.json`.
 
-The report comes from `make benchmark` or from `tools/truncation.py`.
+The report comes from `make benchmark`, `tools/truncation.py` or `tools/teach_speed.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tools import truncation
+from tools import teach_speed, truncation
 from tools.benchmark_table import format_table
 
 ROOT = Path(__file__).parents[1]
@@ -19,11 +19,13 @@ STATISTICS = ("min", "median", "mean", "stddev", "rounds")
 
 
 def publish(report_path: Path) -> None:
-    """Publish a report of either kind."""
+    """Publish a report of any kind."""
     report = json.loads(report_path.read_text())
     if "benchmarks" in report:
         report = remove_rounds(report)
         publish_block("benchmark", "cpu.json", report, format_table(report))
+    elif "teach" in report:
+        publish_block("teach", "teach.json", report, teach_speed.format_table(report))
     else:
         publish_block("truncation", "truncation.json", report, truncation.format_table(report))
 

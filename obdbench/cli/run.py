@@ -37,6 +37,7 @@ from obdbench.errors import InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig
 from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import Suite, load_suite, split_row_settings
+from obdbench.reporting.suite_results import is_published
 
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
@@ -261,14 +262,44 @@ def compare(
         settings=parse_assignments(set_),
         teachers=teacher or (),
     )
+    parts = [
+        part.model_copy(update={"name": "compare"}) for part in group_by_settings(grid, to_run)
+    ]
+    found = [runner.plan_missing(part, config) for part in parts]
+    announce_missing([missing for _, missing in found], sum(len(good) for good, _ in found))
     results: list[Result] = []
-    for part in group_by_settings(grid, to_run):
-        collected, summary = runner.collect(part.model_copy(update={"name": "compare"}), config)
+    for part, (good, missing) in zip(parts, found, strict=True):
+        if not missing.specs:
+            results += good
+            continue
+        collected, summary = runner.collect(part, config)
         results += collected
         if summary is not None and (summary.stop_reason or summary.exit_code):
             finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
     compared = report.add_baselines(results, rows, out, grid.datasets)
     print_comparison(report.compare_as_text(compared, rows, latex=latex))
+
+
+def announce_missing(plans: Sequence[Plan], done: int) -> None:
+    """Say how many trials a comparison runs; an error if they would be stored beside a leaderboard.
+
+    The folder of published results contains exactly what the pages beside it show.
+    """
+    missing = {spec.key for plan in plans for spec in plan.specs}
+    if not missing:
+        return
+    store = plans[0].store
+    count = f"{len(missing)} of {len(missing) + done} trials"
+    if is_published(store.root):
+        raise InvalidSettingError(
+            f"{count} have no result in {store.root}, a folder of published results, to which "
+            "compare adds none.",
+            "Name another folder, which gets all trials: --out results.",
+        )
+    typer.echo(
+        strip_control_characters(f"{count} have no result; they run now, into {store.folder}."),
+        err=True,
+    )
 
 
 def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:

@@ -13,7 +13,7 @@ from obdbench.cli.options import Sets, TaskName, add_task, parse_assignments
 
 def teach(
     dataset: Annotated[
-        str, typer.Argument(help="Dataset identifier, for example file:my-hopper.hdf5.")
+        str, typer.Argument(help="Dataset identifier, for example file:hopper-mine.hdf5.")
     ],
     task: TaskName = None,
     algorithm: Annotated[

@@ -21,12 +21,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
@@ -35,6 +34,8 @@ from obdbench.collection.actor import Actor
 from obdbench.datasets.dataset import Array
 from obdbench.errors import MissingExtraError
 from obdbench.io import replace_atomically, write_atomically
+from obdbench.tasks.action_bounds import to_environment_actions, to_unit_actions
+from obdbench.tasks.gymnasium_environment import make_from
 from obdbench.tasks.task import Task
 
 
@@ -145,8 +146,19 @@ class Learner:
         )
 
 
-def train(task: Task, settings: SacSettings, folder: Path, *, progress: bool = True) -> None:
-    """Run SAC to ``settings.steps`` environment steps, resuming from the last saved state."""
+def train(
+    task: Task,
+    settings: SacSettings,
+    folder: Path,
+    *,
+    make_environment: Callable[[], Any] | None = None,
+    progress: bool = True,
+) -> None:
+    """Run SAC to ``settings.steps`` environment steps, resuming from the last saved state.
+
+    ``make_environment`` creates the environment to train in if it is not that of the task, for
+    example one with other rewards; checkpoints are evaluated in the task.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     learner = Learner(task, settings)
     replay = ReplayBuffer(settings.steps, task.observation_size, task.action_size)
@@ -155,7 +167,7 @@ def train(task: Task, settings: SacSettings, folder: Path, *, progress: bool = T
         replay.load(folder / "replay.npz")
     write_atomically(folder / "settings.json", json.dumps(asdict(settings), indent=1) + "\n")
     rng = np.random.default_rng([settings.seed, replay.size])
-    environment = gymnasium.make(settings.env_id, disable_env_checker=True)
+    environment = make_from(task.name, make_environment or task.make_environment or settings.env_id)
     environment.action_space.seed(int(rng.integers(2**31)))
     observation, _ = environment.reset(seed=int(rng.integers(2**31)))
     actor, started = learner.actor(), time.perf_counter()
@@ -163,7 +175,7 @@ def train(task: Task, settings: SacSettings, folder: Path, *, progress: bool = T
         while replay.size < settings.steps:
             random = replay.size < settings.random_steps
             observation, done = step_environment(
-                environment, observation, replay, None if random else actor, rng
+                environment, task, observation, replay, None if random else actor, rng
             )
             if done:
                 observation, _ = environment.reset()
@@ -181,6 +193,7 @@ def train(task: Task, settings: SacSettings, folder: Path, *, progress: bool = T
 
 def step_environment(
     environment: Any,
+    task: Task,
     observation: Array,
     replay: ReplayBuffer,
     actor: Actor | None,
@@ -188,10 +201,12 @@ def step_environment(
 ) -> tuple[Array, bool]:
     """Add one step to the buffer; returns the next observation, and whether the episode ended."""
     if actor is None:
-        action = environment.action_space.sample()
+        action = to_unit_actions(task, environment.action_space.sample())
     else:
         action = actor.act(observation[None], rng)[0]
-    following, reward, terminated, truncated, _ = environment.step(action)
+    following, reward, terminated, truncated, _ = environment.step(
+        to_environment_actions(task, action)
+    )
     timeout = truncated and not terminated
     replay.add(observation, action, reward, following, terminated, timeout)
     return following, terminated or truncated

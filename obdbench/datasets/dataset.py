@@ -134,6 +134,18 @@ class DerivedDataset(Dataset):
         return self.reference.standardizer
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SmoothedDataset(Dataset):
+    """A dataset with noise on its states, in the units of the original, which students see."""
+
+    original: Dataset
+
+    @cached_property
+    def standardizer(self) -> Standardizer:
+        """Moments of the original's observations."""
+        return self.original.standardizer
+
+
 def validate(dataset: Dataset) -> None:
     """Refuse wrong shapes, values that are not finite, and actions out of bounds."""
     n, task = len(dataset.observations), dataset.task

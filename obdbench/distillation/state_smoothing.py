@@ -13,11 +13,11 @@ are those of the smoothed states. The actions of the dataset are unchanged.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 
 import numpy as np
 
-from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.dataset import Dataset, SmoothedDataset
 
 NOISE_STREAM = 6
 
@@ -29,6 +29,6 @@ def smooth_states(dataset: Dataset, noise_scale: float) -> Dataset:
     rng = np.random.default_rng([0, NOISE_STREAM])
     standard_noise = np.asarray(rng.standard_normal(dataset.observations.shape, dtype=np.float32))
     noise = standard_noise * (np.float32(noise_scale) * dataset.standardizer.scale)
-    smoothed = replace(dataset, observations=dataset.observations + noise)
-    smoothed.__dict__["standardizer"] = dataset.standardizer  # students see states in these units
-    return smoothed
+    content = {item.name: getattr(dataset, item.name) for item in fields(Dataset)}
+    content["observations"] = dataset.observations + noise
+    return SmoothedDataset(**content, original=dataset)

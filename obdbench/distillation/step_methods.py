@@ -46,9 +46,3 @@ class StepMethods:
             if first_step < last_step
             else (0,)
         )
-
-    def count_operations(self, weights: int) -> float:
-        """Return the approximate operations of an average outer step per seed."""
-        share = self.settings.kernel_share
-        phase, rest = (s.count_operations(weights) for s in (self.infinite_width, self.solver))
-        return share * phase + (1 - share) * rest

@@ -18,11 +18,17 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import EventHandler
 from obdbench.execution.trial import run_trial
 from obdbench.execution.trial_cost import distillation_cost
-from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import resolve_dataset_id
 from obdbench.plugins import load_plugins
-from obdbench.registry import architectures, objectives, protocols, selections
+from obdbench.registry import (
+    architectures,
+    objectives,
+    protocols,
+    selections,
+    solvers,
+    state_sources,
+)
 from obdbench.results.store import ResultStore
 
 SLOW_IMPORTS = ("obdbench.distillation.loop", "obdbench.evaluation.protocol")
@@ -70,16 +76,15 @@ def prepare_process(config: ExecutionConfig) -> None:
 def check_specs(specs: Iterable[TrialSpec]) -> None:
     """Raise an error unless this process knows every name in the specs, from the same source."""
     for spec in specs:
+        settings = spec.settings
         objectives.get(spec.objective)
         protocols.get(spec.protocol)
         resolve_dataset_id(spec.dataset)
-        architectures.get(spec.settings.architecture)
-        selections.get(spec.settings.init)
-        settings = spec.settings
-        code = code_fingerprint(
-            spec.objective, spec.protocol, settings.architecture, spec.dataset, settings.init
-        )
-        if code != spec.code:
+        architectures.get(settings.architecture)
+        selections.get(settings.init)
+        solvers.get(settings.solver)
+        state_sources.get(settings.state_source)
+        if spec.fingerprint_code() != spec.code:
             raise ObdError(
                 f"The plugin code of {spec.label()!r} differs from that of the main process.",
                 "Install the same version of the plugin on every node.",

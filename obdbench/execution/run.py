@@ -161,10 +161,10 @@ def run(suite: Suite | str, config: ExecutionConfig | None = None) -> RunSummary
     return execute(plan(suite, config or ExecutionConfig(existing="resume")))
 
 
-def collect(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], RunSummary | None]:
-    """Return good results of a suite's trials from the folder of any suite; run the rest.
+def plan_missing(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], Plan]:
+    """Return good results of a suite's trials from the folder of any suite, and the other trials.
 
-    New results are stored in the suite's own folder. There is no summary if nothing was run.
+    The plan runs the other trials in the suite's own folder. Nothing is written.
     """
     prepared = plan(suite, config)
     good = {key: result for key, result in prepared.results.items() if result.status == "ok"}
@@ -174,12 +174,20 @@ def collect(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], RunSum
             good |= {k: r for k, r in store.read_results(rest).items() if r.status == "ok"}
     check_unchanged((result.spec, result.dataset) for result in good.values())
     rest = [spec for spec in prepared.specs if spec.key not in good]
-    if not rest:
-        return list(good.values()), None
     failed = {key: result for key, result in prepared.results.items() if key not in good}
-    summary = execute(replace(prepared, specs=rest, results=failed))
-    good |= {key: result for key, result in summary.results.items() if result.status == "ok"}
-    return list(good.values()), summary
+    return list(good.values()), replace(prepared, specs=rest, results=failed)
+
+
+def collect(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], RunSummary | None]:
+    """Return good results of a suite's trials from the folder of any suite; run the rest.
+
+    New results are stored in the suite's own folder. There is no summary if nothing was run.
+    """
+    good, missing = plan_missing(suite, config)
+    if not missing.specs:
+        return good, None
+    summary = execute(missing)
+    return [*good, *(r for r in summary.results.values() if r.status == "ok")], summary
 
 
 def check_inputs(specs: Sequence[TrialSpec]) -> None:

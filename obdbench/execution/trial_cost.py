@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from obdbench.distillation.solvers.infinite_width import InfiniteWidth
 from obdbench.evaluation.protocol import make_protocol
 from obdbench.experiments.spec import TrialSpec
+from obdbench.registry import solvers
 
-UNIT_SECONDS = 5.5  # median of the published results on a CPU core
+UNIT_SECONDS = 8.0  # of an exact step in the published results, on a CPU core
 EPISODE_SECONDS = 0.15  # likewise
 
 
@@ -13,9 +15,12 @@ def distillation_cost(spec: TrialSpec) -> float:
     """Return outer steps times their size, in units of about ``UNIT_SECONDS``."""
     settings = spec.settings
     narrow = 1.0 if settings.width is None else min(1.0, settings.width / 256)
-    rest = narrow / settings.exact_interval + 0.05 if settings.solver == "corrected" else narrow
-    exact = (1 - settings.kernel_share) * rest + 0.03 * settings.kernel_share
-    steps = settings.steps * settings.draws * exact if spec.distils else 0
+    rest = narrow * getattr(solvers.get(settings.solver), "relative_cost", 1.0)
+    if settings.solver == "corrected":
+        rest = rest / settings.exact_interval + InfiniteWidth.relative_cost
+    share = settings.kernel_share
+    step = (1 - share) * rest + share * InfiniteWidth.relative_cost
+    steps = settings.steps * settings.draws * step if spec.distils else 0
     pairs = settings.pairs * settings.inner_steps
     return len(spec.seeds) * steps * (pairs + settings.batch) / 2e5
 

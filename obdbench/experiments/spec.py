@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from obdbench.distillation.settings import DistillSettings
-from obdbench.experiments.fingerprint import Component
+from obdbench.experiments.fingerprint import Component, code_fingerprint
 from obdbench.registry import objectives
 
 
@@ -83,6 +83,14 @@ class TrialSpec(BaseModel):
     def distils(self) -> bool:
         """Whether outer steps are taken, or pairs are only selected."""
         return bool(getattr(objectives.get(self.objective), "distils", True))
+
+    def fingerprint_code(self) -> dict[Component, str]:
+        """Hash the source of the trial's components as this process would run them."""
+        settings = self.settings
+        return code_fingerprint(
+            *(self.objective, self.protocol, settings.architecture, self.dataset),
+            *(settings.init, settings.solver, settings.state_source),
+        )
 
     def label(self) -> str:
         """Short human-readable name; :func:`label_trials` adds what makes it unique."""

@@ -28,7 +28,6 @@ from obdbench import registry
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import DistillSettings, format_validation_error
 from obdbench.errors import InvalidSettingError, unknown_name
-from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
 from obdbench.experiments.spec import TrialSpec, format_params
 from obdbench.registry import Registry
@@ -150,10 +149,6 @@ class Suite(BaseModel):
                 preset=self.preset,
                 settings=variant,
                 seeds=self.seeds,
-                code=code_fingerprint(
-                    *(objective_name, protocol_name, variant.architecture, dataset_id),
-                    *(variant.init, variant.solver, variant.state_source),
-                ),
             )
             for dataset_id in dataset_ids
             for objective_name, objective_params, objective in objectives
@@ -178,7 +173,8 @@ class Suite(BaseModel):
 
 def _make_spec(**content: Any) -> TrialSpec:
     try:
-        return TrialSpec(**content)
+        spec = TrialSpec(**content)
+        return spec.model_copy(update={"code": spec.fingerprint_code()})
     except ValidationError as error:
         raise InvalidSettingError(
             format_validation_error(error), "Fix the suite file or the options."

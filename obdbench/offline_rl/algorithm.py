@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -27,20 +27,33 @@ class Batch:
     policy_actions: Tensor  # of the evaluated policy in the next states; else of size 0
 
 
+def has_bfloat16_products() -> bool:
+    """Whether the processor has instructions for matrix products of ``bfloat16`` factors.
+
+    These are AVX512_BF16 and AMX; without them such products are slower than those of ``float32``.
+    """
+    return any(
+        bool(getattr(torch.cpu, name, bool)())
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+
+
 @dataclass(frozen=True)
 class CommonSettings:
     """Settings that every algorithm has.
 
     ``reward_bias`` is added to every reward. In a task without early ends it changes no preference
     among policies; action values become positive, as the weights of Av-PBC and SDW require.
+    ``bfloat16`` rounds the factors of products in hidden layers; it is the default where the
+    processor has instructions for them.
     """
 
-    batch_size: int = 256
+    batch_size: int = 128
     discount: float = 0.99
     target_rate: float = 0.005
     reward_bias: float = 0.0
     width: int = 256
-    bfloat16: bool = False
+    bfloat16: bool = field(default_factory=has_bfloat16_products)
 
 
 @dataclass(frozen=True)

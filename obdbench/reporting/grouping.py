@@ -188,7 +188,7 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
     """
     contents = {identity: json.loads(identity) for identity in specs}
     objectives = pd.Series({identity: c["objective"] for identity, c in contents.items()})
-    labels = {}
+    labels: dict[str, str] = {}
     for objective, variants in objectives.groupby(objectives):
         flat = {identity: _flat(contents[identity]) for identity in variants.index}
         text = pd.DataFrame(

@@ -38,11 +38,6 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
-    @property
-    def bounded(self) -> bool:
-        """Whether the interval has bounds."""
-        return self.low is not None and self.high is not None
-
 
 def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (n - 1); one value has no standard deviation."""

@@ -73,10 +73,6 @@ class SuiteResults:
         specs = dict(self.expected) | {entry.record.key: entry.spec for entry in self.entries}
         return dict(zip(specs, label_trials(list(specs.values())), strict=True))
 
-    def without(self, file: str) -> SuiteResults:
-        """The same results without one result file."""
-        return replace(self, entries=tuple(e for e in self.entries if e.file != file))
-
 
 def best_point(curve: Curve) -> tuple[int, float]:
     """The step and score of the best evaluation point, the earliest of equal ones.
@@ -90,6 +86,15 @@ def find_suite_folders(root: Path) -> list[Path]:
     """The visible folders below a folder of results that contain result files or a manifest."""
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [folder for folder in folders if folder.name[0] != "." and is_suite_folder(folder)]
+
+
+def is_published(root: Path) -> bool:
+    """Whether a folder contains the results of the leaderboards beside it, and no run's synsets.
+
+    `obdbench leaderboard --publish` copies results but no synsets.
+    """
+    has_pages = root.name == "results" and (root.parent / LEADERBOARDS_JSON).is_file()
+    return has_pages and not any(root.glob("*/synsets"))
 
 
 def is_suite_folder(folder: Path) -> bool:

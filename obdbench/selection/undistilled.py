@@ -34,12 +34,6 @@ class SelectedPairs(Objective):
     method: SelectionMethod
     labels: str
 
-    def initial_pairs(
-        self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
-    ) -> tuple[Array, Array]:
-        """States and labels of the selected transitions."""
-        return select_pairs(self.method, self.labels, dataset, teacher, pairs, rng)
-
 
 def select_pairs(
     method: SelectionMethod,

@@ -59,11 +59,11 @@ REFERENCES: dict[str, dict[str, Any]] = json.loads(
 
 def with_references(task: Task) -> Task:
     """The task with the reference returns in the file."""
-    found = REFERENCES[task.name]
+    returns = REFERENCES[task.name]
     return replace(
         task,
-        random_return=found["random"]["return"],
-        expert_return=found["expert"]["return"],
+        random_return=returns["random"]["return"],
+        expert_return=returns["expert"]["return"],
     )
 
 

@@ -63,10 +63,12 @@ def unreadable_file_errors(path: Path) -> Iterator[None]:
     except ObdError:
         raise
     except Exception as error:
-        first_line = str(error).strip().partition("\n")[0][:200]
+        name = type(error).__name__
+        reason = f"{name}: {str(error).strip().partition(chr(10))[0][:200]}"
+        if name == "UnpicklingError":  # PyTorch's text advises to execute the pickle
+            reason = "its pickle is damaged, or contains more than tensors and plain containers"
         raise InvalidDataError(
-            f"The checkpoint {path.name} cannot be read: {type(error).__name__}: {first_line}.",
-            "Download or save it again.",
+            f"The checkpoint {path.name} cannot be read: {reason}.", "Download or save it again."
         ) from error
 
 

@@ -6,21 +6,23 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from support.paths import ROOT
 
-from baselines import bc, behavior, rows
+from baselines import bc, behavior, offline_rl, rows
 from baselines.bc import CloningRun, Settings
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, run_script
 from obdbench.results.record import Result, read_json
 from obdbench.tasks.task import TASKS, normalized_return
 
 HOPPER = TASKS["hopper"]
-TINY = Settings(steps=6, batch=16, bfloat16=False)
+TINY = Settings(steps=6, batch=16)
 
 
 def toy(size: int = 400, seed: int = 0) -> Dataset:
@@ -145,15 +147,24 @@ def test_the_behaviour_row_needs_a_complete_episode(tmp_path: Path) -> None:
         behavior.behavior(dataset, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["behavior", "bc", "offline_rl"])
-def test_an_unknown_dataset_is_one_line(name: str) -> None:
+@pytest.mark.parametrize("script", [behavior, bc, offline_rl], ids=lambda each: each.__name__)
+def test_an_unknown_dataset_is_one_line(
+    script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run_script(lambda: script.main(["--dataset", "embedded/hoper-medium-v1"]))
+    output, errors = capsys.readouterr()
+    assert (code, output) == (2, "")
+    assert "Did you mean embedded/hopper-medium-v1" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_script_ends_with_the_exit_code_of_its_error() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"baselines.{name}", "--dataset", "embedded/hoper-medium-v1"],
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-m", "baselines.behavior", "--dataset", "embedded/hoper-medium-v1"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "Did you mean embedded/hopper-medium-v1" in done.stderr
     assert len(done.stderr.splitlines()) == 1

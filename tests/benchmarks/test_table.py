@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.paths import ROOT
 
-from tools import truncation
+from tools import teach_speed, truncation
 from tools.benchmark_table import format_table
 
 
@@ -17,6 +17,7 @@ from tools.benchmark_table import format_table
     ("block", "file", "make_table"),
     [
         ("benchmark", "cpu.json", format_table),
+        ("teach", "teach.json", teach_speed.format_table),
         ("truncation", "truncation.json", truncation.format_table),
     ],
 )

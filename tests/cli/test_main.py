@@ -47,7 +47,7 @@ evaluate_at = [0.0, 0.5, 1.0]
 
 
 @pytest.fixture
-def call(call, tmp_path):
+def call(call, tmp_path, in_process):
     """The command line, where there is a suite of toys."""
     (tmp_path / "toy.toml").write_text(SUITE)
     return call
@@ -301,6 +301,32 @@ def test_comparisons_try_again_what_did_not_end_well(call):
     code, out, err = call("compare", "student", "random", *COMPARE)
     assert code == 0, err
     assert "**student against random**" in out
+
+
+def test_comparisons_announce_in_one_line_what_they_run(call, tmp_path):
+    code, _, err = call("compare", "student", "random", *COMPARE)
+    assert code == 0, err
+    assert err.startswith(
+        f"2 of 2 trials have no result; they run now, into {tmp_path / 'results' / 'compare'}.\n"
+    )
+    code, _, err = call("compare", "student (pause=0.001)", "random", *COMPARE)
+    assert err.startswith("1 of 2 trials have no result;")
+    code, _, err = call("compare", "student", "random", *COMPARE)
+    assert (code, err) == (0, "")
+
+
+def test_comparisons_add_nothing_to_published_results(call, tmp_path):
+    assert call(*RUN, "--objective", "random")[0] == 0
+    published = ("--publish", "results/toy", "--to", "boards")
+    assert call("leaderboard", *published)[0] == 0
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("boards/**/*"))
+    code, _, err = call("compare", "student", "random", *COMPARE, "--out", "boards/results")
+    assert code == 2
+    assert "1 of 2 trials have no result" in err
+    assert "--out" in err
+    assert err.count("\n") == 1
+    after = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("boards/**/*"))
+    assert after == before
 
 
 def test_the_manifest_and_the_page_name_the_command_without_folders(call, tmp_path):

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from obdbench.collection.actor import Actor
-from obdbench.collection.sac import ReplayBuffer, SacSettings, evaluate_actor, train
-from obdbench.tasks.task import TASKS
+from obdbench.collection.sac import (
+    ReplayBuffer,
+    SacSettings,
+    evaluate_actor,
+    step_environment,
+    train,
+)
+from obdbench.tasks.gymnasium_environment import make_from
+from obdbench.tasks.task import PENDULUM, TASKS
 
 HOPPER = TASKS["hopper"]
 SHORT = SacSettings(
@@ -67,6 +74,22 @@ def test_an_evaluation_covers_stochastic_and_deterministic_episodes_and_repeats(
     assert entry["deterministic"] == pytest.approx(returns.mean())
     assert entry["deterministic_std"] == pytest.approx(returns.std())
     assert entry["stochastic"] != entry["deterministic"]
+
+
+def test_stored_actions_are_between_minus_one_and_one_whatever_the_bounds():
+    environment = make_from(PENDULUM.name, PENDULUM.env_id)
+    environment.action_space.seed(0)
+    observation, _ = environment.reset(seed=0)
+    buffer = ReplayBuffer(50, PENDULUM.observation_size, PENDULUM.action_size)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        angle = np.arctan2(observation[1], observation[0])
+        cost = angle**2 + 0.1 * observation[2] ** 2
+        observation, _ = step_environment(environment, PENDULUM, observation, buffer, None, rng)
+        action, reward = buffer.columns["actions"][buffer.size - 1], buffer.columns["rewards"]
+        torque = 2.0 * action[0]  # the bounds are -2 and 2
+        assert reward[buffer.size - 1] == pytest.approx(-cost - 0.001 * torque**2, abs=1e-3)
+    assert np.abs(buffer.columns["actions"]).max() <= 1.0
 
 
 @pytest.mark.parametrize("folders", [1, 2])

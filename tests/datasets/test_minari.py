@@ -80,6 +80,7 @@ def test_other_environments_than_the_name_states_are_errors(local, name, env_id)
         load_dataset(f"minari/mujoco/{name}/toy-v0")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_recorded_dataset_is_taught_distilled_and_scored_in_its_environment(
     local, tmp_path, monkeypatch, call
 ):

@@ -38,6 +38,12 @@ LEAVING_THE_LIMIT: dict[str, Any] = {
     "schedule": "constant",
     "evaluate_at": (0.0, 0.5, 1.0),
 }
+SMALL_STUDENTS = {
+    **LEAVING_THE_LIMIT,
+    "architecture": "mlp3",
+    "inner_steps": 20,
+    "inner_lr": 0.3,
+}
 
 
 @pytest.fixture
@@ -137,18 +143,18 @@ def test_guard_that_does_not_act_changes_no_bit(
 def test_seeds_checked_together_equal_seeds_checked_alone(
     toy_dataset: Dataset, steep_teacher: Teacher
 ) -> None:
-    """Also if the phases of the seeds end at different steps."""
     options = {"dtype": torch.float64}
     together = distil(
-        toy_dataset, steep_teacher, seeds=(0, 1), options=options, **LEAVING_THE_LIMIT, **GUARD
+        toy_dataset, steep_teacher, seeds=(0, 1), options=options, **SMALL_STUDENTS, **GUARD
     )
+    assert together[-1].ended.keys() == {0, 1}
     for index in (0, 1):
         alone = distil(
             toy_dataset,
             steep_teacher,
             seeds=(index,),
             options=options,
-            **LEAVING_THE_LIMIT,
+            **SMALL_STUDENTS,
             **GUARD,
         )
         assert together[-1].ended.get(index) == alone[-1].ended.get(0)
@@ -165,7 +171,7 @@ def test_guarded_distillation_resumes_bit_for_bit(
         if now.step >= stop:
             raise KeyboardInterrupt
 
-    uninterrupted = distil(toy_dataset, steep_teacher, seeds=(0, 1), **LEAVING_THE_LIMIT, **GUARD)
+    uninterrupted = distil(toy_dataset, steep_teacher, seeds=(0, 1), **SMALL_STUDENTS, **GUARD)
     options = {"snapshot": tmp_path / "snapshot", "snapshot_seconds": 0.0}
     interrupting = {**options, "progress": interrupt, "progress_seconds": 0.0}
     with pytest.raises(KeyboardInterrupt):
@@ -174,12 +180,13 @@ def test_guarded_distillation_resumes_bit_for_bit(
             steep_teacher,
             seeds=(0, 1),
             options=interrupting,
-            **LEAVING_THE_LIMIT,
+            **SMALL_STUDENTS,
             **GUARD,
         )
     resumed = distil(
-        toy_dataset, steep_teacher, seeds=(0, 1), options=options, **LEAVING_THE_LIMIT, **GUARD
+        toy_dataset, steep_teacher, seeds=(0, 1), options=options, **SMALL_STUDENTS, **GUARD
     )
+    assert uninterrupted[-1].ended
     assert have_equal_synsets(uninterrupted, resumed)
     assert uninterrupted[-1].checks == resumed[-1].checks
     assert uninterrupted[-1].ended == resumed[-1].ended

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support.command_server import CommandServer
 from support.doc_blocks import copy_checkout, read_blocks, run_code, run_page, runnable_blocks
 from support.paths import ROOT
 
@@ -43,16 +44,21 @@ assert (mixed.states != plain.states).any()
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
-    checkout = copy_checkout(tmp_path)
-    for code, done in run_page(page, checkout):
+def test_blocks_of_a_page_run_in_order(
+    page: str, tmp_path: Path, command_server: CommandServer
+) -> None:
+    checkout = copy_checkout(tmp_path, command_server)
+    for code, done in run_page(page, checkout, command_server):
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 
 
-def test_names_registered_in_the_guide_are_known(tmp_path: Path) -> None:
+def test_names_registered_in_the_guide_are_known(
+    tmp_path: Path, command_server: CommandServer
+) -> None:
     code = [b.runnable_code() or "" for b in runnable_blocks(EXTEND) if b.language == "python"]
     assert len(code) == 9
-    done = run_code("\n".join([*code, CHECKS]), copy_checkout(tmp_path), shell=False)
+    checkout = copy_checkout(tmp_path, command_server)
+    done = run_code("\n".join([*code, CHECKS]), checkout, command_server, shell=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.command_server import CommandServer
 from support.doc_blocks import Block, copy_checkout, run_code, runnable_blocks
 from support.paths import FIXTURES, ROOT
 
@@ -18,16 +19,16 @@ README = runnable_blocks("README.md")
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_checkout(tmp_path_factory.mktemp("readme"))
+def checkout(tmp_path_factory: pytest.TempPathFactory, command_server: CommandServer) -> Path:
+    return copy_checkout(tmp_path_factory.mktemp("readme"), command_server)
 
 
 @pytest.mark.parametrize("block", README, ids=lambda block: block.name)
-def test_block_runs(block: Block, checkout: Path) -> None:
+def test_block_runs(block: Block, checkout: Path, command_server: CommandServer) -> None:
     code = block.runnable_code()
     if code is None:
         pytest.skip(block.argument)
-    done = run_code(code, checkout, shell=block.is_shell)
+    done = run_code(code, checkout, command_server, shell=block.is_shell)
     assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
     if "compare" in code:
         assert "my-objective against av-pbc" in done.stdout

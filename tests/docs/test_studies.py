@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from support.command_server import CommandServer
 from support.paths import ROOT
 
 from obdbench.distillation.settings import resolve_settings
@@ -108,6 +107,7 @@ def test_arm_is_compared_with_default_students_of_the_same_seeds(module: ModuleT
     assert arms.format_arm({"a": scores["a"]}, default) == "–"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_table_shows_variants_with_results(module: ModuleType, tmp_path: Path) -> None:
     study = module.Study(
         name="toy",
@@ -132,14 +132,10 @@ def test_table_shows_variants_with_results(module: ModuleType, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("words", [["study.py", "run", "prest"], ["curves.py", "prest"]])
-def test_unknown_study_is_a_one_line_error(words: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, str(STUDIES / words[0]), *words[1:]],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_unknown_study_is_a_one_line_error(
+    words: list[str], tmp_path: Path, command_server: CommandServer
+) -> None:
+    done = command_server.run_script(STUDIES / words[0], *words[1:], folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "There is no study named 'prest'. Did you mean preset?\n"
 
@@ -156,6 +152,7 @@ def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:
     )
 
 
+@pytest.mark.usefixtures("in_process")
 def test_pairs_are_compared_and_different_builds_are_noted(
     module: ModuleType, tmp_path: Path
 ) -> None:
@@ -180,6 +177,7 @@ def test_pairs_are_compared_and_different_builds_are_noted(
     assert "different files" in module.format_table(study)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_separate_trials_of_one_variant_form_one_row(
     module: ModuleType, curves: ModuleType, tmp_path: Path
 ) -> None:
@@ -211,6 +209,7 @@ def test_missing_reference_has_no_difference(module: ModuleType) -> None:
     assert module.format_difference(scores, scores).startswith("0.0 (")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_curves_follow_from_results(module: ModuleType, curves: ModuleType, tmp_path: Path) -> None:
     study = toy_study(
         module,

@@ -11,6 +11,7 @@ from obdbench.objectives.objective import make_objective
 from obdbench.plugins import Plugin
 from obdbench.registry import objectives, selections
 from obdbench.selection.selection_method import make_selection
+from obdbench.selection.undistilled import select_pairs
 from obdbench.validation.objective_contract import validate_objectives
 
 EXAMPLE = ROOT / "examples" / "my_selection.py"
@@ -41,7 +42,8 @@ def test_the_example_is_a_row_with_either_labels(loaded) -> None:
     teacher = make_toy_teacher(dataset)
     for labels in ("data", "teacher"):
         row = make_objective("disagreement", {"labels": labels})
-        states, _ = row.initial_pairs(dataset, teacher, 8, np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        states, _ = select_pairs(row.method, labels, dataset, teacher, 8, rng)
         assert len(states) == 8
         assert row.uses_teacher
 

@@ -37,7 +37,7 @@ class {name}(Objective):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, in_process):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy.toml").write_text(SUITE)
     return tmp_path

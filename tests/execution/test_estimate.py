@@ -1,4 +1,4 @@
-"""Estimates of ``--dry-run``: operations per step, and times from earlier results."""
+"""Estimates of ``--dry-run``: cost of a distillation, and times from earlier results."""
 
 from dataclasses import replace
 
@@ -10,37 +10,41 @@ from obdbench.execution import estimate as estimates
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import plan
 from obdbench.execution.trial import run_trial
-from obdbench.execution.trial_cost import EPISODE_SECONDS, count_episodes
+from obdbench.execution.trial_cost import EPISODE_SECONDS, count_episodes, distillation_cost
 from obdbench.experiments.spec import TrialSpec
 
 
-def test_operations_of_a_published_step():
-    """256 pairs, 100 inner steps and a 4-layer student of width 256 are some 62 GFLOP."""
-    spec = TrialSpec(
-        dataset="d4rl/hopper-medium-v2",
-        objective="pbc",
-        settings=resolve_settings("paper"),
-        seeds=(0,),
-    )
-    assert estimates.count_operations(spec) == pytest.approx(62e9, rel=0.06)
-    five = spec.model_copy(update={"seeds": (0, 1, 2, 3, 4)})
-    assert estimates.count_operations(five) == 5 * estimates.count_operations(spec)
-    # 10 policies, 3 episodes, all evaluation points
-    points = len(spec.settings.evaluation_steps)
-    assert count_episodes(spec) == 30 * points
+def with_settings(**settings):
+    spec = TrialSpec(dataset="embedded/hopper-medium-v1", objective="pbc", seeds=(0,))
+    return spec.model_copy(update={"settings": resolve_settings("paper", settings)})
+
+
+def test_the_cost_grows_with_seeds_steps_and_draws():
+    cost = distillation_cost(with_settings())
+    five = with_settings().model_copy(update={"seeds": (0, 1, 2, 3, 4)})
+    assert distillation_cost(five) == 5 * cost
+    assert distillation_cost(with_settings(steps=10_000)) == cost / 2
+    assert distillation_cost(with_settings(draws=2)) == 2 * cost
+
+
+def test_every_point_of_every_policy_is_scored():
+    spec = with_settings()  # 10 policies, 3 episodes
+    assert count_episodes(spec) == 30 * len(spec.settings.evaluation_steps)
 
 
 def test_infinite_width_steps_are_cheap():
-    exact = TrialSpec(dataset="embedded/hopper-medium-v1", objective="pbc", seeds=(0,))
-    cheap = exact.model_copy(
-        update={"settings": exact.settings.model_copy(update={"kernel_share": 1})}
+    shares = (0.0, 0.5, 1.0)
+    exact, half, cheap = (distillation_cost(with_settings(kernel_share=s)) for s in shares)
+    assert cheap < exact / 20
+    assert half == pytest.approx((cheap + exact) / 2)
+
+
+def test_corrected_steps_cost_more_with_frequent_corrections():
+    seldom, often = (
+        distillation_cost(with_settings(solver="corrected", exact_interval=interval))
+        for interval in (10, 2)
     )
-    assert estimates.count_operations(cheap) < estimates.count_operations(exact) / 20
-    half = exact.model_copy(
-        update={"settings": exact.settings.model_copy(update={"kernel_share": 0.5})}
-    )
-    mean = (estimates.count_operations(cheap) + estimates.count_operations(exact)) / 2
-    assert estimates.count_operations(half) == pytest.approx(mean)
+    assert seldom < often < distillation_cost(with_settings())
 
 
 def test_dataset_names_determine_the_task():

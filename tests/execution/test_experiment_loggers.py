@@ -25,7 +25,7 @@ Scalars = dict[str, list[tuple[int, float]]]
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> ExecutionConfig:
+def config(tmp_path: Path, in_process: None) -> ExecutionConfig:
     return ExecutionConfig(out=tmp_path / "results", workers=1, plugins=PLUGINS)
 
 

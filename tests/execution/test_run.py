@@ -15,7 +15,7 @@ from obdbench.results.synset_store import SynsetStore
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path, in_process):
     return ExecutionConfig(
         out=tmp_path, workers=1, existing="resume", plugins=PLUGINS, command=("run", "toy")
     )

@@ -26,11 +26,11 @@ def test_shipped_suites_resolve(name):
     assert len({spec.key for spec in specs}) == len(specs)
     expected = {
         "smoke": 2,
-        "quick": 13,
-        "embedded": 9 * 13,
-        "embedded-protocols": 9 * 4 * 3,
+        "quick": 14,
+        "embedded": 9 * 14,
+        "embedded-protocols": 9 * 5 * 3,
         "embedded-size": 3 * 2 * 5,
-        "d4rl": 9 * 13,
+        "d4rl": 9 * 14,
         "minari": 6 * 5,
     }
     sizes = make_protocol("size").sizes

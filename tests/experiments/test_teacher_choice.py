@@ -104,6 +104,7 @@ def test_a_trained_default_is_named(toy_teacher: Teacher) -> None:
     assert (spec.teacher, spec.teacher_checksum) == ("iql", toy_teacher.checksum)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_run_records_the_named_teacher(tmp_path: Path, toy_teacher: Teacher) -> None:
     suite = make_suite().select(teachers=["mine.safetensors"])
     config = ExecutionConfig(out=tmp_path / "results", workers=1)
@@ -113,6 +114,7 @@ def test_a_run_records_the_named_teacher(tmp_path: Path, toy_teacher: Teacher) -
     assert result.teacher.checksum == result.spec.teacher_checksum == toy_teacher.checksum
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_teacher_that_changes_after_planning_fails_the_trial(
     tmp_path: Path, toy_teacher: Teacher
 ) -> None:

@@ -241,8 +241,8 @@ def program(
     monkeypatch.setattr("os.fsync", lambda _: None)  # the disk is not what is tried
     monkeypatch.setattr("obdbench.execution.run.get_executor", lambda name: lambda *_: None)
     monkeypatch.setattr("obdbench.tuning.asha.search_with_asha", stop)
-    monkeypatch.setattr("obdbench.execution.estimate.measure_speed", lambda threads: 1e10)
     monkeypatch.setattr("obdbench.collection.recipe.build", stop)
+    monkeypatch.setattr("obdbench.offline_rl.trainer.TeacherTraining.advance", stop)
     monkeypatch.setattr("obdbench.reporting.pages.draw_plots", lambda *_: [])
     monkeypatch.setattr(
         "obdbench.teachers.published_scores.evaluate_teacher", lambda *_: np.zeros(1)
@@ -282,7 +282,7 @@ def test_invalid_arguments(
 ) -> None:
     codes = set()
 
-    @examples(20 + 6 * len(COMMANDS[path].params))
+    @examples(10 + 3 * len(COMMANDS[path].params))
     @given(calls(path))
     def check(arguments: list[str]) -> None:
         with attempts:
@@ -303,7 +303,7 @@ def test_invalid_arguments(
 def test_invalid_commands(program: Program, attempts: AttemptCounter) -> None:
     words = st.one_of(junk(), st.sampled_from(["run", "data", "--help", "-h", "--version", "list"]))
 
-    @examples(100)
+    @examples(50)
     @given(st.lists(words, max_size=3))
     def check(arguments: list[str]) -> None:
         with attempts:

@@ -76,7 +76,7 @@ def assert_usable(dataset: Dataset) -> None:
 @reading_test("own HDF5 and NPZ files")
 @pytest.mark.parametrize("kind", ["hdf5", "npz"])
 def test_damaged_file(kind: str, folder: Path, read_counter: ReadCounter) -> None:
-    @examples(150)
+    @examples(75)
     @given(st.data(), st.booleans())
     def check(data: st.DataObject, full: bool) -> None:
         path = folder / f"hopper.{kind}"
@@ -94,7 +94,7 @@ def test_damaged_file(kind: str, folder: Path, read_counter: ReadCounter) -> Non
 @reading_test("own HDF5 and NPZ files")
 @pytest.mark.parametrize("kind", ["hdf5", "npz"])
 def test_invalid_arrays_in_a_valid_file(kind: str, folder: Path, read_counter: ReadCounter) -> None:
-    @examples(100)
+    @examples(50)
     @given(altered_arrays(with_next()), st.booleans())
     def check(arrays: dict[str, Any], full: bool) -> None:
         if not full:
@@ -108,7 +108,7 @@ def test_invalid_arrays_in_a_valid_file(kind: str, folder: Path, read_counter: R
     assert read_counter.accepted
 
 
-@examples(60)
+@examples(30)
 @given(st.data())
 def check_d4rl(folder: Path, read_counter: ReadCounter, data: st.DataObject) -> None:
     content = VALID_FILES["hdf5", False]
@@ -153,7 +153,7 @@ def test_embedded_data(folder: Path, read_counter: ReadCounter) -> None:
     """Also where the card has the checksum of the damaged file."""
     arrays = dict(np.load(io.BytesIO(PACKED)))
 
-    @examples(120)
+    @examples(60)
     @given(st.data(), st.sampled_from(["bytes", "arrays", "card", "card's bytes"]))
     def check(data: st.DataObject, what: str) -> None:
         content, card = PACKED, card_of(PACKED)

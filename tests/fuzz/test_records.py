@@ -51,7 +51,7 @@ def test_result(folder: Path, read_counter: ReadCounter) -> None:
     path.write_bytes(as_json(RESULT))
     assert len(read_suite_results(suite_folder, strict=True)) == 1
 
-    @examples(120)
+    @examples(60)
     @given(st.one_of(damaged(as_json(RESULT)), altered(RESULT).map(as_json)))
     def check(content: bytes) -> None:
         path.write_bytes(content)
@@ -79,7 +79,7 @@ def test_manifest(folder: Path, read_counter: ReadCounter) -> None:
     valid["trials"] = {key: valid["trials"][key]}
     spec = read_json(Result, FIXTURES / f"{others[0]}.json").spec
 
-    @examples(120)
+    @examples(60)
     @given(st.one_of(damaged(as_json(valid)), altered(valid).map(as_json)))
     def check(content: bytes) -> None:
         (store.folder / "manifest.json").write_bytes(content)
@@ -125,7 +125,7 @@ def test_records_of_unfinished_work(folder: Path, read_counter: ReadCounter) -> 
         synsets.scores_path: scores.model_dump(mode="json"),
     }
 
-    @examples(120)
+    @examples(60)
     @given(st.data(), st.sampled_from(sorted(valid_contents)), st.booleans())
     def check(data: st.DataObject, path: Path, bytewise: bool) -> None:
         content = as_json(valid_contents[path])
@@ -192,7 +192,7 @@ def previewed(specs: list[TrialSpec]) -> None:
 def test_suite(folder: Path, read_counter: ReadCounter) -> None:
     path = folder / "mine.toml"
 
-    @examples(250)
+    @examples(125)
     @given(toml(SUITE))
     def check(content: bytes) -> None:
         path.write_bytes(content)
@@ -209,7 +209,7 @@ def test_suite(folder: Path, read_counter: ReadCounter) -> None:
 def test_preset(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OBDBENCH_PRESETS", str(folder))
 
-    @examples(200)
+    @examples(100)
     @given(toml(PRESET))
     def check(content: bytes) -> None:
         (folder / "mine.toml").write_bytes(content)
@@ -225,7 +225,7 @@ def test_ledger(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.Mon
     monkeypatch.setenv("OBDBENCH_CACHE", str(folder))
     valid = {"https://example.org/a.hdf5": "0" * 64}
 
-    @examples(100)
+    @examples(50)
     @given(st.one_of(damaged(as_json(valid)), JUNK.map(as_json)))
     def check(content: bytes) -> None:
         (folder / "fetched.json").write_bytes(content)
@@ -246,7 +246,7 @@ def test_page(folder: Path, read_counter: ReadCounter) -> None:
     pages.write_pages(results, out, plots=False)
     valid = (out / "quick.md").read_bytes()
 
-    @examples(40)
+    @examples(20)
     @given(damaged(valid))
     def check(content: bytes) -> None:
         (out / "quick.md").write_bytes(content)

@@ -93,7 +93,7 @@ def test_teacher(folder: Path, read_counter: ReadCounter) -> None:
     make_toy_teacher(DATASET).save(path)
     valid_content = path.read_bytes()
 
-    @examples(150)
+    @examples(75)
     @given(hostile(valid_content))
     def check(content: bytes) -> None:
         path.write_bytes(content)
@@ -159,7 +159,7 @@ def test_published_checkpoint(folder: Path, read_counter: ReadCounter) -> None:
         pickled = next(archive.read(n) for n in archive.namelist() if n.endswith("data.pkl"))
     path = folder / "teacher.pt"
 
-    @examples(200)
+    @examples(100)
     @given(st.data(), st.sampled_from(["bytes", "pickle", "content", "content"]))
     def check(data: st.DataObject, damaged_part: str) -> None:
         if damaged_part == "bytes":
@@ -199,7 +199,7 @@ def test_synset_and_its_card(folder: Path, read_counter: ReadCounter) -> None:
     valid_content, card_path = path.read_bytes(), path.with_suffix(".json")
     card = card_path.read_bytes()
 
-    @examples(200)
+    @examples(100)
     @given(st.data(), st.sampled_from(["file", "file", "card", "card's bytes"]))
     def check(data: st.DataObject, damaged_part: str) -> None:
         path.write_bytes(
@@ -253,7 +253,7 @@ def test_snapshot(folder: Path, read_counter: ReadCounter) -> None:
         snapshot.load_snapshot(run, path)
         return run
 
-    @examples(150)
+    @examples(75)
     @given(st.data(), st.booleans())
     def check(data: st.DataObject, inner: bool) -> None:
         content = data.draw(hostile(valid_content))
@@ -282,7 +282,7 @@ def test_density_cache(folder: Path, read_counter: ReadCounter) -> None:
     np.save(buffer, np.linspace(-3, 0, 40, dtype=np.float32))
     path = folder / "density.npy"
 
-    @examples(150)
+    @examples(75)
     @given(damaged(buffer.getvalue()))
     def check(content: bytes) -> None:
         path.write_bytes(content)

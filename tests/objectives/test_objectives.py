@@ -11,14 +11,16 @@ import pytest
 import torch
 from support.gaussian_density import gaussian_log_density
 
-from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.dataset import Dataset, Standardizer
+from obdbench.distillation.state_smoothing import smooth_states
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import Batch, Columns, Objective, make_objective
+from obdbench.objectives.q_pbc import Critic, action_spread, critic_sensitivity
 from obdbench.objectives.sdw import density_weight
 from obdbench.teachers.teacher import Teacher
 
 RNG = np.random.default_rng(0)
-DISTILLED = ["dbc", "pbc", "av-pbc", "sdw", "calibrated-pbc"]
+DISTILLED = ["dbc", "pbc", "av-pbc", "sdw", "q-pbc"]
 
 
 @pytest.fixture(autouse=True)
@@ -55,34 +57,92 @@ def test_pbc_by_hand(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     assert np.allclose(loss, expected, rtol=1e-5)
 
 
-def test_calibrated_pbc_by_hand() -> None:
-    target = torch.tensor([[1.0, 0.3], [-1.0, 0.3]])  # the second action is constant
-    actions = torch.tensor([[0.5, 0.3], [-0.5, 0.3]])
-    batch = Batch({"teacher_actions": target.expand(2, 2, 2)})
-    distance, slope = (2 * 0.25) / 4, 0.5
-    expected = distance + 3 * (1 - slope) ** 2 * 1.0 / 2  # two action coordinates
-    loss = make_objective("calibrated-pbc", {"slope_weight": 3.0}).loss(
-        actions.expand(2, 2, 2), batch
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_q_pbc_by_hand(toy_dataset: Dataset, toy_teacher: Teacher, noise: float) -> None:
+    """The critic and the spread of actions are measured on states without noise."""
+    dataset = smooth_states(toy_dataset, noise)
+    objective = make_objective("q-pbc", {"value_weight": 3.0})
+    columns = objective.prepare(dataset, toy_teacher, RNG)
+    rows, observations = [1, 2], dataset.observations[[1, 2]]
+    targets = toy_teacher.act(observations)
+    actions = np.array([[0.5, -0.2, 0.1], [0.9, 0.0, -0.7]], np.float32)
+    value, best = toy_teacher.value(observations, actions), toy_teacher.value(observations, targets)
+    lost = np.maximum(best - value, 0)
+    distance = np.square(actions - targets).mean(-1)
+    sensitivity = critic_sensitivity(toy_teacher, toy_dataset)
+    weight = 3 * action_spread(toy_teacher, toy_dataset) / sensitivity
+    loss = objective.loss(
+        torch.from_numpy(actions).expand(2, 2, 3), batch_of(columns, dataset, rows)
     )
-    assert loss.tolist() == pytest.approx([expected] * 2)
+    assert loss.tolist() == pytest.approx([(distance + weight * lost).mean()] * 2, rel=1e-4)
 
 
-def test_calibrated_pbc_prefers_the_larger_slope(
+def test_q_pbc_terms_are_equal_for_white_noise(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    """With noise of 0.3 on the teacher's actions, the weight multiplies PBC by 1 + λ ρ."""
+    rows = list(range(len(toy_dataset)))
+    targets = toy_teacher.act(toy_dataset.observations)
+    noise = 0.3 * np.random.default_rng(5).standard_normal(targets.shape)
+    actions = torch.from_numpy(np.clip(targets + noise, -1, 1).astype(np.float32))[None]
+    losses = []
+    for objective in (make_objective("q-pbc", {"value_weight": 2.0}), make_objective("pbc")):
+        columns = objective.prepare(toy_dataset, toy_teacher, RNG)
+        batch = batch_of(columns, toy_dataset, rows, seeds=1)
+        losses.append(float(objective.loss(actions, batch)))
+    spread = action_spread(toy_teacher, toy_dataset)
+    assert losses[0] / losses[1] == pytest.approx(1 + 2 * spread, rel=0.1)
+
+
+def test_q_pbc_gives_no_reward_for_higher_values(
     toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
-    objectives = [make_objective("calibrated-pbc", {"slope_weight": w}) for w in (0.0, 10.0)]
-    columns = objectives[0].prepare(toy_dataset, toy_teacher, RNG)
-    rows = list(range(200))
-    batch = batch_of(columns, toy_dataset, rows, seeds=1)
-    target = columns["teacher_actions"][rows]
-    error = torch.randn(target.shape, generator=torch.Generator().manual_seed(0)) * target.std()
-    slopes = torch.linspace(0.1, 1.2, 111)
-    best = [
-        slopes[torch.stack([o.loss(b * (target + error)[None], batch)[0] for b in slopes]).argmin()]
-        for o in objectives
-    ]
-    assert best[0] == pytest.approx(0.5, abs=0.1)  # 1 / (1 + v) with v = 1
-    assert best[1] == pytest.approx(11 / 12, abs=0.1)
+    """Where the critic prefers the student's action, the loss is that of PBC."""
+    objective, rows = make_objective("q-pbc"), list(range(len(toy_dataset)))
+    columns = objective.prepare(toy_dataset, toy_teacher, RNG)
+    candidates = np.random.default_rng(6).uniform(-1, 1, (50, len(rows), 3)).astype(np.float32)
+    values = [toy_teacher.value(toy_dataset.observations, actions) for actions in candidates]
+    actions = candidates[np.argmax(values, axis=0), rows]
+    better = toy_teacher.value(toy_dataset.observations, actions) > columns["teacher_q"].numpy()
+    assert better.any()
+    kept = [row for row in rows if better[row]]
+    batch = batch_of(columns, toy_dataset, kept, seeds=1)
+    distance = np.square(actions[kept] - columns["teacher_actions"].numpy()[kept]).mean()
+    loss = objective.loss(torch.from_numpy(actions[kept])[None], batch)
+    assert float(loss) == pytest.approx(distance, rel=1e-5)
+
+
+def test_spread_of_actions(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    targets = toy_teacher.act(toy_dataset.observations)
+    noise = np.random.default_rng(7).uniform(-1, 1, targets.shape).astype(np.float32)
+    spreads = []
+    for scale in (0.0, 0.01, 0.02):
+        actions = 0.97 * targets + scale * noise
+        spreads.append(action_spread(toy_teacher, replace(toy_dataset, actions=actions)))
+    size = np.square(targets).mean() / targets.var(axis=0).mean()
+    assert spreads[0] == pytest.approx(0.03**2 * size, rel=1e-2)
+    assert spreads[2] - spreads[0] == pytest.approx(4 * (spreads[1] - spreads[0]), rel=0.1)
+    far = replace(toy_dataset, actions=np.sign(-targets))
+    assert action_spread(toy_teacher, far) == 1
+
+
+def test_q_pbc_refuses_a_critic_without_actions(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    constant = tuple(
+        (*critic[:-1], (torch.zeros_like(critic[-1][0]), critic[-1][1]))
+        for critic in toy_teacher.critics
+    )
+    with pytest.raises(ObdError, match="does not depend on the action"):
+        make_objective("q-pbc").prepare(toy_dataset, replace(toy_teacher, critics=constant), RNG)
+
+
+def test_q_pbc_in_units_of_the_teacher(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    """The critic's inputs are those of the teacher where its moments are other ones."""
+    moments = toy_teacher.standardizer
+    other = replace(
+        toy_teacher, standardizer=Standardizer(moments.mean + 0.5, 2 * moments.std + 0.1)
+    )
+    actions = torch.zeros(1, 20, 3)
+    values = Critic(other, toy_dataset)(torch.from_numpy(toy_dataset.states[:20]), actions)
+    expected = other.value(toy_dataset.observations[:20], np.zeros((20, 3), np.float32))
+    assert np.allclose(values[0], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_pbc_with_sampled_teacher(toy_dataset: Dataset, toy_teacher: Teacher) -> None:

@@ -83,7 +83,7 @@ def test_networks_equal_torch_linear_layers_one_by_one():
 
 
 def test_td3_bc_critic_loss_is_the_squared_td_error_of_both_critics():
-    algorithm = TD3BC(SHAPE, TD3BCSettings(width=8), 0, 10)
+    algorithm = TD3BC(SHAPE, TD3BCSettings(width=8, bfloat16=False), 0, 10)
     batch, networks = make_batch(), algorithm.networks
     noise = 0.2 * torch.randn(batch.actions.shape, generator=torch.Generator().manual_seed(5))
     next_actions = torch.tanh(apply_networks(networks["target_actor"], batch.next_states))
@@ -98,7 +98,7 @@ def test_td3_bc_critic_loss_is_the_squared_td_error_of_both_critics():
 
 
 def test_td3_bc_actor_loss_normalizes_the_value_and_uses_the_first_critic():
-    settings = TD3BCSettings(width=8, learning_rate=0.0)
+    settings = TD3BCSettings(width=8, learning_rate=0.0, bfloat16=False)
     algorithm = TD3BC(SHAPE, settings, 0, 10)
     batch, networks = make_batch(), algorithm.networks
     actions = torch.tanh(apply_networks(networks["actor"], batch.states))
@@ -110,7 +110,7 @@ def test_td3_bc_actor_loss_normalizes_the_value_and_uses_the_first_critic():
 
 
 def test_iql_value_loss_is_the_expectile_loss():
-    algorithm = IQL(SHAPE, IQLSettings(width=8), 0, 10)
+    algorithm = IQL(SHAPE, IQLSettings(width=8, bfloat16=False), 0, 10)
     batch, networks = make_batch(), algorithm.networks
     target = apply_twin_critics(networks["target_critics"], batch.states, batch.actions)
     difference = target.min(dim=1).values - apply_networks(networks["value"], batch.states)[..., 0]
@@ -121,7 +121,7 @@ def test_iql_value_loss_is_the_expectile_loss():
 
 
 def test_iql_actor_loss_weights_the_gaussian_log_density_by_the_advantage():
-    algorithm = IQL(SHAPE, IQLSettings(width=8, learning_rate=0.0), 0, 10)
+    algorithm = IQL(SHAPE, IQLSettings(width=8, learning_rate=0.0, bfloat16=False), 0, 10)
     batch, networks = make_batch(), algorithm.networks
     target = apply_twin_critics(networks["target_critics"], batch.states, batch.actions)
     advantage = target.min(dim=1).values - apply_networks(networks["value"], batch.states)[..., 0]
@@ -135,7 +135,7 @@ def test_iql_actor_loss_weights_the_gaussian_log_density_by_the_advantage():
 
 def test_cal_ql_does_not_push_policy_values_below_the_return_of_the_data():
     """With returns far above every value, policy proposals leave no gradient in the penalty."""
-    settings = CalQLSettings(width=8, conservatism=1.0, proposals=2)
+    settings = CalQLSettings(width=8, conservatism=1.0, proposals=2, bfloat16=False)
     low, high = make_batch(), replace(make_batch(), returns=torch.full((2, 5), 50.0))
     penalties = [
         CalQL(SHAPE, settings, 0, 10).update(batch, 0, torch.Generator().manual_seed(5))["penalty"]
@@ -221,6 +221,14 @@ def test_a_saved_training_with_other_settings_is_refused(tmp_path):
     path.write_bytes(b"not a saved training")
     with pytest.raises(InvalidDataError):
         TeacherTraining([dataset], "td3-bc", steps=20, settings=NARROW).resume(path)
+
+
+@pytest.mark.parametrize("supported", [False, True])
+def test_products_are_bfloat16_where_the_processor_has_them(monkeypatch, supported: bool):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: supported, raising=False)
+    assert algorithm_settings("td3-bc").bfloat16 is supported
+    assert algorithm_settings("td3-bc", {"bfloat16": False}).bfloat16 is False
 
 
 def test_bad_requests_are_named():

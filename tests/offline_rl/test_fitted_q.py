@@ -26,6 +26,7 @@ DISCOUNT = 0.5
 TASK = Task("chain", "Chain-v0", 0.0, 1.0, 1, 1)
 ACTIONS = (-0.8, -0.4, 0.4, 0.8)
 SETTINGS = {"width": 32, "batch_size": 64, "discount": DISCOUNT, "learning_rate": 3e-3}
+SETTINGS |= {"bfloat16": False}
 
 
 def transition(state: float, action: float) -> tuple[float, float, bool]:

@@ -313,17 +313,18 @@ def rows_with(collection: SuiteResults, file: str) -> set[tuple[str, ...]]:
 
 def assert_independent(collection: SuiteResults, file: str) -> None:
     touched = rows_with(collection, file)
-    before, after = figures(collection), figures(collection.without(file))
+    rest = replace(collection, entries=tuple(e for e in collection.entries if e.file != file))
+    before, after = figures(collection), figures(rest)
     for name, numbers in before.items():
         if name not in touched:
             assert after[name] == numbers
-    remaining = ranking(collection.without(file))
+    remaining = ranking(rest)
     for place, order in ranking(collection).items():
         untouched = [row for row in order if (*place, *row) not in touched]
         assert [row for row in remaining[place] if (*place, *row) not in touched] == untouched
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(collections(), st.data())
 def test_dropping_a_result_changes_no_other_row(collection, data):
     dropped = data.draw(st.sampled_from(collection.entries))
@@ -335,7 +336,7 @@ def test_dropping_each_committed_result_changes_no_other_row(quick):
         assert_independent(quick, dropped.file)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(collections(), st.randoms())
 def test_order_of_files_does_not_matter(collection, random):
     shuffled = list(collection.entries)

@@ -25,11 +25,19 @@ from obdbench.tasks.task import TASKS, normalized_return
 LONGEST_LINE = 300
 
 
+@pytest.fixture(scope="module")
+def written(results_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results and the pages that follow from them."""
+    folder = tmp_path_factory.mktemp("written")
+    shutil.copytree(results_root, folder / "results")
+    pages.write_pages(folder / "results", folder, plots=False)
+    return folder
+
+
 @pytest.fixture
-def home(results_root: Path, tmp_path: Path) -> Path:
-    shutil.copytree(results_root, tmp_path / "results")
-    pages.write_pages(tmp_path / "results", tmp_path, plots=False)
-    return tmp_path
+def home(written: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return shutil.copytree(written, tmp_path / "home")
 
 
 def check(home: Path, **options: object) -> list[str]:

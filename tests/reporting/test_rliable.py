@@ -1,4 +1,4 @@
-"""Our statistics against rliable's, which lives in an environment of its own.
+"""Our statistics against rliable's, which is installed in another environment.
 
 rliable 1.2.0 does not import beside pandas 3 and ignores its seed, so it is no dependency of the
 product: this test builds a virtual environment with pinned versions and asks it once.

@@ -102,7 +102,7 @@ def test_a_missing_file_is_an_error(tmp_path):
 
 
 def test_other_files_and_folders_are_an_error(synset, results_root):
-    data = synset.with_suffix(".hdf5")  # its neighbour of that name is not what was asked for
+    data = synset.with_suffix(".hdf5")  # another file of the same stem, which is not asked for
     data.write_bytes(b"\x89HDF")
     for path in (data, results_root / "d4rl" / "manifest.json"):
         with pytest.raises(InvalidDataError, match="synset"):

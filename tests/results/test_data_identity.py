@@ -26,7 +26,7 @@ def write(path, seed):
 
 
 @pytest.fixture
-def mine(tmp_path, plugin):
+def mine(tmp_path, plugin, in_process):
     """A suite on a file of one's own."""
     path = tmp_path / "hopper-mine.npz"
     write(path, 0)

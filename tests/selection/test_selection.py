@@ -20,7 +20,7 @@ from obdbench.selection.selection_method import (
     select_rows,
 )
 from obdbench.selection.stepwise_dual_ranking import StepwiseDualRanking
-from obdbench.selection.undistilled import SelectedPairs
+from obdbench.selection.undistilled import SelectedPairs, select_pairs
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,8 @@ def test_every_selection_method_is_an_undistilled_objective(dataset, teacher):
         assert isinstance(objective, SelectedPairs)
         assert not objective.distils
         assert objective.uses_teacher == (labels == "teacher")
-        states, actions = objective.initial_pairs(dataset, teacher, 8, np.random.default_rng(3))
+        rng = np.random.default_rng(3)
+        states, actions = select_pairs(objective.method, objective.labels, dataset, teacher, 8, rng)
         rows = make_selection("kmeans++").select(dataset, None, 8, np.random.default_rng(3))
         expected = dataset.actions if labels == "data" else teacher.act(dataset.observations)
         assert np.array_equal(states, dataset.states[rows])

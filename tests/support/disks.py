@@ -43,7 +43,7 @@ def set_immutable(folder, immutable):
 
 
 def fill_disk(folder, leave_kibibytes):
-    """A file that leaves so much room and no more."""
+    """A file that leaves only so many bytes of the disk free."""
     free = os.statvfs(folder)
     size = free.f_bavail * free.f_bsize - leave_kibibytes * 1024
     ballast = folder / "ballast"

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from support.command_server import CommandServer
 from support.paths import ROOT
 
 RUNNABLE = ("bash", "python")
@@ -114,22 +115,23 @@ def runnable_blocks(page: str) -> list[Block]:
     return [block for block in read_blocks(page) if block.language in RUNNABLE]
 
 
-def copy_checkout(folder: Path) -> Path:
+def copy_checkout(folder: Path, server: CommandServer) -> Path:
     """Fill a folder with what a reader's checkout and environment contain, for this tree."""
     for name in CHECKOUT:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
     (folder / "bin").mkdir()
-    for name, arguments in (("obdbench", "-m obdbench"), ("python", "")):
-        command = folder / "bin" / name
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
-        command.chmod(0o755)
+    server.write_command(folder / "bin" / "obdbench")
+    python = folder / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
     return folder
 
 
-def run_code(code: str, folder: Path, *, shell: bool) -> subprocess.CompletedProcess[str]:
+def run_code(
+    code: str, folder: Path, server: CommandServer, *, shell: bool
+) -> subprocess.CompletedProcess[str]:
     """Run shell or Python code offline in a folder made by `copy_checkout`."""
-    arguments = ["bash", "-euo", "pipefail"] if shell else [sys.executable]
     environment = {
         **os.environ,
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -137,8 +139,10 @@ def run_code(code: str, folder: Path, *, shell: bool) -> subprocess.CompletedPro
         "OMP_NUM_THREADS": "1",
         "OBDBENCH_OFFLINE": "1",
     }
+    if not shell:
+        return server.run(folder=folder, environment=environment, code=code)
     return subprocess.run(
-        [*arguments, "-c", code],
+        ["bash", "-euo", "pipefail", "-c", code],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -147,7 +151,9 @@ def run_code(code: str, folder: Path, *, shell: bool) -> subprocess.CompletedPro
     )
 
 
-def run_page(page: str, folder: Path) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
+def run_page(
+    page: str, folder: Path, server: CommandServer
+) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
     """Run the blocks of a page in order; consecutive Python blocks share one process."""
     for shell, group in groupby(runnable_blocks(page), key=lambda block: block.is_shell):
         blocks = list(group)
@@ -155,4 +161,4 @@ def run_page(page: str, folder: Path) -> Iterator[tuple[str, subprocess.Complete
             if block.marker == "save":
                 (folder / block.argument).write_text(block.code, encoding="utf-8")
         code = "\n".join(block.runnable_code() or "" for block in blocks)
-        yield code, run_code(code, folder, shell=shell)
+        yield code, run_code(code, folder, server, shell=shell)

@@ -1,12 +1,18 @@
 """Toy trials: no environment, no teacher, milliseconds each."""
 
+from collections.abc import Iterator
+
 import pytest
+from support.in_process import select_executor
 from support.toy_suite import SETTINGS, TOY
 
+import obdbench
 from obdbench.distillation.settings import DistillSettings
+from obdbench.execution import run as execution
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite
 from obdbench.plugins import Plugin
+from obdbench.registry import solvers, state_sources
 from obdbench.results.store import ResultStore
 
 
@@ -52,3 +58,26 @@ def toy_suite(plugin):
         )
 
     return make
+
+
+@pytest.fixture
+def user_components() -> Iterator[None]:
+    """A solver and a state source of a user, both under the name ``mine``."""
+
+    @obdbench.register_solver("mine")
+    class Mine(obdbench.Solver):
+        """A solver of a user."""
+
+    @obdbench.register_state_source("mine")
+    class MyStates(obdbench.StateSource):
+        """A state source of a user."""
+
+    yield
+    solvers.unregister("mine")
+    state_sources.unregister("mine")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs start no worker processes, which import torch for seconds."""
+    monkeypatch.setattr(execution, "get_executor", select_executor)

@@ -249,6 +249,7 @@ def test_the_longest_task_name_in_a_file_name_counts() -> None:
     assert [DatasetId(f"file:{name}").task_name for name in names] == expected
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_run_on_a_task_without_references_has_raw_scores_and_tables_say_so(
     tmp_path: Path,
 ) -> None:

@@ -40,6 +40,6 @@ def test_random_policy_is_uniform_and_repeatable() -> None:
     for _ in range(200):
         action = 2.0 * rng.uniform(-1, 1, 1)
         total += float(env.step(action.astype(np.float32))[1])
-    found = reference_returns.random_returns(task, 2)
-    assert found[1] == pytest.approx(total, rel=1e-5)
-    assert json.dumps(reference_returns.summarize(found))
+    measured = reference_returns.random_returns(task, 2)
+    assert measured[1] == pytest.approx(total, rel=1e-5)
+    assert json.dumps(reference_returns.summarize(measured))

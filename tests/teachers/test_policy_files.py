@@ -234,6 +234,8 @@ def test_a_hostile_file_is_one_line_and_executes_nothing(make: Maker, tmp_path: 
     message = str(caught.value)
     assert "\n" not in message
     assert path.name in message
+    assert "\x1b" not in message
+    assert "trust the source" not in message  # PyTorch's advice to execute the file
     assert len(message) < 600
     assert sorted(tmp_path.iterdir()) == before
 

@@ -73,10 +73,3 @@ class Corrected(Solver):
             solver.required_bytes(*sizes, dtype=dtype, device=device)
             for solver in (self.exact, self.infinite_width)
         )
-
-    def count_operations(self, weights: int) -> float:
-        """Return those of an infinite-width step and a share of an exact one."""
-        share = 1 / self.settings.exact_interval
-        return self.infinite_width.count_operations(weights) + share * self.exact.count_operations(
-            weights
-        )

@@ -95,12 +95,6 @@ class Exact(Solver):
             dtype=dtype,
         )
 
-    def count_operations(self, weights: int) -> float:
-        """Return those of the inner loop and its reverse sweep, and of the objective."""
-        settings = self.settings
-        inner = 18.0 * settings.inner_steps * settings.pairs
-        return settings.draws * (inner + 6.0 * settings.batch) * weights
-
 
 class Truncated(Exact):
     """Meta-gradient through the last 'window' inner steps."""

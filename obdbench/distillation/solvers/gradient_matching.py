@@ -47,6 +47,7 @@ class GradientMatching(Solver):
     """Matches the gradients of cloning on the synset and of the objective."""
 
     name: ClassVar[str] = "gradient-matching"
+    relative_cost: ClassVar[float] = 0.5
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0}
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
@@ -111,13 +112,6 @@ class GradientMatching(Solver):
         """Return the size of the students' activations on the batch and on the pairs."""
         rows = self.settings.batch + 3 * self.settings.pairs
         return self.activation_bytes(seeds * self.settings.draws, rows, dtype)
-
-    def count_operations(self, weights: int) -> float:
-        """Return those of cloning, and of the objective and the second derivatives per match."""
-        settings = self.settings
-        per_match = 6.0 * settings.batch + 12.0 * settings.pairs
-        cloning = 6.0 * settings.inner_steps * settings.pairs
-        return settings.draws * (cloning + MATCHES * per_match) * weights
 
 
 def matched_steps(step: int, inner_steps: int) -> list[int]:

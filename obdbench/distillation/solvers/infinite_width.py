@@ -20,8 +20,6 @@ from obdbench.distillation.solvers.solver import OuterProblem, Solver
 from obdbench.objectives.objective import Batch
 from obdbench.policies.networks import MLP4, Architecture, get_architecture
 
-OPERATIONS_PER_KERNEL_ENTRY = 3500.0
-
 
 class InfiniteWidth(Solver):
     """Meta-gradient of students of infinite width, whose cloning needs no network."""
@@ -29,6 +27,7 @@ class InfiniteWidth(Solver):
     name: ClassVar[str] = "infinite-width"
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 1.0}
     uses_infinite_width: ClassVar[bool] = True
+    relative_cost: ClassVar[float] = 0.04
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         super().__init__(settings, memory)
@@ -75,8 +74,3 @@ class InfiniteWidth(Solver):
             dtype=dtype,
             on_cpu=torch.device(device).type == "cpu",
         )
-
-    def count_operations(self, weights: int) -> float:
-        """Return those of two kernel matrices."""
-        rows = self.settings.kernel_batch + self.settings.pairs
-        return OPERATIONS_PER_KERNEL_ENTRY * rows * self.settings.pairs

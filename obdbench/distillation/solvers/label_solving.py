@@ -62,6 +62,7 @@ class LabelSolving(InfiniteWidth):
     """Labels solved at infinite width for given states; the states follow a gradient."""
 
     name: ClassVar[str] = "label-solving"
+    relative_cost: ClassVar[float] = 0.06
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0}
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
@@ -170,11 +171,3 @@ class LabelSolving(InfiniteWidth):
             contents = f"the label solution of {pairs} pairs on {batch} states"
             raise insufficient_memory(self.memory, required, contents, "use fewer pairs or seeds")
         return required
-
-    def count_operations(self, weights: int) -> float:
-        """Return those of an infinite-width step and of a Gauss-Newton step per interval."""
-        settings = self.settings
-        products = settings.inner_steps * settings.pairs + 2.0 * settings.batch
-        coordinates = 4  # the number of action coordinates is not known here
-        solution = 2.0 * coordinates * products * settings.pairs**2
-        return super().count_operations(weights) + solution / SOLVE_INTERVAL

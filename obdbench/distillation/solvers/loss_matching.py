@@ -32,6 +32,7 @@ class LossMatching(Solver):
     """Matches the losses of random students on the synset and on the data."""
 
     name: ClassVar[str] = "loss-matching"
+    relative_cost: ClassVar[float] = 0.015
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0, "draws": 16}
 
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
@@ -65,8 +66,3 @@ class LossMatching(Solver):
         """Return the size of the students' activations on the batch and on the pairs."""
         rows = self.settings.batch + self.settings.pairs
         return self.activation_bytes(seeds * self.settings.draws, rows, dtype)
-
-    def count_operations(self, weights: int) -> float:
-        """Return those of one evaluation on the data and of one gradient on the pairs."""
-        settings = self.settings
-        return settings.draws * (2.0 * settings.batch + 6.0 * settings.pairs) * weights

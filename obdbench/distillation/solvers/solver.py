@@ -80,6 +80,7 @@ class Solver:
     name: ClassVar[str] = ""
     default_settings: ClassVar[dict[str, Any]] = {}
     uses_infinite_width: ClassVar[bool] = False  # its steps contain the limit of a ReLU MLP
+    relative_cost: ClassVar[float] = 1.0  # of a step, relative to one of the solver 'full'
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         self.settings, self.memory = settings, memory
@@ -130,12 +131,6 @@ class Solver:
             contents = f"the activations of {students} students on {rows} states"
             raise insufficient_memory(self.memory, required, contents, "lower draws or batch")
         return int(required)
-
-    def count_operations(self, weights: int) -> float:
-        """Return the approximate operations of a step per seed, for students with ``weights``."""
-        settings = self.settings
-        cloning = settings.inner_steps * settings.pairs
-        return 6.0 * settings.draws * (cloning + settings.batch) * weights
 
 
 def make_solver(name: str, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> Solver:

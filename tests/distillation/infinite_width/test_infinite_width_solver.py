@@ -38,11 +38,11 @@ def inputs(
 
 @pytest.mark.parametrize("depth", [2, 4, 6])
 def test_kernel_equals_that_of_wide_networks(depth: int) -> None:
-    """Compare with inner products of gradients at width 1024, averaged over draws."""
+    """Compare with inner products of gradients at width 256, averaged over draws."""
     x, _, s, _ = inputs(pairs=3, states=4, stack=1)
-    architecture = Architecture("wide", depth, width=1024)
+    architecture = Architecture("wide", depth, width=256)
     actual = torch.zeros(4, 3, dtype=DOUBLE)
-    draws = 6
+    draws = 16
     for seed in range(draws):
         params = architecture.init([seeded_generator(seed, 1)], 11, 3, dtype=DOUBLE)
         gradients = []

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from support.outer_problems import DOUBLE, outer_problem
 
-import obdbench
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.solvers.exact import Exact
-from obdbench.distillation.solvers.solver import Solver, make_solver
+from obdbench.distillation.solvers.solver import make_solver
 from obdbench.distillation.solvers.squared_distance import squared_distance
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import InvalidSettingError, UnknownNameError
 from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.objectives.dbc import DBC
-from obdbench.registry import solvers, state_sources
+from obdbench.registry import solvers
 
 
 def test_the_alias_exact_is_the_default_and_keeps_the_schedule() -> None:
@@ -68,34 +65,21 @@ def test_weights_and_targets_of_an_objective() -> None:
     torch.testing.assert_close(target.with_mean_one().weights.mean(), torch.ones((), dtype=DOUBLE))
 
 
-@pytest.fixture
-def _other_code() -> Iterator[None]:
-    @obdbench.register_solver("mine")
-    class Mine(Solver):
-        """A solver of a user."""
-
-    @obdbench.register_state_source("mine")
-    class MyStates(obdbench.StateSource):
-        """A state source of a user."""
-
-    solvers.register("no-solver", DBC)
-    yield
-    solvers.unregister("mine")
-    solvers.unregister("no-solver")
-    state_sources.unregister("mine")
-
-
-@pytest.mark.usefixtures("_other_code")
+@pytest.mark.usefixtures("user_components")
 def test_code_of_a_user_enters_the_fingerprint() -> None:
     code = code_fingerprint("pbc", solver="mine", state_source="mine")
     assert set(code) == {"solver", "state source"}
     assert code_fingerprint("pbc", solver="full", state_source="imagined") == {}
 
 
-@pytest.mark.usefixtures("_other_code")
+@pytest.mark.usefixtures("user_components")
 def test_a_target_that_is_no_solver_is_refused() -> None:
-    with pytest.raises(InvalidSettingError, match=r"obdbench\.Solver"):
-        make_solver("no-solver", DistillSettings())
+    solvers.register("no-solver", DBC)
+    try:
+        with pytest.raises(InvalidSettingError, match=r"obdbench\.Solver"):
+            make_solver("no-solver", DistillSettings())
+    finally:
+        solvers.unregister("no-solver")
     with pytest.raises(TypeError, match="defines no step"):
         make_solver("mine", DistillSettings()).step(
             outer_problem([[1.0]], [[1.0]]), torch.ones(1), torch.ones(1)

@@ -17,7 +17,6 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.base import MAX_DEATHS, RunEvents
 from obdbench.execution.job import check_specs
 from obdbench.execution.run import collect, execute, plan, run
-from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.experiments.suite import Suite
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
@@ -249,12 +248,17 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
 def test_a_worker_with_another_source_of_the_objective_says_so(spec):
     """Its results would stand under the wrong key."""
     trial = spec()
-    code = code_fingerprint(
-        trial.objective, trial.protocol, trial.settings.architecture, trial.dataset
-    )
-    check_specs([trial.model_copy(update={"code": code})])
+    check_specs([trial.model_copy(update={"code": trial.fingerprint_code()})])
     with pytest.raises(ObdError, match=r"plugin code of .*student.* differs"):
         check_specs([trial.model_copy(update={"code": "0" * 16})])
+
+
+@pytest.mark.usefixtures("user_components")
+def test_workers_accept_the_solver_and_the_state_source_of_a_plugin(toy_suite):
+    suite = toy_suite({"name": "student"}, solver="mine", state_source="mine")
+    (trial,) = suite.specs()
+    assert set(trial.code) >= {"solver", "state source"}
+    check_specs([trial])
 
 
 def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, toy_suite):

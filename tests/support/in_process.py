@@ -1,0 +1,27 @@
+"""Runs without worker processes, each of which imports torch for two seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from obdbench.execution import run as execution
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.executors.base import Executor, RunEvents, RunListener, get_executor
+from obdbench.execution.job import Job, run_job
+
+
+def execute_in_process(jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
+    """The executor ``local`` in this process."""
+    for job in jobs:
+        events = RunEvents(config, job.open_store(config), listener)
+        run_job(job, config, events.forward)
+
+
+def select_executor(name: str) -> Executor:
+    """The usual executor, except that ``local`` starts no processes."""
+    return execute_in_process if name == "local" else get_executor(name)
+
+
+def start_no_workers() -> None:
+    """Let the runs of this process use :func:`select_executor`."""
+    execution.get_executor = select_executor
