@@ -143,7 +143,8 @@ def test_json_states_what_the_tables_state(home):
     main = next(grid for grid in content.suites["d4rl"] if grid.protocol == "default")
     (first,) = [row for row in main.rows if row.rank == 1]
     assert first.objective == "sdw"
-    assert [row.method for row in (main.rows[0], main.rows[-1])] == ["distillation", "selection"]
+    methods = list(dict.fromkeys(row.method for row in main.rows))
+    assert methods[:2] == ["distillation", "selection"]
     assert first.average == pytest.approx(33.4, abs=0.05)
     incomplete = [row for row in main.rows if row.n_scores < row.n_expected]
     assert {row.objective for row in incomplete} == {"dbc", "pbc"}
