@@ -33,7 +33,7 @@ FIRST_SEED = 4_000_000
 
 
 def make_training_environment() -> Any:
-    """Ant-v4 with rewards that favour walking."""
+    """Ant-v4 with rewards that favor walking."""
     return gymnasium.make(
         ANT.env_id,
         healthy_reward=HEALTHY_REWARD,

@@ -123,8 +123,8 @@ class Dataset:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DerivedDataset(Dataset):
-    """Other states in the units of a reference dataset, whose state density applies to them."""
+class RelatedDataset(Dataset):
+    """Other states in the units of a reference dataset, which students see."""
 
     reference: Dataset
 
@@ -134,16 +134,12 @@ class DerivedDataset(Dataset):
         return self.reference.standardizer
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class SmoothedDataset(Dataset):
-    """A dataset with noise on its states, in the units of the original, which students see."""
+class DerivedDataset(RelatedDataset):
+    """Other states, to which the state density of the reference applies."""
 
-    original: Dataset
 
-    @cached_property
-    def standardizer(self) -> Standardizer:
-        """Moments of the original's observations."""
-        return self.original.standardizer
+class SmoothedDataset(RelatedDataset):
+    """The reference with noise on its states."""
 
 
 def validate(dataset: Dataset) -> None:

@@ -31,4 +31,4 @@ def smooth_states(dataset: Dataset, noise_scale: float) -> Dataset:
     noise = standard_noise * (np.float32(noise_scale) * dataset.standardizer.scale)
     content = {item.name: getattr(dataset, item.name) for item in fields(Dataset)}
     content["observations"] = dataset.observations + noise
-    return SmoothedDataset(**content, original=dataset)
+    return SmoothedDataset(**content, reference=dataset)

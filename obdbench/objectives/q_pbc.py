@@ -64,7 +64,7 @@ class QPBC(PBC):
         reference = dataset.reference if isinstance(dataset, DerivedDataset) else dataset
         if self._reference is not reference:
             self._reference, self._critic = reference, Critic(teacher, reference)
-            original = reference.original if isinstance(reference, SmoothedDataset) else reference
+            original = reference.reference if isinstance(reference, SmoothedDataset) else reference
             spread = action_spread(teacher, original)
             self._weight = self.value_weight * spread / critic_sensitivity(teacher, original)
         teacher_columns = teacher.columns(dataset.observations)
