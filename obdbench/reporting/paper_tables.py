@@ -24,6 +24,7 @@ RECIPE_NOTE = (
     "The papers use D4RL's files; the embedded datasets were collected by this project with D4RL's "
     "recipe."
 )
+WITHIN_INTERVAL = "≈"
 ROUNDING = 0.051  # printed averages are rounded, and so are the cells they were computed from
 
 
@@ -109,6 +110,8 @@ def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
         notes=(
             "Measured (published, difference). Differences are between means over seeds, for "
             "complete cells only.",
+            f"{WITHIN_INTERVAL} The published value lies within the 95% interval of the measured "
+            "mean (Student, over seeds). The uncertainty of the published value is not included.",
             f"Published: {paper.source}; {paper.setting}.",
             *([paper.note] if paper.note else []),
             *([RECIPE_NOTE] if grid.source != "d4rl" else []),
@@ -133,8 +136,17 @@ def _score_cell(measured: GridCell | None, printed: float | None) -> Cell:
     if not measured.complete:
         seeds = f"{len(measured.scores)}/{len(measured.expected_seeds)}"
         return Cell(f"{format_number(mean)} [{seeds}] ({format_number(printed)})", mean)
-    difference = format_number(mean - printed, sign=True)
+    difference = _difference_text([[score - printed for score in measured.scores]])
     return Cell(f"{format_number(mean)} ({format_number(printed)}, {difference})", mean)
+
+
+def _difference_text(differences: stats.Groups) -> str:
+    """The mean difference, marked if its interval contains zero."""
+    interval = stats.paired_difference(differences)
+    text = format_number(interval.estimate, sign=True)
+    if interval.low is None or interval.high is None:
+        return text
+    return f"{text} {WITHIN_INTERVAL}" if interval.low <= 0.0 <= interval.high else text
 
 
 def _average_cell(cells: dict[str, GridCell], paper: PaperTable, name: str) -> Cell:
@@ -146,5 +158,5 @@ def _average_cell(cells: dict[str, GridCell], paper: PaperTable, name: str) -> C
     if not all(d in cells and cells[d].complete for d in datasets):
         return Cell(f"{MISSING} ({text})")
     mean = stats.grand_mean([cells[d].scores for d in datasets])
-    difference = format_number(mean - average, sign=True)
+    difference = _difference_text([[s - datasets[d] for s in cells[d].scores] for d in datasets])
     return Cell(f"{format_number(mean)} ({text}, {difference})", mean)

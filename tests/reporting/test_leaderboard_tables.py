@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.result_entries import checked_entry
+from support.result_entries import entry as scored_entry
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import DistillSettings
@@ -30,7 +31,12 @@ from obdbench.reporting.grouping import build_grids
 from obdbench.reporting.leaderboard_tables import gaps_table, scores_table
 from obdbench.reporting.markdown import escape_markdown, render_sections
 from obdbench.reporting.pages import markdown_blocks
-from obdbench.reporting.paper_tables import RECIPE_NOTE, compare_with_papers, load_paper_tables
+from obdbench.reporting.paper_tables import (
+    RECIPE_NOTE,
+    WITHIN_INTERVAL,
+    compare_with_papers,
+    load_paper_tables,
+)
 from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.reporting.table import Cell, Table, format_number
@@ -181,6 +187,18 @@ def test_embedded_data_are_compared_with_the_papers_and_marked_as_other_data():
     assert any(row[0].text == "td3-bc-whole" for row in table.rows)
     single = SuiteResults("s", results.entries[:1])
     assert compare_with_papers(build_grids(single)) == []
+
+
+def test_published_values_within_the_interval_of_the_measured_mean_are_marked():
+    scores = {"hopper-medium": {0: 20.0, 1: 25.0, 2: 31.0}, "walker2d-medium": {0: 50.0, 1: 50.5}}
+    results = SuiteResults(
+        "s", tuple(scored_entry("pbc", s, f"d4rl/{name}-v2") for name, s in scores.items())
+    )
+    (table,) = compare_with_papers(build_grids(results))
+    row = next(row for row in table.rows if row[0].text == "pbc")
+    texts = {column: cell.text for column, cell in zip(table.columns, row, strict=True)}
+    assert texts["hopper medium"] == f"25.3 (25.1, +0.2 {WITHIN_INTERVAL})"
+    assert texts["walker2d medium"] == "50.2 (33.2, +17.0)"
 
 
 def test_d4rl_data_are_not_marked_as_other_data(d4rl):
