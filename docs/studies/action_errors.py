@@ -15,7 +15,7 @@ file to ``docs/studies/results/action-errors/`` with
   teacher's action variance on the data, in the first 20, the next 80 and all later steps;
 - the score of the teacher with white noise of the students' squared error added to its actions.
 
-``table`` writes the table between the markers ``action-errors`` of ``docs/findings.md``.
+``table`` writes the table between the markers ``action-errors`` of ``docs/further-studies.md``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from obdbench.tasks.task import normalized_return
 from obdbench.teachers.teacher import Teacher
 
 DOCS = Path(__file__).parent.parent
-RESULTS, PAGE = DOCS / "studies" / "results" / "action-errors", DOCS / "findings.md"
+RESULTS, PAGE = DOCS / "studies" / "results" / "action-errors", DOCS / "further-studies.md"
 CORRECTED = {"solver": "corrected", "exact_interval": 10, "steps": 200, "outer_lr": 0.03}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "av-pbc, `fast`": ("av-pbc", {}),
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="measure what is missing")
     running.add_argument("--seed", type=int, default=30)
-    commands.add_parser("table", help="write the table of docs/findings.md")
+    commands.add_parser("table", help="write the table of docs/further-studies.md")
     options = parser.parse_args(arguments)
     if options.command == "run":
         torch.set_num_threads(1)

@@ -1,7 +1,9 @@
-"""Draw the curves of a study: score against outer steps and against seconds of distillation.
+"""Draw a study: score and missed variance of students against seconds of distillation.
 
 ``python docs/studies/curves.py NAME`` draws ``docs/pictures/NAME.svg`` from the result files of the
-study: one line per variant, the mean over its seeds, with logarithmic axes for steps and seconds.
+study: one column per dataset and one line per variant, the mean over its seeds. The upper row shows
+the score at the evaluation points, the lower row the missed variance at the checks of real students
+(``guard_interval``), each from the first outer step on.
 """
 
 from __future__ import annotations
@@ -11,9 +13,13 @@ import sys
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from statistics import mean
 
+import numpy as np
+
+from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import run_script
-from obdbench.reporting.plots import RC, SCORE, STYLES, WIDTH
+from obdbench.reporting.plots import RC, STYLES, WIDTH
 from obdbench.results.record import Result
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -21,28 +27,33 @@ sys.path.insert(0, str(Path(__file__).parent))
 from study import DOCS, Study, load_study
 
 PICTURES = DOCS / "pictures"
-Point = tuple[int, float, float]  # outer step, seconds a seed, score
+Curve = list[tuple[float, float]]  # seconds a seed, value
 
 
-def average_points(results: Sequence[Result]) -> list[Point]:
-    """Step, seconds per seed and mean score of every evaluation point."""
+def score_curve(results: Sequence[Result]) -> Curve:
+    """Seconds per seed and mean score of every evaluation point after step 0."""
     scores: dict[int, list[float]] = {}
-    seconds: dict[int, float] = {}
-    seeds = sum(len(result.spec.seeds) for result in results)
     for result in results:
         for point in result.points:
             scores.setdefault(point.step, []).append(point.normalized_return)
-        for step, taken in result.timing.curve:
-            seconds[step] = seconds.get(step, 0.0) + taken / seeds
-    return [(step, seconds[step], sum(s) / len(s)) for step, s in sorted(scores.items())]
+    return [(seconds_at(results, s), mean(v)) for s, v in sorted(scores.items()) if s]
 
 
-def read_curves(study: Study) -> dict[str, list[Point]]:
-    """The points of each variant with results, on the first dataset of the study."""
-    results_of = {
-        variant.name: study.results(variant)[study.datasets[0]] for variant in study.variants
-    }
-    return {name: average_points(results) for name, results in results_of.items() if results}
+def missed_variance_curve(results: Sequence[Result]) -> Curve:
+    """Seconds per seed and mean missed variance of every check after step 0."""
+    missed: dict[int, list[float]] = {}
+    for result in results:
+        for checks in result.student_checks.values():
+            for check in checks:
+                if check.missed_variance is not None:  # None: a student diverged
+                    missed.setdefault(check.step, []).append(check.missed_variance)
+    return [(seconds_at(results, s), mean(v)) for s, v in sorted(missed.items()) if s]
+
+
+def seconds_at(results: Sequence[Result], step: int) -> float:
+    """Seconds per seed until an outer step, linear between evaluation points."""
+    seconds = sum(float(np.interp(step, *zip(*r.timing.curve, strict=True))) for r in results)
+    return seconds / sum(len(result.spec.seeds) for result in results)
 
 
 def draw_curves(study: Study, folder: Path) -> Path:
@@ -51,31 +62,38 @@ def draw_curves(study: Study, folder: Path) -> Path:
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-    curves = read_curves(study)
-    if not curves:
+    results = {variant.name: study.results(variant) for variant in study.variants}
+    if not any(r for of_dataset in results.values() for r in of_dataset.values()):
         raise SystemExit(f"{study.name} has no results; run it first.")
     path = folder / f"{study.name}.svg"
     with rc_context(RC):
         figure = Figure(figsize=(WIDTH, WIDTH / 2.2), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        for (name, points), (colour, dashes, marker) in zip(
-            curves.items(), cycle(STYLES[3:] + STYLES[:3]), strict=False
-        ):
-            later = [point for point in points if point[0] > 0]
-            for axes, column in ((left, 0), (right, 1)):
-                at = [point[column] for point in later]
-                score = [point[2] for point in later]
-                style = {"color": colour, "linestyle": dashes, "marker": marker, "ms": 3.5}
-                axes.plot(at, score, label=name.replace("`", ""), **style)
-        for axes, label in ((left, "outer steps"), (right, "seconds of distillation, one core")):
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.set_xlabel(label)
-        left.set_ylim(bottom=0.0)
-        left.set_ylabel(SCORE)
-        handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        grid = figure.subplots(2, len(study.datasets), sharex=True, sharey="row", squeeze=False)
+        for name, (colour, dashes, marker) in zip(results, cycle(STYLES[3:] + STYLES[:3])):
+            style = {"color": colour, "linestyle": dashes, "lw": 1.2}
+            for column, dataset in enumerate(study.datasets):
+                if of_dataset := results[name][dataset]:
+                    (top, bottom), label = grid[:, column], name.replace("`", "")
+                    curve = zip(*score_curve(of_dataset), strict=True)
+                    top.plot(*curve, label=label, marker=marker, ms=3, **style)
+                    if missed := missed_variance_curve(of_dataset):
+                        bottom.plot(*zip(*missed, strict=True), **style)
+        for column, dataset in enumerate(study.datasets):
+            task, _, data = DatasetId(dataset).short_name.partition("-")
+            grid[0, column].set_title(f"{task}\n{data}", fontsize="small")
+            axis = grid[1, column]
+            axis.set_xscale("log")
+            axis.set_xlabel("seconds")
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        grid[0, 0].set(ylabel="score", ylim=(0.0, None))
+        grid[1, 0].set(ylabel="missed variance", ylim=(0.0, 1.0))
+        labels = {
+            label: handle
+            for axes in grid[0]
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(labels.values(), labels, loc="outside lower center", ncols=2)
         figure.savefig(path, metadata={"Date": None})
     return path
 

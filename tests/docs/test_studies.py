@@ -13,11 +13,7 @@ import pytest
 from support.command_server import CommandServer
 from support.paths import ROOT
 
-from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import UnknownNameError
-from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
-from obdbench.results.record import Result
 
 STUDIES = ROOT / "docs" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.toml"))
@@ -60,51 +56,6 @@ def test_study_tables_follow_from_results(module: ModuleType, tmp_path: Path) ->
         copies[-1].write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
     changed = module.write_tables(copies)
     assert changed == [], "run `python docs/studies/study.py table`"
-
-
-def test_arm_table_follows_from_results(
-    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert module is sys.modules["study"]
-    arms, page = load_module("arms"), tmp_path / "findings.md"
-    text = arms.PAGE.read_text(encoding="utf-8")
-    if "<!-- arms:begin -->" not in text:
-        pytest.skip("findings.md has no table of arms")
-    page.write_text(text.replace("| mlp5 |", "| mlp7 |"), encoding="utf-8")
-    monkeypatch.setattr(arms, "PAGE", page)
-    arms.main()
-    assert page.read_text(encoding="utf-8") == text, "run `python docs/studies/arms.py`"
-
-
-def test_arm_table_has_a_row_per_arm_and_a_column_per_objective(module: ModuleType) -> None:
-    arms = load_module("arms")
-
-    def entry(protocol: str, scores: dict[int, float]) -> ResultEntry:
-        spec = TrialSpec(
-            dataset="embedded/hopper-medium-v1",
-            objective="pbc",
-            protocol=protocol,
-            settings=resolve_settings("fast"),
-            seeds=tuple(scores),
-        )
-        record = Result(key=spec.key, suite="s", spec=spec, status="ok")
-        curves = {protocol: {seed: ((0, 1.0), (9, score)) for seed, score in scores.items()}}
-        return ResultEntry(f"{spec.key}.json", record, curves)
-
-    entries = (entry("default", {0: 10.0, 1: 20.0}), entry("ensemble", {0: 12.0, 1: 24.0}))
-    header, _, row = arms.format_table(SuiteResults("s", entries)).splitlines()
-    assert header == "| students | dbc | pbc | av-pbc | sdw |"
-    cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    assert cells[2].startswith("18.0, +3.0 (")
-    assert cells == ["ensemble", "–", cells[2], "–", "–"]
-
-
-def test_arm_is_compared_with_default_students_of_the_same_seeds(module: ModuleType) -> None:
-    arms = load_module("arms")
-    default = {"a": {0: 10.0, 1: 20.0, 2: 99.0}, "b": {0: 30.0, 1: 30.0}}
-    scores = {"a": {0: 12.0, 1: 24.0}, "b": {0: 31.0, 1: 33.0}}
-    assert arms.format_arm(scores, default).startswith("25.0, +2.5 (")
-    assert arms.format_arm({"a": scores["a"]}, default) == "–"
 
 
 @pytest.mark.usefixtures("in_process")
@@ -186,7 +137,8 @@ def test_separate_trials_of_one_variant_form_one_row(
     first = separate.model_copy(update={"seeds": "0-1"})
     assert module.run_study(first, workers=1)
     assert " – " in module.format_table(separate).splitlines()[2].split("|")[2]
-    assert curves.read_curves(separate) == {}
+    with pytest.raises(SystemExit, match="no results"):
+        curves.draw_curves(separate, tmp_path)
     assert module.run_study(separate, workers=1)
     (results,) = separate.results(separate.variants[0]).values()
     assert list(module.seed_scores(results)) == [0, 1, 4]
@@ -198,9 +150,9 @@ def test_separate_trials_of_one_variant_form_one_row(
         .strip()
         .startswith(f"{mean:.1f} ±")
     )
-    ((_, _, start), _) = curves.read_curves(separate)["run"]
-    at_start = [p.normalized_return for r in results for p in r.points if p.step == 0]
-    assert start == pytest.approx(sum(at_start) / 3)
+    ((_, end),) = curves.score_curve(results)
+    at_end = [p.normalized_return for r in results for p in r.points if p.step == 2]
+    assert end == pytest.approx(sum(at_end) / 3)
 
 
 def test_missing_reference_has_no_difference(module: ModuleType) -> None:
@@ -211,24 +163,31 @@ def test_missing_reference_has_no_difference(module: ModuleType) -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_curves_follow_from_results(module: ModuleType, curves: ModuleType, tmp_path: Path) -> None:
+    settings = {"steps": 4, "evaluate_at": (0, 0.5, 1), "guard_interval": 1}
     study = toy_study(
         module,
         tmp_path / "curved",
         variants=(
-            {"name": "run", "preset": "tiny", "settings": {"steps": 4, "evaluate_at": (0, 0.5, 1)}},
+            {"name": "run", "preset": "tiny", "settings": settings},
             {"name": "not run", "preset": "tiny", "settings": {"steps": 5}},
         ),
     )
     assert module.run_study(study, workers=1, only=["run"])
-    curve_points = curves.read_curves(study)
-    assert set(curve_points) == {"run"}
-    steps, seconds, scores = zip(*curve_points["run"], strict=True)
-    assert steps == (0, 2, 4)
-    assert 0.0 == seconds[0] < seconds[1] < seconds[2]
+    (results,) = study.results(study.variants[0]).values()
     (file,) = [p for p in (tmp_path / "curved").glob("*.json") if p.name != "manifest.json"]
-    points = json.loads(file.read_text())["points"]
-    last = [p["normalized_return"] for p in points if p["step"] == 4]
-    assert scores[-1] == pytest.approx(sum(last) / len(last))
+    record = json.loads(file.read_text())
+    (half, middle), (whole, score) = curves.score_curve(results)
+    seeds = len(record["spec"]["seeds"])
+    start, *later = [seconds / seeds for _, seconds in record["timing"]["curve"]]
+    assert [half, whole] == later
+    for step, value in ((2, middle), (4, score)):
+        at = [p["normalized_return"] for p in record["points"] if p["step"] == step]
+        assert value == pytest.approx(sum(at) / len(at))
+    seconds, missed = zip(*curves.missed_variance_curve(results), strict=True)
+    assert [seconds[1], seconds[3]] == [half, whole]
+    assert seconds[0] == pytest.approx((start + half) / 2)
+    last = [checks[-1]["missed_variance"] for checks in record["student_checks"].values()]
+    assert missed[-1] == pytest.approx(sum(last) / len(last))
     drawn = curves.draw_curves(study, tmp_path).read_text()
     assert drawn.startswith("<?xml")
     assert curves.draw_curves(study, tmp_path).read_text() == drawn
