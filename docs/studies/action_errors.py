@@ -44,6 +44,10 @@ from obdbench.tasks.rollout import ActFunction, Episodes, run_episodes
 from obdbench.tasks.task import normalized_return
 from obdbench.teachers.teacher import Teacher
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from page_table import markdown_table, write_page_table
+
 DOCS = Path(__file__).parent.parent
 RESULTS, PAGE = DOCS / "studies" / "results" / "action-errors", DOCS / "further-studies.md"
 CORRECTED = {"solver": "corrected", "exact_interval": 10, "steps": 200, "outer_lr": 0.03}
@@ -61,7 +65,6 @@ DATASETS = [
 GAINS = (1.0, 1.2, 1.5, 2.0)
 PHASES = ((0, 20), (20, 100), (100, 1000))
 STATES, POLICIES, EPISODES, LOW_SCORE, LOCAL_NOISE = 2000, 4, 5, 5.0, 0.1
-_BLOCK = re.compile(r"(<!-- action-errors:begin -->\n).*?(<!-- action-errors:end -->)", re.DOTALL)
 
 
 class Measurement:
@@ -165,7 +168,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     header = ["dataset", "variant", "missed variance", "slope", "local slope"]
     header += [f"score, gain {gain:g}" for gain in GAINS]
     header += ["episodes below 5", *phases, "teacher", "teacher with noise"]
-    lines = [header, [":--", ":--", *["--:"] * (len(header) - 2)]]
+    lines = []
     for row in rows:
         errors = ["–" if error is None else f"{error:.2f}" for error in row["errors_by_phase"]]
         scores = [f"{row['scores_by_gain'][f'{gain:g}']:.1f}" for gain in GAINS]
@@ -174,7 +177,7 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
         cells.append(f"{row['local_slope']:.2f}")
         cells += [*scores, f"{row['low_share']:.0%}", *errors]
         lines.append([*cells, f"{row['teacher']:.1f}", f"{row['teacher_with_noise']:.1f}"])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(header, lines, left=2)
 
 
 def result_path(dataset_id: str, variant: str) -> Path:
@@ -191,9 +194,7 @@ def read_rows() -> list[dict[str, Any]]:
 
 def write_table() -> None:
     """Update the table of the page."""
-    table, text = format_table(read_rows()), PAGE.read_text(encoding="utf-8")
-    new = _BLOCK.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", text)
-    write_atomically(PAGE, new)
+    write_page_table(PAGE, "action-errors", format_table(read_rows()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

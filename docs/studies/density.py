@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -30,10 +29,13 @@ from obdbench.errors import run_script
 from obdbench.io import write_atomically
 from obdbench.objectives.density import evaluate_log_density, fit_flow
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from page_table import markdown_table, write_page_table
+
 DOCS = Path(__file__).parent.parent
 RESULTS, PAGE = DOCS / "studies" / "results" / "density", DOCS / "methods.md"
 HELD_OUT_EVERY = 10  # every tenth episode is held out
-_BLOCK = re.compile(r"(<!-- density:begin -->\n).*?(<!-- density:end -->)", re.DOTALL)
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -64,20 +66,18 @@ def measure(name: str) -> dict[str, Any]:
 
 def format_table(rows: Sequence[dict[str, Any]]) -> str:
     """One line per dataset."""
-    lines = [["dataset", "flow", "Gaussian", "difference"], [":--", "--:", "--:", "--:"]]
+    lines = []
     for row in rows:
         figures = (row["flow"], row["gaussian"], row["flow"] - row["gaussian"])
         lines.append([row["dataset"], *(f"{figure:.2f}".replace("-", "−") for figure in figures)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table(["dataset", "flow", "Gaussian", "difference"], lines)
 
 
 def write_table() -> None:
     """Update the table of the page."""
     paths = [RESULTS / f"{name}.json" for name in NAMES]
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-    table = format_table(rows)
-    text = PAGE.read_text(encoding="utf-8")
-    write_atomically(PAGE, _BLOCK.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", text))
+    write_page_table(PAGE, "density", format_table(rows))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -58,6 +58,22 @@ def test_study_tables_follow_from_results(module: ModuleType, tmp_path: Path) ->
     assert changed == [], "run `python docs/studies/study.py table`"
 
 
+@pytest.mark.parametrize("name", ["action_errors", "density", "label_solving"])
+def test_tables_of_programs_follow_from_results(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, page = load_module(name), tmp_path / "page.md"
+    text = program.PAGE.read_text(encoding="utf-8")
+    begin, end = (f"<!-- {name.replace('_', '-')}:{mark} -->" for mark in ("begin", "end"))
+    before, _, rest = text.partition(begin)
+    table, _, after = rest.partition(end)
+    assert "| dataset |" in table
+    page.write_text(f"{before}{begin}\n{end}{after}", encoding="utf-8")
+    monkeypatch.setattr(program, "PAGE", page)
+    program.main(["table"])
+    assert page.read_text(encoding="utf-8") == text, f"run `python docs/studies/{name}.py table`"
+
+
 @pytest.mark.usefixtures("in_process")
 def test_table_shows_variants_with_results(module: ModuleType, tmp_path: Path) -> None:
     study = module.Study(
