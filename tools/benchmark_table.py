@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+MISSED_VARIANCES = (0.4, 0.35, 0.3)
+
 
 def collect_results(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return shortest time, median time and extra information of every benchmark by name."""
@@ -68,8 +70,29 @@ def format_table(report: dict[str, Any]) -> str:
                 f"- Outer step at {name}, on one core: {row['median']:.3f} s, "
                 f"{row['median'] / exact['median']:.3f} of an exact one."
             )
-    lines += [*format_ratios(results), *format_precision(results)]
+    lines += [*format_missed_variance(results), *format_ratios(results)]
+    lines += format_precision(results)
     return "\n".join(lines)
+
+
+def format_missed_variance(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the first seconds at which each preset reaches a missed variance."""
+    curves = {
+        name.removeprefix("missed variance "): row["curve"]
+        for name, row in results.items()
+        if name.startswith("missed variance ")
+    }
+    lines = []
+    for share in MISSED_VARIANCES if curves else ():
+        times = []
+        for preset, curve in curves.items():
+            reached = [seconds for seconds, missed in curve if missed <= share]
+            times.append(f"{preset} {reached[0]:.0f} s" if reached else f"{preset} never")
+        lines.append(
+            f"- Students that miss at most {share} of the variance (hopper medium-expert, Av-PBC, "
+            f"one core): {', '.join(times)}."
+        )
+    return lines
 
 
 def peak_rates(results: dict[str, dict[str, Any]]) -> dict[int, float]:

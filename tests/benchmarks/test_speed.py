@@ -16,7 +16,11 @@ import torch
 from support.benchmark_setting import BenchmarkSetting, BenchmarkStep, use_all_cores
 from support.eager import eager_outer_step
 
+import obdbench
 from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.loop import distill_points
+from obdbench.distillation.settings import resolve_settings
+from obdbench.objectives.objective import make_objective
 
 pytestmark = pytest.mark.benchmark
 PAPER = BenchmarkSetting()
@@ -291,6 +295,24 @@ def test_window(benchmark: Any, window: int) -> None:
     )
 
 
+@pytest.mark.parametrize(("preset", "interval", "last"), [("fast", 20, 420), ("exact", 10, 120)])
+def test_seconds_to_missed_variance(benchmark: Any, preset: str, interval: int, last: int) -> None:
+    """The seconds of distillation after which real students miss a given share of variance."""
+    torch.set_num_threads(1)
+    steps = resolve_settings(preset).steps
+    fractions = [step / steps for step in range(0, last + 1, interval)]
+    settings = resolve_settings(preset, {"guard_interval": interval, "evaluate_at": fractions})
+    name = "embedded/hopper-medium-expert-v1"
+    dataset, teacher = obdbench.load_dataset(name), obdbench.load_teacher(name)
+    curve: list[tuple[float, float]] = []
+
+    def call() -> None:
+        points = distill_points(dataset, teacher, make_objective("av-pbc"), settings, [30])
+        curve.extend((p.seconds, p.checks[0][-1].missed_variance) for p in points)
+
+    measure(benchmark, call, rounds=1, warm_up=0, name=f"missed variance {preset}", curve=curve)
+
+
 def test_start_to_first_step(benchmark: Any) -> None:
     """A new process: import, buffers, one outer step with the paper's sizes."""
     code = (
@@ -335,7 +357,6 @@ def evaluate_against_bare_environment(policies: int, episodes: int) -> tuple[int
     import numpy as np
 
     from obdbench.datasets.loading import load_dataset
-    from obdbench.distillation.settings import resolve_settings
     from obdbench.distillation.synset import Synset
     from obdbench.evaluation.students import BatchedActor, episode_seeds, train_students
     from obdbench.tasks.rollout import run_episodes

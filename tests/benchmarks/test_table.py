@@ -10,7 +10,7 @@ import pytest
 from support.paths import ROOT
 
 from tools import teach_speed, truncation
-from tools.benchmark_table import format_table
+from tools.benchmark_table import format_missed_variance, format_table
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,16 @@ def test_documented_table_is_made_from_the_report(
     page = (ROOT / "docs/performance.md").read_text()
     table = page.split(f"<!-- {block}:begin -->\n")[1].split(f"<!-- {block}:end -->")[0]
     assert table.strip() == make_table(report).strip()
+
+
+def test_missed_variance_lines_name_the_first_seconds_below_each_share() -> None:
+    curves = {"fast": [[1.0, 0.5], [20.0, 0.38], [30.0, 0.45]], "exact": [[9.0, 0.34]]}
+    lines = format_missed_variance(
+        {f"missed variance {name}": {"curve": curve} for name, curve in curves.items()}
+    )
+    assert [line.partition("): ")[2] for line in lines] == [
+        "fast 20 s, exact 9 s.",
+        "fast never, exact 9 s.",
+        "fast never, exact never.",
+    ]
+    assert format_missed_variance({}) == []
