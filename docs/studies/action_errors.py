@@ -46,7 +46,7 @@ from obdbench.teachers.teacher import Teacher
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from page_table import markdown_table, write_page_table
+from dataset_study import markdown_table, write_page_table
 
 DOCS = Path(__file__).parent.parent
 RESULTS, PAGE = DOCS / "studies" / "results" / "action-errors", DOCS / "further-studies.md"

@@ -11,8 +11,6 @@ markers ``density`` of ``docs/methods.md``::
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -20,21 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import multivariate_normal
 
 import obdbench
-from obdbench.datasets.embedded import NAMES
 from obdbench.errors import run_script
-from obdbench.io import write_atomically
 from obdbench.objectives.density import evaluate_log_density, fit_flow
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from page_table import markdown_table, write_page_table
+from dataset_study import DOCS, DatasetStudy, markdown_table
 
-DOCS = Path(__file__).parent.parent
-RESULTS, PAGE = DOCS / "studies" / "results" / "density", DOCS / "methods.md"
+PAGE = DOCS / "methods.md"
 HELD_OUT_EVERY = 10  # every tenth episode is held out
 
 
@@ -73,27 +67,12 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(["dataset", "flow", "Gaussian", "difference"], lines)
 
 
-def write_table() -> None:
-    """Update the table of the page."""
-    paths = [RESULTS / f"{name}.json" for name in NAMES]
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-    write_page_table(PAGE, "density", format_table(rows))
+STUDY = DatasetStudy("density", measure, format_table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("command", choices=("run", "table"))
-    if parser.parse_args(arguments).command == "run":
-        torch.set_num_threads(1)
-        for name in NAMES:
-            path = RESULTS / f"{name}.json"
-            if not path.exists():
-                print(name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, json.dumps(measure(name)) + "\n")
-    write_table()
-    return 0
+    return STUDY.run_command_line(PAGE, arguments)
 
 
 if __name__ == "__main__":

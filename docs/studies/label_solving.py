@@ -11,8 +11,6 @@ steps. ``run`` writes one JSON file per dataset to ``docs/studies/results/label-
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,23 +21,20 @@ import numpy as np
 import torch
 
 import obdbench
-from obdbench.datasets.embedded import NAMES
 from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.state_sources.state_source import load_fixed_dataset, make_state_source
 from obdbench.errors import run_script
-from obdbench.io import write_atomically
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.networks import MLP4
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from page_table import markdown_table, write_page_table
+from dataset_study import DOCS, DatasetStudy, markdown_table
 
-DOCS = Path(__file__).parent.parent
-RESULTS, PAGE = DOCS / "studies" / "results" / "label-solving", DOCS / "methods.md"
+PAGE = DOCS / "methods.md"
 SOLVERS = ("infinite-width", "label-solving")
 SECONDS = (3.0, 10.0)
 PROBE_STEPS, STATES, SEED = 20, 4096, 30
@@ -117,27 +112,12 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(header, lines)
 
 
-def write_table() -> None:
-    """Update the table of the page."""
-    paths = [RESULTS / f"{name}.json" for name in NAMES]
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-    write_page_table(PAGE, "label-solving", format_table(rows))
+STUDY = DatasetStudy("label-solving", measure, format_table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("command", choices=("run", "table"))
-    if parser.parse_args(arguments).command == "run":
-        torch.set_num_threads(1)
-        for name in NAMES:
-            path = RESULTS / f"{name}.json"
-            if not path.exists():
-                print(name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, json.dumps(measure(name)) + "\n")
-    write_table()
-    return 0
+    return STUDY.run_command_line(PAGE, arguments)
 
 
 if __name__ == "__main__":
