@@ -170,7 +170,8 @@ class DistillSettings(BaseModel):
         ge=0,
         le=10_000_000,
         description="Outer steps between two checks of real students on held-out states; if their "
-        "missed variance rises, the infinite-width phase ends early; 0 turns the checks off",
+        "missed variance and missed objective both rise, the infinite-width phase ends early; 0 "
+        "turns the checks off",
     )
     guard_students: int = Field(
         2, ge=1, le=64, description="Students that each check clones per seed"
@@ -185,8 +186,9 @@ class DistillSettings(BaseModel):
         0.05,
         ge=0,
         le=1e6,
-        description="Rise of the missed variance above its minimum at which a check counts towards "
-        "the early end of the infinite-width phase and at which a result is marked",
+        description="Rise of missed variance and missed objective above their minima at which a "
+        "check counts towards the early end of the infinite-width phase; a result is marked by the "
+        "missed variance alone",
     )
     guard_patience: int = Field(
         2,

@@ -12,7 +12,7 @@ for actions that the critic values more than the teacher's.
 .. math:: \kappa = \frac{\mathbb{E}\,\big( q(s, \pi^*(s)) - q(s, a') \big)_+}
                         {\mathbb{E}\,\lVert a' - \pi^*(s) \rVert^2}, \qquad
           \rho = \frac{\mathbb{E}_{(s, a) \sim D} \lVert a - \pi^*(s) \rVert^2}
-                      {\mathrm{Var}_s\, \pi^*(s)}
+                      {\mathrm{Var}_s\, \pi^*(s)} \text{, at most } 1.
 
 κ makes both terms equally large for a' = π*(s) plus white noise of 0.3, clipped to the bounds. The
 critic has been trained on the actions of the data, and ρ says how far these spread about the

@@ -8,9 +8,9 @@ their frequency suggests, so the base objective is weighted by the reciprocal of
 which a masked autoregressive flow estimates. Settings that the paper does not state are parameters:
 
 ``tau`` (0.1)
-    The exponent. On the genuine data the log-densities have a range of 6 to 14 nats, so that a
-    literal 1/d puts nearly all weight on a few states. At 0.1 the effective sample fraction is
-    0.2 to 0.7.
+    The exponent. On the genuine data the log-densities have standard deviations of 6 to 14 nats, so
+    that a literal 1/d puts nearly all weight on a few states. At 0.1 the effective sample fraction
+    is 0.2 to 0.7.
 ``floor_quantile`` (0.01)
     Densities below this quantile are raised to it, because some states have log d = −∞.
 ``density_normalization`` ("mean-one")

@@ -4,11 +4,11 @@ Pairs are chosen so that a combination of their gradients matches the mean gradi
 
 .. math:: \min_{S, w} \Big\lVert \tfrac1n \sum_i g_i - \sum_{j \in S} w_j g_j \Big\rVert^2,
 
-greedily: the next pair has the largest inner product with the residual, then the weights of all
-chosen pairs are solved by least squares. :math:`g_i` is the gradient of the cloning loss of pair i
-in the output layer's means of an untrained student. ReDOR (Yang et al., 2025) takes gradients of
-temporal-difference losses over the training of an actor and a critic, and weighs the chosen
-transitions; students here are cloned on unweighted pairs, so that only the choice remains.
+greedily: the next pair has the largest absolute inner product with the residual, then the weights
+of all chosen pairs are solved by least squares. :math:`g_i` is the gradient of the cloning loss of
+pair i in the output layer's means of an untrained student. ReDOR (Yang et al., 2025) takes
+gradients of temporal-difference losses over the training of an actor and a critic, and weighs the
+chosen transitions; students here are cloned on unweighted pairs, so that only the choice remains.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 r"""Infinite-width steps that an exact meta-gradient corrects at intervals.
 
-An exact step costs as much as a dozen infinite-width steps and its gradient depends on the student
+An exact step costs as much as 25 to 50 infinite-width steps and its gradient depends on the student
 that was drawn; an infinite-width step is cheap, but the gradient of real students drifts away from
 it. This solver follows
 
