@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class ObdError(Exception):
@@ -67,3 +71,14 @@ def run_script(main: Callable[[], object]) -> int:
         sys.stderr.write(f"{strip_control_characters(str(error))}\n")
         return 2
     return code if isinstance(code, int) else 0
+
+
+def format_validation_error(error: ValidationError) -> str:
+    """Return the first error that pydantic reports, in one line."""
+    first = error.errors()[0]
+    location = ".".join(str(part) for part in first["loc"])
+    if not location:
+        return f"{first['msg']}."
+    value = repr(first["input"])
+    value = value if len(value) <= 80 else f"{value[:77]}..."
+    return f"{location}: {first['msg']}, got {value}."

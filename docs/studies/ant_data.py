@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("path", type=Path, help="HDF5 file to write")
     parser.add_argument("--run", type=Path, default=Path("build/ant-run"), help="SAC run")
-    parser.add_argument("--steps", type=int, default=300_000, help="steps of the SAC run")
+    parser.add_argument("--steps", type=int, default=500_000, help="steps of the SAC run")
     parser.add_argument("--transitions", type=int, default=100_000)
     options = parser.parse_args(arguments)
     settings = SacSettings(

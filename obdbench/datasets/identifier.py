@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from obdbench import registry
-from obdbench.tasks.task import match_task_name
+from obdbench.tasks.task import find_leading_task_name, match_task_name
 
 TASK_SOURCES = ("embedded", "d4rl", "minari", "file")
 OPEN_SOURCES = ("d4rl", "minari", "file")
@@ -68,8 +68,8 @@ class DatasetId:
         parts = self.name.split("/")
         if self.source == "minari":
             parts = parts[1:2] if len(parts) == 3 else []
-        starts = (part.partition("-")[0].lower() for part in reversed(parts))
-        return next((start for start in starts if start in registry.tasks), None)
+        names = (find_leading_task_name(part) for part in reversed(parts))
+        return next((name for name in names if name is not None), None)
 
     @property
     def level(self) -> str:

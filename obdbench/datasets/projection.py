@@ -22,7 +22,10 @@ class StateProjection:
     def fit(cls, states: Array) -> StateProjection:
         """Fit to standardized states; the largest weight of each component is positive."""
         states = states.astype(np.float64)
-        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(states, rowvar=False)))
+        if states.shape[1] == 1:
+            states = np.pad(states, ((0, 0), (0, 1)))
+        centered = states - states.mean(axis=0)
+        values, vectors = np.linalg.eigh(centered.T @ centered / max(len(states) - 1, 1))
         components = vectors[:, [-1, -2]]
         largest = np.abs(components).argmax(axis=0)
         components = components * np.sign(components[largest, [0, 1]])
@@ -31,4 +34,6 @@ class StateProjection:
 
     def apply(self, states: Array) -> Array:
         """Return two coordinates per state."""
+        if states.shape[1] == 1:
+            states = np.pad(states, ((0, 0), (0, 1)))
         return np.asarray((states - self.center) @ self.components)

@@ -12,6 +12,7 @@ from obdbench.distillation.loop import Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
+from obdbench.policies.device import check_device, check_seed
 from obdbench.teachers.teacher import Teacher
 
 
@@ -42,6 +43,8 @@ def distill(
             ``pairs=64`` or ``steps=100``.
     """
     settings = resolve_settings(preset, overrides)
+    check_seed(seed)
+    check_device(device)
     if isinstance(objective, str):
         objective = make_objective(objective)
     synset: Synset | None = None

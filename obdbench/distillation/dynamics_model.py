@@ -31,6 +31,7 @@ from obdbench.datasets.download import cache_root
 from obdbench.errors import InvalidDataError
 from obdbench.io import lock, replace_atomically
 from obdbench.policies.networks import Params, seeded_generator, stacked_linear
+from obdbench.policies.single_thread import single_thread
 
 STREAM = 21
 HELD_OUT = 0.05
@@ -152,8 +153,10 @@ def _range_of(states: Array) -> tuple[Tensor, Tensor]:
 
 def dynamics_path(dataset: Dataset, settings: DynamicsSettings) -> Path:
     """Where the model of a dataset is kept."""
-    content = json.dumps([dataset.checksum, asdict(settings)])
-    name = hashlib.sha256(content.encode()).hexdigest()[:24]
+    digest = hashlib.sha256(json.dumps([dataset.checksum, asdict(settings)]).encode())
+    if dataset.next_observations is not None:  # the dataset's checksum does not contain them
+        digest.update(np.ascontiguousarray(dataset.next_observations).tobytes())
+    name = digest.hexdigest()[:24]
     return cache_root() / "dynamics" / f"{name}.safetensors"
 
 
@@ -166,7 +169,8 @@ def load_dynamics(
         cached = _read(path, dataset, settings)
         if cached is not None:
             return cached
-        model = fit_dynamics(dataset, settings)
+        with single_thread():
+            model = fit_dynamics(dataset, settings)
         _write(model, path)
     return model
 

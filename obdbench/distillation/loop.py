@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.initialization import select_initial_pairs
 from obdbench.distillation.matmul_precision import matmul_precision
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
@@ -43,7 +44,6 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import Objective
 from obdbench.policies.networks import seeded_generator
-from obdbench.tasks.task import get_task
 from obdbench.teachers.teacher import Teacher
 
 LOSS_CURVE_POINTS = 200
@@ -233,16 +233,29 @@ def check_teacher_task(teacher: Teacher, dataset: Dataset) -> None:
     """Refuse a teacher whose sizes, or whose identifier if it names a task, do not match."""
     teacher_sizes = teacher.observation_size, teacher.action_size
     dataset_sizes = dataset.observation_size, dataset.action_size
-    try:
-        task = get_task(teacher.id)
-    except ObdError:
-        task = dataset.task  # the identifier names no task
-    if teacher_sizes != dataset_sizes or task != dataset.task:
+    stated = DatasetId(teacher.id).task_name  # many identifiers state no task
+    task = dataset.task.name
+    is_other = stated not in (None, task) and not task.startswith(f"{stated}-v")
+    if teacher_sizes != dataset_sizes or (is_other and teacher.id != dataset.id):
         raise InvalidDataError(
             f"The teacher {teacher.id!r} ({teacher_sizes[0]} states, {teacher_sizes[1]} actions) "
             f"does not match {dataset.task.name} ({dataset_sizes[0]} and {dataset_sizes[1]}), "
             f"the task of {dataset.id}.",
             "Give a teacher of the same task.",
+        )
+
+
+def check_teacher_data(teacher: Teacher, dataset: Dataset) -> None:
+    """Refuse a teacher that was trained on other data under the same ``file:`` identifier."""
+    trained_on = teacher.card.get("data")
+    if teacher.id != dataset.id or not isinstance(trained_on, dict):
+        return
+    if DatasetId(dataset.id).source != "file":
+        return  # teachers of shipped subsets are trained on the full collections
+    if trained_on.get("checksum") not in (None, dataset.checksum):
+        raise InvalidDataError(
+            f"The teacher of {dataset.id} was trained on other data than the file now contains.",
+            "Train it again with `obdbench teach`, or name another teacher with --teacher.",
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.errors import InvalidSettingError, format_validation_error, unknown_name
 from obdbench.registry import selections, solvers, state_sources
 
 TRUNCATED_SOLVERS = ("truncated", "random-truncated")
@@ -312,14 +312,3 @@ def describe_settings() -> Iterator[tuple[str, str]]:
         values = f"{', '.join(choices[:-1])} or {choices[-1]}; " if choices else ""
         values += f"default {'none' if default is None else default}"
         yield name, f"{field.description} ({values})"
-
-
-def format_validation_error(error: ValidationError) -> str:
-    """Return the first error that pydantic reports, in one line."""
-    first = error.errors()[0]
-    location = ".".join(str(part) for part in first["loc"])
-    if not location:
-        return f"{first['msg']}."
-    value = repr(first["input"])
-    value = value if len(value) <= 80 else f"{value[:77]}..."
-    return f"{location}: {first['msg']}, got {value}."

@@ -75,8 +75,13 @@ class Synset:
         return self.standardizer.invert(self.states)
 
     def save(self, path: Path | str) -> Path:
-        """Write ``path`` (safetensors) and the JSON card beside it, each atomically."""
+        """Write ``path`` and the JSON card beside it, each atomically, and return the path.
+
+        ``.safetensors`` is appended to a path that does not end in it.
+        """
         path = Path(path)
+        if path.suffix != ".safetensors":
+            path = path.with_name(f"{path.name}.safetensors")
         arrays = {
             "states": np.ascontiguousarray(self.states, np.float32),
             "actions": np.ascontiguousarray(self.actions, np.float32),

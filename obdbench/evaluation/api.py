@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from obdbench.distillation.settings import DistillSettings, format_validation_error
+from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
-from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.errors import InvalidDataError, InvalidSettingError, format_validation_error
 from obdbench.evaluation.protocol import Protocol, make_protocol
 from obdbench.evaluation.students import read_card_integer
+from obdbench.policies.device import check_seed
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def evaluate(
         protocol = make_protocol(protocol, params)
     if seed is None:
         seed = read_card_integer(synset, "seed", "Pass a seed to evaluate().")
+    check_seed(seed)
     scores = protocol.score([synset], _settings_of(synset), [seed])
     return Evaluation(
         protocol.name,

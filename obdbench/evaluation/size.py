@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from pydantic import ValidationError
 
-from obdbench.distillation.settings import DistillSettings, format_validation_error
-from obdbench.errors import InvalidSettingError
+from obdbench.distillation.settings import DistillSettings
+from obdbench.errors import InvalidSettingError, format_validation_error
 from obdbench.evaluation.protocol import LEARNING_RATE, STEPS, Arm, Protocol, check_count
 
 

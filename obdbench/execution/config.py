@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from obdbench.errors import InvalidSettingError, MissingExtraError, ObdError, unknown_name
+from obdbench.errors import InvalidSettingError, MissingExtraError, unknown_name
 from obdbench.plugins import Plugin
 
 EXECUTORS = ("local", "ray")
@@ -99,21 +99,3 @@ class ExecutionConfig:
     def ray_workers(self) -> int | None:
         """Return the number of workers on Ray; None means as many as the cluster can run."""
         return self.workers if self.address else self.local_workers()
-
-
-def check_device(device: str) -> None:
-    """Raise an error if a device does not exist on this machine."""
-    if device == "cpu":
-        return
-    kind, colon, number = device.partition(":")
-    if kind != "cuda" or (colon and not number.isdecimal()):
-        raise InvalidSettingError(f"{device!r} is not a device.", "Use cpu, cuda or cuda:N.")
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ObdError(
-            f"The device {device!r} cannot be used: {str(error).splitlines()[0]}.",
-            "Use --device cpu.",
-        ) from error

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
-from obdbench.distillation.loop import check_teacher_task
+from obdbench.distillation.loop import check_teacher_data, check_teacher_task
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError
-from obdbench.execution.config import ExecutionConfig, check_device
+from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.base import FailFastError, RunListeners, get_executor
 from obdbench.execution.experiment_loggers import ExperimentLogger, check_loggers
 from obdbench.execution.job import group_into_jobs
@@ -21,6 +21,7 @@ from obdbench.execution.trial import check_size
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite
 from obdbench.objectives.objective import make_objective
+from obdbench.policies.device import check_device
 from obdbench.policies.networks import Architecture, get_architecture
 from obdbench.registry import solvers
 from obdbench.results.data_identity import check_unchanged, list_used_data
@@ -204,7 +205,9 @@ def check_inputs(specs: Sequence[TrialSpec]) -> None:
         dataset = load_dataset(dataset_id)
         check_size(dataset, largest)
         for _, teacher in (pair for pair in taught if pair[0] == dataset_id):
-            check_teacher_task(load_teacher(dataset_id, teacher), dataset)
+            loaded = load_teacher(dataset_id, teacher)
+            check_teacher_task(loaded, dataset)
+            check_teacher_data(loaded, dataset)
 
 
 def infinite_width_share(settings: DistillSettings) -> float:

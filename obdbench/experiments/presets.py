@@ -25,10 +25,9 @@ from obdbench.distillation.settings import (
     PRESETS,
     SUMMARIES,
     DistillSettings,
-    format_validation_error,
     resolve_settings,
 )
-from obdbench.errors import InvalidSettingError, ObdError, unknown_name
+from obdbench.errors import InvalidSettingError, ObdError, format_validation_error, unknown_name
 from obdbench.io import write_atomically
 
 MAX_TOML = 1024 * 1024

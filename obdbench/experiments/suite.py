@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from obdbench import registry
 from obdbench.datasets.identifier import DatasetId
-from obdbench.distillation.settings import DistillSettings, format_validation_error
-from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.distillation.settings import DistillSettings
+from obdbench.errors import InvalidSettingError, format_validation_error, unknown_name
 from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
 from obdbench.experiments.spec import TrialSpec, format_params
 from obdbench.registry import Registry

@@ -29,6 +29,7 @@ from obdbench.datasets.download import cache_root
 from obdbench.io import lock, replace_atomically
 from obdbench.objectives.objective import float_tensor
 from obdbench.policies.networks import seeded_generator
+from obdbench.policies.single_thread import single_thread
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ def fit_flow(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
 def evaluate_log_density(flow: Any, states: Array, chunk: int = 16_384) -> Array:
     """Log-densities under a fitted flow."""
     distribution = flow()
-    parts = [
-        distribution.log_prob(part).numpy() for part in torch.split(float_tensor(states), chunk)
-    ]
+    with single_thread():
+        parts = [
+            distribution.log_prob(part).numpy() for part in torch.split(float_tensor(states), chunk)
+        ]
     return np.asarray(np.concatenate(parts), dtype=np.float32)
 
 
@@ -104,7 +106,8 @@ def load_flow(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Any:
                 raise ValueError("parameters that are not finite")
             flow.load_state_dict(parameters)
         except (OSError, SafetensorError, RuntimeError, ValueError):  # absent or damaged
-            flow = fit_flow(dataset.states, settings)
+            with single_thread():
+                flow = fit_flow(dataset.states, settings)
             parameters = {name: v.contiguous().clone() for name, v in flow.state_dict().items()}
             with replace_atomically(path) as temporary:
                 save_file(parameters, temporary)

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from obdbench.datasets.dataset import Array, Dataset, DerivedDataset, SmoothedDataset
+from obdbench.datasets.dataset import Array, Dataset, RelatedDataset
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import (
     Batch,
@@ -53,7 +53,7 @@ class QPBC(PBC):
         super().__init__()
         check_range("value_weight", value_weight, 0.0, 1e6)
         self.value_weight = value_weight
-        self._reference: Dataset | None = None  # the dataset of the critic's sensitivity
+        self._source: tuple[Dataset, Teacher] | None = None  # of the critic and its weight
 
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
@@ -61,10 +61,13 @@ class QPBC(PBC):
         """PBC's columns and the teacher's action value."""
         teacher = require_teacher(teacher, self.name)
         teacher.require_critics(dataset.id)
-        reference = dataset.reference if isinstance(dataset, DerivedDataset) else dataset
-        if self._reference is not reference:
-            self._reference, self._critic = reference, Critic(teacher, reference)
-            original = reference.reference if isinstance(reference, SmoothedDataset) else reference
+        original = dataset
+        while isinstance(original, RelatedDataset):
+            original = original.reference
+        if self._source is None or any(
+            old is not new for old, new in zip(self._source, (original, teacher), strict=True)
+        ):
+            self._source, self._critic = (original, teacher), Critic(teacher, original)
             spread = action_spread(teacher, original)
             self._weight = self.value_weight * spread / critic_sensitivity(teacher, original)
         teacher_columns = teacher.columns(dataset.observations)

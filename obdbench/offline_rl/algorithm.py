@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from obdbench.policies.networks import Params, seeded_generator
 from obdbench.teachers.teacher import Layers
+
+Rate = Annotated[float, Field(gt=0, le=1)]  # a learning rate
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,11 @@ class CommonSettings:
     processor has instructions for them.
     """
 
-    batch_size: int = 128
-    discount: float = 0.99
-    target_rate: float = 0.005
-    reward_bias: float = 0.0
-    width: int = 256
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
+    discount: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    target_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
+    reward_bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    width: Annotated[int, Field(ge=1, le=65_536)] = 256
     bfloat16: bool = field(default_factory=has_bfloat16_products)
 
 

@@ -54,9 +54,10 @@ def train_teacher(
         state_path=_state_path(path, loaded),
         progress=progress,
     )
+    save_trained_teacher(teacher, path)
     if episodes:
         teacher = with_measured_return(teacher, loaded.task, episodes)
-    save_trained_teacher(teacher, path)
+        save_trained_teacher(teacher, path)
     return teacher
 
 

@@ -23,15 +23,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from obdbench.offline_rl.algorithm import (
     Batch,
     CommonSettings,
+    NotNegative,
     OfflineAlgorithm,
+    Rate,
     Shape,
     adam,
     minimize,
@@ -54,11 +57,15 @@ from obdbench.teachers.teacher import LOG_STD_MAX, LOG_STD_MIN, Layers
 class CalQLSettings(CommonSettings):
     """Settings of Cal-QL."""
 
-    actor_learning_rate: float = 1e-4
-    critic_learning_rate: float = 3e-4
-    conservatism: float = 5.0
-    proposals: int = 10
-    penalty_rows: int | None = None
+    actor_learning_rate: Rate = 1e-4
+    critic_learning_rate: Rate = 3e-4
+    conservatism: NotNegative = 5.0
+    proposals: Annotated[int, Field(ge=1, le=10_000)] = 10
+    penalty_rows: Annotated[int, Field(ge=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.penalty_rows is not None and self.penalty_rows > self.batch_size:
+            raise ValueError("penalty_rows is larger than batch_size")
 
 
 class CalQL(OfflineAlgorithm):

@@ -23,6 +23,7 @@ from obdbench.offline_rl.algorithm import (
     Batch,
     CommonSettings,
     OfflineAlgorithm,
+    Rate,
     Shape,
     adam,
     minimize,
@@ -41,7 +42,7 @@ from obdbench.teachers.teacher import Layers
 class FittedQSettings(CommonSettings):
     """Settings of fitted Q evaluation."""
 
-    learning_rate: float = 3e-4
+    learning_rate: Rate = 3e-4
 
 
 class FittedQ(OfflineAlgorithm):

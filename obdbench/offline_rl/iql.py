@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from obdbench.offline_rl.algorithm import (
     Batch,
     CommonSettings,
+    NotNegative,
     OfflineAlgorithm,
+    Rate,
     Shape,
     adam,
     minimize,
@@ -46,10 +49,10 @@ IQL_LOG_STD_MIN = -5.0
 class IQLSettings(CommonSettings):
     """Settings of IQL."""
 
-    learning_rate: float = 3e-4
-    expectile: float = 0.7
-    beta: float = 3.0
-    largest_weight: float = 100.0
+    learning_rate: Rate = 3e-4
+    expectile: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    beta: NotNegative = 3.0
+    largest_weight: Annotated[float, Field(gt=0)] = 100.0
 
 
 class IQL(OfflineAlgorithm):

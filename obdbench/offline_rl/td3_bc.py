@@ -18,15 +18,18 @@ with :math:`\lambda` treated as a constant. Defaults are those of the paper.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from obdbench.offline_rl.algorithm import (
     Batch,
     CommonSettings,
+    NotNegative,
     OfflineAlgorithm,
+    Rate,
     Shape,
     adam,
     minimize,
@@ -48,11 +51,11 @@ from obdbench.teachers.teacher import LOG_STD_MIN, Layers, with_constant_std
 class TD3BCSettings(CommonSettings):
     """Settings of TD3+BC."""
 
-    learning_rate: float = 3e-4
-    policy_noise: float = 0.2
-    noise_clip: float = 0.5
-    policy_delay: int = 2
-    alpha: float = 2.5
+    learning_rate: Rate = 3e-4
+    policy_noise: NotNegative = 0.2
+    noise_clip: NotNegative = 0.5
+    policy_delay: Annotated[int, Field(ge=1)] = 2
+    alpha: NotNegative = 2.5
 
 
 class TD3BC(OfflineAlgorithm):

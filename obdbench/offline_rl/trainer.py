@@ -14,10 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
+from obdbench.errors import (
+    InvalidDataError,
+    InvalidSettingError,
+    format_validation_error,
+    unknown_name,
+)
 from obdbench.io import replace_atomically
 from obdbench.offline_rl.algorithm import CommonSettings, OfflineAlgorithm
 from obdbench.offline_rl.cal_ql import CalQL, CalQLSettings
@@ -51,15 +57,20 @@ SMOOTHING = 0.02
 
 
 def algorithm_settings(algorithm: str, overrides: dict[str, Any] | None = None) -> CommonSettings:
-    """The settings of an algorithm with overrides; unknown names are an error."""
+    """The settings of an algorithm with overrides; unknown names and wrong values are errors."""
     if algorithm not in ALGORITHMS:
         raise unknown_name("offline RL algorithm", algorithm, ALGORITHMS)
-    settings = ALGORITHMS[algorithm][1]()
-    known = [field.name for field in fields(settings)]
+    kind: type[CommonSettings] = ALGORITHMS[algorithm][1]
+    known = [field.name for field in fields(kind)]
     for name in overrides or {}:
         if name not in known:
             raise unknown_name(f"setting of {algorithm}", name, known)
-    return replace(settings, **(overrides or {}))
+    try:
+        return TypeAdapter(kind).validate_python(overrides or {})
+    except ValidationError as error:
+        raise InvalidSettingError(
+            f"{algorithm}: {format_validation_error(error)}", "Change --set, or leave it out."
+        ) from error
 
 
 def check_policy(

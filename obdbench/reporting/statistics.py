@@ -115,7 +115,7 @@ def bootstrap_replicates(
 
 @lru_cache(maxsize=16)
 def _draws(sizes: tuple[int, ...], replicates: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-    """Indices of the seeds of each replicate; groups of equal sizes share them."""
+    """Indices of the seeds of each replicate, per group; calls with equal sizes share them."""
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     return [rng.integers(size, size=(size, replicates)) for size in sizes]
 

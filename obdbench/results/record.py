@@ -13,8 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from obdbench.distillation.settings import format_validation_error
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError, ObdError, format_validation_error
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import write_atomically
 

@@ -46,19 +46,19 @@ class StepwiseDualRanking(SelectionMethod):
         check_fraction("lambda_1", lambda_1)
         check_fraction("lambda_2", lambda_2)
         self.lambda_1, self.lambda_2 = lambda_1, lambda_2
-        self._rows: tuple[Dataset, Array] | None = None
+        self._rows: tuple[Dataset, Teacher, Array] | None = None
 
     def select(
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
     ) -> Array:
         """Rows drawn from those that both rankings keep."""
-        if self._rows is None or self._rows[0] is not dataset:  # the same for all seeds
-            teacher = require_teacher(teacher, self.name)
+        teacher, known = require_teacher(teacher, self.name), self._rows
+        if known is None or known[0] is not dataset or known[1] is not teacher:
             teacher.require_critics(dataset.id)
             values = teacher.columns(dataset.observations)["teacher_q"]
             mask = self.keep(time_steps(dataset), values, log_density(dataset))
-            self._rows = dataset, np.flatnonzero(mask)
-        rows = self._rows[1]
+            known = self._rows = dataset, teacher, np.flatnonzero(mask)
+        rows = known[2]
         if len(rows) < pairs:
             raise InvalidDataError(
                 f"Stepwise dual ranking keeps {len(rows)} transitions of {dataset.id}, fewer than "

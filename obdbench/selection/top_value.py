@@ -24,7 +24,7 @@ class TopValue(SelectionMethod):
     def __init__(self, *, share: float = 0.1) -> None:
         check_fraction("share", share)
         self.share = share
-        self._values: tuple[Dataset, Array] | None = None
+        self._values: tuple[Dataset, Teacher, Array] | None = None
 
     def select(
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
@@ -37,7 +37,8 @@ class TopValue(SelectionMethod):
 
     def _values_of(self, dataset: Dataset, teacher: Teacher) -> Array:
         """Action values of a dataset, computed once for all seeds."""
-        if self._values is None or self._values[0] is not dataset:
+        known = self._values
+        if known is None or known[0] is not dataset or known[1] is not teacher:
             actions = np.asarray(dataset.actions, np.float32)
-            self._values = dataset, teacher.value(dataset.observations, actions)
-        return self._values[1]
+            known = self._values = dataset, teacher, teacher.value(dataset.observations, actions)
+        return known[2]

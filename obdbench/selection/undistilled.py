@@ -76,7 +76,8 @@ def _objective_class(selection: str, target: Any) -> type[SelectedPairs]:
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     signature = inspect.Signature([receiver, choice, *parameters])
     init.__signature__ = signature  # type: ignore[attr-defined]
-    documentation = f"{(inspect.getdoc(target) or '').splitlines()[0]} Not distilled."
+    summary = next(iter((inspect.getdoc(target) or "").splitlines()), f"{selection}.")
+    documentation = f"{summary} Not distilled."
     return type(
         f"Selected_{selection}",
         (SelectedPairs,),

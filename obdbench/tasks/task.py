@@ -90,11 +90,10 @@ HOPPER_V5, WALKER2D_V5, HALFCHEETAH_V5 = MINARI_TASKS.values()
 
 def get_task(name: str) -> Task:
     """The task of a name, or of the task part of a dataset name such as ``hopper-medium-v2``."""
-    short = name.rsplit("/", 1)[-1].lower()
-    if short not in registry.tasks:
-        short = short.split("-", 1)[0]
-    if short not in registry.tasks:
-        raise unknown_name("task", short, registry.tasks.names())
+    text = name.rsplit("/", 1)[-1].lower()
+    short = find_leading_task_name(text)
+    if short is None:
+        raise unknown_name("task", text.split("-", 1)[0], registry.tasks.names())
     task = registry.tasks.get(short)
     if callable(task):  # a task that is described by its environment
         task = task()
@@ -104,6 +103,13 @@ def get_task(name: str) -> Task:
             "Register it with obdbench.register_task.",
         )
     return task
+
+
+def find_leading_task_name(text: str) -> str | None:
+    """The longest name of a task among the beginnings of a text that end before a hyphen."""
+    parts = text.lower().split("-")
+    beginnings = ("-".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((name for name in beginnings if name in registry.tasks), None)
 
 
 def match_task_name(text: str) -> str | None:

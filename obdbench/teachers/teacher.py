@@ -1,4 +1,4 @@
-r"""Teachers: a tanh-Gaussian actor and two critics over raw observations.
+r"""Teachers: a tanh-Gaussian actor and its critics, if any, over raw observations.
 
 .. math::
 
@@ -154,7 +154,9 @@ class Teacher:
         values = []
         for rows in _chunks(len(observations), CHUNK_ROWS):
             states = self._standardize(observations[rows])
-            inputs = torch.cat([states, torch.from_numpy(np.asarray(actions[rows]))], -1)
+            inputs = torch.cat(
+                [states, torch.from_numpy(np.asarray(actions[rows], np.float32))], -1
+            )
             estimates = [apply_layers(critic, inputs).squeeze(-1) for critic in self.critics]
             values.append(torch.stack(estimates).amin(dim=0).numpy())
         return np.concatenate(values)
@@ -222,7 +224,8 @@ class Teacher:
                     f"{path.name} is not a teacher file of obdbench.",
                     "Import it with obdbench, or train a teacher.",
                 )
-            critics = sorted({name.split(".")[0] for name in tensors if name.startswith("critic")})
+            names = {name.split(".")[0] for name in tensors if name.startswith("critic")}
+            critics = sorted(names, key=lambda name: (len(name), name))  # critic2 before critic10
             return cls(
                 id=metadata["id"],
                 actor=_network(tensors, "actor"),

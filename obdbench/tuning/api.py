@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
-from obdbench.execution.config import ExecutionConfig, check_device
+from obdbench.execution.config import ExecutionConfig
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
 from obdbench.experiments.suite import resolve_dataset_id
+from obdbench.policies.device import check_device
 from obdbench.registry import objectives
 from obdbench.tuning.criterion import CRITERIA, CandidateResult
 from obdbench.tuning.search_space import Candidate, SearchConfig, draw_candidates

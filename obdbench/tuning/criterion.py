@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.episodes import episode_numbers
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import EvaluationPoint, distill_points
@@ -55,10 +56,10 @@ def measure_candidate(
 ) -> Iterator[CandidateResult]:
     """Distil with a candidate; yields its criterion, a mean over datasets and seeds, per point."""
     candidate = Candidate.from_draw(search, draw)
-    objective = make_objective(search.objective, candidate.objective_params)
     runs: list[Iterator[EvaluationPoint]] = []
     criteria: list[Criterion] = []
     for dataset_id in search.datasets:
+        objective = make_objective(search.objective, candidate.objective_params)
         teaching = needs_teacher(objective, candidate.settings)
         teacher = load_teacher(dataset_id, search.teachers.get(dataset_id)) if teaching else None
         training, held_out = split_dataset(load_dataset(dataset_id))
@@ -83,26 +84,32 @@ def measure_candidate(
 
 
 def split_dataset(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """The transitions to distil and the held-out ones; the same for every candidate."""
-    held_out = min(MAX_HELD_OUT, max(1, round(HELD_OUT_FRACTION * len(dataset))))
-    if held_out >= len(dataset):
+    """The transitions to distil and the held-out ones; the same for every candidate.
+
+    Whole episodes are held out, or the last rows if the episodes are too long for that.
+    """
+    target = min(MAX_HELD_OUT, max(1, round(HELD_OUT_FRACTION * len(dataset))))
+    if target >= len(dataset):
         raise InvalidDataError(
             f"{dataset.id} is too small to hold states out.", "Tune on a larger one."
         )
-    order = np.random.default_rng([0, 12]).permutation(len(dataset))
-    training_part, held_out_part = (
-        replace(
-            dataset,
-            observations=dataset.observations[rows],
-            actions=dataset.actions[rows],
-            rewards=dataset.rewards[rows],
-            terminals=dataset.terminals[rows],
-            next_observations=None,
-            timeouts=None,
-        )
-        for rows in (np.sort(order[held_out:]), np.sort(order[:held_out]))
-    )
-    return training_part, held_out_part
+    numbers = episode_numbers(dataset)
+    lengths = np.bincount(numbers)
+    order = np.random.default_rng([0, 12]).permutation(len(lengths))
+    if lengths.max() <= target:
+        count = np.searchsorted(np.cumsum(lengths[order]), target, side="right")
+        held_out = np.isin(numbers, order[:count])
+    else:
+        held_out = np.arange(len(dataset)) >= len(dataset) - target
+    return select_rows(dataset, ~held_out), select_rows(dataset, held_out)
+
+
+def select_rows(dataset: Dataset, rows: Array) -> Dataset:
+    """The dataset with these rows only."""
+    columns = ("observations", "actions", "rewards", "terminals", "next_observations", "timeouts")
+    values = {name: getattr(dataset, name) for name in columns}
+    changes: dict[str, Any] = {n: None if v is None else v[rows] for n, v in values.items()}
+    return replace(dataset, **changes)
 
 
 def make_criterion(

@@ -33,6 +33,7 @@ from obdbench.datasets.identifier import DatasetId
         ("file:mine.npz", "file", "mine", None, "mine"),
         ("minari/hopper", "minari", "hopper", None, "hopper"),
         ("lab/hopper-slow-v3", "lab", "hopper-slow", "hopper", "slow"),
+        ("lab/hopper-v5-mine", "lab", "hopper-v5-mine", "hopper-v5", "mine"),
         ("mine", "mine", "mine", None, "mine"),
         ("", "", "", None, ""),
     ],

@@ -79,3 +79,10 @@ def test_invalid_standard_deviations_are_errors(
     save_file(arrays, path, metadata={"format": "obdbench-synset-1 hopper"})
     with pytest.raises(ObdError, match=reason):
         Synset.load(path)
+
+
+def test_the_suffix_is_appended_so_that_cards_stay_apart(synset: Synset, tmp_path: Path) -> None:
+    paths = [synset.save(tmp_path / f"hopper.{seed}") for seed in range(2)]
+    assert [path.name for path in paths] == ["hopper.0.safetensors", "hopper.1.safetensors"]
+    assert (tmp_path / "hopper.0.json").exists()
+    assert (tmp_path / "hopper.1.json").exists()

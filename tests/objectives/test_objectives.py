@@ -301,3 +301,23 @@ def test_an_objective_without_loss_says_so() -> None:
 def test_batch_names_its_columns() -> None:
     with pytest.raises(AttributeError, match="weight"):
         _ = Batch({"weight": torch.zeros(1)}).wieght
+
+
+def test_q_pbc_follows_a_change_of_teacher(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    scaled = replace(
+        toy_teacher,
+        critics=tuple(
+            (*critic[:-1], (3 * critic[-1][0], critic[-1][1])) for critic in toy_teacher.critics
+        ),
+    )
+    used, fresh = make_objective("q-pbc"), make_objective("q-pbc")
+    used.prepare(toy_dataset, toy_teacher, RNG)
+    rows = list(range(len(toy_dataset)))
+    actions = torch.zeros(2, len(rows), toy_dataset.action_size)
+    losses = [
+        objective.loss(
+            actions, batch_of(objective.prepare(toy_dataset, scaled, RNG), toy_dataset, rows)
+        )
+        for objective in (used, fresh)
+    ]
+    assert torch.equal(*losses)

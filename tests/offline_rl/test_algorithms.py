@@ -249,3 +249,18 @@ def test_the_card_says_what_was_done():
     assert teacher.card["data"]["checksum"] == make_dataset().checksum
     assert teacher.card["held_out"]["transitions"] == 12
     assert set(teacher.card["losses"]) >= {"critic_loss", "actor_loss", "value_loss"}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "values"),
+    [
+        ("td3-bc", {"discount": 1.0}),
+        ("td3-bc", {"policy_delay": 0}),
+        ("td3-bc", {"width": "wide"}),
+        ("iql", {"expectile": 1.0}),
+        ("cal-ql", {"penalty_rows": 500}),
+    ],
+)
+def test_settings_out_of_bounds_are_errors(algorithm: str, values: dict[str, object]):
+    with pytest.raises(InvalidSettingError, match=next(iter(values))):
+        algorithm_settings(algorithm, values)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import obdbench
 from obdbench.datasets.loading import load_dataset
+from obdbench.distillation.loop import check_teacher_data, check_teacher_task
+from obdbench.errors import InvalidDataError
 from obdbench.teachers.trained import (
     find_trained_teachers,
     load_trained_teacher,
@@ -73,3 +76,42 @@ def test_teach_refuses_an_unknown_algorithm_in_one_line(call, tmp_path):
     assert code == 2
     assert "td3-bc" in err
     assert err.count("\n") == 1
+
+
+def test_a_teacher_is_kept_if_its_measurement_is_interrupted(tmp_path, monkeypatch):
+    dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("obdbench.offline_rl.api.with_measured_return", interrupt)
+    settings = {"width": 8, "batch_size": 16}
+    with pytest.raises(KeyboardInterrupt):
+        obdbench.train_teacher(dataset_id, steps=3, settings=settings, progress=False)
+    kept = load_trained_teacher(dataset_id)
+    assert kept is not None
+    assert kept.card["steps"] == 3
+
+
+def test_a_teacher_of_other_data_in_the_same_file_is_refused(tmp_path):
+    dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
+    settings = {"width": 8, "batch_size": 16}
+    teacher = obdbench.train_teacher(
+        dataset_id, steps=3, settings=settings, episodes=0, progress=False
+    )
+    dataset = load_dataset(dataset_id)
+    check_teacher_data(teacher, dataset)
+    with pytest.raises(InvalidDataError, match="other data"):
+        check_teacher_data(teacher, replace(dataset, rewards=dataset.rewards + 1))
+
+
+@pytest.mark.parametrize("name", ["hopper-v5-mine", "walker2d-mine"])
+def test_a_teacher_of_a_file_in_a_folder_matches_its_dataset(tmp_path, name):
+    (tmp_path / "data").mkdir()
+    task = "#task=hopper" if name.startswith("walker2d") else ""
+    dataset_id = write_hopper_file(tmp_path / "data" / f"{name}.npz") + task
+    settings = {"width": 8, "batch_size": 16}
+    teacher = obdbench.train_teacher(
+        dataset_id, steps=3, settings=settings, episodes=0, progress=False
+    )
+    check_teacher_task(teacher, load_dataset(dataset_id))

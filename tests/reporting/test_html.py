@@ -534,3 +534,11 @@ def test_long_tables_show_the_rest_on_request(large_page, tmp_path):
         """,
     )
     assert (observed["first"], observed["all"]) == (300, 2_000)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (5, 1)])
+def test_few_states_and_few_dimensions_are_projected(shape):
+    states = np.arange(float(np.prod(shape))).reshape(shape)
+    points = StateProjection.fit(states).apply(states)
+    assert points.shape == (shape[0], 2)
+    assert np.isfinite(points).all()

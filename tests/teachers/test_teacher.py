@@ -94,3 +94,22 @@ def test_teacher_without_critics_acts_but_has_no_values(
     assert np.array_equal(columns["teacher_actions"], expected["teacher_actions"])
     with pytest.raises(InvalidDataError, match="has no critic"):
         actor.value(toy_dataset.observations, toy_dataset.actions)
+
+
+def test_more_than_ten_critics_keep_their_order(toy_teacher: Teacher, tmp_path: Path) -> None:
+    critics = tuple(
+        tuple((weight + index, bias.clone()) for weight, bias in toy_teacher.critics[0])
+        for index in range(12)
+    )
+    teacher = replace(toy_teacher, critics=critics)
+    teacher.save(tmp_path / "t.safetensors")
+    assert Teacher.load(tmp_path / "t.safetensors").checksum == teacher.checksum
+
+
+def test_values_of_double_precision_actions(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
+    rows = slice(0, 5)
+    observations, actions = toy_dataset.observations[rows], toy_dataset.actions[rows]
+    assert np.array_equal(
+        toy_teacher.value(observations, actions.astype(np.float64)),
+        toy_teacher.value(observations, actions.astype(np.float32)),
+    )

@@ -6,10 +6,13 @@ import pickle
 import numpy as np
 import pytest
 
+import obdbench
+from obdbench.datasets.episodes import episode_numbers
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.experiments import presets
 from obdbench.experiments.suite import Suite
+from obdbench.objectives.objective import make_objective
 from obdbench.tuning.api import tune_settings
 from obdbench.tuning.criterion import CandidateResult, measure_candidate, split_dataset
 from obdbench.tuning.search_space import (
@@ -316,3 +319,28 @@ def test_search_without_a_valid_candidate_reports_the_reason(tmp_path):
     assert err.splitlines()[-1].startswith("obdbench: No candidate reached")
     assert "Traceback" not in err
     assert not (tmp_path / "presets").exists()
+
+
+def test_whole_episodes_are_held_out_with_all_columns():
+    dataset = obdbench.load_dataset("embedded/hopper-medium-replay-v1")
+    training, held_out = split_dataset(dataset)
+    assert len(training) + len(held_out) == len(dataset)
+    assert 0 < len(held_out) <= 4096
+    ends = held_out.terminals | held_out.timeouts
+    assert ends[-1]
+    assert episode_numbers(held_out)[-1] + 1 == ends.sum()
+    assert held_out.next_observations is not None
+
+
+def test_datasets_do_not_share_an_objective(monkeypatch, plugin):
+    made = []
+
+    def make(*arguments):
+        made.append(make_objective(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("obdbench.tuning.criterion.make_objective", make)
+    monkeypatch.setattr("obdbench.tuning.criterion.make_criterion", lambda *_: lambda _: [0.0])
+    search = make_search(datasets=("toy/hopper-toy-v0",) * 2)
+    assert len(list(measure_candidate(search, {"outer_lr": 0.05}))) == 3
+    assert len(made) == 2

@@ -201,8 +201,8 @@ class ReverseSweep:
         ]
 
     def _to_params(self, params: Params, W: list[Tensor]) -> Params:
-        top = self.depth - 1
         """Return final parameters in the student's layout."""
+        top = self.depth - 1
         final = {"w0": W[0][:, :-1].transpose(1, 2).contiguous(), "b0": W[0][:, -1].clone()}
         for i in range(1, top + 1):
             final[f"w{i}"], final[f"b{i}"] = W[i].clone(), self.b[i].flatten(1).clone()

@@ -43,7 +43,7 @@ class Corrected(Solver):
 
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Take an exact gradient every ``exact_interval`` steps, and correct the others by it."""
-        if problem.step % self.settings.exact_interval:
+        if (problem.step - self.settings.kernel_steps) % self.settings.exact_interval:
             limit = self.infinite_width.step(problem, states, actions)
             correction = problem.carried
             return MetaGradient(

@@ -52,3 +52,13 @@ def test_with_the_interval_1_every_step_is_exact():
 def test_the_limit_needs_the_inner_optimizer_sgd():
     with pytest.raises(InvalidSettingError, match="sgd"):
         settings("corrected", inner_optimizer="adam")  # type: ignore[arg-type]
+
+
+def test_the_first_step_after_an_infinite_width_phase_is_exact():
+    values = settings("corrected", exact_interval=5, steps=8)
+    solver = make_solver("corrected", values.model_copy(update={"kernel_share": 0.5}))
+    at_start = replace(outer_problem(*DATA), step=4)
+    expected = make_solver("full", settings("full")).step(
+        replace(outer_problem(*DATA), step=4), STATES, ACTIONS
+    )
+    torch.testing.assert_close(solver.step(at_start, STATES, ACTIONS).states, expected.states)
