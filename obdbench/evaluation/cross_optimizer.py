@@ -19,6 +19,7 @@ from obdbench.policies.networks import get_architecture
 from obdbench.policies.optimizers import get_optimizer
 
 Setting = Literal["own", "stated", "as-run"]
+OTHER_OPTIMIZERS = ("adam", "adamw", "sgdm")
 
 
 class CrossOptimizer(Protocol):
@@ -51,7 +52,7 @@ class CrossOptimizer(Protocol):
         )
         check_choice("cross-optimizer setting", setting, get_args(Setting))
         self.setting = setting
-        rates = dict(rates) if rates else {"adam": 1e-3, "adamw": 1e-3, "sgdm": 1e-2}
+        rates = dict(rates or {name: get_optimizer(name).default_lr for name in OTHER_OPTIMIZERS})
         for optimizer, rate in rates.items():
             name = get_optimizer(optimizer).name
             check_range(f"the learning rate of {name}", rate, MIN_LEARNING_RATE, 100.0)

@@ -31,6 +31,8 @@ from obdbench.objectives.objective import float_tensor
 from obdbench.policies.networks import seeded_generator
 from obdbench.policies.single_thread import single_thread
 
+CHUNK_ROWS = 16_384
+
 
 @dataclass(frozen=True)
 class FlowSettings:
@@ -77,12 +79,13 @@ def fit_flow(states: Array, settings: FlowSettings = FlowSettings()) -> Any:
 
 
 @torch.no_grad()
-def evaluate_log_density(flow: Any, states: Array, chunk: int = 16_384) -> Array:
+def evaluate_log_density(flow: Any, states: Array) -> Array:
     """Log-densities under a fitted flow."""
     distribution = flow()
     with single_thread():
         parts = [
-            distribution.log_prob(part).numpy() for part in torch.split(float_tensor(states), chunk)
+            distribution.log_prob(part).numpy()
+            for part in torch.split(float_tensor(states), CHUNK_ROWS)
         ]
     return np.asarray(np.concatenate(parts), dtype=np.float32)
 

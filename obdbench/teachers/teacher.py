@@ -162,13 +162,13 @@ class Teacher:
         return np.concatenate(values)
 
     @torch.no_grad()
-    def columns(self, observations: Array, chunk_rows: int = CHUNK_ROWS) -> dict[str, Array]:
+    def columns(self, observations: Array) -> dict[str, Array]:
         """The teacher's action, Gaussian and value on every state, computed in chunks.
 
         Without critics there is no column ``teacher_q``.
         """
         chunks: dict[str, list[Array]] = {}
-        for rows in _chunks(len(observations), chunk_rows):
+        for rows in _chunks(len(observations), CHUNK_ROWS):
             chunk = observations[rows]
             mean, std = self.distribution(chunk)
             action = np.asarray(torch.tanh(mean).numpy())
