@@ -154,7 +154,7 @@ def _write_minari(dataset_id: str, observations: Array, actions: Array, task: Ta
     except ImportError as error:
         raise MissingExtraError("Exporting to Minari", "minari") from error
 
-    env = gymnasium.make(task.env_id)
+    env = task.make_environment() if task.make_environment else gymnasium.make(task.env_id)
     bound = np.maximum(np.abs(actions).max(axis=0), 1.0)
     rows = zip(observations.astype(env.observation_space.dtype), actions, strict=True)
     buffers = [
@@ -177,3 +177,4 @@ def _write_minari(dataset_id: str, observations: Array, actions: Array, task: Ta
         algorithm_name="obdbench",
         description="Distilled pairs; every pair is an episode of one step with zero reward.",
     )
+    env.close()

@@ -93,7 +93,7 @@ def make_objective(name: str, params: dict[str, Any] | None = None) -> Objective
             f"The objective {name!r} is a {type(objective).__name__}, not an Objective.",
             "Derive it from obdbench.Objective.",
         )
-    if not type(objective).name:
+    if not vars(type(objective)).get("name"):  # its own, not that of a base class
         type(objective).name = name
     return objective
 

@@ -10,6 +10,7 @@ from scipy.signal import lfilter
 from torch import Tensor
 
 from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.episodes import episode_numbers
 from obdbench.errors import InvalidDataError
 from obdbench.offline_rl.algorithm import Batch, Shape
 from obdbench.teachers.teacher import Teacher
@@ -105,10 +106,11 @@ def returns_to_go(dataset: Dataset, rewards: Array, discount: float) -> Array:
     Beyond a time-out it is continued with the mean reward of the last :math:`1/(1-\gamma)` steps.
     """
     terminals = np.asarray(dataset.terminals, dtype=bool)
-    ends = terminals.copy()
-    if dataset.timeouts is not None:
-        ends |= np.asarray(dataset.timeouts, dtype=bool)
-    ends[-1] = True
+    if dataset.timeouts is None:  # episodes then end where the next observation is not that row
+        ends = np.diff(episode_numbers(dataset), append=-1) != 0
+    else:
+        ends = terminals | np.asarray(dataset.timeouts, dtype=bool)
+        ends[-1] = True
     horizon = round(1.0 / (1.0 - discount))
     values = np.empty(len(dataset))
     first = 0

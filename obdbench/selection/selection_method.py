@@ -43,7 +43,7 @@ def make_selection(name: str, params: dict[str, Any] | None = None) -> Selection
             f"The selection method {name!r} is {type(method).__name__}, not a SelectionMethod.",
             "Derive it from obdbench.SelectionMethod.",
         )
-    if not type(method).name:
+    if not vars(type(method)).get("name"):  # its own, not that of a base class
         type(method).name = name
     return method
 

@@ -15,8 +15,10 @@ from obdbench.datasets.dataset import Dataset, Standardizer
 from obdbench.distillation.state_smoothing import smooth_states
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import Batch, Columns, Objective, make_objective
+from obdbench.objectives.pbc import PBC
 from obdbench.objectives.q_pbc import Critic, action_spread, critic_sensitivity
 from obdbench.objectives.sdw import density_weight
+from obdbench.registry import objectives
 from obdbench.teachers.teacher import Teacher
 
 RNG = np.random.default_rng(0)
@@ -321,3 +323,12 @@ def test_q_pbc_follows_a_change_of_teacher(toy_dataset: Dataset, toy_teacher: Te
         for objective in (used, fresh)
     ]
     assert torch.equal(*losses)
+
+
+def test_a_derived_objective_has_its_registered_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Derived(PBC):
+        """Without a name of its own."""
+
+    monkeypatch.setattr(objectives, "get", lambda name: Derived)
+    assert make_objective("my-pbc").name == "my-pbc"
+    assert PBC.name == "pbc"

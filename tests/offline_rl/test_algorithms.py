@@ -187,7 +187,11 @@ def test_returns_to_go_are_discounted_sums_within_an_episode():
     for row in range(49, -1, -1):
         expected = float(dataset.rewards[row]) + 0.9 * expected
     assert returns[0] == pytest.approx(expected, rel=1e-5)
-    ended = replace(dataset, terminals=dataset.timeouts, timeouts=None)
+    following = np.concatenate([dataset.observations[1:], dataset.observations[:1]])
+    following[49] += 1.0  # a jump ends an episode without time-outs
+    jumping = replace(dataset, next_observations=following, timeouts=None)
+    assert returns_to_go(jumping, dataset.rewards, 0.9)[0] == pytest.approx(returns[0])
+    ended = replace(dataset, terminals=dataset.timeouts)
     assert returns_to_go(ended, ended.rewards, 0.9)[49] == pytest.approx(float(dataset.rewards[49]))
 
 
