@@ -33,19 +33,18 @@ def write_page_table(page: Path, name: str, table: str) -> None:
 
 @dataclass(frozen=True)
 class DatasetStudy:
-    """A measurement of embedded datasets, with one JSON file each, and its table."""
+    """A measurement of every embedded dataset, with one JSON file each, and its table."""
 
     name: str  # of the folder below ``docs/studies/results`` and of the markers
     measure: Callable[[str], dict[str, Any]]
     format_table: Callable[[Sequence[dict[str, Any]]], str]
-    datasets: Sequence[str] = NAMES
 
     def run_command_line(self, page: Path, arguments: Sequence[str] | None = None) -> int:
         """``run`` measures what is missing; ``run`` and ``table`` write the table of the page."""
         parser = argparse.ArgumentParser(description=f"The study {self.name}.")
         parser.add_argument("command", choices=("run", "table"))
         folder = DOCS / "studies" / "results" / self.name
-        paths = {name: folder / f"{name}.json" for name in self.datasets}
+        paths = {name: folder / f"{name}.json" for name in NAMES}
         if parser.parse_args(arguments).command == "run":
             torch.set_num_threads(1)
             folder.mkdir(parents=True, exist_ok=True)
