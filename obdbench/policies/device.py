@@ -36,7 +36,7 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         raise ObdError(
             f"The device {device!r} cannot be used: {str(error).splitlines()[0]}.",
-            "Use the device cpu.",
+            "Use --device cpu.",
         ) from error
 
 
