@@ -21,9 +21,7 @@ class StateProjection:
     @classmethod
     def fit(cls, states: Array) -> StateProjection:
         """Fit to standardized states; the largest weight of each component is positive."""
-        states = states.astype(np.float64)
-        if states.shape[1] == 1:
-            states = np.pad(states, ((0, 0), (0, 1)))
+        states = _at_least_two_columns(states.astype(np.float64))
         centered = states - states.mean(axis=0)
         values, vectors = np.linalg.eigh(centered.T @ centered / max(len(states) - 1, 1))
         components = vectors[:, [-1, -2]]
@@ -34,6 +32,8 @@ class StateProjection:
 
     def apply(self, states: Array) -> Array:
         """Return two coordinates per state."""
-        if states.shape[1] == 1:
-            states = np.pad(states, ((0, 0), (0, 1)))
-        return np.asarray((states - self.center) @ self.components)
+        return np.asarray((_at_least_two_columns(states) - self.center) @ self.components)
+
+
+def _at_least_two_columns(states: Array) -> Array:
+    return np.pad(states, ((0, 0), (0, max(0, 2 - states.shape[1]))))
