@@ -27,7 +27,6 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import ObdError
 from obdbench.experiments import presets
 from obdbench.experiments.suite import load_suite
-from obdbench.objectives import density
 from obdbench.reporting.show import describe_file
 from obdbench.results.record import Result, read_json
 from obdbench.teachers import checkpoint, teacher
@@ -172,7 +171,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "hopper.npz": lambda path: file_datasets.load(f"file:{path}"),
     "hopper.hdf5": lambda path: file_datasets.load(f"file:{path}"),
     "hopper-medium-v1.npz": lambda path: embedded.load("embedded/hopper-medium-v1", path.parent),
-    "density.npy": lambda path: density.read_cached_density(path, 4),
     "published.pt": checkpoint.read_checkpoint,
     "teacher.safetensors": teacher.Teacher.load,
     "synset.safetensors": Synset.load,

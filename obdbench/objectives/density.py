@@ -5,10 +5,9 @@ with one hidden layer of 100 units, the size stated in related work of the SDW a
 2512.18246). They train with Adam at 1e-4 in batches of 100. Here Adam starts at 3e-3 in batches of
 1024 with cosine decay, which reaches the same likelihood in about a minute.
 
-The flow is fitted to standardized states once per dataset. The log-densities are cached under the
-dataset's checksum, so that all trials, processes and machines that share the cache use the same.
-The cached flow also gives the log-densities of a derived dataset, which has this one as its
-reference.
+The flow is fitted to standardized states once per dataset and cached under the dataset's checksum,
+so that all trials, processes and machines that share the cache use the same. It also gives the
+log-densities of a derived dataset, which has this one as its reference.
 """
 
 from __future__ import annotations
@@ -90,17 +89,17 @@ def evaluate_log_density(flow: Any, states: Array) -> Array:
     return np.asarray(np.concatenate(parts), dtype=np.float32)
 
 
-def density_cache_path(dataset: Dataset, settings: FlowSettings) -> Path:
-    """The path of the cached log-densities of a dataset."""
+def flow_cache_path(dataset: Dataset, settings: FlowSettings) -> Path:
+    """The path of the cached flow of a dataset."""
     content = f"{dataset.checksum}{settings}".encode()
-    return cache_root() / "density" / f"{hashlib.sha256(content).hexdigest()[:24]}.npy"
+    return cache_root() / "density" / f"{hashlib.sha256(content).hexdigest()[:24]}.safetensors"
 
 
 def load_flow(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Any:
     """The flow of a dataset, or of the reference of a derived dataset, fitted on first use."""
     if isinstance(dataset, DerivedDataset):
         return load_flow(dataset.reference, settings)
-    path = density_cache_path(dataset, settings).with_suffix(".safetensors")
+    path = flow_cache_path(dataset, settings)
     with lock(path):
         flow = initial_flow(dataset.observation_size, settings)
         try:
@@ -119,28 +118,4 @@ def load_flow(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Any:
 
 def log_density(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Array:
     """Log-density of every state of a dataset, under the flow of its reference if it is derived."""
-    if isinstance(dataset, DerivedDataset):
-        return evaluate_log_density(load_flow(dataset, settings), dataset.states)
-    path = density_cache_path(dataset, settings)
-    with lock(path):
-        cached = read_cached_density(path, len(dataset))
-        if cached is not None:
-            return cached
-        logs = evaluate_log_density(load_flow(dataset, settings), dataset.states)
-        with replace_atomically(path) as temporary, temporary.open("wb") as file:
-            np.save(file, logs)
-    return logs
-
-
-def read_cached_density(path: Path, size: int) -> Array | None:
-    """The cached array, or None if it is absent or damaged."""
-    try:
-        with path.open("rb") as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                return None
-            if np.lib.format.read_array_header_1_0(file) != ((size,), False, np.dtype(np.float32)):
-                return None
-            logs = np.frombuffer(file.read(), dtype=np.float32)
-    except Exception:  # damaged bytes can raise almost any exception
-        return None
-    return logs.copy() if logs.shape == (size,) and not np.isnan(logs).any() else None
+    return evaluate_log_density(load_flow(dataset, settings), dataset.states)

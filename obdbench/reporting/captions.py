@@ -184,11 +184,8 @@ def _describe_distillation(row: Row) -> str:
 def environments_without_references(grid: Grid) -> list[str]:
     """The environments whose scores are raw returns."""
     environments = [entry.record.environment for entry in grid.entries]
-    references_by_environment = {
-        e.env_id: find_reference_returns(e) for e in environments if e is not None
-    }
     return sorted(
-        env_id for env_id, references in references_by_environment.items() if references is None
+        {e.env_id for e in environments if e is not None and find_reference_returns(e) is None}
     )
 
 

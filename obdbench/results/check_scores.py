@@ -7,7 +7,7 @@ import math
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.results.record import Environment, Point, Result
-from obdbench.tasks.task import MINARI_TASKS, TASKS, Task, find_description
+from obdbench.tasks.task import MINARI_TASKS, TASKS, Task, find_descriptions
 
 TOLERANCE = 0.05  # of the normalized score, because compact copies round returns
 LARGEST_SCORE = 1e9  # no return of any task comes near it
@@ -38,11 +38,12 @@ def find_dataset_task(dataset: str) -> Task | None:
 def find_reference_returns(environment: Environment) -> tuple[float, float] | None:
     """Return the returns that scores are normalized with; None if the scores are raw returns.
 
-    Those of a registered task are used rather than those of the record.
+    Those of a registered task are used rather than those of the record. If several registered tasks
+    share the environment, those of the record decide between them.
     """
-    stated = find_description(environment.env_id) or environment
-    references: tuple[float, float] | None = stated.reference_returns
-    return references
+    registered = [task.reference_returns for task in find_descriptions(environment.env_id)]
+    stated = environment.reference_returns
+    return registered[0] if registered and stated not in registered else stated
 
 
 def _check_environment(file: str, record: Result) -> Environment:

@@ -32,7 +32,7 @@ class TopValue(SelectionMethod):
         """Rows with a high q(s, a) of their labels."""
         values = self._values_of(dataset, require_teacher(teacher, self.name))
         size = max(pairs, int(len(dataset) * self.share))
-        best = np.argpartition(-values, size - 1)[:size]
+        best = np.sort(np.argpartition(-values, size - 1)[:size])
         return np.asarray(rng.choice(best, pairs, replace=False))
 
     def _values_of(self, dataset: Dataset, teacher: Teacher) -> Array:

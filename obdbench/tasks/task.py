@@ -124,15 +124,15 @@ def _begins_with(text: str, name: str) -> bool:
 
 
 def find_task_by_environment(env_id: str) -> Task | None:
-    """The registered task that is scored in an environment."""
-    description = find_description(env_id)
-    return None if description is None else get_task(description.name)
+    """The registered task that is scored in an environment; the first one if there are several."""
+    descriptions = find_descriptions(env_id)
+    return get_task(descriptions[0].name) if descriptions else None
 
 
-def find_description(env_id: str) -> Any:
-    """The registered task of an environment, or its description; None if there is none."""
+def find_descriptions(env_id: str) -> list[Any]:
+    """The registered tasks of an environment, or their descriptions."""
     described = (registry.tasks.get(entry.name) for entry in registry.tasks)
-    return next((task for task in described if getattr(task, "env_id", None) == env_id), None)
+    return [task for task in described if getattr(task, "env_id", None) == env_id]
 
 
 def normalized_return(task: Task, returns: Any) -> np.ndarray[Any, np.dtype[np.float64]]:

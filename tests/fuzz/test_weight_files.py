@@ -23,7 +23,6 @@ from obdbench.datasets.dataset import Standardizer
 from obdbench.distillation import loop, snapshot
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
-from obdbench.objectives import density
 from obdbench.objectives.objective import make_objective
 from obdbench.reporting.show import describe_file
 from obdbench.teachers import checkpoint, teacher
@@ -273,25 +272,3 @@ class _Objective:
 
     def settings(self) -> dict[str, Any]:
         return {}
-
-
-@reading_test("cached densities", outcome="computed anew, or an array that can be used")
-def test_density_cache(folder: Path, read_counter: ReadCounter) -> None:
-    """A damaged cache is a cache that is not there."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.linspace(-3, 0, 40, dtype=np.float32))
-    path = folder / "density.npy"
-
-    @examples(75)
-    @given(damaged(buffer.getvalue()))
-    def check(content: bytes) -> None:
-        path.write_bytes(content)
-        log_density = read_counter.read(lambda: density.read_cached_density(path, 40))
-        if log_density is not None:
-            assert log_density.shape == (40,)
-            assert log_density.dtype == np.float32
-            assert not np.isnan(log_density).any()
-
-    check()
-    assert read_counter.accepted
-    assert not read_counter.rejected

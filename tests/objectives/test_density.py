@@ -37,7 +37,7 @@ def test_same_fit_twice_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     dataset = make_toy_dataset(300)
     tiny = FlowSettings(transforms=1, hidden=8, steps=5, batch=32)
     first = density.log_density(dataset, tiny)
-    path = density.density_cache_path(dataset, tiny)
+    path = density.flow_cache_path(dataset, tiny)
     assert path.is_relative_to(tmp_path)
 
     monkeypatch.setattr(density, "fit_flow", lambda *_: pytest.fail("fitted again"))
@@ -47,7 +47,7 @@ def test_same_fit_twice_and_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     path.write_bytes(b"damaged")
     assert np.array_equal(density.log_density(dataset, tiny), first)
-    other = density.density_cache_path(make_toy_dataset(300, seed=1), tiny)
+    other = density.flow_cache_path(make_toy_dataset(300, seed=1), tiny)
     assert other != path
 
 
