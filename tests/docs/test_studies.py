@@ -58,7 +58,7 @@ def test_study_tables_follow_from_results(module: ModuleType, tmp_path: Path) ->
     assert changed == [], "run `python docs/studies/study.py table`"
 
 
-@pytest.mark.parametrize("name", ["action_errors", "density", "label_solving"])
+@pytest.mark.parametrize("name", ["action_errors", "density", "label_solving", "tangent_kernels"])
 def test_tables_of_programs_follow_from_results(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
