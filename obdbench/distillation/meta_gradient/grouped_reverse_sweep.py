@@ -33,6 +33,24 @@ def split_stack(stack: int, threads: int) -> list[slice]:
     return [slice(start, min(start + size, stack)) for start in range(0, stack, size)]
 
 
+def forward_pass(
+    sweep: ReverseSweep, names: Sequence[str], steps: int | None, *tensors: Tensor
+) -> list[Tensor]:
+    """Run a sweep forward on the parameters with these names, the synset and the noise, if any."""
+    params = dict(zip(names, tensors[: len(names)], strict=True))
+    final_params = sweep.run_forward(params, *tensors[len(names) :], steps=steps)
+    return [final_params[name] for name in names]
+
+
+def backward_pass(
+    sweep: ReverseSweep, names: Sequence[str], *tensors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run a sweep backward on the gradients of these parameters and the noise, if any."""
+    gradient = dict(zip(names, tensors[: len(names)], strict=True))
+    reverse_noise = tensors[len(names)] if tensors[len(names) :] else None
+    return sweep.run_backward(gradient, reverse_noise=reverse_noise)
+
+
 class GroupedReverseSweep:
     """One :class:`ReverseSweep` for every group of a stack.
 
@@ -65,8 +83,14 @@ class GroupedReverseSweep:
         """Clone every policy of the stack and return the parameters after the last inner step."""
         if steps not in self._passes:
             self._passes[steps] = (
-                [CudaGraphFunction(partial(self._forward, sweep, steps)) for sweep in self.sweeps],
-                [CudaGraphFunction(partial(self._backward, sweep)) for sweep in self.sweeps],
+                [
+                    CudaGraphFunction(partial(forward_pass, sweep, self.names, steps))
+                    for sweep in self.sweeps
+                ],
+                [
+                    CudaGraphFunction(partial(backward_pass, sweep, self.names))
+                    for sweep in self.sweeps
+                ],
             )
         self._forward_passes, self._backward_passes = self._passes[steps]
         tensors = [params[name] for name in self.names] + [x, a]
@@ -95,18 +119,6 @@ class GroupedReverseSweep:
         for forward, backward in passes:
             forward.failed |= backward.failed
         return gx, ga
-
-    def _forward(self, sweep: ReverseSweep, steps: int | None, *tensors: Tensor) -> list[Tensor]:
-        count = len(self.names)
-        params = dict(zip(self.names, tensors[:count], strict=True))
-        final_params = sweep.run_forward(params, *tensors[count:], steps=steps)
-        return [final_params[name] for name in self.names]
-
-    def _backward(self, sweep: ReverseSweep, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        count = len(self.names)
-        gradient = dict(zip(self.names, tensors[:count], strict=True))
-        reverse_noise = tensors[count] if tensors[count:] else None
-        return sweep.run_backward(gradient, reverse_noise=reverse_noise)
 
     def _run(
         self, passes: Sequence[CudaGraphFunction], tensors: Sequence[Tensor], noise: Tensor | None

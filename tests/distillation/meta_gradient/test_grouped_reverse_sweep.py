@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.meta_gradient.general import MetaGradient
-from obdbench.distillation.meta_gradient.grouped_reverse_sweep import split_stack
+from obdbench.distillation.meta_gradient.grouped_reverse_sweep import (
+    GroupedReverseSweep,
+    split_stack,
+)
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Architecture, Params, seeded_generator
@@ -82,3 +86,14 @@ def test_same_number_of_threads_gives_the_same_bits() -> None:
     first, again = (meta_gradient(2, 5, dtype=torch.float32) for _ in range(2))
     assert torch.equal(first.states, again.states)
     assert torch.equal(first.actions, again.actions)
+
+
+def test_the_trajectory_is_freed_with_its_solver() -> None:
+    """A distillation leaves no reference cycles, whose buffers would stay until a collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        meta_gradient(1, 2)
+        assert not [o for o in gc.get_objects() if isinstance(o, GroupedReverseSweep)]
+    finally:
+        gc.enable()
