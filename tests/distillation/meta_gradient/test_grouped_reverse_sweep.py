@@ -94,6 +94,6 @@ def test_the_trajectory_is_freed_with_its_solver() -> None:
     gc.disable()
     try:
         meta_gradient(1, 2)
-        assert not [o for o in gc.get_objects() if isinstance(o, GroupedReverseSweep)]
+        assert not [o for o in gc.get_objects() if type(o) is GroupedReverseSweep]
     finally:
         gc.enable()
