@@ -157,9 +157,10 @@ def test_version_is_the_same_everywhere() -> None:
     ],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
-def test_no_line_is_longer_than_300_characters(page: Path) -> None:
+def test_no_line_is_longer_than_300_characters_or_400_in_a_table(page: Path) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
-    assert [line[:60] for line in lines if len(line) > 300] == []
+    too_long = [line for line in lines if len(line) > (400 if line.startswith("|") else 300)]
+    assert [line[:60] for line in too_long] == []
 
 
 def test_site_builds_without_warnings(tmp_path: Path) -> None:
