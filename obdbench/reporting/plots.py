@@ -256,8 +256,16 @@ def line_styles(rows: Sequence[Row]) -> list[tuple[Row, tuple[str, Any, str]]]:
             index = OBJECTIVES.index(row.label)
         else:
             index, extra = extra, extra + 1
-        styled.append((row, STYLES[index % len(STYLES)]))
+        styled.append((row, nth_style(index)))
     return styled
+
+
+def nth_style(index: int) -> tuple[str, Any, str]:
+    """The styles in turn; each further turn combines the colours with other dashes and markers."""
+    count = len(STYLES)
+    colour, _, _ = STYLES[index % count]
+    _, dashes, marker = STYLES[(index + 3 * (index // count)) % count]
+    return colour, dashes, marker
 
 
 def _matrix(curves: Sequence[Curve]) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:

@@ -51,6 +51,12 @@ def test_dash_and_marker_differ_wherever_colour_does():
     assert len({str(dashes) for _, dashes, _ in plots.STYLES}) == len(plots.STYLES)
 
 
+def test_many_rows_have_distinct_colours_and_dashes():
+    styles = [plots.nth_style(index)[:2] for index in range(24)]
+    assert len({str(style) for style in styles}) == 24
+    assert [plots.nth_style(index) for index in range(8)] == list(plots.STYLES)
+
+
 def test_labels_are_not_interpreted(tmp_path):
     entries = (
         entry("$\\frac{", {0: 1.0, 1: 2.0}),
