@@ -18,7 +18,7 @@ from obdbench.distillation.snapshot import (
     POLICY_STREAM,
     DistillationState,
 )
-from obdbench.distillation.solvers.solver import OuterProblem
+from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize
 from obdbench.distillation.state_sources.state_source import StateSource, load_fixed_dataset
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.objectives.objective import Objective
@@ -47,9 +47,8 @@ class OuterStep:
         self.device, self.dtype = device, dtype
         self.sizes = (source.dataset.observation_size, source.dataset.action_size)
         self.methods = StepMethods(settings, memory)
-        self.methods.required_bytes(
-            len(state.states), *self.sizes, first_step=state.step, dtype=dtype, device=device
-        )
+        size = ProblemSize(len(state.states), *self.sizes, dtype, device)
+        self.methods.required_bytes(size, first_step=state.step)
 
         def make_sampler(dataset: Dataset, rng: np.random.Generator) -> BatchSampler:
             columns = {

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.infinite_width import InfiniteWidth
-from obdbench.distillation.solvers.solver import Solver, make_solver
+from obdbench.distillation.solvers.solver import ProblemSize, Solver, make_solver
 
 
 class StepMethods:
@@ -24,25 +22,13 @@ class StepMethods:
         """Return the solver of an outer step."""
         return self.infinite_width if step < self.settings.kernel_steps else self.solver
 
-    def required_bytes(
-        self,
-        seeds: int,
-        observation_size: int,
-        action_size: int,
-        *,
-        first_step: int = 0,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> int:
+    def required_bytes(self, size: ProblemSize, first_step: int = 0) -> int:
         """Return the memory of the largest step from ``first_step`` on.
 
         Raises :class:`~obdbench.errors.InvalidSettingError` if it exceeds the limit.
         """
         last_step = self.settings.evaluation_steps[-1]
+        if first_step >= last_step:
+            return 0
         solvers = {self.at(step) for step in (first_step, last_step - 1)}
-        sizes = (seeds, observation_size, action_size)
-        return max(
-            (solver.required_bytes(*sizes, dtype=dtype, device=device) for solver in solvers)
-            if first_step < last_step
-            else (0,)
-        )
+        return max(solver.required_bytes(size) for solver in solvers)

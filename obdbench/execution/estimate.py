@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.distillation.solvers.solver import ProblemSize
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.run import Plan
@@ -115,8 +116,9 @@ def estimate_peak_memory(spec: TrialSpec, memory: float = 2.0) -> float:
         return PROCESS_BYTES
     bound, task = round(memory * 2**30), find_task(spec)
     methods = StepMethods(spec.settings, bound)
+    size = ProblemSize(len(spec.seeds), task.observation_size, task.action_size)
     try:
-        kept = methods.required_bytes(len(spec.seeds), task.observation_size, task.action_size)
+        kept = methods.required_bytes(size)
     except InvalidSettingError:  # reported by the trial itself
         kept = bound
     return PROCESS_BYTES + kept

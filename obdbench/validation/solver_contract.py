@@ -16,7 +16,7 @@ from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import EvaluationPoint, distill_points
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.settings import TRUNCATED_SOLVERS, DistillSettings, resolve_settings
-from obdbench.distillation.solvers.solver import OuterProblem, Solver, make_solver
+from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize, Solver, make_solver
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.policies.networks import seeded_generator
@@ -184,7 +184,7 @@ class SolverChecks:
 
     def check_cost(self) -> str:
         solver = make_solver(self.settings.solver, self.settings)
-        required = solver.required_bytes(len(SEEDS), 11, 3)
+        required = solver.required_bytes(ProblemSize(len(SEEDS), 11, 3))
         if required < 0:
             raise ContractError(f"it is {required} bytes")
         return f"{required:,} bytes per step"

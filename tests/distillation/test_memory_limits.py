@@ -18,6 +18,7 @@ from obdbench.distillation.meta_gradient.trajectory import (
     segment_length,
 )
 from obdbench.distillation.settings import DistillSettings, resolve_settings
+from obdbench.distillation.solvers.solver import ProblemSize
 from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import ObdError
 from obdbench.execution import estimate
@@ -199,5 +200,7 @@ def test_dry_run_estimates_the_memory_of_every_method() -> None:
 
 def test_memory_grows_with_the_number_of_seeds() -> None:
     methods = StepMethods(resolve_settings("fast", {"kernel_share": 0.0}), 2**31)
-    ratio = methods.required_bytes(3, 11, 3) / methods.required_bytes(1, 11, 3)
+    ratio = methods.required_bytes(ProblemSize(3, 11, 3)) / methods.required_bytes(
+        ProblemSize(1, 11, 3)
+    )
     assert ratio == pytest.approx(3)

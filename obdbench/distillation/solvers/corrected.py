@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
@@ -26,7 +25,7 @@ from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.exact import Exact
 from obdbench.distillation.solvers.infinite_width import InfiniteWidth
-from obdbench.distillation.solvers.solver import OuterProblem, Solver
+from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize, Solver
 
 
 class Corrected(Solver):
@@ -58,18 +57,6 @@ class Corrected(Solver):
         problem.carried["correction.a"] = exact.actions - limit.actions
         return exact
 
-    def required_bytes(
-        self,
-        seeds: int,
-        observation_size: int,
-        action_size: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> int:
+    def required_bytes(self, size: ProblemSize) -> int:
         """Return the larger of both kinds of steps."""
-        sizes = (seeds, observation_size, action_size)
-        return max(
-            solver.required_bytes(*sizes, dtype=dtype, device=device)
-            for solver in (self.exact, self.infinite_width)
-        )
+        return max(solver.required_bytes(size) for solver in (self.exact, self.infinite_width))

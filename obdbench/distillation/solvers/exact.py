@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from obdbench.distillation.batch_sampler import repeat_batch
@@ -24,7 +23,12 @@ from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.solvers.solver import OuterProblem, Solver, mean_over_draws
+from obdbench.distillation.solvers.solver import (
+    OuterProblem,
+    ProblemSize,
+    Solver,
+    mean_over_draws,
+)
 from obdbench.objectives.objective import Batch
 
 TRUNCATION_STREAM = 5
@@ -74,25 +78,17 @@ class Exact(Solver):
         noise = problem.draw_normal(*shape, per_seed=self.settings.draws)
         return noise.transpose(0, 1).contiguous()
 
-    def required_bytes(
-        self,
-        seeds: int,
-        observation_size: int,
-        action_size: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> int:
+    def required_bytes(self, size: ProblemSize) -> int:
         """Return the size of the trajectories of all students."""
         settings = self.settings
         return self.meta_gradient.required_bytes(
-            seeds * settings.draws,
+            size.seeds * settings.draws,
             settings.pairs,
-            observation_size,
-            action_size,
+            size.observation_size,
+            size.action_size,
             sampled=settings.noise != "none",
             window=settings.window,
-            dtype=dtype,
+            dtype=size.dtype,
         )
 
 

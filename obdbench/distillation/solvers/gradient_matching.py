@@ -32,7 +32,12 @@ from obdbench.distillation.batch_sampler import repeat_batch
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.solvers.solver import OuterProblem, Solver, mean_over_draws
+from obdbench.distillation.solvers.solver import (
+    OuterProblem,
+    ProblemSize,
+    Solver,
+    mean_over_draws,
+)
 from obdbench.distillation.solvers.squared_distance import mean_weight
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Batch
@@ -100,18 +105,10 @@ class GradientMatching(Solver):
             loss = problem.objective.loss(actions, batch) / scale
             return list(torch.autograd.grad(loss.sum(), list(leaves.values())))
 
-    def required_bytes(
-        self,
-        seeds: int,
-        observation_size: int,
-        action_size: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> int:
+    def required_bytes(self, size: ProblemSize) -> int:
         """Return the size of the students' activations on the batch and on the pairs."""
         rows = self.settings.batch + 3 * self.settings.pairs
-        return self.activation_bytes(seeds * self.settings.draws, rows, dtype)
+        return self.activation_bytes(size.seeds * self.settings.draws, rows, size.dtype)
 
 
 def matched_steps(step: int, inner_steps: int) -> list[int]:

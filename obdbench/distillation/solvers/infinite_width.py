@@ -16,7 +16,7 @@ from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.solvers.solver import OuterProblem, Solver
+from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize, Solver
 from obdbench.objectives.objective import Batch
 from obdbench.policies.networks import MLP4, Architecture, get_architecture
 
@@ -59,18 +59,10 @@ class InfiniteWidth(Solver):
         params = problem.draw_students(self.architecture)
         return lambda states: self.architecture.apply(params, states)[0]
 
-    def required_bytes(
-        self,
-        seeds: int,
-        observation_size: int,
-        action_size: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> int:
+    def required_bytes(self, size: ProblemSize) -> int:
         """Return the size of the kernel matrices and of the recursion."""
         return self.limit.required_bytes(
-            *(seeds, self.settings.pairs, self.settings.kernel_batch, action_size),
-            dtype=dtype,
-            on_cpu=torch.device(device).type == "cpu",
+            *(size.seeds, self.settings.pairs, self.settings.kernel_batch, size.action_size),
+            dtype=size.dtype,
+            on_cpu=torch.device(size.device).type == "cpu",
         )

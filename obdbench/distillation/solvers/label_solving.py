@@ -47,7 +47,7 @@ from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES, insufficie
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.infinite_width import InfiniteWidth
-from obdbench.distillation.solvers.solver import OuterProblem
+from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize
 from obdbench.distillation.solvers.squared_distance import SquaredDistance, squared_distance
 from obdbench.errors import InvalidSettingError
 
@@ -63,7 +63,7 @@ class LabelSolving(InfiniteWidth):
 
     name: ClassVar[str] = "label-solving"
     relative_cost: ClassVar[float] = 0.06
-    default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0}
+    default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0, "kernel_start": "zero"}
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         super().__init__(settings, memory)
@@ -151,22 +151,11 @@ class LabelSolving(InfiniteWidth):
             diagonal -= kappa * tanh_slope
         return derivative
 
-    def required_bytes(
-        self,
-        seeds: int,
-        observation_size: int,
-        action_size: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> int:
+    def required_bytes(self, size: ProblemSize) -> int:
         """Return the size of an infinite-width step, Jacobians and Hessians."""
         pairs, batch = self.settings.pairs, self.settings.batch
-        required = super().required_bytes(
-            seeds, observation_size, action_size, dtype=dtype, device=device
-        )
-        rows = action_size * (2 * batch + 4 * pairs) + 5 * batch
-        required += dtype.itemsize * seeds * pairs * rows
+        rows = size.action_size * (2 * batch + 4 * pairs) + 5 * batch
+        required = super().required_bytes(size) + size.dtype.itemsize * size.seeds * pairs * rows
         if required > self.memory:
             contents = f"the label solution of {pairs} pairs on {batch} states"
             raise insufficient_memory(self.memory, required, contents, "use fewer pairs or seeds")

@@ -24,7 +24,12 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.meta_gradient.general import MetaGradient
-from obdbench.distillation.solvers.solver import OuterProblem, Solver, mean_over_draws
+from obdbench.distillation.solvers.solver import (
+    OuterProblem,
+    ProblemSize,
+    Solver,
+    mean_over_draws,
+)
 from obdbench.distillation.solvers.squared_distance import SquaredDistance, squared_distance
 
 
@@ -54,15 +59,7 @@ class LossMatching(Solver):
             gx, ga = torch.autograd.grad(mismatch.sum(), (x, a))
         return mean_over_draws(MetaGradient(mismatch.detach(), gx, ga), draws)
 
-    def required_bytes(
-        self,
-        seeds: int,
-        observation_size: int,
-        action_size: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> int:
+    def required_bytes(self, size: ProblemSize) -> int:
         """Return the size of the students' activations on the batch and on the pairs."""
         rows = self.settings.batch + self.settings.pairs
-        return self.activation_bytes(seeds * self.settings.draws, rows, dtype)
+        return self.activation_bytes(size.seeds * self.settings.draws, rows, size.dtype)

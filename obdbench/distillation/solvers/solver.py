@@ -27,6 +27,17 @@ from obdbench.registry import construct, solvers
 
 
 @dataclass(frozen=True)
+class ProblemSize:
+    """What determines the memory of an outer step, besides the settings."""
+
+    seeds: int
+    observation_size: int
+    action_size: int
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
 class OuterProblem:
     """What a solver sees of a distillation at outer step ``step``.
 
@@ -104,15 +115,7 @@ class Solver:
             settings.inner_steps,
         )
 
-    def required_bytes(
-        self,
-        seeds: int,
-        observation_size: int,
-        action_size: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
-    ) -> int:
+    def required_bytes(self, size: ProblemSize) -> int:
         """Return the approximate memory of a step; zero if it is not known.
 
         Raises :class:`~obdbench.errors.InvalidSettingError` if it exceeds the limit.
