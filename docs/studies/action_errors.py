@@ -52,8 +52,8 @@ DOCS = Path(__file__).parent.parent
 RESULTS, PAGE = DOCS / "studies" / "results" / "action-errors", DOCS / "further-studies.md"
 CORRECTED = {"solver": "corrected", "exact_interval": 10, "steps": 200, "outer_lr": 0.03}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "av-pbc, `fast`": ("av-pbc", {}),
-    "pbc, `fast`": ("pbc", {}),
+    "av-pbc, infinite width": ("av-pbc", {}),
+    "pbc, infinite width": ("pbc", {}),
     "av-pbc, `corrected`": ("av-pbc", CORRECTED),
 }
 DATASETS = [
@@ -145,7 +145,8 @@ def measure(dataset_id: str, variant: str, seed: int) -> dict[str, Any]:
     """Distil, clone and measure."""
     dataset, teacher = obdbench.load_dataset(dataset_id), obdbench.load_teacher(dataset_id)
     objective, changes = VARIANTS[variant]
-    synset = obdbench.distill(dataset, teacher, objective, seed=seed, **changes)
+    settings = {"kernel_start": "zero", **changes}
+    synset = obdbench.distill(dataset, teacher, objective, seed=seed, **settings)
     students = Measurement(dataset, teacher, synset, seed)
     runs = {gain: students.with_gain(gain) for gain in GAINS}
     scores, episodes = runs[1.0]

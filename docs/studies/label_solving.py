@@ -56,9 +56,9 @@ class Comparison:
         self.limit = InfiniteWidthSolver(MLP4.depth, settings.inner_lr, settings.inner_steps)
 
     def settings(self, solver: str, steps: int) -> DistillSettings:
-        """The settings of ``fast`` with other steps and the rate 0.03 for both solvers."""
+        """The settings of ``fast`` with other steps, the rate 0.03 and initial output zero."""
         changes = {"steps": steps, "evaluate_at": (0.0, 0.5, 1.0), "guard_interval": 0}
-        changes |= {"outer_lr": 0.03, "kernel_lr": 0.03}
+        changes |= {"outer_lr": 0.03, "kernel_lr": 0.03, "kernel_start": "zero"}
         return resolve_settings("fast", {**changes, "solver": solver})
 
     def run(self, solver: str, steps: int) -> Iterator[tuple[float, float]]:

@@ -112,7 +112,7 @@ def measure(name: str) -> dict[str, Any]:
     unguarded = {"steps": 200, "kernel_share": 1.0, "guard_interval": 0, "evaluate_at": (0.0, 1.0)}
     synsets = []
     for changes in (unguarded, {"evaluate_at": (1.0,)}):
-        settings = resolve_settings("fast", changes)
+        settings = resolve_settings("fast", {"kernel_start": "zero", **changes})
         for point in distill_points(dataset, teacher, make_objective("av-pbc"), settings, [SEED]):
             synsets += point.synsets
     held_out = HeldOutStates(dataset, teacher, settings)

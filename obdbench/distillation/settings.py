@@ -244,6 +244,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
         "steps": 420,
         "kernel_share": 0.95,
+        "kernel_start": "drawn",
         "outer_lr": 0.02,
         "smoothing": 0.2,
         "guard_interval": 20,

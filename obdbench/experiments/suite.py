@@ -40,6 +40,8 @@ SUITE_ORDER = (
     *("smoke", "quick", "embedded", "embedded-protocols", "embedded-size", "d4rl", "minari"),
     "paper",
 )
+# The settings on which selected pairs and their scores depend
+SELECTION_SETTINGS = {"pairs", "architecture", "noise", "init", "init_labels"}
 MAX_SEEDS = 1000
 MAX_SEED_DIGITS = 18  # a seed must fit into 64 bits
 
@@ -147,7 +149,7 @@ class Suite(BaseModel):
                 protocol=protocol_name,
                 protocol_params=protocol_params,
                 preset=self.preset,
-                settings=variant,
+                settings=_settings_of(objective, variant),
                 seeds=self.seeds,
             )
             for dataset_id in dataset_ids
@@ -218,6 +220,13 @@ def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
         settings["solver"] = registry.solvers.resolve_name(str(settings["solver"]))
     rest = {key: value for key, value in params.items() if key not in settings}
     return name + format_params(rest), settings
+
+
+def _settings_of(objective: Objective, settings: DistillSettings) -> DistillSettings:
+    """The settings that affect a trial: those of the outer loop do not affect selected pairs."""
+    if objective.distils:
+        return settings
+    return DistillSettings(**settings.model_dump(include=SELECTION_SETTINGS))
 
 
 def resolve_dataset_id(dataset_id: str) -> str:

@@ -217,3 +217,14 @@ def test_labels_tell_every_trial_apart(tmp_path):
     steps = specs[0].settings.model_copy(update={"steps": 7})
     twins[1] = specs[0].model_copy(update={"settings": steps})
     assert label_trials(twins)[1].endswith("sdw default (steps=7)")
+
+
+def test_selected_pairs_depend_on_no_setting_of_the_outer_loop():
+    def keys(preset, objective, **settings):
+        suite = load_suite("smoke").select(objectives=[objective], preset=preset, settings=settings)
+        return {spec.key for spec in suite.specs()}
+
+    selected = keys("fast", "random", pairs=64)
+    assert selected == keys("exact", "random", pairs=64, smoothing=0.5, steps=7)
+    assert selected.isdisjoint(keys("fast", "random", pairs=32))
+    assert keys("fast", "dbc", pairs=64).isdisjoint(keys("fast", "dbc", pairs=64, smoothing=0.5))
