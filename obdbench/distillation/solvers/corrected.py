@@ -10,8 +10,9 @@ it. This solver follows
 with the infinite-width gradient :math:`g_\infty` of step :math:`t` and, from the latest of every
 :math:`K` (``exact_interval``) steps, its difference to the exact gradient on one batch. The form is
 that of a control variate, as in variance-reduced stochastic gradients (Johnson and Zhang, 2013):
-there the cheap gradient is that of one sample, here that of the limit of infinite width. With
-``exact_interval = 1`` every step is exact.
+there the cheap gradient is that of one sample, here that of the limit of infinite width, by default
+from the output zero, which has no noise of drawn students. With ``exact_interval = 1`` every step
+is exact.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Corrected(Solver):
     """Infinite-width gradients plus their latest difference to an exact one."""
 
     name: ClassVar[str] = "corrected"
-    default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0}
+    default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0, "kernel_start": "zero"}
     uses_infinite_width: ClassVar[bool] = True
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
