@@ -1,15 +1,15 @@
 r"""Checks of real students during a distillation.
 
-A check clones a few real students on the present synset, with the exact number of inner steps, and
+A check clones a few real students on the current synset, with the exact number of inner steps, and
 measures on held-out states s with target actions t which share of the targets' variance they miss,
 
 .. math:: \frac{\sum_s \|\pi_\theta(s) - t(s)\|^2}{\sum_s \|t(s) - \bar t\|^2},
 
 and the same ratio of the objective: that of the students' actions over that of the mean target
 :math:`\bar t`. Targets are the teacher's actions, or the dataset's if there is no teacher. The
-held-out states are dataset states with noise that no outer step draws. Objective columns other than
-states and teacher actions, such as weights, are those of the dataset state. Checks use their own
-random numbers.
+held-out states are dataset states with noise that no outer step draws. The teacher's columns
+(:meth:`~obdbench.teachers.teacher.Teacher.columns`) are those of the held-out state; other columns of
+the objective, such as weights, are those of the dataset state. Checks use their own random numbers.
 """
 
 from __future__ import annotations
@@ -95,11 +95,13 @@ class StudentEvaluator:
         held_out = {name: column[torch.from_numpy(rows)] for name, column in columns.items()}
         states, like = dataset.standardizer.apply(observations), columns["states"]
         held_out["states"] = torch.from_numpy(states).to(like)
-        targets = dataset.actions[rows] if teacher is None else teacher.act(observations)
+        teacher_columns = {} if teacher is None else teacher.columns(observations)
+        targets = teacher_columns.get("teacher_actions", dataset.actions[rows])
         self.targets = torch.from_numpy(np.asarray(targets, np.float32)).to(like)
-        if "teacher_actions" in held_out:
-            held_out["teacher_actions"] = self.targets
-        generator = seeded_generator(0, CHECK_STREAM)
+        for name in held_out.keys() & teacher_columns.keys():
+            held_out[name] = torch.from_numpy(teacher_columns[name]).to(like)
+        # one more than the students of seed 0 have, whose streams are (0, CHECK_STREAM, index)
+        generator = seeded_generator(0, CHECK_STREAM, settings.guard_students)
         for name in objective.noise_columns:
             action_noise = torch.randn(self.targets.shape, generator=generator)
             held_out[name] = action_noise.to(like)

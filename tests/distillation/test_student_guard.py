@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support.toys import make_toy_teacher
+from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.datasets.dataset import Dataset
+from obdbench.distillation import student_check
+from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
-from obdbench.distillation.student_check import StudentCheck
+from obdbench.distillation.student_check import StudentCheck, StudentEvaluator
 from obdbench.distillation.student_guard import phase_should_end
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import make_objective
@@ -246,3 +249,20 @@ def test_phase_ends_if_both_measures_rise_in_consecutive_checks(
 def test_invalid_guard_settings_are_refused(setting: str, value: float) -> None:
     with pytest.raises(InvalidSettingError, match=setting):
         resolve_settings("tiny", {setting: value})
+
+
+@pytest.mark.parametrize("objective", [make_objective("pbc"), make_objective("q-pbc")])
+def test_a_student_with_the_actions_of_the_teacher_misses_nothing(monkeypatch, objective):
+    """All columns of the teacher are those of the held-out states, not of the dataset's."""
+    dataset = make_toy_dataset()
+    teacher = make_toy_teacher(dataset)
+    settings = resolve_settings("tiny", {"guard_states": 32, "smoothing": 0.5})
+    columns = objective.prepare(dataset, teacher, np.random.default_rng(0))
+    sampler = BatchSampler.from_dataset(dataset, columns, "cpu")
+    evaluator = StudentEvaluator(dataset, teacher, objective, sampler.columns, settings)
+    architecture = SimpleNamespace(act=lambda params, states: evaluator.batch.teacher_actions)
+    monkeypatch.setattr(student_check, "get_architecture", lambda name: architecture)
+    pairs = torch.zeros(4, dataset.observation_size), torch.zeros(4, dataset.action_size)
+    check = evaluator.check(*pairs, seed=0, step=0)
+    assert check.missed_variance == pytest.approx(0.0, abs=1e-6)
+    assert check.missed_objective == pytest.approx(0.0, abs=1e-6)
