@@ -126,10 +126,12 @@ def train_and_publish(
     teachers = train_teachers(
         datasets, algorithm, steps=steps, settings=settings, state_path=state_path
     )
-    return [
+    paths = [
         publish_teacher(teacher, dataset, teachers_folder)
         for teacher, dataset in zip(teachers, datasets, strict=True)
     ]
+    state_path.unlink(missing_ok=True)
+    return paths
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

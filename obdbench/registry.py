@@ -288,7 +288,11 @@ for _name, _target, _summary in (
 for _name, _target, _summary in (
     ("full", "exact:Exact", "exact meta-gradient through all inner steps"),
     ("truncated", "exact:Truncated", "meta-gradient through the last 'window' inner steps"),
-    ("random-truncated", "exact:RandomTruncated", "the same for inner loops of random length"),
+    (
+        "random-truncated",
+        "exact:RandomTruncated",
+        "meta-gradient through the last 'window' steps of inner loops of random length",
+    ),
     ("infinite-width", "infinite_width:InfiniteWidth", "meta-gradient at infinite width"),
     ("corrected", "corrected:Corrected", "infinite-width steps, corrected by exact ones"),
     ("label-solving", "label_solving:LabelSolving", "labels solved at infinite width"),

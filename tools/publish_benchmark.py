@@ -34,12 +34,14 @@ def publish_block(block: str, file: str, report: dict[str, Any], table: str) -> 
     """Store the report, and write its table between the markers of the page."""
     (ROOT / "docs/benchmarks" / file).write_text(json.dumps(report, indent=1) + "\n")
     page = ROOT / "docs/performance.md"
-    text = re.sub(
+    text, count = re.subn(
         rf"(<!-- {block}:begin -->\n).*?(<!-- {block}:end -->)",
         lambda match: f"{match[1]}\n{table}\n\n{match[2]}",
         page.read_text(),
         flags=re.DOTALL,
     )
+    if count != 1:
+        raise SystemExit(f"{page} has {count} blocks named {block!r} instead of one.")
     page.write_text(text)
 
 

@@ -73,7 +73,10 @@ def build(
         Path | None,
         typer.Option(help="Folder for packed files and full collections."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=100_000, help="Steps of a new SAC run.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=100_000, help="Steps of the SAC run; a shorter run is continued."),
+    ] = None,
     transitions: Annotated[
         int | None,
         typer.Option(min=1_000, help="Size of full collections; default: D4RL's."),

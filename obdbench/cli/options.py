@@ -44,8 +44,9 @@ Plugins = Annotated[
     list[str] | None,
     typer.Option(
         "--plugin",
-        help="Python file or module with your objectives, datasets, protocols or architectures, "
-        "or an objective as module:Class; may be repeated.",
+        help="Python file or module with extensions (objectives, selection methods, solvers, state "
+        "sources, datasets, teachers, tasks, protocols, architectures), or an objective as "
+        "module:Class; may be repeated.",
     ),
 ]
 Executor = Annotated[str, typer.Option("--executor", help="Executor: local or ray.")]
@@ -56,7 +57,10 @@ Address = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, max=1024, help="Number of parallel workers; one per core by default."
+        "--workers",
+        min=1,
+        max=1024,
+        help="Number of parallel workers; by default one per --threads cores, on a GPU two.",
     ),
 ]
 Threads = Annotated[

@@ -34,7 +34,7 @@ from obdbench.cli.options import (
     parse_seed_option,
 )
 from obdbench.errors import InvalidSettingError, strip_control_characters
-from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import Suite, load_suite, split_row_settings
 from obdbench.reporting.suite_results import is_published
@@ -50,7 +50,10 @@ def run(
     context: typer.Context,
     suite: Annotated[str, typer.Argument(help="A suite's name, or a TOML file.")],
     objective: Annotated[
-        list[str] | None, typer.Option("--objective", help="Only this; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--objective", help="Objective to run instead of the suite's; may be repeated."
+        ),
     ] = None,
     dataset: Datasets = None,
     task: TaskName = None,
@@ -72,13 +75,15 @@ def run(
         bool, typer.Option("--resume", help="Run exactly what has no result yet.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget earlier results of these trials.")
+        bool,
+        typer.Option("--fresh", help="Delete results and synsets of these trials, and run them."),
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Like --resume, and failed trials as well.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print trials, time, memory, what is done.")
+        bool,
+        typer.Option("--dry-run", help="Print trials and estimated time and memory; run nothing."),
     ] = False,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")
@@ -128,14 +133,7 @@ def run(
 
 def command_words(context: typer.Context) -> tuple[str, ...]:
     """Return the words after ``obdbench``; of absolute paths, only the last part."""
-    return tuple(map(_without_folders, context.find_root().obj or ()))
-
-
-def _without_folders(word: str) -> str:
-    """Shorten an absolute path, because the command is published with the results."""
-    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
-    path = Path(value)
-    return f"{option}{equals}{path.name}" if path.is_absolute() and path.name else word
+    return tuple(map(without_folders, context.find_root().obj or ()))
 
 
 def preview(plan: Plan) -> None:
@@ -208,9 +206,9 @@ def compare(
     objectives: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more rows; the first is judged. A row with parameters is named as in "
-            "tables: 'random (labels=teacher)'; settings of the distillation may be parameters: "
-            "'pbc (solver=label-solving)'. Rows of the whole data are read from OUT."
+            help="Two or more rows; the first is compared with the others. A row with parameters "
+            "is named as in tables: 'random (labels=teacher)'; settings of the distillation may be "
+            "parameters: 'pbc (solver=label-solving)'. Rows of the whole data are read from OUT."
         ),
     ],
     dataset: Datasets = None,
@@ -331,7 +329,7 @@ def tune(
             help="What to search: outer_lr=0.001:0.1 (log), beta=0,0.02,0.1; may be repeated.",
         ),
     ] = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Settings to try.")] = 16,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Number of candidates.")] = 16,
     criterion: Annotated[
         str, typer.Option("--criterion", help="offline (held-out states) or returns.")
     ] = "offline",
@@ -345,7 +343,7 @@ def tune(
     workers: Workers = None,
     threads: Threads = 1,
     device: Device = "cpu",
-    search_seed: Annotated[int, typer.Option("--search-seed", help="Of the search.")] = 0,
+    search_seed: Annotated[int, typer.Option("--search-seed", help="Seed of the search.")] = 0,
 ) -> None:
     """Search settings with Ray Tune's ASHA, and save the best as a preset."""
     from obdbench.experiments.teacher_choice import parse_teachers

@@ -138,7 +138,7 @@ class Run:
         if max(checkpoint.mean for checkpoint in self.checkpoints) < medium:
             raise InvalidDataError(
                 f"The run in {self.folder} has not reached D4RL's medium return of {medium:.0f}.",
-                "Give it more steps.",
+                "Continue it with more --steps.",
             )
         ends = np.flatnonzero(self.replay["terminals"] | self.replay["timeouts"])
         totals = np.cumsum(self.replay["rewards"], dtype=np.float64)[ends]
@@ -156,7 +156,7 @@ class Run:
             raise InvalidDataError(
                 f"The replay buffer in {self.folder} holds {len(self.replay['rewards']):,} "
                 f"transitions; the recipe needs whole episodes of {MIN_REPLAY:,}.",
-                "Continue the run until more is saved.",
+                "Continue the run with more --steps.",
             )
         return sorted(distances, key=distances.__getitem__)
 
@@ -201,7 +201,8 @@ def build(
 
     ``run_folder`` holds the SAC run and is reused if it has a log. ``out`` receives the packed
     file with its card, and the full collection in its subfolder ``full``. ``steps`` is the length
-    of a new run. ``transitions`` is the size of rollouts, by default D4RL's.
+    of the run; a shorter run is continued. ``transitions`` is the size of rollouts, by default
+    D4RL's.
     """
     name = DatasetId(dataset_id).name
     if name not in NAMES:
@@ -211,7 +212,7 @@ def build(
         )
     task = get_task(name)
     folder, out = run_folder or RUNS / task.name, out or RUNS
-    if not (folder / "progress.jsonl").exists():
+    if steps is not None or not (folder / "progress.jsonl").exists():
         settings = SacSettings(task.env_id, **({} if steps is None else {"steps": steps}))
         train(task, settings, folder, progress=progress)
     run = Run.read(folder, task).with_candidates_evaluated(progress=progress)

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from obdbench.collection.actor import Actor
 from obdbench.datasets.dataset import Array
-from obdbench.errors import MissingExtraError
+from obdbench.errors import InvalidSettingError, MissingExtraError
 from obdbench.io import replace_atomically, write_atomically
 from obdbench.tasks.action_bounds import to_environment_actions, to_unit_actions
 from obdbench.tasks.gymnasium_environment import make_from
@@ -163,6 +163,12 @@ def train(
     learner = Learner(task, settings)
     replay = ReplayBuffer(settings.steps, task.observation_size, task.action_size)
     if (folder / "learner.safetensors").exists():
+        saved = json.loads((folder / "settings.json").read_text())["steps"]
+        if saved > settings.steps:
+            raise InvalidSettingError(
+                f"The run in {folder} was started with {saved:,} steps.",
+                "Give at least as many, or choose another folder.",
+            )
         learner.load(folder / "learner.safetensors")
         replay.load(folder / "replay.npz")
     write_atomically(folder / "settings.json", json.dumps(asdict(settings), indent=1) + "\n")

@@ -8,6 +8,7 @@ under a lock for which other processes wait.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
@@ -32,6 +33,7 @@ TIMEOUT = 30.0  # seconds
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5  # seconds, doubled after each attempt
 MAX_LENGTH_DIGITS = 18  # of a stated length in bytes
+LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}  # another try cannot help
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -253,7 +255,12 @@ class _Download:
                 f"{self.url} cannot be fetched: {reason}.",
                 "Check the address, or download it manually into the mirror folder.",
             ) from error
-        except (URLError, HTTPException, OSError, TimeoutError) as error:
+        except (HTTPException, OSError) as error:  # URLError and TimeoutError are OSErrors
+            if getattr(error, "errno", None) in LOCAL_ERRORS:
+                raise FetchError(
+                    f"{self.part} cannot be written: {error.strerror}.",
+                    "Free space, or choose another cache folder.",
+                ) from error
             cause = getattr(error, "reason", None) or error
             raise _TransientError(_one_line(str(cause)) or type(error).__name__) from error
 

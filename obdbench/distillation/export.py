@@ -27,8 +27,9 @@ import h5py
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Standardizer
-from obdbench.errors import MissingExtraError, ObdError, unknown_name
+from obdbench.errors import InvalidSettingError, MissingExtraError, ObdError, unknown_name
 from obdbench.io import write_atomically
+from obdbench.tasks.gymnasium_environment import make_from
 from obdbench.tasks.task import Task
 
 EXPORT_FORMATS = ("d3rlpy", "hdf5", "minari", "npz", "torch")
@@ -154,7 +155,7 @@ def _write_minari(dataset_id: str, observations: Array, actions: Array, task: Ta
     except ImportError as error:
         raise MissingExtraError("Exporting to Minari", "minari") from error
 
-    env = task.make_environment() if task.make_environment else gymnasium.make(task.env_id)
+    env = make_from(task.name, task.make_environment or task.env_id)
     bound = np.maximum(np.abs(actions).max(axis=0), 1.0)
     rows = zip(observations.astype(env.observation_space.dtype), actions, strict=True)
     buffers = [
@@ -169,12 +170,19 @@ def _write_minari(dataset_id: str, observations: Array, actions: Array, task: Ta
         )
         for index, (observation, action) in enumerate(rows)
     ]
-    minari.create_dataset_from_buffers(
-        dataset_id=dataset_id,
-        buffer=buffers,
-        env=env,
-        action_space=gymnasium.spaces.Box(-bound, bound, dtype=np.float32),
-        algorithm_name="obdbench",
-        description="Distilled pairs; every pair is an episode of one step with zero reward.",
-    )
-    env.close()
+    try:
+        minari.create_dataset_from_buffers(
+            dataset_id=dataset_id,
+            buffer=buffers,
+            env=env,
+            action_space=gymnasium.spaces.Box(-bound, bound, dtype=np.float32),
+            algorithm_name="obdbench",
+            description="Distilled pairs; every pair is an episode of one step with zero reward.",
+        )
+    except (TypeError, ValueError) as error:  # of an identifier that exists or has no version
+        raise InvalidSettingError(
+            f"Minari cannot create the dataset {dataset_id!r}: {' '.join(str(error).split())}",
+            "Choose a new identifier with a version, such as obd/hopper-v0.",
+        ) from error
+    finally:
+        env.close()

@@ -8,8 +8,9 @@ measures on held-out states s with target actions t which share of the targets' 
 and the same ratio of the objective: that of the students' actions over that of the mean target
 :math:`\bar t`. Targets are the teacher's actions, or the dataset's if there is no teacher. The
 held-out states are dataset states with noise that no outer step draws. The teacher's columns
-(:meth:`~obdbench.teachers.teacher.Teacher.columns`) are those of the held-out state; other columns of
-the objective, such as weights, are those of the dataset state. Checks use their own random numbers.
+(:meth:`~obdbench.teachers.teacher.Teacher.columns`) are those of the held-out state; other columns
+of the objective, such as weights, are those of the dataset state. Checks use their own random
+numbers.
 """
 
 from __future__ import annotations

@@ -53,6 +53,11 @@ def evaluate(
         )
     if isinstance(protocol, str):
         protocol = make_protocol(protocol, params)
+    elif params:
+        raise InvalidSettingError(
+            f"evaluate() received a protocol object and its settings {sorted(params)}.",
+            "Pass the settings to the constructor of the protocol.",
+        )
     if seed is None:
         seed = read_card_integer(synset, "seed", "Pass a seed to evaluate().")
     check_seed(seed)

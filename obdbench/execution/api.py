@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from obdbench.errors import ObdError
-from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.execution.run import execute, plan
 from obdbench.experiments.suite import load_suite
 from obdbench.plugins import Plugin, load_plugins
@@ -73,6 +73,7 @@ def run(
         plugin=references,
     )
     execution = {"existing": "resume", "command": command, **execution}
+    execution["loggers"] = _as_tuple(execution.get("loggers", ()))
     config = ExecutionConfig(out=Path(out), plugins=loaded, **execution)
     summary = execute(plan(selected, config))
     if summary.stop_reason == "interrupted":
@@ -88,7 +89,7 @@ def run(
 def command_line(suite: str, **options: Iterable[str]) -> tuple[str, ...]:
     """Return the words of the ``obdbench run`` call that asks for the same trials."""
     words = [f"--{name}={value}" for name, values in options.items() for value in values]
-    return ("run", suite, *words)
+    return tuple(map(without_folders, ("run", suite, *words)))
 
 
 def _setting(value: Any) -> str:

@@ -99,3 +99,10 @@ class ExecutionConfig:
     def ray_workers(self) -> int | None:
         """Return the number of workers on Ray; None means as many as the cluster can run."""
         return self.workers if self.address else self.local_workers()
+
+
+def without_folders(word: str) -> str:
+    """Shorten an absolute path, because the command is published with the results."""
+    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
+    path = Path(value)
+    return f"{option}{equals}{path.name}" if path.is_absolute() and path.name else word

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from obdbench.errors import unknown_name
 from obdbench.teachers.loading import find_default_teacher_name, load_teacher
@@ -13,13 +14,13 @@ def parse_teachers(texts: Iterable[str], datasets: Iterable[str]) -> dict[str, s
     known = list(datasets)
     chosen: dict[str, str] = {}
     for text in texts:
-        dataset, equals, teacher = text.rpartition("=")
-        if not equals:
-            chosen |= dict.fromkeys(known, teacher)
-        elif dataset in known:
-            chosen[dataset] = teacher
+        dataset = next((name for name in known if text.startswith(f"{name}=")), None)
+        if dataset is not None:
+            chosen[dataset] = text.removeprefix(f"{dataset}=")
+        elif "=" in text and not Path(text).exists():
+            raise unknown_name("dataset of this call", text.rpartition("=")[0], known)
         else:
-            raise unknown_name("dataset of this call", dataset, known)
+            chosen |= dict.fromkeys(known, text)
     return chosen
 
 

@@ -44,6 +44,7 @@ def train_teacher(
     if isinstance(policy, str):
         policy = load_teacher(loaded.id, policy)
     path = trained_teacher_path(loaded.id, algorithm)
+    state_path = _state_path(path, loaded)
     (teacher,) = train_teachers(
         [loaded],
         algorithm,
@@ -51,10 +52,11 @@ def train_teacher(
         seed=seed,
         settings=settings,
         policy=policy,
-        state_path=_state_path(path, loaded),
+        state_path=state_path,
         progress=progress,
     )
     save_trained_teacher(teacher, path)
+    state_path.unlink(missing_ok=True)
     if episodes:
         teacher = with_measured_return(teacher, loaded.task, episodes)
         save_trained_teacher(teacher, path)

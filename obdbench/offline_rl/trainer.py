@@ -287,7 +287,8 @@ def train_teachers(
     """Train one teacher per dataset; all datasets belong to one task.
 
     ``fitted-q`` evaluates ``policy`` on every dataset. With ``state_path`` an interrupted training
-    continues where it was, and the file is removed at the end.
+    continues where it was. At the end the file holds the complete training; the caller removes it
+    when the teachers are saved.
     """
     training = TeacherTraining(
         datasets, algorithm, steps=steps, seed=seed, settings=settings, policy=policy
@@ -314,7 +315,6 @@ def train_teachers(
             if state_path is not None and time.perf_counter() - saved > SAVE_EVERY_SECONDS:
                 training.save(state_path)
                 saved = time.perf_counter()
-    teachers = [training.teacher(index, training.card(index)) for index in range(len(datasets))]
     if state_path is not None:
-        state_path.unlink(missing_ok=True)
-    return teachers
+        training.save(state_path)
+    return [training.teacher(index, training.card(index)) for index in range(len(datasets))]

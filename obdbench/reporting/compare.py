@@ -9,7 +9,7 @@ from pathlib import Path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.experiments.spec import format_params
-from obdbench.experiments.suite import split_row_settings
+from obdbench.experiments.suite import parse_params, split_row_settings
 from obdbench.registry import objectives as registry
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import count_noun, format_ranges
@@ -78,7 +78,7 @@ class Comparison:
         if interval.low is None or interval.high is None:
             relation = f"lies {gap} {'above' if interval.estimate > 0 else 'below'}"
             if abs(interval.estimate) < EQUAL_WITHIN:
-                relation = "is level with"
+                relation = "equals"
             return (
                 f"{self.first} {relation} {self.second} on {sample}, but a single common seed"
                 f"{self._single_seed_text()} gives no interval: run at least three seeds. "
@@ -92,17 +92,17 @@ class Comparison:
             text = (
                 f"There is no significant difference between {self.first} and {self.second}: "
                 f"{format_number(interval.estimate, sign=True)} points ({bounds}) on {sample}. "
-                "The interval contains zero: the two are equal or more seeds are needed."
+                "The interval contains zero, so these seeds do not show which is better."
             )
         return f"{text} {self._improvement_text()}"
 
     def _improvement_text(self) -> str:
         improvement = self.improvement
-        text = f"A run of {self.first} beats a run of {self.second} in "
-        text += f"{100 * improvement.estimate:.0f} of 100 draws"
+        text = f"The probability that a seed of {self.first} has a higher score than a seed of "
+        text += f"{self.second} on the same dataset is {improvement.estimate:.2f}"
         low, high = improvement.low, improvement.high
         if low is not None and high is not None and low < high:
-            text += f" (95% interval {100 * low:.0f} to {100 * high:.0f})"
+            text += f" (95% interval {low:.2f} to {high:.2f})"
         return f"{text}."
 
     def _seed_text(self) -> str:
@@ -200,7 +200,8 @@ def add_baselines(
 def _resolve_row_name(name: str) -> str:
     objective = objective_name(name.strip())
     resolved = registry.resolve_name(objective) if objective in registry else objective
-    return resolved + name.strip().removeprefix(objective)
+    params = name.strip().removeprefix(objective).strip()
+    return resolved + format_params(parse_params(params.removeprefix("(").removesuffix(")")))
 
 
 def _claim_rows(grid: Grid, names: Sequence[str]) -> Grid:

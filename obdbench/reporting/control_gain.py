@@ -38,12 +38,13 @@ def gain_over_controls(grid: Grid, row: Row) -> ControlGain | None:
 
 
 def is_control_of(control: Row, row: Row) -> bool:
-    """Whether a row selects as many pairs with the same labels under the same protocol."""
+    """Whether a row selects as many pairs with the same labels for the same students."""
     return (
         control.method == "selection"
         and control.labels == row.labels
         and control.arm == row.arm
         and control.spec.settings.pairs == row.spec.settings.pairs
+        and control.spec.settings.architecture == row.spec.settings.architecture
         and control.spec.protocol_params == row.spec.protocol_params
     )
 

@@ -16,7 +16,7 @@ def publish_results(results: Path | str, out_dir: Path | str, *, strict: bool = 
 
     Loss curves are left out, returns are rounded to one digit and scores to four. Results of other
     trials in the target stay, and the manifests are merged, so several machines may publish one
-    suite.
+    suite. A failed trial does not replace a published score.
     """
     source = Path(results)
     suite_results = read_suite_results(source, strict)
@@ -28,7 +28,10 @@ def publish_results(results: Path | str, out_dir: Path | str, *, strict: bool = 
     target = Path(out_dir) / "results" / suite
     for entry in suite_results.entries:
         record = read_json(Result, source / entry.file)
-        write_json(compact_record(record), target / f"{record.key}.json")
+        path = target / f"{record.key}.json"
+        if record.status != "ok" and path.is_file() and read_json(Result, path).status == "ok":
+            continue
+        write_json(compact_record(record), path)
     if suite_results.has_manifest:
         manifest = read_json(Manifest, source / MANIFEST)
         if (target / MANIFEST).is_file():

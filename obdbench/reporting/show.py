@@ -10,7 +10,11 @@ from safetensors import SafetensorError, safe_open
 from tabulate import tabulate
 
 from obdbench.errors import InvalidDataError, strip_control_characters
-from obdbench.reporting.captions import HIGH_MISSED_VARIANCE, high_missed_variance_note
+from obdbench.reporting.captions import (
+    HIGH_MISSED_VARIANCE,
+    count_noun,
+    high_missed_variance_note,
+)
 from obdbench.reporting.cells import format_mean_std
 from obdbench.reporting.suite_results import MANIFEST, ResultEntry, best_point, read_result_entry
 from obdbench.reporting.table import MISSING, format_number
@@ -59,7 +63,7 @@ def describe_result(path: Path | str) -> str:
         versions = ", ".join(f"{name} {value}" for name, value in sorted(where.versions.items()))
         facts += [
             ("environment", where.env_id),
-            ("device", f"{where.device}, {where.threads} threads"),
+            ("device", f"{where.device}, {count_noun(where.threads, 'thread')}"),
             ("versions", versions),
             ("commit", where.git_commit or MISSING),
         ]

@@ -14,7 +14,7 @@ from obdbench.errors import InvalidDataError, ObdError
 from obdbench.experiments.spec import TrialSpec, label_trials
 from obdbench.results.check_scores import check_scores
 from obdbench.results.headline import Curve, distilled_points
-from obdbench.results.record import Command, Manifest, Result, read_bytes, read_json
+from obdbench.results.record import Command, Manifest, Result, read_json
 
 MANIFEST = "manifest.json"
 LEADERBOARDS_JSON = "results.json"  # beside leaderboard pages; it is not a result
@@ -149,7 +149,7 @@ def read_suite_results(folder: Path | str, strict: bool = False) -> SuiteResults
 
 def read_result_entry(path: Path) -> ResultEntry:
     """Read one result file."""
-    return make_entry(_read_record(path), path.name)
+    return make_entry(read_json(Result, path), path.name)
 
 
 def suite_results_of(records: Iterable[Result], suite: str = "results") -> SuiteResults:
@@ -186,17 +186,6 @@ def shorten(reason: str, limit: int = 240) -> str:
     """A text on one line with at most ``limit`` characters."""
     line = " ".join(reason.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
-
-
-def _read_record(path: Path) -> Result:
-    """Parse a valid file once; for other files ``read_json`` raises an error with the reason."""
-    try:
-        record = Result.model_validate_json(read_bytes(path))
-        if "schema_version" in record.model_fields_set and record.key == record.spec.key:
-            return record
-    except (OSError, ValueError, RecursionError, ObdError):
-        pass
-    return read_json(Result, path)
 
 
 def _distinct(entries: Iterable[ResultEntry]) -> tuple[list[ResultEntry], list[SkippedFile]]:

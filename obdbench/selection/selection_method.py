@@ -29,8 +29,8 @@ class SelectionMethod:
     ) -> Array:
         """Indices of ``pairs`` distinct transitions.
 
-        ``dataset.actions`` are the labels that the pairs will have. Everything random is drawn
-        from ``rng``.
+        ``dataset.actions`` are the recorded actions, also if the teacher labels the pairs.
+        Everything random is drawn from ``rng``.
         """
         raise TypeError(f"{type(self).__name__} defines no select")
 

@@ -29,7 +29,7 @@ class TopValue(SelectionMethod):
     def select(
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
     ) -> Array:
-        """Rows with a high q(s, a) of their labels."""
+        """Rows whose recorded actions have a high value."""
         values = self._values_of(dataset, require_teacher(teacher, self.name))
         size = max(pairs, int(len(dataset) * self.share))
         best = np.sort(np.argpartition(-values, size - 1)[:size])

@@ -55,7 +55,8 @@ def tune_settings(
     search = _check_search(search)
     draws = draw_candidates(search)
     for draw in draws:  # a value that a preset cannot hold is refused before the work
-        for value in Candidate.from_draw(search, draw).overrides.values():
+        candidate = Candidate.from_draw(search, draw)
+        for value in (*candidate.overrides.values(), *candidate.objective_params.values()):
             presets.format_toml_value(value)
     if config.address is None:
         check_device(config.device)
@@ -80,7 +81,7 @@ def _check_search(search: SearchConfig) -> SearchConfig:
         raise InvalidSettingError("There is no setting to search.", "Name settings with --param.")
     if not objectives.get(search.objective).distils:
         raise InvalidSettingError(
-            f"{search.objective!r} takes no steps, so there is no tuning it.",
+            f"{search.objective!r} takes no steps, so it has no setting to tune.",
             "Choose another objective.",
         )
     return replace(

@@ -23,7 +23,8 @@ MAX_DRAWS_PER_CANDIDATE = 50
 class ParameterRange:
     """Values of one setting: a list, or an interval.
 
-    A value is drawn uniformly, in a positive interval uniformly in the logarithm.
+    A value is drawn uniformly, in a positive interval uniformly in the logarithm. Values of integer
+    settings are rounded.
     """
 
     name: str
@@ -36,8 +37,13 @@ class ParameterRange:
         if self.values:
             return self.values[int(rng.integers(len(self.values)))]
         if self.low > 0:
-            return float(f"{math.exp(rng.uniform(math.log(self.low), math.log(self.high))):.4g}")
-        return float(f"{rng.uniform(self.low, self.high):.4g}")
+            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            value = rng.uniform(self.low, self.high)
+        field = DistillSettings.model_fields.get(self.name)
+        if field is not None and field.annotation is int:
+            return round(value)
+        return float(f"{value:.4g}")
 
 
 def parse_ranges(texts: Sequence[str]) -> tuple[ParameterRange, ...]:
@@ -54,7 +60,7 @@ def _parse_range(text: str) -> ParameterRange:
         if not colon:
             return ParameterRange(name.strip(), tuple(map(presets.parse_value, values.split(","))))
         bounds = float(low), float(high)
-        if not bounds[0] < bounds[1]:
+        if not bounds[0] < bounds[1] or not all(map(math.isfinite, bounds)):
             raise ValueError
         return ParameterRange(name.strip(), (), *bounds)
     except ValueError:

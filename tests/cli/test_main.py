@@ -155,7 +155,7 @@ def test_list(call, kind, expected):
         (["tune", "pbc"], "no setting to search"),
         (["tune", "pbc", "--param", "outer_lr=3:1"], "is no range"),
         (["tune", "pbc", "--param", "outer_rl=1:3"], "Did you mean outer_lr"),
-        (["tune", "random", "--param", "outer_lr=1:3"], "no tuning"),
+        (["tune", "random", "--param", "outer_lr=1:3"], "no setting to tune"),
         (["tune", "pbc", "--param", "outer_lr=1:3", "--criterion", "online"], "offline"),
         (["tune", "pbc", "--param", "outer_lr=1:3", "--name", "paper"], "not a valid preset name"),
     ],

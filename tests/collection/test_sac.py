@@ -15,6 +15,7 @@ from obdbench.collection.sac import (
     step_environment,
     train,
 )
+from obdbench.errors import InvalidSettingError
 from obdbench.tasks.gymnasium_environment import make_from
 from obdbench.tasks.task import PENDULUM, TASKS
 
@@ -113,3 +114,5 @@ def test_a_run_repeats_and_an_interrupted_one_continues_from_its_last_state(tmp_
         assert len(file["rewards"]) == 480
     steps = [json.loads(line)["step"] for line in (first / "progress.jsonl").open()]
     assert steps == [160, 320, 480]
+    with pytest.raises(InvalidSettingError):
+        train(HOPPER, SHORT, first, progress=False)

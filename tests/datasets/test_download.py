@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
 import multiprocessing
@@ -201,6 +202,16 @@ def test_broken_download_ends_whole(server, behaviour):
     path = fetch(f"{server.url}/{behaviour}/a.bin", sha256=SUM, max_bytes=LIMIT)
     assert path.read_bytes() == CONTENT
     assert leftovers() == ["a.bin"]
+
+
+def test_a_full_disk_is_not_a_network_error(server, monkeypatch):
+    def no_space(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fetching, "tqdm", no_space)
+    with pytest.raises(FetchError, match="cannot be written: No space left"):
+        fetch(f"{server.url}/good/a.bin", sha256=SUM, max_bytes=LIMIT)
+    assert len(server.log) == 1
 
 
 def test_broken_download_is_continued_not_repeated(server):

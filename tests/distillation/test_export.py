@@ -14,7 +14,7 @@ import pytest
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.synset import Synset
-from obdbench.errors import ObdError, UnknownNameError
+from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 
 PAIRS = 12
 
@@ -163,6 +163,9 @@ def test_minari_reads_every_exported_pair(
     assert np.array_equal(actions, synset_beyond_bounds.actions)
     assert np.allclose(observations, synset_beyond_bounds.observations, atol=1e-6)
     assert all(dataset.action_space.contains(action) for action in actions)
+    for name in ("obdfar-v0", "obdfar"):  # exists; has no version
+        with pytest.raises(InvalidSettingError):
+            synset_beyond_bounds.export(name, "minari")
 
 
 def test_export_returns_the_path_it_wrote(synset: Synset, tmp_path: Path) -> None:

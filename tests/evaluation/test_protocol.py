@@ -251,6 +251,8 @@ def test_a_synset_may_be_given_by_its_file(toy_dataset: Dataset, tmp_path: Path)
     assert evaluate(path, **effort) == evaluate(str(path), **effort) == expected
     with pytest.raises(InvalidSettingError, match="received a list"):
         evaluate([synset])  # type: ignore[arg-type]
+    with pytest.raises(InvalidSettingError):
+        evaluate(synset, few("default"), policies=2)
 
 
 def test_a_synset_is_scored_under_its_own_seed(toy_dataset: Dataset) -> None:

@@ -54,6 +54,7 @@ def test_objectives_of_a_plugin_are_known_by_name(folder, single):
             protocols="default",
             plugins="mine.py",
             workers=1,
+            loggers=[],
             datasets="embedded/hopper-medium-replay-v1",
             settings={"steps": 0},
         )

@@ -89,11 +89,15 @@ def test_a_suite_file_names_teachers_by_dataset(tmp_path: Path) -> None:
         load_suite(str(path)).specs()
 
 
-def test_a_command_line_names_teachers_of_one_or_all_datasets() -> None:
+def test_a_command_line_names_teachers_of_one_or_all_datasets(tmp_path: Path) -> None:
     suite = make_suite(teachers={DATASET: "td3-bc"})
     assert suite.select(teachers=["a.zip"]).teachers == {DATASET: "a.zip"}
     assert suite.select(teachers=[f"{DATASET}=b.zip"]).teachers == {DATASET: "b.zip"}
     assert suite.select(datasets=["embedded/hopper-medium-v1"]).teachers == {}
+    path = tmp_path / "lr=0.1.pt"
+    path.touch()
+    for text in (str(path), f"{DATASET}={path}"):
+        assert suite.select(teachers=[text]).teachers == {DATASET: str(path)}
     with pytest.raises(UnknownNameError):
         suite.select(teachers=["embedded/hopper-medium-v1=b.zip"])
 

@@ -34,7 +34,7 @@ def test_higher_scores_are_better():
     assert result.improvement.estimate == 1.0
     assert result.verdict.startswith("mine is better than pbc by 10.0 points (95% interval")
     assert "seeds 0–2" in result.verdict
-    assert "100 of 100 draws" in result.verdict
+    assert "on the same dataset is 1.00" in result.verdict
 
 
 def test_the_reversed_comparison_has_the_opposite_sign():
@@ -58,9 +58,9 @@ def test_one_common_seed_gives_no_interval():
     assert "single common seed" in result.verdict
 
 
-def test_equal_scores_are_level():
+def test_equal_scores_are_equal():
     result = compare_pair(entry("mine", {0: 1.0}), entry("pbc", {0: 1.0}))
-    assert result.verdict.startswith("mine is level with pbc on 1 dataset, seed 0, but")
+    assert result.verdict.startswith("mine equals pbc on 1 dataset, seed 0, but")
 
 
 def test_the_verdict_names_the_datasets_with_a_single_seed():
@@ -149,6 +149,9 @@ def test_aliases_are_resolved():
         "av-pbc (beta=1)",
         "unknown (x=1)",
     ]
+    assert resolve_row_names(["avpbc (steps=5, beta=0.10)", "random"])[0] == (
+        "av-pbc (beta=0.1, steps=5)"
+    )
     assert objective_name("av-pbc (beta=1)") == "av-pbc"
     with pytest.raises(InvalidSettingError, match="two objectives"):
         compare_objectives(SuiteResults("s", entries), ["av_pbc", "avpbc"])

@@ -83,8 +83,13 @@ def test_the_gain_covers_the_datasets_that_both_rows_have_completely():
         ),
         entry("random", {0: 1.0, 1: 2.0}, **TEACHER_LABELS, settings=DistillSettings(pairs=16)),
         entry("random", {0: 1.0, 1: 2.0}, **TEACHER_LABELS, protocol_params={"policies": 2}),
+        entry(
+            *("random", {0: 1.0, 1: 2.0}),
+            **TEACHER_LABELS,
+            settings=DistillSettings(architecture="mlp2"),
+        ),
     ],
-    ids=["other labels", "another teacher", "fewer pairs", "another protocol"],
+    ids=["other labels", "another teacher", "fewer pairs", "another protocol", "other students"],
 )
 def test_rows_that_differ_in_more_than_distillation_are_no_controls(control):
     grid = grid_of(distilled("pbc", {0: 30.0, 1: 32.0}), control)

@@ -74,6 +74,21 @@ def test_results_of_two_machines_are_merged(raw, tmp_path):
     assert tables(tmp_path / "board" / "results" / "d4rl") == tables(raw)
 
 
+def test_a_failed_trial_does_not_replace_a_published_score(raw, tmp_path):
+    target = publish_results(raw, tmp_path / "board")
+    scored = {}
+    for path in raw.glob("*.json"):
+        if path.name != "manifest.json":
+            record = read_json(Result, path)
+            if record.status == "ok":
+                scored[path.name] = (target / path.name).read_bytes()
+            failed = Result.unfinished(record.spec, record.suite, "timeout", "it took too long")
+            write_json(failed, path)
+    publish_results(raw, tmp_path / "board")
+    assert scored
+    assert {name: (target / name).read_bytes() for name in scored} == scored
+
+
 def test_bad_files_are_not_published(raw, tmp_path):
     (raw / "zz.json").write_text("{")
     with pytest.warns(UserWarning, match=r"zz\.json"):

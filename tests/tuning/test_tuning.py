@@ -48,7 +48,7 @@ def test_ranges_are_parsed():
     interval, names = parse_ranges(["outer_lr=0.001:0.1", "schedule=cosine,constant"])
     assert (interval.low, interval.high, interval.values) == (0.001, 0.1, ())
     assert names.values == ("cosine", "constant")
-    for bad in ("outer_lr", "outer_lr=", "outer_lr=2:1", "outer_lr=a:b", "=1:2"):
+    for bad in ("outer_lr", "outer_lr=", "outer_lr=2:1", "outer_lr=a:b", "=1:2", "x=1:inf"):
         with pytest.raises(InvalidSettingError, match="is no range"):
             parse_ranges([bad])
 
@@ -60,6 +60,9 @@ def test_draws_from_a_positive_interval_are_log_uniform():
     assert values.min() >= 0.001
     assert values.max() <= 0.1
     assert abs(np.log10(values).mean() + 2.0) < 0.05  # the middle of the decades
+    (pairs,) = parse_ranges(["pairs=32:256"])
+    counts = {pairs.draw_value(rng) for _ in range(200)}
+    assert all(isinstance(count, int) and 32 <= count <= 256 for count in counts)
     (linear,) = parse_ranges(["x=-1:1"])
     assert abs(np.mean([linear.draw_value(rng) for _ in range(2000)])) < 0.06
 

@@ -29,9 +29,7 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.batch_sampler import repeat_batch
-from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.general import MetaGradient
-from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.solver import (
     OuterProblem,
     ProblemSize,
@@ -39,7 +37,6 @@ from obdbench.distillation.solvers.solver import (
     mean_over_draws,
 )
 from obdbench.distillation.solvers.squared_distance import mean_weight
-from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Batch
 from obdbench.policies.cloning import clone_loss
 from obdbench.policies.networks import Params
@@ -54,14 +51,7 @@ class GradientMatching(Solver):
     name: ClassVar[str] = "gradient-matching"
     relative_cost: ClassVar[float] = 0.5
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0}
-
-    def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
-        super().__init__(settings, memory)
-        if settings.noise != "none":
-            raise InvalidSettingError(
-                f"The solver {self.name!r} does not support noise {settings.noise!r}.",
-                "Set noise=none.",
-            )
+    required_settings: ClassVar[dict[str, Any]] = {"noise": "none"}
 
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Clone ``draws`` students per seed and match them along their training."""

@@ -43,13 +43,11 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.infinite_width.tangent_kernel import TangentKernel
-from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES, insufficient_memory
+from obdbench.distillation.memory_limits import insufficient_memory
 from obdbench.distillation.meta_gradient.general import MetaGradient
-from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.infinite_width import InfiniteWidth
 from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize
 from obdbench.distillation.solvers.squared_distance import SquaredDistance, squared_distance
-from obdbench.errors import InvalidSettingError
 
 SOLVE_INTERVAL = 10  # outer steps
 FIRST_ITERATIONS = 4  # Gauss-Newton steps in the first outer step; later ones take one
@@ -64,17 +62,11 @@ class LabelSolving(InfiniteWidth):
     name: ClassVar[str] = "label-solving"
     relative_cost: ClassVar[float] = 0.06
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0, "kernel_start": "zero"}
-
-    def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
-        super().__init__(settings, memory)
-        required = {"inner_optimizer": "sgd", "noise": "none", "kernel_start": "zero"}
-        for name, value in required.items():
-            if getattr(settings, name) != value:
-                raise InvalidSettingError(
-                    f"The solver {self.name!r} does not support {name} "
-                    f"{getattr(settings, name)!r}.",
-                    f"Set {name}={value}.",
-                )
+    required_settings: ClassVar[dict[str, Any]] = {
+        "inner_optimizer": "sgd",
+        "noise": "none",
+        "kernel_start": "zero",
+    }
 
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Solve the labels if they are due, and return the gradient in the states."""

@@ -39,6 +39,7 @@ class LossMatching(Solver):
     name: ClassVar[str] = "loss-matching"
     relative_cost: ClassVar[float] = 0.015
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0, "draws": 16}
+    required_settings: ClassVar[dict[str, Any]] = {"noise": "none"}
 
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Draw ``draws`` random students per seed and compare their losses."""

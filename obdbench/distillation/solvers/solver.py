@@ -90,11 +90,19 @@ class Solver:
 
     name: ClassVar[str] = ""
     default_settings: ClassVar[dict[str, Any]] = {}
+    required_settings: ClassVar[dict[str, Any]] = {}  # the only values that it supports
     uses_infinite_width: ClassVar[bool] = False  # its steps contain the limit of a ReLU MLP
     relative_cost: ClassVar[float] = 1.0  # of a step, relative to one of the solver 'full'
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         self.settings, self.memory = settings, memory
+        for name, value in self.required_settings.items():
+            if getattr(settings, name) != value:
+                raise InvalidSettingError(
+                    f"The solver {self.name!r} does not support {name} "
+                    f"{getattr(settings, name)!r}.",
+                    f"Set {name}={value}.",
+                )
 
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Return the loss of every seed and its gradients in the stacked synsets.

@@ -38,6 +38,13 @@ def test_settings_that_contradict_a_solver_are_refused(overrides: dict[str, obje
         resolve_settings("fast", overrides)
 
 
+@pytest.mark.parametrize("name", ["label-solving", "gradient-matching", "loss-matching"])
+def test_solvers_without_noise_refuse_it(name: str) -> None:
+    settings = resolve_settings("fast", {"solver": name, "noise": "exact"})
+    with pytest.raises(InvalidSettingError, match="noise 'exact'"):
+        make_solver(name, settings)
+
+
 def test_an_unknown_solver_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="label-solving"):
         resolve_settings("fast", {"solver": "label-solve"})
