@@ -22,7 +22,10 @@ from obdbench.tasks.task import get_task, normalized_return
 
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
 TOLERANCE = {"medium-expert": 10.0}  # points; 6 for the other levels
-COLUMNS = "| dataset | episodes | return | D4RL | difference (accepted) | full collection | D4RL |"
+COLUMNS = (
+    "| dataset | episodes | mean return | D4RL's return | difference (accepted) "
+    "| transitions, full collection | transitions, D4RL |"
+)
 TEACHER_COLUMNS = (
     "| dataset | teacher | data | CORL | paper | missed variance | correlation of values |"
 )

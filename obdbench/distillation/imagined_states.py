@@ -1,7 +1,7 @@
 r"""States that freshly cloned students visit in a dynamics model of the data.
 
 A student that errs leaves the states of the data, and the objective gives it no guidance there.
-Students are cloned on the present synset and rolled out in the model from states of the data;
+Students are cloned on the current synset and rolled out in the model from states of the data;
 an objective that also looks at the states of these trajectories asks the teacher where students
 really go, as DAgger does with an environment (Ross et al., 2011, arXiv 1011.0686). Here no
 environment takes part.

@@ -61,7 +61,7 @@ def with_constant_std(actor: Layers, log_std: Tensor) -> Layers:
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A near-expert policy with its action value."""
+    """A policy with its action value."""
 
     id: str
     actor: Layers

@@ -16,7 +16,7 @@ gradients of behavioral cloning for discrete actions, after Zhao, Mopuri and Bil
 2006.05929. Differences: the loss on the data is the objective, divided by its mean weight to have
 the scale of the cloning loss; actions are continuous, so that there is one distance instead of one
 per action; actions are optimized as well as states; every outer step draws a new student, clones it
-on the present synset and matches it at :data:`MATCHES` random inner steps, one in each of as many
+on the current synset and matches it at :data:`MATCHES` random inner steps, one in each of as many
 equal parts of its training, where the source updates the synset while one student is trained.
 """
 

@@ -1,7 +1,7 @@
 r"""Smoothed states, and states that freshly cloned students visit in a dynamics model.
 
 From outer step ``imagined_start`` on, every ``imagined_interval`` steps, ``imagined_students``
-students are cloned on the present synset with the exact number of inner steps. They act in the
+students are cloned on the current synset with the exact number of inner steps. They act in the
 dynamics model of the data (:mod:`obdbench.distillation.dynamics_model`) from ``imagined_starts``
 states of the data for up to ``imagined_horizon`` steps. At most ``imagined_states`` of the visited
 states, drawn uniformly, make up a round, and the last ``imagined_rounds`` rounds are kept. With the

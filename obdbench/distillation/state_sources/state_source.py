@@ -2,7 +2,7 @@
 
 The states of :meth:`StateSource.fixed_dataset` are the same for all seeds and outer steps. A source
 can also add states per seed during the distillation (:meth:`StateSource.new_states`), which depend
-on the present synset. Added states have no recorded actions, so the teacher labels them.
+on the current synset. Added states have no recorded actions, so the teacher labels them.
 """
 
 from __future__ import annotations
