@@ -91,6 +91,21 @@ class Registry(Generic[T]):
         self._entries[name] = entry
         self._aliases.update(dict.fromkeys(aliases, name))
 
+    def create(self, name: str, params: Mapping[str, Any]) -> Any:
+        """Create a component by name, and check that it has the base class of its kind."""
+        component, base = self.get(name), load_target(self.base)
+        is_other_class = isinstance(component, type) and not issubclass(component, base)
+        if callable(component) and not is_other_class:
+            component = construct(self.kind, name, component, params)
+        if not isinstance(component, base):
+            raise InvalidSettingError(
+                f"The {self.kind} {name!r} is not derived from {base.__name__}.",
+                f"Derive it from {self.base.replace(':', '.')}.",
+            )
+        if not vars(type(component)).get("name"):  # its own, not that of a base class
+            type(component).name = name
+        return component
+
     def unregister(self, name: str) -> None:
         """Remove a name; meant for tests and interactive sessions."""
         entry = self._entries.pop(self.resolve_name(name))
@@ -236,7 +251,9 @@ objectives = ObjectiveRegistry(
     "objective", "obdbench.objectives", base="obdbench.objectives.objective:Objective"
 )
 datasets: Registry[Any] = Registry("dataset", "obdbench.datasets")
-protocols: Registry[Any] = Registry("protocol", "obdbench.protocols")
+protocols: Registry[Any] = Registry(
+    "protocol", "obdbench.protocols", "obdbench.evaluation.protocol:Protocol"
+)
 architectures: Registry[Any] = Registry("architecture", "obdbench.architectures")
 teachers: Registry[Any] = Registry("teacher", "obdbench.teachers")
 tasks: Registry[Any] = Registry("task", "obdbench.tasks")

@@ -256,7 +256,7 @@ class _Download:
                 "Check the address, or download it manually into the mirror folder.",
             ) from error
         except (HTTPException, OSError) as error:  # URLError and TimeoutError are OSErrors
-            if getattr(error, "errno", None) in LOCAL_ERRORS:
+            if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
                 raise FetchError(
                     f"{self.part} cannot be written: {error.strerror}.",
                     "Free space, or choose another cache folder.",

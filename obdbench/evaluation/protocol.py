@@ -24,7 +24,7 @@ from obdbench.objectives.objective import check_range
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Params, get_architecture
 from obdbench.policies.optimizers import get_optimizer
-from obdbench.registry import construct, protocols
+from obdbench.registry import protocols
 from obdbench.tasks.task import normalized_return
 
 STEPS, LEARNING_RATE = 100, 0.1
@@ -144,13 +144,9 @@ def _parameters(protocol: type[Protocol]) -> list[str]:
 def make_protocol(name: str, params: Mapping[str, Any] | None = None) -> Protocol:
     """Create a protocol by name and check its settings."""
     protocol_class = protocols.get(name)
-    if not (isinstance(protocol_class, type) and issubclass(protocol_class, Protocol)):
-        raise InvalidSettingError(
-            f"The protocol {name!r} is not a subclass of Protocol.",
-            "Derive it from obdbench.evaluation.protocol.Protocol.",
-        )
-    for key in params or {}:
-        if key not in _parameters(protocol_class):
-            raise unknown_name(f"setting of {name}", key, _parameters(protocol_class))
-    protocol: Protocol = construct("protocol", name, protocol_class, params or {})
+    if isinstance(protocol_class, type) and issubclass(protocol_class, Protocol):
+        for key in params or {}:
+            if key not in _parameters(protocol_class):
+                raise unknown_name(f"setting of {name}", key, _parameters(protocol_class))
+    protocol: Protocol = protocols.create(name, params or {})
     return protocol

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidSettingError, unknown_name
-from obdbench.registry import construct, objectives
+from obdbench.registry import objectives
 from obdbench.teachers.teacher import Teacher
 
 Columns = dict[str, Tensor]
@@ -87,14 +87,7 @@ def make_objective(name: str, params: dict[str, Any] | None = None) -> Objective
         for key in params or {}:
             if key not in known:
                 raise unknown_name(f"setting of {name}", key, known)
-    objective = construct("objective", name, target, params or {}) if callable(target) else target
-    if not isinstance(objective, Objective):
-        raise InvalidSettingError(
-            f"The objective {name!r} is a {type(objective).__name__}, not an Objective.",
-            "Derive it from obdbench.Objective.",
-        )
-    if not vars(type(objective)).get("name"):  # its own, not that of a base class
-        type(objective).name = name
+    objective: Objective = objectives.create(name, params or {})
     return objective
 
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
-from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
-from obdbench.registry import construct, selections
+from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.registry import selections
 from obdbench.teachers.teacher import Teacher
 
 
@@ -37,14 +37,7 @@ class SelectionMethod:
 
 def make_selection(name: str, params: dict[str, Any] | None = None) -> SelectionMethod:
     """A selection method by name, with its settings checked."""
-    method = construct("selection method", name, selections.get(name), params or {})
-    if not isinstance(method, SelectionMethod):
-        raise InvalidSettingError(
-            f"The selection method {name!r} is {type(method).__name__}, not a SelectionMethod.",
-            "Derive it from obdbench.SelectionMethod.",
-        )
-    if not vars(type(method)).get("name"):  # its own, not that of a base class
-        type(method).name = name
+    method: SelectionMethod = selections.create(name, params or {})
     return method
 
 
@@ -85,15 +78,3 @@ def require_teacher(teacher: Teacher | None, name: str) -> Teacher:
             f"The selection method {name!r} needs a teacher.", "Pass one, or use 'random'."
         )
     return teacher
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Refuse a setting that is not between 0 and 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidSettingError(f"{name} is {value!r}.", "It must be between 0 and 1.")
-
-
-def check_labels(labels: str) -> None:
-    """Refuse labels that are neither the data's nor the teacher's actions."""
-    if labels not in ("data", "teacher"):
-        raise unknown_name("source of labels", str(labels), ("data", "teacher"))

@@ -26,9 +26,9 @@ from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.episodes import time_steps
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.density import log_density
+from obdbench.objectives.objective import check_range
 from obdbench.selection.selection_method import (
     SelectionMethod,
-    check_fraction,
     require_teacher,
 )
 from obdbench.teachers.teacher import Teacher
@@ -43,8 +43,8 @@ class StepwiseDualRanking(SelectionMethod):
     uses_teacher: ClassVar[bool] = True
 
     def __init__(self, *, lambda_1: float = 0.05, lambda_2: float = 0.25) -> None:
-        check_fraction("lambda_1", lambda_1)
-        check_fraction("lambda_2", lambda_2)
+        check_range("lambda_1", lambda_1, 0, 1)
+        check_range("lambda_2", lambda_2, 0, 1)
         self.lambda_1, self.lambda_2 = lambda_1, lambda_2
         self._rows: tuple[Dataset, Teacher, Array] | None = None
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.episodes import episode_numbers
-from obdbench.selection.selection_method import SelectionMethod, check_fraction
+from obdbench.objectives.objective import check_range
+from obdbench.selection.selection_method import SelectionMethod
 from obdbench.teachers.teacher import Teacher
 
 
@@ -22,7 +23,7 @@ class TopReturn(SelectionMethod):
     name: ClassVar[str] = "top-return"
 
     def __init__(self, *, share: float = 0.1) -> None:
-        check_fraction("share", share)
+        check_range("share", share, 0, 1)
         self.share = share
 
     def select(

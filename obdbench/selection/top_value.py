@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
+from obdbench.objectives.objective import check_range
 from obdbench.selection.selection_method import (
     SelectionMethod,
-    check_fraction,
     require_teacher,
 )
 from obdbench.teachers.teacher import Teacher
@@ -22,7 +22,7 @@ class TopValue(SelectionMethod):
     uses_teacher: ClassVar[bool] = True
 
     def __init__(self, *, share: float = 0.1) -> None:
-        check_fraction("share", share)
+        check_range("share", share, 0, 1)
         self.share = share
         self._values: tuple[Dataset, Teacher, Array] | None = None
 

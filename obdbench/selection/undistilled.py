@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
-from obdbench.objectives.objective import Objective
+from obdbench.objectives.objective import Objective, check_choice
 from obdbench.registry import selections
 from obdbench.selection.selection_method import (
     SelectionMethod,
-    check_labels,
     make_selection,
     require_teacher,
     select_rows,
@@ -44,7 +43,7 @@ def select_pairs(
     rng: np.random.Generator,
 ) -> tuple[Array, Array]:
     """Standardized states and labels that a selection method chooses."""
-    check_labels(labels)
+    check_choice("source of labels", labels, ("data", "teacher"))
     rows = select_rows(method, dataset, teacher, pairs, rng)
     if labels == "teacher":
         actions = require_teacher(teacher, method.name).act(dataset.observations[rows])
@@ -64,7 +63,7 @@ def _objective_class(selection: str, target: Any) -> type[SelectedPairs]:
     own = [p for p in inspect.signature(target).parameters.values() if p.kind in named]
 
     def init(self: SelectedPairs, *, labels: str = "data", **params: Any) -> None:
-        check_labels(labels)
+        check_choice("source of labels", labels, ("data", "teacher"))
         self.method = make_selection(selection, params)
         self.labels = labels
         self.uses_teacher = self.method.uses_teacher or labels == "teacher"

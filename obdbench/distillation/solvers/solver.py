@@ -23,7 +23,7 @@ from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.device import to_device
 from obdbench.policies.networks import Architecture, Params, get_architecture, with_width
 from obdbench.policies.optimizers import get_optimizer
-from obdbench.registry import construct, solvers
+from obdbench.registry import solvers
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,7 @@ class Solver:
 
 def make_solver(name: str, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> Solver:
     """Create a solver by name."""
-    target = solvers.get(name)
-    if not (isinstance(target, type) and issubclass(target, Solver)):
-        raise InvalidSettingError(
-            f"The solver {name!r} is not a subclass of Solver.", "Derive it from obdbench.Solver."
-        )
-    solver: Solver = construct("solver", name, target, {"settings": settings, "memory": memory})
+    solver: Solver = solvers.create(name, {"settings": settings, "memory": memory})
     return solver
 
 

@@ -16,7 +16,7 @@ from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.objectives.objective import Objective
-from obdbench.registry import construct, state_sources
+from obdbench.registry import state_sources
 from obdbench.teachers.teacher import Teacher
 
 
@@ -64,21 +64,14 @@ def make_state_source(
 ) -> StateSource:
     """Create the state source that the settings name, and check that the objective can use it."""
     name = settings.state_source
-    target = state_sources.get(name)
-    if not (isinstance(target, type) and issubclass(target, StateSource)):
-        raise InvalidSettingError(
-            f"The state source {name!r} is not a subclass of StateSource.",
-            "Derive it from obdbench.StateSource.",
-        )
-    if target.adds_states and (teacher is None or not objective.uses_teacher):
+    adds_states = getattr(state_sources.get(name), "adds_states", False)
+    if adds_states and (teacher is None or not objective.uses_teacher):
         raise InvalidSettingError(
             f"The objective {objective.name!r} uses no teacher, and the states that the state "
             f"source {name!r} adds have no recorded actions.",
             "Use an objective with a teacher, or the state source 'smoothed'.",
         )
-    source: StateSource = construct(
-        "state source", name, target, {"dataset": dataset, "settings": settings}
-    )
+    source: StateSource = state_sources.create(name, {"dataset": dataset, "settings": settings})
     return source
 
 
