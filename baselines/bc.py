@@ -101,7 +101,6 @@ class CloningRun:
         def policy(row: int) -> Any:
             params: Params = {name: tensor[row : row + 1] for name, tensor in self.params.items()}
 
-            @torch.no_grad()
             def act(observations: Array) -> Array:
                 states = torch.from_numpy(dataset.standardizer.apply(observations))
                 return MLP4.act(params, states)[0].numpy()

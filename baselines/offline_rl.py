@@ -100,13 +100,12 @@ def teacher_row(dataset_id: str, out: Path, episodes: int = EPISODES) -> Result:
     """The row ``<algorithm>-whole`` on one dataset: its teacher, scored."""
     dataset, teacher = load_dataset(dataset_id), load_teacher(dataset_id)
     returns = deterministic_returns([teacher.act], dataset.task, episodes)
-    settings = teacher.card.get("settings", {})
     return write_row(
         dataset,
         f"{str(teacher.card.get('algorithm', 'teacher')).lower()}-whole",
         {0: returns},
         out,
-        steps=int(teacher.card.get("steps", settings.get("steps", 0))),
+        steps=int(teacher.card.get("steps", 0)),
         seconds=float(teacher.card.get("seconds", 0.0)),
         teacher=teacher,
     )

@@ -123,7 +123,7 @@ class Measurement:
         """The squared error of actions in the students' episodes, by phase of the episode."""
         variance = np.square(self.targets - self.mean).mean()
         errors = [
-            np.square(actions - self.teacher.act(observations[: len(actions)])).mean(-1)
+            np.square(actions - self.teacher.act(observations)).mean(-1)
             for observations, actions in zip(episodes.observations, episodes.actions, strict=True)
         ]
         phases = [np.concatenate([error[low:high] for error in errors]) for low, high in PHASES]

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.stats import multivariate_normal
 
 import obdbench
+from obdbench.datasets.episodes import episode_numbers
 from obdbench.errors import run_script
 from obdbench.objectives.density import evaluate_log_density, fit_flow
 
@@ -35,11 +36,7 @@ HELD_OUT_EVERY = 10  # every tenth episode is held out
 def measure(name: str) -> dict[str, Any]:
     """Fit both models and evaluate them on the held-out episodes."""
     dataset = obdbench.load_dataset(f"embedded/{name}")
-    ends = dataset.terminals.astype(bool)
-    if dataset.timeouts is not None:
-        ends |= dataset.timeouts.astype(bool)
-    episode = np.cumsum(ends) - ends  # number of episodes that ended before
-    held_out = episode % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+    held_out = episode_numbers(dataset) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
     states = dataset.states
     fitted, test = states[~held_out], states[held_out]
     started = time.process_time()

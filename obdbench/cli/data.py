@@ -87,10 +87,6 @@ def build(
     from obdbench.collection import recipe
 
     for dataset_id in _resolve(ids):
-        if DatasetId(dataset_id).source != "embedded":
-            raise InvalidSettingError(
-                f"{dataset_id} cannot be built.", "Build embedded/ identifiers."
-            )
         path = recipe.build(
             dataset_id,
             run_folder=run_folder,

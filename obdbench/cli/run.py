@@ -263,16 +263,16 @@ def compare(
     parts = [
         part.model_copy(update={"name": "compare"}) for part in group_by_settings(grid, to_run)
     ]
-    found = [runner.plan_missing(part, config) for part in parts]
-    announce_missing([missing for _, missing in found], sum(len(good) for good, _ in found))
+    planned = [runner.plan_missing(part, config) for part in parts]
+    announce_missing([missing for _, missing in planned], sum(len(good) for good, _ in planned))
     results: list[Result] = []
-    for part, (good, missing) in zip(parts, found, strict=True):
+    for good, missing in planned:
+        results += good
         if not missing.specs:
-            results += good
             continue
-        collected, summary = runner.collect(part, config)
-        results += collected
-        if summary is not None and (summary.stop_reason or summary.exit_code):
+        summary = runner.execute(missing)
+        results += [result for result in summary.results.values() if result.status == "ok"]
+        if summary.stop_reason or summary.exit_code:
             finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
     compared = report.add_baselines(results, rows, out, grid.datasets)
     print_comparison(report.compare_as_text(compared, rows, latex=latex))

@@ -1,6 +1,6 @@
 """Offline transitions of one task, identified by their content.
 
-A :class:`Dataset` holds raw observations; :meth:`Dataset.states` gives them standardized as in the
+A :class:`Dataset` holds raw observations; :attr:`Dataset.states` gives them standardized as in the
 OBD paper (Lei et al., 2024, arXiv 2410.22728) and the offline-RL code bases it builds on:
 ``(s - mean) / (std + 1e-3)`` with the moments of that dataset.
 """

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.references import Reference, find_reference
-from obdbench.tasks.task import normalized_return
+from obdbench.tasks.task import get_task, normalized_return
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -35,6 +35,22 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def describe_published(name: str) -> dict[str, Any]:
+    """What D4RL's file of a name contains, with the keys of :func:`describe`."""
+    reference = find_reference(name)
+    if reference is None:
+        return {}
+    mean = normalized_return(get_task(name), reference.return_mean)
+    return {
+        "transitions": reference.rows,
+        "return_mean": reference.return_mean,
+        "return_std": reference.return_std,
+        "normalized_return_mean": round(float(mean), 2),
+        "observation_mean": _rounded(reference.state_mean),
+        "observation_std": _rounded(reference.state_std),
+    }
+
+
 def reference_of(dataset: Dataset) -> Reference | None:
     """The published facts about the genuine dataset of the same task and level."""
     return find_reference(f"{DatasetId(dataset.id).short_name}-v2")
@@ -56,19 +72,9 @@ def return_tolerance(dataset: Dataset) -> float:
 
 def format_comparison(dataset: Dataset) -> Iterator[str]:
     """Lines that show a dataset's figures beside D4RL's, where those are published."""
-    summary, reference = describe(dataset), reference_of(dataset)
+    published = describe_published(f"{DatasetId(dataset.id).short_name}-v2")
     yield f"  {'':<22} {'here':>12} {'D4RL':>12}"
-    published: dict[str, Any] = {}
-    if reference is not None:
-        published = {
-            "transitions": reference.rows,
-            "return_mean": reference.return_mean,
-            "return_std": reference.return_std,
-            "normalized_return_mean": float(normalized_return(dataset.task, reference.return_mean)),
-            "observation_mean": reference.state_mean,
-            "observation_std": reference.state_std,
-        }
-    for key, value in summary.items():
+    for key, value in describe(dataset).items():
         label, other = key.replace("_", " "), published.get(key)
         if isinstance(value, list):
             for index, element in enumerate(value):
@@ -83,5 +89,5 @@ def _line(label: str, value: float, other: float | None, decimals: int) -> str:
     return f"  {label:<22} {value:>12,.{decimals}f} {genuine:>12}"
 
 
-def _rounded(values: Array) -> list[float]:
+def _rounded(values: Iterable[float]) -> list[float]:
     return [round(float(value), 5) for value in values]

@@ -157,11 +157,6 @@ def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
     return ""
 
 
-def run(suite: Suite | str, config: ExecutionConfig | None = None) -> RunSummary:
-    """Plan and execute."""
-    return execute(plan(suite, config or ExecutionConfig(existing="resume")))
-
-
 def plan_missing(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], Plan]:
     """Return good results of a suite's trials from the folder of any suite, and the other trials.
 
@@ -177,18 +172,6 @@ def plan_missing(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], P
     rest = [spec for spec in prepared.specs if spec.key not in good]
     failed = {key: result for key, result in prepared.results.items() if key not in good}
     return list(good.values()), replace(prepared, specs=rest, results=failed)
-
-
-def collect(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], RunSummary | None]:
-    """Return good results of a suite's trials from the folder of any suite; run the rest.
-
-    New results are stored in the suite's own folder. There is no summary if nothing was run.
-    """
-    good, missing = plan_missing(suite, config)
-    if not missing.specs:
-        return good, None
-    summary = execute(missing)
-    return [*good, *(r for r in summary.results.values() if r.status == "ok")], summary
 
 
 def check_inputs(specs: Sequence[TrialSpec]) -> None:

@@ -143,6 +143,9 @@ def count_parameters(params: Params) -> int:
 
 
 def seeded_generator(seed: int, *stream: int) -> torch.Generator:
-    """A generator for one seed and one stream, independent of other seeds and streams."""
+    """A generator for one seed and one stream, independent of other seeds and streams.
+
+    Streams that differ only by zeros at their end are equal.
+    """
     state = np.random.SeedSequence([seed, *stream]).generate_state(2, dtype=np.uint32)
     return torch.Generator().manual_seed((int(state[0]) << 32 | int(state[1])) & (2**63 - 1))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,7 @@ from obdbench.datasets import embedded
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.projection import StateProjection
-from obdbench.datasets.references import find_reference
-from obdbench.datasets.statistics import describe
+from obdbench.datasets.statistics import describe, describe_published
 from obdbench.distillation.synset import Synset
 from obdbench.errors import ObdError
 from obdbench.registry import objectives
@@ -46,7 +45,6 @@ from obdbench.results.headline import HEADLINE_POINTS, Curve
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import SynsetStore
 from obdbench.tasks.rendering import StatesToRender, render_states
-from obdbench.tasks.task import get_task, normalized_return
 
 ALL_TASKS = "all"
 MAX_CURVE_POINTS = 25
@@ -182,14 +180,14 @@ class SiteData:
             "task": identifier.task_name or "",
             "files": self._identities(name),
             "here": {},
-            "d4rl": _published_facts(f"{identifier.short_name}-v2"),
+            "d4rl": describe_published(f"{identifier.short_name}-v2"),
         }
         if (dataset := self.data.get(name)) is not None:
             projection = self.projections[name]
             states = dataset.states[:: max(1, len(dataset) // DATA_POINTS)]
             facts["here"] = describe(dataset)
             facts["recipe"] = str(dataset.card.get("recipe", ""))
-            facts["licence"] = str(dataset.card.get("licence", ""))
+            facts["license"] = str(dataset.card.get("license", ""))
             facts["states"] = encode_points(projection.apply(states))
             facts["explained"] = [round(share, 3) for share in projection.explained]
         return facts
@@ -355,23 +353,3 @@ def _trim(values: list[Any]) -> list[Any]:
 
 def _round(value: float | None) -> float | None:
     return None if value is None else round(float(value), 4)
-
-
-def _published_facts(name: str) -> dict[str, Any]:
-    """What D4RL's file of a name contains, with the keys of :func:`describe`."""
-    reference = find_reference(name)
-    if reference is None:
-        return {}
-    mean = normalized_return(get_task(name), reference.return_mean)
-    return {
-        "transitions": reference.rows,
-        "return_mean": reference.return_mean,
-        "return_std": reference.return_std,
-        "normalized_return_mean": round(float(mean), 2),
-        "observation_mean": _rounded(reference.state_mean),
-        "observation_std": _rounded(reference.state_std),
-    }
-
-
-def _rounded(values: Iterable[float]) -> list[float]:
-    return [round(float(value), 5) for value in values]

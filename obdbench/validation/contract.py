@@ -93,7 +93,7 @@ def _source_line(target: Any, method: str, error: BaseException | None = None) -
 
 def check_side_effects(dataset: Dataset, action: Callable[[], Any], allowed: str) -> None:
     """Run an action that may change neither the dataset nor the global random state."""
-    arrays = ("observations", "actions", "rewards", "terminals")
+    arrays = ("observations", "states", "actions", "rewards", "terminals")
     before = {name: getattr(dataset, name).copy() for name in arrays}
     states = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
     action()

@@ -53,10 +53,9 @@ def test_list_imports_nothing_heavy():
 def test_sources_that_are_not_fetched_or_built_are_refused():
     with pytest.raises(InvalidSettingError, match="no address"):
         call("fetch", "embedded/hopper-medium-v1")
-    with pytest.raises(InvalidSettingError, match="cannot be built"):
-        call("build", "d4rl/hopper-medium-v2")
-    with pytest.raises(UnknownNameError):
-        call("build", "embedded/hoper-*")
+    for other in ("d4rl/hopper-medium-v2", "embedded/hoper-*"):
+        with pytest.raises(UnknownNameError):
+            call("build", other)
     with pytest.raises(UnknownNameError, match="embedded/hopper-medium-v1"):
         call("build", "embedded/hopper-medum-v1")
 

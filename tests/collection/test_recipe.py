@@ -22,7 +22,7 @@ from obdbench.collection.recipe import (
     subsample,
 )
 from obdbench.datasets import embedded
-from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.tasks.task import TASKS
 
 HOPPER = TASKS["hopper"]
@@ -228,7 +228,7 @@ def test_a_collection_survives_the_disk(folder: Path, tmp_path: Path) -> None:
 
 
 def test_only_the_sets_of_the_recipe_are_built(folder: Path) -> None:
-    with pytest.raises(InvalidSettingError):
+    with pytest.raises(UnknownNameError):
         build("d4rl/hopper-medium-v2", run_folder=folder)
 
 

@@ -4,10 +4,11 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from support.runs import collect
 from support.toy_suite import PLUGINS
 
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.run import collect, execute, plan, warn_kernel_mismatch
+from obdbench.execution.run import execute, plan, warn_kernel_mismatch
 from obdbench.execution.trial import run_trial
 from obdbench.results import store as result_store
 from obdbench.results.record import Result

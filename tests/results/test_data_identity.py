@@ -4,11 +4,12 @@ import time
 
 import numpy as np
 import pytest
+from support.runs import collect
 from support.toy_suite import PLUGINS, SETTINGS
 
 from obdbench.errors import InvalidDataError
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.run import collect, execute, plan
+from obdbench.execution.run import execute, plan
 from obdbench.execution.trial import TIMEOUT_EXIT, exit_with_timeout, run_trial
 from obdbench.experiments.suite import Suite
 from obdbench.results.store import list_stores

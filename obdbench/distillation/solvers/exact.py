@@ -68,9 +68,13 @@ class Exact(Solver):
             ),
             noise=noise,
             reverse_noise=reverse_noise,
-            **inner_truncation(settings, problem.step),
+            **self.truncation(problem.step),
         )
         return mean_over_draws(gradient, draws)
+
+    def truncation(self, step: int) -> dict[str, int]:
+        """Return which inner steps are run and differentiated in outer step ``step``: all."""
+        return {}
 
     def _draw_noise(self, problem: OuterProblem) -> Tensor:
         """Draw the noise of the students' actions for every inner step: (steps, stack, …)."""
@@ -97,19 +101,20 @@ class Truncated(Exact):
 
     name: ClassVar[str] = "truncated"
 
+    def truncation(self, step: int) -> dict[str, int]:
+        """The last ``window`` inner steps are differentiated."""
+        assert self.settings.window is not None
+        return {"window": self.settings.window}
+
 
 class RandomTruncated(Exact):
     """Meta-gradient through the last 'window' steps of inner loops of random length."""
 
     name: ClassVar[str] = "random-truncated"
 
-
-def inner_truncation(settings: DistillSettings, step: int) -> dict[str, int]:
-    """Return which inner steps are run and differentiated in outer step ``step``."""
-    if settings.window is None:
-        return {}
-    if settings.solver == "truncated":
-        return {"window": settings.window}
-    rng = np.random.default_rng([step, TRUNCATION_STREAM])
-    inner_steps = rng.integers(settings.window, settings.inner_steps + 1)
-    return {"window": settings.window, "steps": int(inner_steps)}
+    def truncation(self, step: int) -> dict[str, int]:
+        """The inner loop ends after a random number of steps, at least ``window``."""
+        assert self.settings.window is not None
+        rng = np.random.default_rng([step, TRUNCATION_STREAM])
+        inner_steps = rng.integers(self.settings.window, self.settings.inner_steps + 1)
+        return {"window": self.settings.window, "steps": int(inner_steps)}

@@ -456,7 +456,7 @@ function datasetPage(id) {
   const dataset = data.datasets[number], { here, d4rl } = dataset;
   const parts = [html("h1", {}, dataset.name), html("p", {}, html("code", {}, dataset.id)),
     dataset.recipe ? html("p", {}, `Recipe: ${dataset.recipe}.`) : null,
-    dataset.licence ? html("p", { class: "soft" }, `License: ${dataset.licence}`) : null];
+    dataset.license ? html("p", { class: "soft" }, `License: ${dataset.license}`) : null];
   const sides = [["this dataset", here], ["D4RL", d4rl]].filter(([, side]) =>
     Object.keys(side).length);
   const facts = FACTS.filter(([key]) => here[key] !== undefined || d4rl[key] !== undefined);

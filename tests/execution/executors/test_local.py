@@ -10,13 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.runs import collect, run
 from support.toy_suite import PLUGINS, SETTINGS, TOY, comparable_files, run_in_process
 
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.base import MAX_DEATHS, RunEvents
 from obdbench.execution.job import check_specs
-from obdbench.execution.run import collect, execute, plan, run
+from obdbench.execution.run import execute, plan
 from obdbench.experiments.suite import Suite
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore

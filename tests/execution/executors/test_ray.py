@@ -15,11 +15,12 @@ from support.processes import (
     start_obdbench,
     wait_until_ended,
 )
+from support.runs import run
 from support.toy_suite import PLUGINS, comparable_files, run_in_process, write_hopper
 
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.run import plan, run
+from obdbench.execution.run import plan
 
 ray_cluster = pytest.importorskip("obdbench.execution.executors.ray_cluster")
 

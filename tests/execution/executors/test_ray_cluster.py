@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
+from support.runs import run
 from support.toy_suite import PLUGINS, comparable_files, run_in_process, write_hopper
 
 from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.run import plan, run
+from obdbench.execution.run import plan
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray_cluster
