@@ -138,6 +138,8 @@ class _LocalRun:
                 worker.current_key = message.key
                 self.events.forward(message)
             else:
+                if worker.job is not None:  # another process may have run some of its trials
+                    self.events.forward_stored_results(worker.job.specs)
                 worker.job = None
                 self._assign_next(worker)
 

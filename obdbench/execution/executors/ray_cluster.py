@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import platform
 import signal
@@ -114,7 +115,7 @@ def job_resources(config: ExecutionConfig, workers: int) -> dict[str, float]:
         gpus = ray.cluster_resources().get("GPU", 0.0)
         if gpus == 0:
             raise ObdError("Ray sees no GPU.", "Use --device cpu.")
-        resources["gpu"] = min(1.0, gpus / workers)
+        resources["gpu"] = min(1.0, 1 / math.ceil(workers / gpus))  # a share lies on one GPU
     return resources
 
 
