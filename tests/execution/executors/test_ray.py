@@ -98,7 +98,8 @@ def test_gpu_index_is_refused(device):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "workers", "share"), [(1.0, 2, 0.5), (1.0, 4, 0.25), (4.0, 8, 0.5), (4.0, 2, 1.0)]
+    ("gpus", "workers", "share"),
+    [(1.0, 2, 0.5), (1.0, 4, 0.25), (4.0, 8, 0.5), (4.0, 2, 1.0), (2.0, 3, 0.5)],
 )
 def test_job_declares_its_share_of_the_gpus(monkeypatch, gpus, workers, share):
     resources = {"CPU": 16.0, "GPU": gpus}
