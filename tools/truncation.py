@@ -27,7 +27,7 @@ from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.distillation.settings import resolve_settings
-from obdbench.distillation.solvers.exact import inner_truncation
+from obdbench.distillation.solvers.exact import Exact, RandomTruncated, Truncated
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import MLP4, seeded_generator
@@ -42,6 +42,7 @@ SOLVERS = [
     *(("truncated", window) for window in (50, 25, 10)),
     *(("random-truncated", window) for window in (50, 25, 10)),
 ]
+SOLVER_CLASSES = {solver.name: solver for solver in (Exact, Truncated, RandomTruncated)}
 
 
 def measure() -> dict[str, Any]:
@@ -75,9 +76,8 @@ def measure() -> dict[str, Any]:
             for key in SOLVERS:
                 truncated = settings.model_copy(update={"solver": key[0], "window": key[1]})
                 started = time.process_time()
-                gradient = solvers[key](
-                    params, x, a, outer_loss, **inner_truncation(truncated, policy)
-                )
+                steps = SOLVER_CLASSES[key[0]](truncated).truncation(policy)
+                gradient = solvers[key](params, x, a, outer_loss, **steps)
                 seconds[key].append(time.process_time() - started)
                 if key == FULL:
                     full_gradients.append(gradient)
