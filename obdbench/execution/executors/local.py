@@ -138,8 +138,9 @@ class _LocalRun:
                 worker.current_key = message.key
                 self.events.forward(message)
             else:
-                if worker.job is not None:  # another process may have run some of its trials
-                    self.events.forward_stored_results(worker.job.specs)
+                specs = worker.job.specs if worker.job is not None else ()
+                unreported = [spec for spec in specs if spec.key not in self.events.finished]
+                self.events.forward_stored_results(unreported)  # another process has run them
                 worker.job = None
                 self._assign_next(worker)
 
