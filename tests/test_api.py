@@ -83,7 +83,7 @@ MEMBERS = {
     "terminals "
     "timeouts",
     "Evaluation": "normalized_return protocol returns scores",
-    "Objective": "distils loss name noise_columns prepare settings uses_teacher",
+    "Objective": "distills loss name noise_columns prepare settings uses_teacher",
     "SelectionMethod": "name select uses_teacher",
     "Solver": "activation_bytes cloning default_settings name relative_cost required_bytes "
     "required_settings step uses_infinite_width",

@@ -1,6 +1,6 @@
 r"""How students' actions differ from their teacher's, and which of the differences cost return.
 
-``run`` distils a synset per dataset and variant, clones four students on it and writes one JSON
+``run`` distills a synset per dataset and variant, clones four students on it and writes one JSON
 file to ``docs/studies/results/action-errors/`` with
 
 - the share of the teacher's action variance that students miss on states of the data, and the slope
@@ -142,7 +142,7 @@ class Measurement:
 
 
 def measure(dataset_id: str, variant: str, seed: int) -> dict[str, Any]:
-    """Distil, clone and measure."""
+    """Distill, clone and measure."""
     dataset, teacher = obdbench.load_dataset(dataset_id), obdbench.load_teacher(dataset_id)
     objective, changes = VARIANTS[variant]
     settings = {"kernel_start": "zero", **changes}

@@ -69,8 +69,8 @@ def draw_curves(study: Study, folder: Path) -> Path:
     with rc_context(RC):
         figure = Figure(figsize=(WIDTH, WIDTH / 2.2), layout="constrained")
         grid = figure.subplots(2, len(study.datasets), sharex=True, sharey="row", squeeze=False)
-        for name, (colour, dashes, marker) in zip(results, cycle(STYLES[3:] + STYLES[:3])):
-            style = {"color": colour, "linestyle": dashes, "lw": 1.2}
+        for name, (color, dashes, marker) in zip(results, cycle(STYLES[3:] + STYLES[:3])):
+            style = {"color": color, "linestyle": dashes, "lw": 1.2}
             for column, dataset in enumerate(study.datasets):
                 if of_dataset := results[name][dataset]:
                     (top, bottom), label = grid[:, column], name.replace("`", "")

@@ -62,13 +62,13 @@ def main() -> None:
 
 def principal_components(states: np.ndarray) -> np.ndarray:
     """The two orthonormal directions in which the states vary most, as rows."""
-    centred = states - states.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)  # eigenvalues ascend
+    centered = states - states.mean(axis=0)
+    _, directions = np.linalg.eigh(centered.T @ centered)  # eigenvalues ascend
     return directions[:, :-3:-1].T
 
 
 def plot(synset: obdbench.Synset, dataset: obdbench.Dataset, axes: np.ndarray, path: Path) -> Path:
-    """Distilled states over dataset states, coloured by the first coordinate of their action."""
+    """Distilled states over dataset states, colored by the first coordinate of their action."""
     rows = np.random.default_rng(0).choice(len(dataset), min(SHOWN, len(dataset)), replace=False)
     real, own = dataset.states[rows] @ axes.T, synset.states @ axes.T
     figure, canvas = plt.subplots(figsize=(6.4, 4.8), layout="constrained")

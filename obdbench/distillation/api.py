@@ -10,6 +10,7 @@ from tqdm import tqdm
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.step_methods import warn_kernel_mismatch
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.policies.device import check_device, check_seed
@@ -28,7 +29,7 @@ def distill(
     device: str = "cpu",
     **overrides: Any,
 ) -> Synset:
-    """Distil one synset and return it as of the last evaluation point.
+    """Distill one synset and return it as of the last evaluation point.
 
     Args:
         dataset: The data that is distilled.
@@ -47,9 +48,11 @@ def distill(
     check_device(device)
     if isinstance(objective, str):
         objective = make_objective(objective)
+    if objective.distills:
+        warn_kernel_mismatch(settings)
     synset: Synset | None = None
     with tqdm(
-        total=settings.steps, unit="step", disable=not progress or not objective.distils
+        total=settings.steps, unit="step", disable=not progress or not objective.distills
     ) as bar:
 
         def update_bar(now: Progress) -> None:

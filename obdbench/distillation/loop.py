@@ -143,7 +143,7 @@ def distill_points(
     memory: int = DEFAULT_MEMORY_BYTES,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[EvaluationPoint]:
-    """Distil all seeds and yield their synsets at every evaluation step.
+    """Distill all seeds and yield their synsets at every evaluation step.
 
     Evaluation points that the snapshot holds are yielded first, without being computed again. If
     ``settings.guard_interval`` is set, real students are checked at intervals, and the
@@ -161,7 +161,7 @@ def distill_points(
     def point_at(step: int) -> EvaluationPoint:
         return evaluation_point(state, step, dataset, objective, settings, seeds)
 
-    if not objective.distils:
+    if not objective.distills:
         state.points[0] = (state.states.cpu(), state.actions.cpu(), 0.0)
         yield point_at(0)
         return

@@ -5,7 +5,7 @@ r"""Gaussian noise added to the dataset states that the objective sees.
 
 A student's small errors lead it to states near the data where the unsmoothed objective constrains
 nothing. With noise added to the states, the teacher is also queried around the data, as noise
-injection does for behavioural cloning (Laskey et al., 2017, arXiv 1703.09327; Bishop, 1995,
+injection does for behavioral cloning (Laskey et al., 2017, arXiv 1703.09327; Bishop, 1995,
 "Training with noise is equivalent to Tikhonov regularization"). The noise is drawn once per
 dataset, so an objective prepares its columns once, and teacher actions, action values and densities
 are those of the smoothed states. The actions of the dataset are unchanged.

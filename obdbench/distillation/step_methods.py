@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.infinite_width import InfiniteWidth
 from obdbench.distillation.solvers.solver import ProblemSize, Solver, make_solver
+from obdbench.policies.networks import Architecture, get_architecture
+from obdbench.registry import solvers
+
+logger = logging.getLogger(__name__)
 
 
 class StepMethods:
@@ -32,3 +38,21 @@ class StepMethods:
             return 0
         solvers = {self.at(step) for step in (first_step, last_step - 1)}
         return max(solver.required_bytes(size) for solver in solvers)
+
+
+def infinite_width_share(settings: DistillSettings) -> float:
+    """Return the share of the outer steps that use the infinite-width limit."""
+    solver = solvers.get(settings.solver)
+    return 1.0 if getattr(solver, "uses_infinite_width", False) else settings.kernel_share
+
+
+def warn_kernel_mismatch(settings: DistillSettings) -> None:
+    """Warn if infinite-width steps describe other students than those of the settings."""
+    share, student = infinite_width_share(settings), get_architecture(settings.architecture)
+    if share and (type(student) is not Architecture or student.residual):
+        logger.warning(
+            "%.0f%% of the steps use the infinite-width limit of a plain ReLU MLP, which is not "
+            "that of %s. Use only exact steps: --set kernel_share=0 --set solver=full.",
+            100 * share,
+            settings.architecture,
+        )

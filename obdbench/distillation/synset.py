@@ -59,11 +59,11 @@ class Synset:
             if moment.shape != (task.observation_size,) or not np.isfinite(moment).all():
                 raise InvalidDataError(
                     f"A synset for {task.name} has no {task.observation_size} finite moments.",
-                    "Distil it again.",
+                    "Distill it again.",
                 )
         if (self.standardizer.std < 0).any():
             raise InvalidDataError(
-                f"A synset for {task.name} has negative spreads of states.", "Distil it again."
+                f"A synset for {task.name} has negative spreads of states.", "Distill it again."
             )
 
     def __len__(self) -> int:
@@ -129,7 +129,7 @@ class Synset:
             RecursionError,
         ) as error:
             raise InvalidDataError(
-                f"The synset {path} cannot be read: {error}.", "Distil it again."
+                f"The synset {path} cannot be read: {error}.", "Distill it again."
             ) from error
 
     def export(self, path: Path | str, format: str | None = None) -> Path:

@@ -85,7 +85,7 @@ class ExecutionConfig:
     def local_workers(self) -> int:
         """Return ``workers``, or two workers per GPU; on CPU, ``cores // threads``.
 
-        Seeds are batched, so a few trials fill a GPU; with two, one scores while one distils.
+        Seeds are batched, so a few trials fill a GPU; with two, one scores while one distills.
         """
         if self.workers:
             return self.workers

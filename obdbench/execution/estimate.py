@@ -62,7 +62,7 @@ def estimate_run(plan: Plan) -> Estimate:
     times: dict[str, float] = {}  # by distillation
     for spec in specs:
         seconds = UNIT_SECONDS * distillation_cost(spec)
-        if spec.distils and (step := measured.get(step_key(spec))):
+        if spec.distills and (step := measured.get(step_key(spec))):
             seconds = spec.settings.steps * step
         times[spec.distill_key] = max(times.get(spec.distill_key, 0.0), seconds)
     scoring = sum(count_episodes(spec) * EPISODE_SECONDS for spec in specs)
@@ -112,7 +112,7 @@ def find_task(spec: TrialSpec) -> Task:
 
 def estimate_peak_memory(spec: TrialSpec, memory: float = 2.0) -> float:
     """Return the peak bytes of one worker; a step keeps at most ``memory`` GiB."""
-    if not spec.distils:
+    if not spec.distills:
         return PROCESS_BYTES
     bound, task = round(memory * 2**30), find_task(spec)
     methods = StepMethods(spec.settings, bound)

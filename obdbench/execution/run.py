@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import check_teacher_data, check_teacher_task
-from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.step_methods import warn_kernel_mismatch
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.base import FailFastError, RunListeners, get_executor
@@ -22,8 +22,6 @@ from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.device import check_device
-from obdbench.policies.networks import Architecture, get_architecture
-from obdbench.registry import solvers
 from obdbench.results.data_identity import check_unchanged, list_used_data
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore, list_stores
@@ -176,7 +174,8 @@ def plan_missing(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], P
 
 def check_inputs(specs: Sequence[TrialSpec]) -> None:
     """Download and check the datasets and teachers of trials once, before any work."""
-    warn_kernel_mismatch(specs)
+    for settings in dict.fromkeys(spec.settings for spec in specs if spec.distills):
+        warn_kernel_mismatch(settings)
     pairs: dict[str, int] = {}
     taught: set[tuple[str, str | None]] = set()
     for spec in specs:
@@ -191,27 +190,3 @@ def check_inputs(specs: Sequence[TrialSpec]) -> None:
             loaded = load_teacher(dataset_id, teacher)
             check_teacher_task(loaded, dataset)
             check_teacher_data(loaded, dataset)
-
-
-def infinite_width_share(settings: DistillSettings) -> float:
-    """Return the share of the outer steps that use the infinite-width limit."""
-    solver = solvers.get(settings.solver)
-    return 1.0 if getattr(solver, "uses_infinite_width", False) else settings.kernel_share
-
-
-def warn_kernel_mismatch(specs: Sequence[TrialSpec]) -> None:
-    """Warn where infinite-width steps describe another student than the exact steps."""
-    shares = {
-        spec.settings.architecture: share
-        for spec in specs
-        if spec.distils and (share := infinite_width_share(spec.settings))
-    }
-    for name, share in shares.items():
-        student = get_architecture(name)
-        if type(student) is not Architecture or student.residual:
-            logger.warning(
-                "%.0f%% of the steps use the infinite-width limit of a plain ReLU MLP, which is "
-                "not that of %s. Use only exact steps: --set kernel_share=0 --set solver=full.",
-                100 * share,
-                name,
-            )

@@ -1,6 +1,6 @@
 """One trial from its spec to its result.
 
-A trial distils unless its synsets exist, scores them at the points its protocol selects, and
+A trial distills unless its synsets exist, scores them at the points its protocol selects, and
 always writes a record: a failure is a result with its reason. Equal specs give equal records,
 ``timing`` excepted, however often the trial was interrupted.
 """
@@ -149,7 +149,7 @@ class _TrialRun:
         self.seconds = partial.seconds
 
     def run(self, suite: str, started: str) -> Result:
-        """Distil and score whatever is missing, and return the result."""
+        """Distill and score whatever is missing, and return the result."""
         record, distill_seconds = self.synsets.read_record(), 0.0
         if record is None:
             record = self.distill()
@@ -183,7 +183,7 @@ class _TrialRun:
         )
 
     def distill(self) -> DistillationRecord:
-        """Distil, continuing from the last snapshot; again from the start if it is incomplete."""
+        """Distill, continuing from the last snapshot; again from the start if it is incomplete."""
         record = self._distill_once()
         if record is None:
             self.synsets.reset()  # the snapshot exists but its synsets were removed
@@ -196,7 +196,7 @@ class _TrialRun:
         return record
 
     def _distill_once(self) -> DistillationRecord | None:
-        """Distil and score on the way; None if synsets of earlier points are missing."""
+        """Distill and score on the way; None if synsets of earlier points are missing."""
         started = time.monotonic()
         dataset, objective, teacher = self._load_inputs()
         inline = set(self.protocol.select(self.spec.settings.evaluation_steps))

@@ -20,7 +20,7 @@ def distillation_cost(spec: TrialSpec) -> float:
         rest = rest / settings.exact_interval + InfiniteWidth.relative_cost
     share = settings.kernel_share
     step = (1 - share) * rest + share * InfiniteWidth.relative_cost
-    steps = settings.steps * settings.draws * step if spec.distils else 0
+    steps = settings.steps * settings.draws * step if spec.distills else 0
     pairs = settings.pairs * settings.inner_steps
     return len(spec.seeds) * steps * (pairs + settings.batch) / 2e5
 
@@ -28,7 +28,7 @@ def distillation_cost(spec: TrialSpec) -> float:
 def count_points(spec: TrialSpec) -> int:
     """Return the number of evaluation points at which a trial is scored."""
     protocol = make_protocol(spec.protocol, spec.protocol_params)
-    return len(protocol.select(spec.settings.evaluation_steps if spec.distils else [0]))
+    return len(protocol.select(spec.settings.evaluation_steps if spec.distills else [0]))
 
 
 def count_episodes(spec: TrialSpec) -> int:

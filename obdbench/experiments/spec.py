@@ -80,9 +80,9 @@ class TrialSpec(BaseModel):
         return hash_content(content)
 
     @property
-    def distils(self) -> bool:
+    def distills(self) -> bool:
         """Whether outer steps are taken, or pairs are only selected."""
-        return bool(getattr(objectives.get(self.objective), "distils", True))
+        return bool(getattr(objectives.get(self.objective), "distills", True))
 
     def fingerprint_code(self) -> dict[Component, str]:
         """Hash the source of the trial's components as this process would run them."""

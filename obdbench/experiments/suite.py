@@ -224,7 +224,7 @@ def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
 
 def _settings_of(objective: Objective, settings: DistillSettings) -> DistillSettings:
     """The settings that affect a trial: those of the outer loop do not affect selected pairs."""
-    if objective.distils:
+    if objective.distills:
         return settings
     return DistillSettings(**settings.model_dump(include=SELECTION_SETTINGS))
 

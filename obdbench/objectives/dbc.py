@@ -1,4 +1,4 @@
-r"""DBC, data-based behavioural cloning distance.
+r"""DBC, data-based behavioral cloning distance.
 
 .. math:: H(\pi) = \mathbb{E}_{(s, a) \sim D}\; \lVert \pi(s) - a \rVert^2
 

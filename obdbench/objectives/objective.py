@@ -45,13 +45,13 @@ class Batch:
 class Objective:
     """Base class. Settings are the keyword arguments of ``__init__``, stored as attributes.
 
-    ``uses_teacher`` says that ``prepare`` needs a teacher, ``distils`` that the objective optimizes
-    the synset. The engine draws standard normal numbers for each of ``noise_columns`` per batch.
+    ``uses_teacher`` says that ``prepare`` needs a teacher, ``distills`` that the objective
+    optimizes the synset. The engine draws standard normal numbers for each of ``noise_columns`` per batch.
     """
 
     name: ClassVar[str] = ""
     uses_teacher: ClassVar[bool] = True
-    distils: ClassVar[bool] = True
+    distills: ClassVar[bool] = True
     noise_columns: ClassVar[tuple[str, ...]] = ()
 
     def prepare(

@@ -1,4 +1,4 @@
-r"""PBC, policy-based behavioural cloning distance.
+r"""PBC, policy-based behavioral cloning distance.
 
 .. math:: H(\pi) = \mathbb{E}_{s \sim D}\; \lVert \pi(s) - \pi^*(s) \rVert^2
 

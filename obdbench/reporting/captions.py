@@ -146,7 +146,7 @@ def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
 
 
 def _distillation_notes(grid: Grid) -> list[str]:
-    """How the rows distil: solver and source of states."""
+    """How the rows distill: solver and source of states."""
     rows: dict[str, list[str]] = {}
     for row in grid.rows:
         if row.method == "distillation":

@@ -1,6 +1,6 @@
 """Plots of a leaderboard as PNG and SVG; equal results give equal bytes.
 
-The colours are those of Okabe and Ito, which remain distinct under common colour blindness. Every
+The colors are those of Okabe and Ito, which remain distinct under common color blindness. Every
 line also has its own dash pattern and marker, so that grey prints are readable. Matplotlib is
 imported when a plot is drawn.
 """
@@ -122,18 +122,18 @@ def draw_convergence(figure: Figure, grid: Grid) -> None:
     """
     rows = [row for row in _plotted_rows(grid) if row.n_scores]
     for axes, dataset in _panels(figure, grid.datasets):
-        for row, (colour, dashes, marker) in line_styles(rows):
+        for row, (color, dashes, marker) in line_styles(rows):
             cell = row.cells.get(dataset)
             steps, scores = _matrix(list(cell.curves.values()) if cell is not None else [])
             if not steps:
                 continue
             mean = scores.mean(axis=0)
             if len(steps) == 1:
-                axes.axhline(float(mean[0]), color=colour, linestyle=dashes, label=row.label)
+                axes.axhline(float(mean[0]), color=color, linestyle=dashes, label=row.label)
                 continue
-            _band(axes, steps, mean, scores, colour)
+            _band(axes, steps, mean, scores, color)
             axes.plot(
-                steps, mean, color=colour, linestyle=dashes, marker=marker, ms=3.5, label=row.label
+                steps, mean, color=color, linestyle=dashes, marker=marker, ms=3.5, label=row.label
             )
         _draw_missed_variance(axes, rows, dataset)
     _finish(figure, "outer steps")
@@ -147,10 +147,10 @@ def _draw_missed_variance(axes: Axes, rows: Sequence[Row], dataset: str) -> None
     if not any(missed for missed, _ in curves):
         return
     right = axes.twinx()
-    for missed, (colour, dashes, _) in curves:
+    for missed, (color, dashes, _) in curves:
         steps, shares = _matrix(missed)
         mean = np.minimum(shares, 1.0).mean(axis=0) if steps else []
-        right.plot(steps, mean, color=colour, linestyle=dashes, lw=0.7)
+        right.plot(steps, mean, color=color, linestyle=dashes, lw=0.7)
     right.set(ylim=(0.0, 1.0), ylabel="missed variance")
     right.grid(visible=False)
 
@@ -168,7 +168,7 @@ def draw_size_curve(figure: Figure, grid: Grid) -> None:
     firsts = [rows[0] for rows in series.values()]
     sizes = sorted({int(row.arm) for row in grid.rows})
     for axes, dataset in _panels(figure, grid.datasets):
-        for first, (colour, dashes, marker) in line_styles(firsts):
+        for first, (color, dashes, marker) in line_styles(firsts):
             points = {
                 int(row.arm): stats.mean_std(row.cells[dataset].scores)
                 for row in series[first.identity]
@@ -177,9 +177,9 @@ def draw_size_curve(figure: Figure, grid: Grid) -> None:
             pairs = sorted(points)
             mean = np.array([points[n][0] for n in pairs])
             spread = np.array([points[n][1] or 0.0 for n in pairs])
-            axes.fill_between(pairs, mean - spread, mean + spread, color=colour, alpha=0.18, lw=0)
+            axes.fill_between(pairs, mean - spread, mean + spread, color=color, alpha=0.18, lw=0)
             axes.plot(
-                pairs, mean, color=colour, linestyle=dashes, marker=marker, ms=4, label=first.label
+                pairs, mean, color=color, linestyle=dashes, marker=marker, ms=4, label=first.label
             )
         axes.set_xscale("log", base=2)
         axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -192,15 +192,15 @@ def draw_performance_profile(figure: Figure, grid: Grid) -> None:
     top = max(max(map(max, row.scores_by_dataset)) for row in rows)
     thresholds = np.linspace(0.0, 1.05 * max(top, 1.0), 201)
     axes = figure.add_subplot()
-    for row, (colour, dashes, _) in line_styles(rows):
+    for row, (color, dashes, _) in line_styles(rows):
         statistic = stats.performance_profile(thresholds)
         shares = statistic(stats.as_arrays(row.scores_by_dataset))
         if all(len(group) > 1 for group in row.scores_by_dataset):
             low, high = np.percentile(
                 stats.bootstrap_replicates(statistic, [row.scores_by_dataset]), [2.5, 97.5], axis=-1
             )
-            axes.fill_between(thresholds, low, high, color=colour, alpha=0.18, lw=0)
-        axes.plot(thresholds, shares, color=colour, linestyle=dashes, lw=1.8, label=row.label)
+            axes.fill_between(thresholds, low, high, color=color, alpha=0.18, lw=0)
+        axes.plot(thresholds, shares, color=color, linestyle=dashes, lw=1.8, label=row.label)
     axes.set(xlabel=f"{SCORE} τ", ylabel="share of runs above τ", ylim=(-0.02, 1.02))
     _legend(figure)
 
@@ -221,8 +221,8 @@ def draw_heat_map(figure: Figure, grid: Grid) -> None:
     for (i, j), mean in np.ndenumerate(means):
         has_score = not math.isnan(mean)
         text = format_number(float(mean) if has_score else None)
-        colour = "white" if has_score and mean < 0.55 * high else "black"
-        axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+        color = "white" if has_score and mean < 0.55 * high else "black"
+        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
     axes.set_xticks(
         range(len(grid.datasets)),
         [DatasetId(d).short_name for d in grid.datasets],
@@ -261,11 +261,11 @@ def line_styles(rows: Sequence[Row]) -> list[tuple[Row, tuple[str, Any, str]]]:
 
 
 def nth_style(index: int) -> tuple[str, Any, str]:
-    """The styles in turn; each further turn combines the colours with other dashes and markers."""
+    """The styles in turn; each further turn combines the colors with other dashes and markers."""
     count = len(STYLES)
-    colour, _, _ = STYLES[index % count]
+    color, _, _ = STYLES[index % count]
     _, dashes, marker = STYLES[(index + 3 * (index // count)) % count]
-    return colour, dashes, marker
+    return color, dashes, marker
 
 
 def _matrix(curves: Sequence[Curve]) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:
@@ -274,10 +274,10 @@ def _matrix(curves: Sequence[Curve]) -> tuple[list[int], np.ndarray[Any, np.dtyp
     return [int(step) for step in scores.columns.to_list()], scores.to_numpy(dtype=np.float64)
 
 
-def _band(axes: Axes, steps: list[int], mean: Any, scores: Any, colour: str) -> None:
+def _band(axes: Axes, steps: list[int], mean: Any, scores: Any, color: str) -> None:
     if len(scores) > 1:
         spread = scores.std(axis=0, ddof=1)
-        axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, lw=0)
+        axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.18, lw=0)
 
 
 def _panels(figure: Figure, datasets: Sequence[str]) -> list[tuple[Axes, str]]:

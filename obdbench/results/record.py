@@ -164,6 +164,7 @@ def read_bytes(path: Path) -> bytes:
 
 def read_json(model: type[R], path: Path) -> R:
     """Read and validate a record; a corrupt, foreign or older file raises InvalidDataError."""
+    remedy = f"Restore it, or run the {'trial' if model is Result else 'suite'} again."
     try:
         raw = read_bytes(path).decode("utf-8")
         content = json.loads(raw)
@@ -171,23 +172,21 @@ def read_json(model: type[R], path: Path) -> R:
         if version != SCHEMA:
             raise InvalidDataError(
                 f"{path} has schema version {version!r:.80}; this version reads {SCHEMA}.",
-                "Run the trial again.",
+                remedy,
             )
         record = model.model_validate_json(raw)
         if isinstance(record, Result) and record.key != record.spec.key:
             raise InvalidDataError(
                 f"{path} names the trial {record.key} but its spec is that of {record.spec.key}.",
-                "Run the trial again.",
+                remedy,
             )
     except ObdError:
         raise
     except ValidationError as error:
         raise InvalidDataError(
             f"{path} is not a valid record: {format_validation_error(error)}",
-            "Run the trial again.",
+            remedy,
         ) from error
     except (OSError, ValueError, RecursionError) as error:  # an endless number is a ValueError
-        raise InvalidDataError(
-            f"{path} cannot be read: {error}.", "Run the trial again."
-        ) from error
+        raise InvalidDataError(f"{path} cannot be read: {error}.", remedy) from error
     return record

@@ -127,7 +127,7 @@ class SynsetStore:
         return [Synset.load(self.synset_path(step, seed)) for seed in self.spec.seeds]
 
     def save_record(self, record: DistillationRecord) -> None:
-        """Mark the distillation as finished, so that no trial distils it again."""
+        """Mark the distillation as finished, so that no trial distills it again."""
         with storage_errors(self.folder):
             write_json(record, self.folder / "distillation.json")
             self.snapshot.unlink(missing_ok=True)

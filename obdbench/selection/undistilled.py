@@ -28,7 +28,7 @@ from obdbench.teachers.teacher import Teacher
 class SelectedPairs(Objective):
     """Pairs of a selection method, not distilled."""
 
-    distils: ClassVar[bool] = False
+    distills: ClassVar[bool] = False
     uses_teacher: bool  # type: ignore[misc]
     method: SelectionMethod
     labels: str

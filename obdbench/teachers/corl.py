@@ -1,6 +1,6 @@
 """Teachers from CORL's checkpoints: TD3+BC, IQL, SAC-N and EDAC, CQL and Cal-QL.
 
-The algorithm is recognised by the names in the state dictionaries. A checkpoint does not state how
+The algorithm is recognized by the names in the state dictionaries. A checkpoint does not state how
 observations were scaled; CORL's defaults are assumed: the moments of the dataset for TD3+BC, IQL,
 CQL and Cal-QL, and raw observations for SAC-N and EDAC.
 """

@@ -1,4 +1,4 @@
-"""Teachers from policy files, recognised by their content."""
+"""Teachers from policy files, recognized by their content."""
 
 from __future__ import annotations
 

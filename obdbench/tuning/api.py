@@ -79,7 +79,7 @@ def _check_search(search: SearchConfig) -> SearchConfig:
         raise unknown_name("criterion", search.criterion, CRITERIA)
     if not search.ranges:
         raise InvalidSettingError("There is no setting to search.", "Name settings with --param.")
-    if not objectives.get(search.objective).distils:
+    if not objectives.get(search.objective).distills:
         raise InvalidSettingError(
             f"{search.objective!r} takes no steps, so it has no setting to tune.",
             "Choose another objective.",

@@ -54,7 +54,7 @@ class CandidateResult:
 def measure_candidate(
     search: SearchConfig, draw: dict[str, Any], device: str = "cpu"
 ) -> Iterator[CandidateResult]:
-    """Distil with a candidate; yields its criterion, a mean over datasets and seeds, per point."""
+    """Distill with a candidate; yields its criterion, a mean over datasets and seeds, per point."""
     candidate = Candidate.from_draw(search, draw)
     runs: list[Iterator[EvaluationPoint]] = []
     criteria: list[Criterion] = []
@@ -84,7 +84,7 @@ def measure_candidate(
 
 
 def split_dataset(dataset: Dataset) -> tuple[Dataset, Dataset]:
-    """The transitions to distil and the held-out ones; the same for every candidate.
+    """The transitions to distill and the held-out ones; the same for every candidate.
 
     Whole episodes are held out, or the last rows if the episodes are too long for that.
     """

@@ -106,7 +106,7 @@ def _contract_checks(name: str, objective: Objective) -> list[tuple[str, str, Ca
     clauses: list[tuple[str, str, Callable[[], Any]]] = [
         ("its settings survive JSON", "settings", lambda: _check_settings(name, objective)),
     ]
-    if objective.distils:
+    if objective.distills:
         suffix = "" if objective.uses_teacher else ", without a teacher"
         clauses += [
             (f"prepare gives one finite row per state{suffix}", "prepare", toy.check_columns),
@@ -240,7 +240,7 @@ class ToyChecks:
     def check_distillation(self) -> str:
         points = self._distill([0, 1])
         last = points[-1].synsets
-        if not self.objective.distils:
+        if not self.objective.distills:
             return "pairs are selected and not optimized"
         first = points[0].synsets
         for before, after in zip(first, last, strict=True):

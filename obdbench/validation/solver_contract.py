@@ -81,7 +81,7 @@ class SolverChecks:
             ("a seed does not depend on other seeds", "step", self.check_independence),
             ("it does not change states or random state", "step", self.check_side_effects),
             ("it states its memory", "required_bytes", self.check_cost),
-            ("it distils a synset", "step", self.check_distillation),
+            ("it distills a synset", "step", self.check_distillation),
             ("an interrupted distillation ends with the same bits", "step", self.check_resume),
         ]
 

@@ -1,4 +1,4 @@
-"""BC on the whole data and the behaviour row, on data made up here."""
+"""BC on the whole data and the behavior row, on data made up here."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_policies_are_scored_on_the_same_starting_states() -> None:
     assert both[0] != both[1]
 
 
-def test_the_behaviour_row_is_the_mean_of_the_episodes(tmp_path: Path) -> None:
+def test_the_behavior_row_is_the_mean_of_the_episodes(tmp_path: Path) -> None:
     dataset = toy()
     result = behavior.behavior(dataset, tmp_path / "toys")
     expected = [dataset.rewards[20 * i : 20 * i + 20].sum(dtype=np.float64) for i in range(20)]
@@ -141,7 +141,7 @@ def test_the_command_line_scores_a_shipped_dataset(
     assert capsys.readouterr().out.strip() == f"{name}  behavior  {score:.1f}"
 
 
-def test_the_behaviour_row_needs_a_complete_episode(tmp_path: Path) -> None:
+def test_the_behavior_row_needs_a_complete_episode(tmp_path: Path) -> None:
     dataset = replace(toy(), terminals=np.zeros(400, bool), timeouts=None)
     with pytest.raises(InvalidDataError, match="no complete episode"):
         behavior.behavior(dataset, tmp_path)

@@ -29,8 +29,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.log.append((self.path, self.headers.get("Range")))
-        behaviour = self.path.strip("/").split("/")[0]
-        getattr(self, f"be_{behaviour}")()
+        behavior = self.path.strip("/").split("/")[0]
+        getattr(self, f"be_{behavior}")()
 
     def send(self, body, code=200, kind="application/octet-stream", length=None, **headers):
         self.send_response(code)
@@ -197,9 +197,9 @@ def test_damaged_cache_is_named_when_offline(server, monkeypatch):
     injection="connections that break, ranges that are ignored or misplaced",
     outcome="the whole file with its checksum",
 )
-@pytest.mark.parametrize("behaviour", ["breaks", "norange", "misplaced"])
-def test_broken_download_ends_whole(server, behaviour):
-    path = fetch(f"{server.url}/{behaviour}/a.bin", sha256=SUM, max_bytes=LIMIT)
+@pytest.mark.parametrize("behavior", ["breaks", "norange", "misplaced"])
+def test_broken_download_ends_whole(server, behavior):
+    path = fetch(f"{server.url}/{behavior}/a.bin", sha256=SUM, max_bytes=LIMIT)
     assert path.read_bytes() == CONTENT
     assert leftovers() == ["a.bin"]
 
@@ -235,7 +235,7 @@ def test_part_of_another_version_is_not_continued(server):
     outcome="one `ObdError`; the cache stays empty",
 )
 @pytest.mark.parametrize(
-    ("behaviour", "message"),
+    ("behavior", "message"),
     [
         ("never", "after 10 of 512,000 bytes"),
         ("changed", "SHA-256"),
@@ -252,9 +252,9 @@ def test_part_of_another_version_is_not_continued(server):
         ("garbage", "could not be fetched"),
     ],
 )
-def test_bad_servers_end_in_one_error_and_an_empty_cache(server, behaviour, message):
+def test_bad_servers_end_in_one_error_and_an_empty_cache(server, behavior, message):
     with pytest.raises(FetchError, match=message) as caught:
-        fetch(f"{server.url}/{behaviour}/a.bin", sha256=SUM, max_bytes=LIMIT)
+        fetch(f"{server.url}/{behavior}/a.bin", sha256=SUM, max_bytes=LIMIT)
     assert "\n" not in str(caught.value)
     assert leftovers() == []
 

@@ -73,7 +73,7 @@ def test_snapshot_of_another_distillation_is_refused(
 ) -> None:
     snapshot = tmp_path / "snapshot.safetensors"
 
-    def distil(seed: int = 0, objective: str = "pbc", beta: float = 0.0, **settings: Any) -> None:
+    def distill(seed: int = 0, objective: str = "pbc", beta: float = 0.0, **settings: Any) -> None:
         params = {"beta": beta} if beta else {}
         run = distill_points(
             toy_dataset,
@@ -85,10 +85,10 @@ def test_snapshot_of_another_distillation_is_refused(
         )
         list(run)
 
-    distil()
-    distil(evaluate_at=(0.0, 1.0))
+    distill()
+    distill(evaluate_at=(0.0, 1.0))
     with pytest.raises(ObdError, match=difference):
-        distil(**changes)
+        distill(**changes)
 
 
 @pytest.mark.parametrize("overrides", VARIANTS, ids=str)
@@ -321,7 +321,7 @@ def test_evaluation_point_that_the_snapshot_has_passed_is_an_error(
 ) -> None:
     import obdbench
 
-    def distil(*evaluate_at: float) -> obdbench.Synset:
+    def distill(*evaluate_at: float) -> obdbench.Synset:
         return obdbench.distill(
             toy_dataset,
             toy_teacher,
@@ -332,12 +332,12 @@ def test_evaluation_point_that_the_snapshot_has_passed_is_an_error(
             evaluate_at=evaluate_at,
         )
 
-    assert distil(0.0, 1.0).card["step"] == 4
+    assert distill(0.0, 1.0).card["step"] == 4
     for evaluate_at in ((0.0, 0.5), (0.5,), (0.5, 1.0)):
         with pytest.raises(ObdError, match="no synset of step 2"):
-            distil(*evaluate_at)
-    assert distil(0.0).card["step"] == 0
-    assert distil(1.0).card["step"] == 4
+            distill(*evaluate_at)
+    assert distill(0.0).card["step"] == 0
+    assert distill(1.0).card["step"] == 4
 
 
 def test_error_names_a_column_of_the_wrong_length(toy_dataset: Dataset) -> None:

@@ -32,7 +32,7 @@ class RecordingObjective:
         return self.inner.loss(actions, batch)
 
 
-def distil(precision):
+def distill(precision):
     dataset = make_toy_dataset()
     objective = RecordingObjective()
     settings = resolve_settings("tiny", {"pairs": 8, "steps": 2, "precision": precision})
@@ -43,7 +43,7 @@ def distil(precision):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_precision_applies_to_outer_steps_only(precision):
     before = torch.get_float32_matmul_precision()
-    states, precisions = distil(precision)
+    states, precisions = distill(precision)
     assert precisions == {PRECISIONS[precision]}
     assert torch.get_float32_matmul_precision() == before
     assert np.isfinite(states).all()

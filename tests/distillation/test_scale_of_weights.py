@@ -17,7 +17,7 @@ from obdbench.objectives.objective import make_objective
 def action_changes(
     objective: str, normalization: str, optimizer: str, kernel_share: float
 ) -> np.ndarray:
-    """Distil and return the changes of the synset's actions."""
+    """Distill and return the changes of the synset's actions."""
     dataset = make_toy_dataset()
     settings = resolve_settings(
         "tiny",

@@ -70,14 +70,14 @@ def test_teacher_labels_the_smoothed_states(
 
 
 def test_initial_synsets_have_no_noise(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
-    def distil(smoothing: float) -> Any:
+    def distill(smoothing: float) -> Any:
         smoothing_settings = settings(smoothing=smoothing)
         points = distill_points(
             toy_dataset, toy_teacher, make_objective("pbc"), smoothing_settings, [0]
         )
         return [point.synsets[0] for point in points]
 
-    plain, noisy = distil(0.0), distil(0.5)
+    plain, noisy = distill(0.0), distill(0.5)
     assert np.array_equal(plain[0].states, noisy[0].states)
     assert not np.array_equal(plain[-1].states, noisy[-1].states)
     assert noisy[-1].card["dataset_checksum"] == toy_dataset.checksum

@@ -85,7 +85,7 @@ def imagined(**overrides: Any) -> DistillSettings:
     return resolve_settings("tiny", {**settings, **overrides})
 
 
-def distil(
+def distill(
     dataset: Dataset,
     teacher: Teacher | None,
     settings: DistillSettings,
@@ -151,7 +151,7 @@ def test_resumed_distillation_gives_the_same_bits(
     kernel_share: float, objective: str, dataset: Dataset, teacher: Teacher, tmp_path: Path
 ) -> None:
     settings = imagined(kernel_share=kernel_share)
-    uninterrupted = distil(dataset, teacher, settings, [0, 1], objective)
+    uninterrupted = distill(dataset, teacher, settings, [0, 1], objective)
     snapshot = tmp_path / "snapshot.safetensors"
     points = distill_points(
         dataset, teacher, make_objective(objective), settings, [0, 1], snapshot=snapshot
@@ -159,7 +159,7 @@ def test_resumed_distillation_gives_the_same_bits(
     next(points)
     next(points)  # the snapshot of step 4 holds rounds of imagined states
     points.close()
-    resumed = distil(dataset, teacher, settings, [0, 1], objective, snapshot=snapshot)
+    resumed = distill(dataset, teacher, settings, [0, 1], objective, snapshot=snapshot)
     for left_point, right_point in zip(uninterrupted, resumed, strict=True):
         assert left_point.losses == right_point.losses
         for a, b in zip(left_point.synsets, right_point.synsets, strict=True):
@@ -173,19 +173,19 @@ def test_a_seed_alone_equals_the_seed_beside_others(
     kernel_share: float, dataset: Dataset, teacher: Teacher
 ) -> None:
     settings = imagined(kernel_share=kernel_share)
-    beside = distil(dataset, teacher, settings, [3, 5, 4], dtype=torch.float64)[-1].synsets[1]
-    alone = distil(dataset, teacher, settings, [5], dtype=torch.float64)[-1].synsets[0]
+    beside = distill(dataset, teacher, settings, [3, 5, 4], dtype=torch.float64)[-1].synsets[1]
+    alone = distill(dataset, teacher, settings, [5], dtype=torch.float64)[-1].synsets[0]
     assert np.allclose(beside.states, alone.states, rtol=0, atol=1e-6)
-    other = distil(dataset, teacher, settings, [4], dtype=torch.float64)[-1].synsets[0]
+    other = distill(dataset, teacher, settings, [4], dtype=torch.float64)[-1].synsets[0]
     assert not np.allclose(other.states, alone.states, rtol=0, atol=1e-3)
 
 
 def test_imagined_states_change_the_synset_from_their_first_round_on(
     dataset: Dataset, teacher: Teacher
 ) -> None:
-    smoothed = distil(dataset, teacher, imagined(state_source="smoothed"), [0])
-    never = distil(dataset, teacher, imagined(imagined_start=100), [0])
-    late = distil(dataset, teacher, imagined(imagined_start=4), [0])
+    smoothed = distill(dataset, teacher, imagined(state_source="smoothed"), [0])
+    never = distill(dataset, teacher, imagined(imagined_start=100), [0])
+    late = distill(dataset, teacher, imagined(imagined_start=4), [0])
     for left_point, right_point in zip(smoothed, never, strict=True):
         assert np.array_equal(left_point.synsets[0].states, right_point.synsets[0].states)
     assert np.array_equal(late[1].synsets[0].states, smoothed[1].synsets[0].states)
@@ -195,16 +195,16 @@ def test_imagined_states_change_the_synset_from_their_first_round_on(
 def test_the_synset_card_states_the_error_of_the_dynamics_model(
     dataset: Dataset, teacher: Teacher
 ) -> None:
-    for point in distil(dataset, teacher, imagined(steps=2), [0]):
+    for point in distill(dataset, teacher, imagined(steps=2), [0]):
         entry = point.synsets[0].card["dynamics_model"]
         assert entry["held_out_error"] > 0
         assert entry["steps"] == QUICK_DYNAMICS.steps
 
 
 def test_smoothed_without_noise_equals_the_data(dataset: Dataset, teacher: Teacher) -> None:
-    data = distil(dataset, teacher, imagined(state_source="data", smoothing=0.3), [0])
-    plain = distil(dataset, teacher, imagined(state_source="smoothed", smoothing=0.0), [0])
-    noisy = distil(dataset, teacher, imagined(state_source="smoothed", smoothing=0.3), [0])
+    data = distill(dataset, teacher, imagined(state_source="data", smoothing=0.3), [0])
+    plain = distill(dataset, teacher, imagined(state_source="smoothed", smoothing=0.0), [0])
+    noisy = distill(dataset, teacher, imagined(state_source="smoothed", smoothing=0.3), [0])
     assert np.array_equal(data[-1].synsets[0].states, plain[-1].synsets[0].states)
     assert not np.array_equal(data[-1].synsets[0].states, noisy[-1].synsets[0].states)
 
@@ -214,7 +214,7 @@ def test_an_objective_without_a_teacher_is_refused(
     with_teacher: bool, dataset: Dataset, teacher: Teacher
 ) -> None:
     with pytest.raises(InvalidSettingError):
-        distil(dataset, teacher if with_teacher else None, imagined(), [0], "dbc")
+        distill(dataset, teacher if with_teacher else None, imagined(), [0], "dbc")
 
 
 def test_unknown_source_and_class_of_another_kind_are_refused(dataset: Dataset) -> None:
@@ -259,7 +259,7 @@ def test_a_fixed_dataset_of_another_size_or_unit_is_refused(
     state_sources.register(source.name, source)
     try:
         with pytest.raises(InvalidDataError):
-            distil(dataset, teacher, imagined(state_source=source.name), [0])
+            distill(dataset, teacher, imagined(state_source=source.name), [0])
     finally:
         state_sources.unregister(source.name)
 

@@ -57,7 +57,7 @@ def steep_teacher(toy_dataset: Dataset) -> Teacher:
     return replace(teacher, actor=(*hidden, (8 * weight, bias)))
 
 
-def distil(
+def distill(
     dataset: Dataset,
     teacher: Teacher | None,
     *,
@@ -91,8 +91,8 @@ def test_phase_ends_when_students_leave_the_limit(
     toy_dataset: Dataset, steep_teacher: Teacher
 ) -> None:
     """The objective in the limit falls, cloned students get worse, and the best synset is kept."""
-    unguarded = distil(toy_dataset, steep_teacher, **LEAVING_THE_LIMIT, **LENIENT)[-1]
-    guarded = distil(toy_dataset, steep_teacher, **LEAVING_THE_LIMIT, **GUARD)[-1]
+    unguarded = distill(toy_dataset, steep_teacher, **LEAVING_THE_LIMIT, **LENIENT)[-1]
+    guarded = distill(toy_dataset, steep_teacher, **LEAVING_THE_LIMIT, **GUARD)[-1]
     assert unguarded.ended == {}
     ended = guarded.ended[0]
     assert ended < INFINITE_WIDTH_STEPS
@@ -109,10 +109,10 @@ def test_skipped_evaluation_points_hold_the_best_synset(
     toy_dataset: Dataset, steep_teacher: Teacher
 ) -> None:
     settings = {**LEAVING_THE_LIMIT, "steps": INFINITE_WIDTH_STEPS, "kernel_share": 1.0}
-    guarded = distil(toy_dataset, steep_teacher, **settings, **GUARD)
+    guarded = distill(toy_dataset, steep_teacher, **settings, **GUARD)
     best = min(guarded[-1].checks[0], key=lambda check: check.missed_variance)
     fractions = (best.step / INFINITE_WIDTH_STEPS,)
-    (expected,) = distil(toy_dataset, steep_teacher, **{**settings, "evaluate_at": fractions})
+    (expected,) = distill(toy_dataset, steep_teacher, **{**settings, "evaluate_at": fractions})
     assert [point.step for point in guarded] == [0, 30, 60]
     assert np.array_equal(guarded[-1].synsets[0].states, expected.synsets[0].states)
     assert np.array_equal(guarded[-1].synsets[0].actions, expected.synsets[0].actions)
@@ -131,8 +131,8 @@ def test_guard_that_does_not_act_changes_no_bit(
     guard = {**GUARD, "guard_interval": 2}
     teacher = None if objective == "dbc" else toy_teacher
     options = {"objective": objective, "seeds": (0, 1)}
-    guarded = distil(toy_dataset, teacher, **options, **settings, **guard)
-    unguarded = distil(toy_dataset, teacher, **options, **settings)
+    guarded = distill(toy_dataset, teacher, **options, **settings, **guard)
+    unguarded = distill(toy_dataset, teacher, **options, **settings)
     assert have_equal_synsets(guarded, unguarded)
     assert guarded[-1].losses == unguarded[-1].losses
     assert [[check.step for check in checks] for checks in guarded[-1].checks] == [
@@ -147,12 +147,12 @@ def test_seeds_checked_together_equal_seeds_checked_alone(
     toy_dataset: Dataset, steep_teacher: Teacher
 ) -> None:
     options = {"dtype": torch.float64}
-    together = distil(
+    together = distill(
         toy_dataset, steep_teacher, seeds=(0, 1), options=options, **SMALL_STUDENTS, **GUARD
     )
     assert together[-1].ended.keys() == {0, 1}
     for index in (0, 1):
-        alone = distil(
+        alone = distill(
             toy_dataset,
             steep_teacher,
             seeds=(index,),
@@ -174,11 +174,11 @@ def test_guarded_distillation_resumes_bit_for_bit(
         if now.step >= stop:
             raise KeyboardInterrupt
 
-    uninterrupted = distil(toy_dataset, steep_teacher, seeds=(0, 1), **SMALL_STUDENTS, **GUARD)
+    uninterrupted = distill(toy_dataset, steep_teacher, seeds=(0, 1), **SMALL_STUDENTS, **GUARD)
     options = {"snapshot": tmp_path / "snapshot", "snapshot_seconds": 0.0}
     interrupting = {**options, "progress": interrupt, "progress_seconds": 0.0}
     with pytest.raises(KeyboardInterrupt):
-        distil(
+        distill(
             toy_dataset,
             steep_teacher,
             seeds=(0, 1),
@@ -186,7 +186,7 @@ def test_guarded_distillation_resumes_bit_for_bit(
             **SMALL_STUDENTS,
             **GUARD,
         )
-    resumed = distil(
+    resumed = distill(
         toy_dataset, steep_teacher, seeds=(0, 1), options=options, **SMALL_STUDENTS, **GUARD
     )
     assert uninterrupted[-1].ended
@@ -199,7 +199,7 @@ def test_unweighted_objective_misses_the_same_share_as_the_variance(
     toy_dataset: Dataset, toy_teacher: Teacher
 ) -> None:
     def last_check(objective: str) -> StudentCheck:
-        points = distil(toy_dataset, toy_teacher, objective=objective, steps=2, **GUARD)
+        points = distill(toy_dataset, toy_teacher, objective=objective, steps=2, **GUARD)
         return points[-1].checks[0][-1]
 
     plain, weighted = last_check("pbc"), last_check("av-pbc")
@@ -210,7 +210,7 @@ def test_unweighted_objective_misses_the_same_share_as_the_variance(
 def test_progress_shows_the_missed_variance(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
     reports: list[Progress] = []
     options = {"progress": reports.append, "progress_seconds": 0.0}
-    points = distil(toy_dataset, toy_teacher, options=options, **{**GUARD, "guard_interval": 1})
+    points = distill(toy_dataset, toy_teacher, options=options, **{**GUARD, "guard_interval": 1})
     assert reports[0].missed_variance == points[-1].checks[0][0].missed_variance
     assert len(reports) == 4
 

@@ -8,7 +8,7 @@ from support.runs import collect
 from support.toy_suite import PLUGINS
 
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.run import execute, plan, warn_kernel_mismatch
+from obdbench.execution.run import execute, plan
 from obdbench.execution.trial import run_trial
 from obdbench.results import store as result_store
 from obdbench.results.record import Result
@@ -70,21 +70,3 @@ def test_scores_after_a_restart_equal_scores_from_memory(spec, store):
     again = run_trial(spec(), store)  # reads the synsets of the first run
     assert again.timing.distill == 0.0
     assert again.points == result.points
-
-
-@pytest.mark.parametrize(
-    ("settings", "share"),
-    [
-        ({"kernel_share": 0.5}, "50%"),
-        ({"solver": "corrected"}, "100%"),
-        ({"solver": "label-solving"}, "100%"),
-        ({}, ""),
-    ],
-)
-def test_students_of_another_limit_are_a_warning(spec, caplog, settings, share):
-    trial = spec()
-    changed = trial.settings.model_copy(update={"kernel_share": 0.0, **settings})
-    for architecture in ("residual", "mlp3"):
-        students = changed.model_copy(update={"architecture": architecture})
-        warn_kernel_mismatch([trial.model_copy(update={"settings": students, "objective": "pbc"})])
-    assert [record.getMessage()[: len(share)] for record in caplog.records] == [share] * bool(share)

@@ -47,11 +47,11 @@ def test_known_objectives_keep_their_style(d4rl, quick):
     assert len({s[0] for s in plots.STYLES}) == len({s[2] for s in plots.STYLES}) == 8
 
 
-def test_dash_and_marker_differ_wherever_colour_does():
+def test_dash_and_marker_differ_wherever_color_does():
     assert len({str(dashes) for _, dashes, _ in plots.STYLES}) == len(plots.STYLES)
 
 
-def test_many_rows_have_distinct_colours_and_dashes():
+def test_many_rows_have_distinct_colors_and_dashes():
     styles = [plots.nth_style(index)[:2] for index in range(24)]
     assert len({str(style) for style in styles}) == 24
     assert [plots.nth_style(index) for index in range(8)] == list(plots.STYLES)

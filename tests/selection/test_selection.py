@@ -154,7 +154,7 @@ def test_every_selection_method_is_an_undistilled_objective(dataset, teacher):
     for labels in ("data", "teacher"):
         objective = make_objective("kmeans++", {"labels": labels})
         assert isinstance(objective, SelectedPairs)
-        assert not objective.distils
+        assert not objective.distills
         assert objective.uses_teacher == (labels == "teacher")
         rng = np.random.default_rng(3)
         states, actions = select_pairs(objective.method, objective.labels, dataset, teacher, 8, rng)
