@@ -57,6 +57,7 @@ def estimate_run(plan: Plan) -> Estimate:
     specs = plan.remaining
     measured = measure_step_times(plan)
     n_known = sum(step_key(spec) in measured for spec in specs)
+    finished = plan.finished_distillations()
     distillations = len({spec.distill_key for spec in specs})
     workers = max(1, min(plan.config.local_workers(), distillations or 1))
     times: dict[str, float] = {}  # by distillation
@@ -64,6 +65,8 @@ def estimate_run(plan: Plan) -> Estimate:
         seconds = UNIT_SECONDS * distillation_cost(spec)
         if spec.distills and (step := measured.get(step_key(spec))):
             seconds = spec.settings.steps * step
+        if spec.distill_key in finished:
+            seconds = 0.0
         times[spec.distill_key] = max(times.get(spec.distill_key, 0.0), seconds)
     scoring = sum(count_episodes(spec) * EPISODE_SECONDS for spec in specs)
     total = (sum(times.values()) + scoring) / workers + START_SECONDS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ class ProgressDisplay:
         specs: Sequence[TrialSpec],
         console: Console | None = None,
         interval: float | None = None,  # seconds between updates
+        finished: Collection[str] = (),  # keys of distillations that are not repeated
     ) -> None:
         self.suite = suite
         self.specs = {spec.key: spec for spec in specs}
@@ -60,7 +61,7 @@ class ProgressDisplay:
         self.errors: dict[str, str] = {}
         self.best: tuple[float, str] | None = None
         self.started = time.monotonic()
-        self.remaining_time = RemainingTime(specs)
+        self.remaining_time = RemainingTime(specs, finished)
         self.trial_seconds = 0.0  # of finished trials, added up over workers
         self.scoring_seconds = 0.0
         self.interval = interval

@@ -7,7 +7,7 @@ an episode comes from the events of the run; before the first of them, from publ
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from obdbench.execution.events import FINAL_KINDS, Event
 from obdbench.execution.trial_cost import (
@@ -21,11 +21,15 @@ from obdbench.experiments.spec import TrialSpec
 
 
 class RemainingTime:
-    """Estimates how much of a run, and of each trial, remains."""
+    """Estimates how much of a run, and of each trial, remains.
 
-    def __init__(self, specs: Sequence[TrialSpec]) -> None:
+    The distillations of the keys ``finished`` are not repeated and cost nothing.
+    """
+
+    def __init__(self, specs: Sequence[TrialSpec], finished: Collection[str] = ()) -> None:
         self._specs = {spec.key: spec for spec in specs}
         self._units = {spec.distill_key: distillation_cost(spec) for spec in specs}
+        self._units.update(dict.fromkeys(self._units.keys() & finished, 0.0))
         self._episodes = {spec.key: count_episodes(spec) for spec in specs}
         self._points = {spec.key: max(1, count_points(spec)) for spec in specs}
         self._distilled = dict.fromkeys(self._units, 0.0)  # share, 0 to 1

@@ -25,6 +25,7 @@ from obdbench.policies.device import check_device
 from obdbench.results.data_identity import check_unchanged, list_used_data
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore, list_stores
+from obdbench.results.synset_store import SynsetStore
 from obdbench.teachers.loading import load_teacher
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,13 @@ class Plan:
         elif self.config.retry_failed:
             selected |= {"failed", "timeout"}
         return [spec for spec in self.specs if self.status(spec) in selected]
+
+    def finished_distillations(self) -> set[str]:
+        """Return the keys of distillations that the trials to run do not repeat."""
+        if self.config.existing == "fresh":
+            return set()
+        stores = (SynsetStore(self.store, spec) for spec in self.remaining)
+        return {store.spec.distill_key for store in stores if store.read_record() is not None}
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,9 @@ def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
     """Run trials with the executor; returns why it ended early, or an empty string."""
     suite = plan.suite.name
     with ExitStack() as stack:
-        display = stack.enter_context(ProgressDisplay(suite, remaining))
+        display = stack.enter_context(
+            ProgressDisplay(suite, remaining, finished=plan.finished_distillations())
+        )
         loggers = [
             stack.enter_context(ExperimentLogger(name, suite, remaining, plan.store.folder))
             for name in plan.config.loggers

@@ -46,7 +46,8 @@ class Objective:
     """Base class. Settings are the keyword arguments of ``__init__``, stored as attributes.
 
     ``uses_teacher`` says that ``prepare`` needs a teacher, ``distills`` that the objective
-    optimizes the synset. The engine draws standard normal numbers for each of ``noise_columns`` per batch.
+    optimizes the synset. The engine draws standard normal numbers for each of ``noise_columns``
+    per batch.
     """
 
     name: ClassVar[str] = ""

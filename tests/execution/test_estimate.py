@@ -75,6 +75,13 @@ def test_step_times_come_from_earlier_results(toy_suite, tmp_path):
     assert "earlier results" in str(known)
     done = estimates.estimate_run(replace(prepared, results={result.key: result}))
     assert str(done) == "Nothing to do."
+    scoring_only = plan(suite.select(protocols=["ensemble"]), config)
+    assert scoring_only.finished_distillations() == {result.spec.distill_key}
+    assert estimates.estimate_run(scoring_only).seconds == pytest.approx(
+        5 + count_episodes(scoring_only.specs[0]) * EPISODE_SECONDS
+    )
+    repeated = replace(scoring_only, config=replace(config, existing="fresh"))
+    assert repeated.finished_distillations() == set()
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,10 @@ def test_selected_pairs_have_only_the_cost_of_scoring():
     remaining.on_event(Event("score", spec.key, step=0, seconds=3.0))
     assert distillation_cost(spec) == 0.0
     assert remaining.share_done() == 1.0
+
+
+def test_a_finished_distillation_has_only_the_cost_of_scoring():
+    spec = make_spec(protocol="ensemble")
+    remaining = RemainingTime([spec], finished={spec.distill_key})
+    assert remaining.trial_seconds(spec) == pytest.approx(EPISODE_SECONDS * count_episodes(spec))
+    assert remaining.share_done() == 0.0
