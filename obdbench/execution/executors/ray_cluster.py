@@ -43,15 +43,13 @@ def connect(address: str | None, cpus: int) -> Iterator[Path]:
     """Start Ray on this machine with ``cpus`` cores, or connect to the cluster at ``address``.
 
     Yields a temporary folder for Tune. Ray's messages are discarded meanwhile: everything that a
-    user needs to know reaches the progress display as an event.
+    user needs to know reaches the progress display as an event, or is logged by this package.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
-        null = stack.enter_context(open(os.devnull, "w"))
-        stack.enter_context(contextlib.redirect_stdout(null))
-        stack.enter_context(contextlib.redirect_stderr(null))
+        stack.enter_context(discard_output())
         stack.callback(ray.shutdown)
         sigterm_handler = signal.getsignal(signal.SIGTERM)
         try:
@@ -62,6 +60,20 @@ def connect(address: str | None, cpus: int) -> Iterator[Path]:
             with contextlib.suppress(ValueError):  # outside the main thread Ray sets no handler
                 signal.signal(signal.SIGTERM, sigterm_handler)
         yield folder
+
+
+@contextlib.contextmanager
+def discard_output() -> Iterator[None]:
+    """Discard what is printed, but not what this package logs."""
+    handler, package = logging.StreamHandler(), logging.getLogger("obdbench")
+    with contextlib.ExitStack() as stack:
+        if not package.hasHandlers():  # the default handler would write to the redirected stream
+            package.addHandler(handler)
+            stack.callback(package.removeHandler, handler)
+        null = stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(contextlib.redirect_stdout(null))
+        stack.enter_context(contextlib.redirect_stderr(null))
+        yield
 
 
 def _initialize_ray(address: str | None, cpus: int, folder: Path) -> None:

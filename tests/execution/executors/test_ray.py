@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -200,3 +202,19 @@ def test_sigterm_while_ray_starts_ends_the_run_cleanly(tmp_path, temporary):
     assert wait_until_ended(started) == set()
     assert list(temporary.iterdir()) == []
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_warnings_of_the_package_are_shown_while_output_is_discarded():
+    program = """
+import logging, sys
+from obdbench.execution.executors.ray_cluster import discard_output
+
+with discard_output():
+    print("noise")
+    print("noise", file=sys.stderr)
+    logging.getLogger("obdbench.execution").warning("a warning")
+logging.getLogger("obdbench.execution").warning("after it")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr.splitlines() == ["a warning", "after it"]
