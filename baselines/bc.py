@@ -15,7 +15,6 @@ Each run has its own generators of initial weights and batches, so that runs are
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import sys
 import time
@@ -29,10 +28,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from baselines import checkpoint
 from baselines.rows import (
     RESULTS_FOLDER,
-    deterministic_returns,
     format_result,
     write_row,
 )
@@ -40,8 +37,10 @@ from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import run_script
 from obdbench.experiments.suite import parse_seeds
+from obdbench.offline_rl.training_state import save_state, saved_state, state_name
 from obdbench.policies.networks import MLP4, Params, seeded_generator
 from obdbench.results.record import Result
+from obdbench.tasks.rollout import deterministic_returns
 
 SAVE_EVERY = 2_000
 
@@ -85,7 +84,7 @@ class CloningRun:
         states, actions = (torch.stack(part) for part in zip(*pairs, strict=True))
         losses = (MLP4.act(self.params, states) - actions).square().mean((1, 2))
         self.optimizer.zero_grad()
-        losses.sum().backward()
+        torch.autograd.backward(losses.sum())
         self.optimizer.param_groups[0]["lr"] = (
             settings.lr * 0.5 * (1 + math.cos(math.pi * self.step / settings.steps))
         )
@@ -94,8 +93,8 @@ class CloningRun:
         return losses.detach()
 
     @torch.no_grad()
-    def returns(self, index: int, episodes: int) -> list[list[float]]:
-        """Returns of the policies of one dataset, one list per seed."""
+    def returns(self, index: int, episodes: int) -> Array:
+        """Returns of the policies of one dataset, shape (seed, episode)."""
         dataset, count = self.datasets[index], len(self.seeds)
 
         def policy(row: int) -> Any:
@@ -118,27 +117,27 @@ class CloningRun:
     def save(self, path: Path) -> None:
         """Save the state of the training."""
         state = {
-            "identity": self.identity(),
             "step": self.step,
             "seconds": self.seconds,
             "params": self.params,
             "optimizer": self.optimizer.state_dict(),
             "batch_generators": [generator.get_state() for generator in self.batch_generators],
         }
-        checkpoint.save(state, path)
+        save_state(path, self.identity(), state)
 
     @torch.no_grad()
     def resume(self, path: Path) -> None:
         """Restore a saved state if the file exists."""
-        state = checkpoint.load(path, self.identity())
-        if state is None:
-            return
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, tensor in self.params.items():
-            tensor.copy_(state["params"][name])
-        for generator, saved in zip(self.batch_generators, state["batch_generators"], strict=True):
-            generator.set_state(saved)
+        with saved_state(path, self.identity()) as state:
+            if state is None:
+                return
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            for name, tensor in self.params.items():
+                tensor.copy_(state["params"][name])
+            saved_generators = state["batch_generators"]
+            for generator, saved in zip(self.batch_generators, saved_generators, strict=True):
+                generator.set_state(saved)
 
 
 def train(
@@ -183,7 +182,7 @@ def run_bc(
         write_row(
             dataset,
             "bc-whole",
-            {seed: [row] for seed, row in zip(seeds, run.returns(i, episodes), strict=True)},
+            {seed: row[None] for seed, row in zip(seeds, run.returns(i, episodes), strict=True)},
             out,
             params={"batch": settings.batch, "lr": settings.lr},
             steps=settings.steps,
@@ -194,12 +193,6 @@ def run_bc(
     if resume is not None:
         resume.unlink(missing_ok=True)
     return results
-
-
-def _digest(datasets: Sequence[Dataset]) -> str:
-    """A file name for these datasets, so that concurrent runs use different files."""
-    content = " ".join(dataset.checksum for dataset in datasets)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -225,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Settings(steps=options.steps),
             options.out,
             episodes=options.episodes,
-            resume=options.work / f"{options.out.name}-{task}-{_digest(group)}.pt",
+            resume=options.work / f"{options.out.name}-{task}-{state_name(group)}.pt",
         )
         for result in results:
             print(format_result(result))

@@ -22,13 +22,13 @@ from obdbench.results.record import Result
 
 def behavior(dataset: Dataset, out: Path) -> Result:
     """Write the record of a dataset's own episodes."""
-    returns = [float(value) for value in dataset.episode_returns()]
-    if not returns:
+    returns = dataset.episode_returns()
+    if not len(returns):
         raise InvalidDataError(
             f"Dataset {dataset.id!r} contains no complete episode.",
             "Check that its terminals and timeouts mark the ends of episodes.",
         )
-    return write_row(dataset, "behavior", {0: [returns]}, out)
+    return write_row(dataset, "behavior", {0: returns[None]}, out)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

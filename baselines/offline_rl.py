@@ -3,9 +3,10 @@
 Datasets of one task train side by side (:mod:`obdbench.offline_rl.trainer`) on their full
 collections where these were rebuilt, else on the embedded datasets. The teacher is the policy after
 the last gradient step; the number of steps is fixed beforehand and no return in an environment
-takes part in the choice. Teachers are stored in half precision, with a card beside each that holds
+influences the choice. Teachers are stored in half precision, with a card beside each that contains
 the return over 100 deterministic episodes. The row ``<algorithm>-whole`` of a dataset is its
-teacher's score.
+teacher's score. The defaults are those of the teachers in the package, whose folder is
+``obdbench/datasets/files``.
 
     python -m baselines.offline_rl --dataset embedded/hopper-medium-v1 --algorithm td3-bc
     python -m baselines.offline_rl --dataset embedded/hopper-medium-v1 --rows-only
@@ -28,25 +29,25 @@ import torch
 from baselines.rows import (
     EPISODES,
     RESULTS_FOLDER,
-    deterministic_returns,
     format_result,
     write_row,
 )
 from obdbench.collection.recipe import load_collection
 from obdbench.datasets.dataset import Dataset
-from obdbench.datasets.embedded import FILES
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import run_script
 from obdbench.io import write_atomically
+from obdbench.offline_rl.api import measure_return
 from obdbench.offline_rl.trainer import (
     ALGORITHMS,
     DEFAULT_ALGORITHM,
     DEFAULT_STEPS,
     train_teachers,
 )
+from obdbench.offline_rl.training_state import state_name
 from obdbench.results.record import Result
+from obdbench.tasks.rollout import deterministic_returns
 from obdbench.tasks.task import normalized_return
-from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Layers, Teacher
 
 
@@ -58,27 +59,25 @@ def full_collection(dataset_id: str, folder: Path) -> Dataset:
 
 def publish_teacher(teacher: Teacher, dataset: Dataset, folder: Path) -> Path:
     """Write a teacher in half precision with its card beside it."""
-    returns = deterministic_returns([in_half_precision(teacher).act], dataset.task, EPISODES)
-    scores = normalized_return(dataset.task, returns)
     behavior = normalized_return(dataset.task, dataset.episode_returns())
     card: dict[str, Any] = {
         **teacher.card,
         "behavior_normalized_return": round(float(behavior.mean()), 2),
-        "measured": {
-            "normalized_return": round(float(scores.mean()), 2),
-            "standard_deviation": round(float(scores.std()), 2),
-            "episodes": EPISODES,
-            "environment": dataset.task.env_id,
-        },
+        "measured": measure_return(in_half_precision(teacher), dataset.task, EPISODES),
         "license": "MIT; trained by the obdbench project",
     }
-    path = folder / f"{dataset.id.rpartition('/')[2]}-teacher.safetensors"
+    path = teacher_path(dataset.id, folder)
     folder.mkdir(parents=True, exist_ok=True)
     convert_teacher(replace(teacher, card=card), torch.float16).save(path)
     card["checksum"] = Teacher.load(path).checksum
     card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     write_atomically(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return path
+
+
+def teacher_path(dataset_id: str, folder: Path) -> Path:
+    """Path of the teacher of a dataset in a folder of teachers."""
+    return folder / f"{dataset_id.rpartition('/')[2]}-teacher.safetensors"
 
 
 def in_half_precision(teacher: Teacher) -> Teacher:
@@ -96,14 +95,12 @@ def convert_teacher(teacher: Teacher, dtype: torch.dtype) -> Teacher:
     return replace(teacher, actor=convert(teacher.actor), critics=critics)
 
 
-def teacher_row(dataset_id: str, out: Path, episodes: int = EPISODES) -> Result:
-    """The row ``<algorithm>-whole`` on one dataset: its teacher, scored."""
-    dataset, teacher = load_dataset(dataset_id), load_teacher(dataset_id)
-    returns = deterministic_returns([teacher.act], dataset.task, episodes)
+def teacher_row(dataset: Dataset, teacher: Teacher, out: Path, episodes: int = EPISODES) -> Result:
+    """The row ``<algorithm>-whole`` of a teacher that was trained on the dataset."""
     return write_row(
         dataset,
         f"{str(teacher.card.get('algorithm', 'teacher')).lower()}-whole",
-        {0: returns},
+        {0: deterministic_returns([teacher.act], dataset.task, episodes)},
         out,
         steps=int(teacher.card.get("steps", 0)),
         seconds=float(teacher.card.get("seconds", 0.0)),
@@ -120,8 +117,7 @@ def train_and_publish(
     work_folder: Path,
 ) -> list[Path]:
     """Train the teachers of datasets of one task and write them."""
-    names = hashlib.sha256(" ".join(each.checksum for each in datasets).encode()).hexdigest()[:8]
-    state_path = work_folder / f"{algorithm}-{datasets[0].task.name}-{names}.pt"
+    state_path = work_folder / f"{algorithm}-{datasets[0].task.name}-{state_name(datasets)}.pt"
     teachers = train_teachers(
         datasets, algorithm, steps=steps, settings=settings, state_path=state_path
     )
@@ -137,15 +133,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dataset", nargs="+", action="extend", required=True)
-    parser.add_argument("--algorithm", choices=[*ALGORITHMS], default=DEFAULT_ALGORITHM)
+    trained = [name for name, (kind, _) in ALGORITHMS.items() if not kind.evaluates_policy]
+    parser.add_argument("--algorithm", choices=trained, default=DEFAULT_ALGORITHM)
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="gradient steps")
-    parser.add_argument("--batch-size", type=int, default=256, help="transitions per step")
-    parser.add_argument("--bfloat16", action="store_true", help="faster on some processors")
+    parser.add_argument("--batch-size", type=int, default=128, help="transitions per step")
+    parser.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="round factors of products, which is faster on some processors",
+    )
     parser.add_argument("--rows-only", action="store_true", help="score existing teachers")
     parser.add_argument("--no-rows", action="store_true", help="train without writing rows")
     parser.add_argument("--collections", type=Path, default=Path("build/collect/full"))
     parser.add_argument("--work", type=Path, default=Path("build/offline-rl"), help="for resuming")
-    parser.add_argument("--teachers", type=Path, default=FILES, help="folder for the teachers")
+    parser.add_argument(
+        "--teachers", type=Path, default=Path("build/teachers"), help="folder of the teachers"
+    )
     parser.add_argument(
         "--out", type=Path, default=RESULTS_FOLDER, help="folder of the suite's results"
     )
@@ -165,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
     if not options.no_rows:
         for dataset_id in options.dataset:
-            print(format_result(teacher_row(dataset_id, options.out)))
+            teacher = Teacher.load(teacher_path(dataset_id, options.teachers))
+            print(format_result(teacher_row(load_dataset(dataset_id), teacher, options.out)))
 
 
 if __name__ == "__main__":

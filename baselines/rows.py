@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +15,17 @@ from obdbench.experiments.spec import TrialSpec
 from obdbench.results.provenance import describe_environment
 from obdbench.results.record import DataIdentity, Point, Result, Timing, utc_now
 from obdbench.results.store import ResultStore
-from obdbench.tasks.rollout import run_episodes
-from obdbench.tasks.task import Task, normalized_return
+from obdbench.tasks.task import normalized_return
 from obdbench.teachers.teacher import Teacher
 
 EPISODES = 100
 RESULTS_FOLDER = Path("leaderboards/results/embedded")
 
 
-def deterministic_returns(
-    policies: Sequence[Callable[[Array], Array]], task: Task, episodes: int, first_seed: int = 0
-) -> list[list[float]]:
-    """Returns of each policy from the same initial states, all in one rollout."""
-    seeds = list(range(first_seed, first_seed + episodes)) * len(policies)
-
-    def act(observations: Array, slots: Array) -> Array:
-        actions = np.empty((len(slots), task.action_size), np.float32)
-        for index, policy in enumerate(policies):
-            own_slots = slots // episodes == index
-            if own_slots.any():
-                actions[own_slots] = policy(observations[own_slots])
-        return actions
-
-    returns = run_episodes(act, task, seeds).returns
-    return [[float(value) for value in row] for row in returns.reshape(len(policies), episodes)]
-
-
 def write_row(
     dataset: Dataset,
     objective: str,
-    returns: Mapping[int, list[list[float]]],
+    returns: Mapping[int, Array],
     out: Path,
     *,
     params: Mapping[str, Any] | None = None,
@@ -52,7 +33,10 @@ def write_row(
     seconds: float = 0.0,
     teacher: Teacher | None = None,
 ) -> Result:
-    """Write the record of one baseline on one dataset; ``returns`` are those of each seed."""
+    """Write the record of one baseline on one dataset.
+
+    ``returns`` has the returns of each seed, shape (policy, episode).
+    """
     spec = TrialSpec(
         dataset=dataset.id,
         objective=objective,
@@ -65,8 +49,8 @@ def write_row(
             seed=seed,
             step=steps,
             arm="default",
-            returns=rows,
-            normalized_return=float(normalized_return(dataset.task, np.concatenate(rows)).mean()),
+            returns=rows.tolist(),
+            normalized_return=float(normalized_return(dataset.task, rows.ravel()).mean()),
         )
         for seed, rows in sorted(returns.items())
     ]

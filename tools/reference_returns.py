@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from obdbench.errors import run_script
-from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.rollout import deterministic_returns, run_episodes
 from obdbench.tasks.task import Task, get_task
 from obdbench.teachers.policy_file import load_policy_file
 
@@ -66,8 +66,7 @@ def summarize(returns: np.ndarray[Any, Any]) -> dict[str, float | int]:
 def measure_policy(path: Path, task: Task, episodes: int) -> dict[str, float | int]:
     """The return of the deterministic policy in a file."""
     policy = load_policy_file(path, "")
-    episode = run_episodes(lambda states, _: policy.act(states), task, range(episodes))
-    return summarize(episode.returns)
+    return summarize(deterministic_returns([policy.act], task, episodes)[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

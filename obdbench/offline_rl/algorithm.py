@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,6 +15,7 @@ from obdbench.policies.networks import Params, seeded_generator
 from obdbench.teachers.teacher import Layers
 
 Rate = Annotated[float, Field(gt=0, le=1)]  # a learning rate
+RewardScaling = Literal["mean return", "return range"]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -59,6 +60,11 @@ class CommonSettings:
     width: Annotated[int, Field(ge=1, le=65_536)] = 256
     bfloat16: bool = field(default_factory=has_bfloat16_products)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the factors of products in hidden layers."""
+        return torch.bfloat16 if self.bfloat16 else torch.float32
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -80,13 +86,16 @@ class Shape:
 class OfflineAlgorithm(ABC):
     """An offline RL algorithm that trains D datasets side by side.
 
-    Subclasses hold their networks in ``self.networks`` and their optimizers in
-    ``self.optimizers``: these two mappings are all the state that a resumed run needs.
+    Subclasses hold their networks in ``self.networks``, with the critics of every dataset in one
+    stack ``"critics"`` in the order dataset, critic, and their optimizers in ``self.optimizers``:
+    these two mappings are all the state that a resumed run needs.
     """
 
     name: ClassVar[str]
     critics: ClassVar[int] = 2  # per dataset
     evaluates_policy: ClassVar[bool] = False  # of a policy that is given, instead of training one
+    reward_scaling: ClassVar[RewardScaling] = "mean return"
+    log_std_offset: ClassVar[float] = 0.0  # of the actor's outputs
     networks: dict[str, Params]
     optimizers: dict[str, torch.optim.Adam]
 
@@ -101,10 +110,6 @@ class OfflineAlgorithm(ABC):
     @abstractmethod
     def actor_layers(self, dataset: int) -> Layers:
         """The actor of one dataset; its last layer gives means and log standard deviations."""
-
-    @abstractmethod
-    def critic_networks(self) -> Params:
-        """The critics of every dataset in one stack, in the order dataset, critic."""
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes."""

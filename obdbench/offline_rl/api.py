@@ -9,7 +9,7 @@ from typing import Any
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import DEFAULT_ALGORITHM, DEFAULT_STEPS, train_teachers
-from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.rollout import deterministic_returns
 from obdbench.tasks.task import Task, normalized_return
 from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Teacher
@@ -58,22 +58,21 @@ def train_teacher(
     save_trained_teacher(teacher, path)
     state_path.unlink(missing_ok=True)
     if episodes:
-        teacher = with_measured_return(teacher, loaded.task, episodes)
+        measured = measure_return(teacher, loaded.task, episodes)
+        teacher = replace(teacher, card={**teacher.card, "measured": measured})
         save_trained_teacher(teacher, path)
     return teacher
 
 
-def with_measured_return(teacher: Teacher, task: Task, episodes: int) -> Teacher:
-    """The teacher with the mean return of deterministic episodes on its card."""
-    episode = run_episodes(lambda observations, _: teacher.act(observations), task, range(episodes))
-    scores = normalized_return(task, episode.returns)
-    measured = {
+def measure_return(teacher: Teacher, task: Task, episodes: int) -> dict[str, Any]:
+    """The return of deterministic episodes, as the card of a teacher contains it."""
+    scores = normalized_return(task, deterministic_returns([teacher.act], task, episodes))
+    return {
         "normalized_return": round(float(scores.mean()), 2),
         "standard_deviation": round(float(scores.std()), 2),
         "episodes": episodes,
         "environment": task.env_id,
     }
-    return replace(teacher, card={**teacher.card, "measured": measured})
 
 
 def _state_path(path: Path, dataset: Dataset) -> Path:

@@ -15,6 +15,11 @@ return from the transition on as :math:`V^\mu`. The actor maximizes
 :math:`\mathbb E_\pi[\min_i Q_i - \eta \log\pi]`; the temperature :math:`\eta` follows an entropy
 target of :math:`-n_a`.
 
+Rewards are scaled by :class:`~obdbench.offline_rl.replay.Replay`, so that :math:`\alpha` has a
+similar effect on datasets with rewards of different size. The temporal difference grows with the
+square of the scale and the penalty in proportion to it: on data with large returns, the penalty
+counts more than with the rewards as they are.
+
 ``penalty_rows`` limits the penalty, the most expensive part, to the first rows of a batch; by
 default it covers all of them.
 """
@@ -49,7 +54,7 @@ from obdbench.offline_rl.networks import (
     update_targets,
 )
 from obdbench.offline_rl.squashed_gaussian import sample_actions
-from obdbench.policies.networks import LOG_STD_OFFSET, Params
+from obdbench.policies.networks import LOG_STD_OFFSET
 from obdbench.teachers.teacher import LOG_STD_MAX, LOG_STD_MIN, Layers
 
 
@@ -72,10 +77,11 @@ class CalQL(OfflineAlgorithm):
     """Squashed Gaussian actors, twin critics and temperatures of D datasets."""
 
     name: ClassVar[str] = "cal-ql"
+    log_std_offset: ClassVar[float] = LOG_STD_OFFSET
 
     def __init__(self, shape: Shape, settings: CalQLSettings, seed: int, steps: int) -> None:
         self.settings, self.shape = settings, shape
-        self.dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
+        self.dtype = settings.dtype
         hidden = [settings.width, settings.width]
         observation, action = shape.observation_size, shape.action_size
         actor = init_networks(shape.generators(seed, 0), [observation, *hidden, 2 * action])
@@ -194,7 +200,3 @@ class CalQL(OfflineAlgorithm):
     def actor_layers(self, dataset: int) -> Layers:
         """Means and raw log standard deviations."""
         return network_layers(self.networks["actor"], dataset)
-
-    def critic_networks(self) -> Params:
-        """Both critics."""
-        return self.networks["critics"]

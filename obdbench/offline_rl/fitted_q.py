@@ -34,7 +34,6 @@ from obdbench.offline_rl.networks import (
     init_networks,
     update_targets,
 )
-from obdbench.policies.networks import Params
 from obdbench.teachers.teacher import Layers
 
 
@@ -54,7 +53,7 @@ class FittedQ(OfflineAlgorithm):
 
     def __init__(self, shape: Shape, settings: FittedQSettings, seed: int, steps: int) -> None:
         self.settings = settings
-        self.dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
+        self.dtype = settings.dtype
         sizes = [shape.observation_size + shape.action_size, settings.width, settings.width, 1]
         critics = init_networks(shape.generators(seed, 1), sizes)
         self.networks = {"critics": critics, "target_critics": copy_networks(critics)}
@@ -82,7 +81,3 @@ class FittedQ(OfflineAlgorithm):
         raise InvalidSettingError(
             "fitted-q trains no policy.", "Give the policy whose action value it estimates."
         )
-
-    def critic_networks(self) -> Params:
-        """The critics."""
-        return self.networks["critics"]

@@ -7,8 +7,10 @@ No action outside the data is evaluated. The state value is an expectile of the 
 
 the critics regress on :math:`r + \gamma (1 - d) V(s')`, and the actor is cloned with the weights
 :math:`\min(e^{\beta u}, 100)`. The policy is a Gaussian around :math:`\tanh\mu(s)` with a standard
-deviation that does not depend on the state; its learning rate falls to zero as a cosine. Defaults
-are those of the paper for the locomotion tasks.
+deviation that does not depend on the state; its learning rate falls to zero as a cosine. Rewards
+are scaled such that the returns of the episodes span 1000, as in the paper for locomotion. Defaults
+are those of the paper for the locomotion tasks, except ``batch_size``, which is 256 there. A
+teacher's samples have the noise before the tanh, those of the paper's policy after it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from obdbench.offline_rl.algorithm import (
     NotNegative,
     OfflineAlgorithm,
     Rate,
+    RewardScaling,
     Shape,
     adam,
     minimize,
@@ -39,7 +42,6 @@ from obdbench.offline_rl.networks import (
     network_layers,
     update_targets,
 )
-from obdbench.policies.networks import Params
 from obdbench.teachers.teacher import LOG_STD_MAX, Layers, with_constant_std
 
 IQL_LOG_STD_MIN = -5.0
@@ -59,10 +61,11 @@ class IQL(OfflineAlgorithm):
     """Gaussian actors, state values and twin critics of D datasets."""
 
     name: ClassVar[str] = "iql"
+    reward_scaling: ClassVar[RewardScaling] = "return range"
 
     def __init__(self, shape: Shape, settings: IQLSettings, seed: int, steps: int) -> None:
         self.settings, self.steps = settings, steps
-        self.dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
+        self.dtype = settings.dtype
         hidden = [settings.width, settings.width]
         observation, action = shape.observation_size, shape.action_size
         actor = init_networks(shape.generators(seed, 0), [observation, *hidden, action])
@@ -134,10 +137,6 @@ class IQL(OfflineAlgorithm):
         log_std = self.networks["log_std"]["log_std"][dataset]
         log_std = log_std.clamp(IQL_LOG_STD_MIN, LOG_STD_MAX)
         return with_constant_std(network_layers(self.networks["actor"], dataset), log_std)
-
-    def critic_networks(self) -> Params:
-        """Both critics."""
-        return self.networks["critics"]
 
 
 def cosine_decay(progress: float) -> float:

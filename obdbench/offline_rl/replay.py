@@ -2,7 +2,9 @@ r"""Transitions of several datasets as tensors, with the return of the data from
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,19 +14,21 @@ from torch import Tensor
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.episodes import episode_numbers
 from obdbench.errors import InvalidDataError
-from obdbench.offline_rl.algorithm import Batch, Shape
+from obdbench.offline_rl.algorithm import Batch, RewardScaling, Shape
 from obdbench.teachers.teacher import Teacher
 
-MEAN_RETURN = 10.0
+MEAN_RETURN, RETURN_RANGE = 10.0, 1000.0
 
 
 class Replay:
     """Transitions of D datasets of one task, of which batches are drawn side by side.
 
-    ``reward_bias`` is added to every reward. Then rewards are divided by one factor per dataset, so
-    that the mean absolute discounted return is :data:`MEAN_RETURN`; :attr:`reward_scales` holds the
-    factors. ``held_out`` of the rows are left out of training, for statistics. With ``policy``,
-    batches contain its actions in the next states.
+    ``reward_bias`` is added to every reward. Then rewards are divided by one factor per dataset,
+    which :attr:`reward_scales` holds. With the ``scaling`` "mean return", the mean absolute
+    discounted return becomes :data:`MEAN_RETURN`. With "return range", the undiscounted returns of
+    the episodes span :data:`RETURN_RANGE`; data whose episodes all have one return are scaled in
+    the first way. ``held_out`` of the rows are left out of training, for statistics. With
+    ``policy``, batches contain its actions in the next states.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Replay:
         seed: int,
         reward_bias: float = 0.0,
         policy: Teacher | None = None,
+        scaling: RewardScaling = "mean return",
     ) -> None:
         first = datasets[0]
         self.policy_action_size = 0 if policy is None else policy.action_size
@@ -44,12 +49,17 @@ class Replay:
         self.training: list[Tensor] = []
         self.held_out: list[Tensor] = []
         for index, dataset in enumerate(datasets):
-            table, scale = _table(dataset, discount, reward_bias, policy)
+            table, scale = _table(dataset, discount, reward_bias, policy, scaling)
             rows = np.random.default_rng([seed, 4, index]).permutation(len(table))
             cut = round(held_out * len(table))
             self.training.append(table[np.sort(rows[cut:])].contiguous())
             self.held_out.append(table[np.sort(rows[:cut])].contiguous())
             self.reward_scales.append(scale)
+
+    @cached_property
+    def checksums(self) -> list[str]:
+        """SHA-256 over the training rows of each dataset."""
+        return [hashlib.sha256(table.numpy().data).hexdigest() for table in self.training]
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:
         """The same number of rows of each dataset, with replacement."""
@@ -77,7 +87,11 @@ class Replay:
 
 
 def _table(
-    dataset: Dataset, discount: float, reward_bias: float, policy: Teacher | None
+    dataset: Dataset,
+    discount: float,
+    reward_bias: float,
+    policy: Teacher | None,
+    scaling: RewardScaling,
 ) -> tuple[Tensor, float]:
     if dataset.next_observations is None:
         raise InvalidDataError(
@@ -86,7 +100,8 @@ def _table(
         )
     rewards = np.asarray(dataset.rewards, np.float64) + reward_bias
     returns = returns_to_go(dataset, rewards, discount)
-    scale = max(float(np.abs(returns).mean()) / MEAN_RETURN, 1e-8)
+    scale = return_range(dataset, rewards) / RETURN_RANGE if scaling == "return range" else 0.0
+    scale = scale or max(float(np.abs(returns).mean()) / MEAN_RETURN, 1e-8)
     columns = [
         dataset.states,
         dataset.actions,
@@ -100,21 +115,32 @@ def _table(
     return torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32)), scale
 
 
+def return_range(dataset: Dataset, rewards: Array) -> float:
+    """Largest minus smallest undiscounted return of the episodes."""
+    totals = np.cumsum(rewards)[last_rows(dataset)]
+    return float(np.ptp(np.diff(totals, prepend=0.0)))
+
+
+def last_rows(dataset: Dataset) -> Array:
+    """Index of the last row of each episode."""
+    if dataset.timeouts is None:  # episodes then end where the next observation is not that row
+        ends = np.diff(episode_numbers(dataset), append=-1) != 0
+    else:
+        ends = np.asarray(dataset.terminals, dtype=bool) | np.asarray(dataset.timeouts, dtype=bool)
+        ends[-1] = True
+    return np.flatnonzero(ends)
+
+
 def returns_to_go(dataset: Dataset, rewards: Array, discount: float) -> Array:
     r"""Discounted sum of the rewards in the data from each row on, :math:`V^\mu`.
 
     Beyond a time-out it is continued with the mean reward of the last :math:`1/(1-\gamma)` steps.
     """
     terminals = np.asarray(dataset.terminals, dtype=bool)
-    if dataset.timeouts is None:  # episodes then end where the next observation is not that row
-        ends = np.diff(episode_numbers(dataset), append=-1) != 0
-    else:
-        ends = terminals | np.asarray(dataset.timeouts, dtype=bool)
-        ends[-1] = True
     horizon = round(1.0 / (1.0 - discount))
     values = np.empty(len(dataset))
     first = 0
-    for last in np.flatnonzero(ends).tolist():
+    for last in last_rows(dataset).tolist():
         episode = rewards[first : last + 1]
         tail = 0.0 if terminals[last] else float(episode[-horizon:].mean()) / (1.0 - discount)
         values[first : last + 1] = _discounted_sums(episode, discount, tail)

@@ -12,7 +12,8 @@ and every second step the actor minimizes
           \lVert \pi(s) - a\rVert^2\big], \qquad
           \lambda = \frac{\alpha}{\mathbb E\,|Q_1(s, \pi(s))|},
 
-with :math:`\lambda` treated as a constant. Defaults are those of the paper.
+with :math:`\lambda` treated as a constant. Defaults are those of the paper, except ``batch_size``,
+which is 256 there.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class TD3BC(OfflineAlgorithm):
 
     def __init__(self, shape: Shape, settings: TD3BCSettings, seed: int, steps: int) -> None:
         self.settings = settings
-        self.dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
+        self.dtype = settings.dtype
         hidden = [settings.width, settings.width]
         observation, action = shape.observation_size, shape.action_size
         actor = init_networks(shape.generators(seed, 0), [observation, *hidden, action])
@@ -129,7 +130,3 @@ class TD3BC(OfflineAlgorithm):
         """The deterministic actor; its standard deviation is the smallest that a teacher has."""
         layers = network_layers(self.networks["actor"], dataset)
         return with_constant_std(layers, torch.full_like(layers[-1][1], LOG_STD_MIN))
-
-    def critic_networks(self) -> Params:
-        """Both critics."""
-        return self.networks["critics"]

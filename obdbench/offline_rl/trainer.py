@@ -24,7 +24,6 @@ from obdbench.errors import (
     format_validation_error,
     unknown_name,
 )
-from obdbench.io import replace_atomically
 from obdbench.offline_rl.algorithm import CommonSettings, OfflineAlgorithm
 from obdbench.offline_rl.cal_ql import CalQL, CalQLSettings
 from obdbench.offline_rl.fitted_q import FittedQ, FittedQSettings
@@ -32,6 +31,7 @@ from obdbench.offline_rl.iql import IQL, IQLSettings
 from obdbench.offline_rl.networks import convert_inputs, network_layers
 from obdbench.offline_rl.replay import Replay
 from obdbench.offline_rl.td3_bc import TD3BC, TD3BCSettings
+from obdbench.offline_rl.training_state import save_state, saved_state
 from obdbench.policies.networks import seeded_generator
 from obdbench.teachers.teacher import Teacher
 from obdbench.version import __version__
@@ -69,7 +69,7 @@ def algorithm_settings(algorithm: str, overrides: dict[str, Any] | None = None) 
         return TypeAdapter(kind).validate_python(overrides or {})
     except ValidationError as error:
         raise InvalidSettingError(
-            f"{algorithm}: {format_validation_error(error)}", "Change --set, or leave it out."
+            f"{algorithm}: {format_validation_error(error)}", "Change the setting, or leave it out."
         ) from error
 
 
@@ -84,7 +84,7 @@ def check_policy(
         )
     if not algorithm.evaluates_policy and policy is not None:
         raise InvalidSettingError(
-            f"{algorithm.name} trains a policy of its own.",
+            f"{algorithm.name} trains its own policy.",
             "Use --policy with --algorithm fitted-q.",
         )
     if policy is not None and (policy.observation_size, policy.action_size) != (
@@ -127,6 +127,7 @@ class TeacherTraining:
             seed=seed,
             reward_bias=self.settings.reward_bias,
             policy=policy,
+            scaling=build.reward_scaling,
         )
         self.algorithm = build(self.replay.shape, self.settings, seed, steps)
         self.generator = seeded_generator(seed, 3)
@@ -142,7 +143,7 @@ class TeacherTraining:
         self.step += 1
 
     def check_finite(self) -> None:
-        """Refuse to go on once a loss is not finite."""
+        """Raise an error if a loss is not finite."""
         for name, values in self.losses.items():
             if not torch.isfinite(values).all():
                 raise InvalidDataError(
@@ -155,7 +156,7 @@ class TeacherTraining:
         """What a saved training must have in common with this one."""
         return {
             "algorithm": self.algorithm_name,
-            "datasets": [dataset.checksum for dataset in self.datasets],
+            "transitions": self.replay.checksums,
             "policy": None if self.policy is None else self.policy.checksum,
             "settings": asdict(self.settings),
             "steps": self.steps,
@@ -165,45 +166,30 @@ class TeacherTraining:
     def save(self, path: Path) -> None:
         """Write everything that training changes, atomically."""
         state = {
-            "identity": self.identity(),
             "step": self.step,
             "seconds": self.seconds,
             "losses": self.losses,
             "generator": self.generator.get_state(),
             "algorithm": self.algorithm.state(),
         }
-        with replace_atomically(path) as temporary:
-            torch.save(state, temporary)
+        save_state(path, self.identity(), state)
 
     def resume(self, path: Path) -> bool:
         """Continue from a saved state; returns whether there is one."""
-        if not path.exists():
-            return False
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
-            identity = state["identity"]
-            if identity == self.identity():
-                self.algorithm.load_state(state["algorithm"])
-                self.generator.set_state(state["generator"])
-                self.step, self.seconds = int(state["step"]), float(state["seconds"])
-                self.losses = dict(state["losses"])
-        except Exception as error:  # malformed bytes can raise almost any exception
-            raise InvalidDataError(
-                f"The saved training {path} cannot be read: {type(error).__name__}.",
-                "Remove the file to train from the start.",
-            ) from error
-        if identity != self.identity():
-            raise InvalidDataError(
-                f"The saved training {path} has other data or settings.",
-                "Remove the file to train from the start, or use the same settings.",
-            )
+        with saved_state(path, self.identity()) as state:
+            if state is None:
+                return False
+            self.algorithm.load_state(state["algorithm"])
+            self.generator.set_state(state["generator"])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.losses = dict(state["losses"])
         return True
 
     @torch.no_grad()
     def held_out_statistics(self, index: int) -> dict[str, float]:
         """Statistics of one teacher on transitions left out of training."""
         rows = self.replay.held_out[index]
-        if not len(rows):
+        if len(rows) < 2:
             return {}
         dataset, teacher = self.datasets[index], self.teacher(index)
         observation = self.replay.shape.observation_size
@@ -229,7 +215,7 @@ class TeacherTraining:
     def teacher(self, index: int, card: dict[str, Any] | None = None) -> Teacher:
         """The present policy and critics of one dataset, in the units of its rewards."""
         dataset, scale = self.datasets[index], self.replay.reward_scales[index]
-        stack, count = self.algorithm.critic_networks(), self.algorithm.critics
+        stack, count = self.algorithm.networks["critics"], self.algorithm.critics
         critics = tuple(network_layers(stack, count * index + i, scale) for i in range(count))
         if self.policy is not None:
             moments = self.policy.standardizer
@@ -237,13 +223,12 @@ class TeacherTraining:
                 convert_inputs(critic, dataset.standardizer, moments) for critic in critics
             )
             return replace(self.policy, id=dataset.id, critics=critics, card=card or {})
-        offset = -1.0 if self.algorithm_name == "cal-ql" else 0.0
         return Teacher(
             dataset.id,
             self.algorithm.actor_layers(index),
             critics,
             dataset.standardizer,
-            log_std_offset=offset,
+            log_std_offset=self.algorithm.log_std_offset,
             card=card or {},
         )
 

@@ -79,6 +79,23 @@ def run_episodes(
     return _split_episodes(history, returns, lengths)
 
 
+def deterministic_returns(
+    policies: Sequence[Callable[[Array], Array]], task: Task, episodes: int, first_seed: int = 0
+) -> Array:
+    """Returns of each policy, shape (policy, episode); all start from the same initial states."""
+    seeds = list(range(first_seed, first_seed + episodes)) * len(policies)
+
+    def act(observations: Array, slots: Array) -> Array:
+        actions = np.empty((len(slots), task.action_size), np.float32)
+        for index, policy in enumerate(policies):
+            own_slots = slots // episodes == index
+            if own_slots.any():
+                actions[own_slots] = policy(observations[own_slots])
+        return actions
+
+    return run_episodes(act, task, seeds).returns.reshape(len(policies), episodes)
+
+
 def _check_actions(actions: Array, shape: tuple[int, int]) -> Array:
     actions = np.asarray(actions, dtype=np.float32)
     if actions.shape != shape:

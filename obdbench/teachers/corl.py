@@ -47,7 +47,7 @@ def load(path: Path, dataset_id: str) -> Teacher:
             moments = standardizer_of(dataset_id)
             return teacher_from_checkpoint(content, f"corl:{path.name}", moments, card)
         if "trunk.0.weight" in actor:
-            mean, log_std = named_layers(actor, ["mu"]), named_layers(actor, ["log_std"])
+            mean, log_std = named_layers(actor, ["mu"]), named_layers(actor, ["log_sigma"])
             layers: Layers = (*sequential_layers(actor, "trunk"), join_heads(mean, log_std))
             critics = _split_critics(content.get("critic", {}))
             moments = raw_observations(int(layers[0][0].shape[1]))

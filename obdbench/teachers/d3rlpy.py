@@ -42,6 +42,7 @@ PLAIN_OPERATIONS = {
     *("MEMOIZE", "BINPUT", "LONG_BINPUT"),
     *("SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
 }
+LOG_STD_BOUNDS = {"iql": (-5.0, 2.0), "awac": (-6.0, 0.0)}  # of the constant standard deviations
 ACTION_TOLERANCE = 0.01  # scalers fitted on data reach almost to the bounds
 
 
@@ -57,7 +58,8 @@ def load(path: Path) -> Teacher:
     states = read_checkpoint(path, archive)
     with unusable_teacher_errors(path, FORM):
         _check_config(path, params)
-        actor = _read_actor(states["policy" if "policy" in states else "imitator"])
+        policy = states["policy" if "policy" in states else "imitator"]
+        actor = _read_actor(policy, algorithm)
         return Teacher(
             id=f"d3rlpy:{path.name}",
             actor=actor,
@@ -81,14 +83,16 @@ def _read_texts(content: bytes) -> dict[str | bytes, str | bytes]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _read_actor(state: Mapping[str, Any]) -> Layers:
+def _read_actor(state: Mapping[str, Any], algorithm: str) -> Layers:
     hidden = sequential_layers(state, "_encoder._layers")
     if "_fc.weight" in state:
         actor = (*hidden, *named_layers(state, ["_fc"]))
         return with_constant_std(actor, torch.full_like(actor[-1][1], LOG_STD_MIN))
     mean = named_layers(state, ["_mu"])
     if "_logstd" in state:
-        return with_constant_std((*hidden, *mean), state["_logstd"].float().reshape(-1))
+        low, high = LOG_STD_BOUNDS[algorithm]
+        log_std = low + (high - low) * torch.sigmoid(state["_logstd"].float().reshape(-1))
+        return with_constant_std((*hidden, *mean), log_std)
     return (*hidden, join_heads(mean, named_layers(state, ["_logstd"])))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from obdbench.datasets.dataset import Array
-from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.rollout import deterministic_returns
 from obdbench.tasks.task import Task, get_task, normalized_return
 from obdbench.teachers.published import load_published_teacher, published_teachers
 from obdbench.teachers.teacher import Teacher
@@ -42,13 +42,9 @@ class TeacherComparison:
         return abs(self.difference) <= MAX_DIFFERENCE
 
 
-def evaluate_teacher(
-    teacher: Teacher, task: Task, episodes: int = EPISODES, seed: int = 0
-) -> Array:
+def evaluate_teacher(teacher: Teacher, task: Task, episodes: int = EPISODES) -> Array:
     """Normalized returns of deterministic episodes."""
-    seeds = range(seed, seed + episodes)
-    rollout = run_episodes(lambda observations, _: teacher.act(observations), task, seeds)
-    return normalized_return(task, rollout.returns)
+    return normalized_return(task, deterministic_returns([teacher.act], task, episodes)[0])
 
 
 def compare_published_teachers(episodes: int = EPISODES) -> Iterator[TeacherComparison]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from support.paths import ROOT
 
-from baselines import bc, behavior, offline_rl, rows
+from baselines import bc, behavior, offline_rl
 from baselines.bc import CloningRun, Settings
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
@@ -102,19 +102,6 @@ def test_its_row_holds_the_returns_of_every_seed(tmp_path: Path) -> None:
             assert point.normalized_return == pytest.approx(expected)
     again = bc.run_bc(datasets[:1], [0, 4], TINY, out, episodes=3, progress=False)[0]
     assert again.points == results[0].points
-
-
-def test_policies_are_scored_on_the_same_starting_states() -> None:
-    def still(observations: np.ndarray) -> np.ndarray:
-        return np.zeros((len(observations), 3), np.float32)
-
-    def lean(observations: np.ndarray) -> np.ndarray:
-        return np.ones((len(observations), 3), np.float32)
-
-    both = rows.deterministic_returns([still, lean], HOPPER, 3)
-    assert both[0] == rows.deterministic_returns([still], HOPPER, 3)[0]
-    assert both[1] == rows.deterministic_returns([lean], HOPPER, 3)[0]
-    assert both[0] != both[1]
 
 
 def test_the_behavior_row_is_the_mean_of_the_episodes(tmp_path: Path) -> None:

@@ -56,12 +56,19 @@ def test_the_full_collection_is_used_where_it_was_rebuilt(dataset, tmp_path):
     ("algorithm", "row"), [("td3-bc", "td3-bc-whole"), ("Cal-QL", "cal-ql-whole")]
 )
 def test_the_row_of_a_teacher_is_named_after_its_algorithm(
-    algorithm, row, toy_teacher, tmp_path, monkeypatch
+    algorithm, row, dataset, toy_teacher, tmp_path
 ):
     teacher = replace(toy_teacher, card={"algorithm": algorithm})
-    monkeypatch.setattr(offline_rl, "load_teacher", lambda _: teacher)
-    result = offline_rl.teacher_row(DATASET_ID, tmp_path / "suite", episodes=2)
+    result = offline_rl.teacher_row(dataset, teacher, tmp_path / "suite", episodes=2)
     assert result.spec.objective == row
     assert result.teacher is not None
     assert len(result.points) == 1
     assert len(list((tmp_path / "suite").glob("*.json"))) == 1
+
+
+def test_the_rows_are_those_of_the_teachers_in_the_folder(dataset, toy_teacher, tmp_path, capsys):
+    path = offline_rl.teacher_path(DATASET_ID, tmp_path)
+    replace(toy_teacher, card={"algorithm": "iql"}).save(path)
+    folders = ["--teachers", str(tmp_path), "--out", str(tmp_path / "suite")]
+    offline_rl.main(["--dataset", DATASET_ID, "--rows-only", *folders])
+    assert "iql-whole" in capsys.readouterr().out

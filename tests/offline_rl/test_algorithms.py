@@ -195,6 +195,28 @@ def test_returns_to_go_are_discounted_sums_within_an_episode():
     assert returns_to_go(ended, ended.rewards, 0.9)[49] == pytest.approx(float(dataset.rewards[49]))
 
 
+def test_rewards_are_scaled_by_the_mean_return_or_by_the_range_of_returns():
+    dataset, settings = make_dataset(rows=100), {"held_out": 0.0, "seed": 0, "reward_bias": 2.0}
+    rewards = dataset.rewards.astype(np.float64) + 2.0
+    discounted = np.abs(returns_to_go(dataset, rewards, 0.9)).mean()
+    assert Replay([dataset], 0.9, **settings).reward_scales == pytest.approx([discounted / 10])
+    span = abs(rewards[:50].sum() - rewards[50:].sum())
+    scaled = Replay([dataset], 0.9, scaling="return range", **settings)
+    assert scaled.reward_scales == pytest.approx([span / 1000])
+    alike = replace(dataset, rewards=np.ones_like(dataset.rewards))  # returns have no range
+    expected = Replay([alike], 0.9, **settings).reward_scales
+    assert Replay([alike], 0.9, scaling="return range", **settings).reward_scales == expected
+
+
+def test_a_saved_training_belongs_to_all_columns_of_its_data(tmp_path):
+    dataset, path = make_dataset(), tmp_path / "state.pt"
+    TeacherTraining([dataset], "td3-bc", steps=20, settings=NARROW).save(path)
+    changed = replace(dataset, next_observations=dataset.next_observations + 1.0)
+    assert changed.checksum == dataset.checksum
+    with pytest.raises(InvalidDataError):
+        TeacherTraining([changed], "td3-bc", steps=20, settings=NARROW).resume(path)
+
+
 def test_held_out_rows_take_no_part_in_training():
     replay = Replay([make_dataset()], 0.99, held_out=0.1, seed=0)
     assert len(replay.held_out[0]) == 60

@@ -84,7 +84,7 @@ def test_a_teacher_is_kept_if_its_measurement_is_interrupted(tmp_path, monkeypat
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("obdbench.offline_rl.api.with_measured_return", interrupt)
+    monkeypatch.setattr("obdbench.offline_rl.api.measure_return", interrupt)
     settings = {"width": 8, "batch_size": 16}
     with pytest.raises(KeyboardInterrupt):
         obdbench.train_teacher(dataset_id, steps=3, settings=settings, progress=False)

@@ -89,12 +89,12 @@ def sb3_td3(folder: Path) -> Policy:
     return Policy(write_sb3(folder / "td3.zip", state), actor, minimum(critic))
 
 
-def write_d3(path: Path, states: State, **params: Any) -> Path:
+def write_d3(path: Path, states: State, algorithm: str = "sac", **params: Any) -> Path:
     encoder = {"type": "default", "params": {"activation": "relu", "use_batch_norm": False}}
     config = {
         "observation_shape": [OBSERVATION],
         "action_size": ACTION,
-        "config": {"type": "sac", "params": {"actor_encoder_factory": encoder, **params}},
+        "config": {"type": algorithm, "params": {"actor_encoder_factory": encoder, **params}},
     }
     content = {"torch": to_bytes(states), "config": json.dumps(config), "version": "2.8.1"}
     path.write_bytes(pickle.dumps(content))
@@ -124,6 +124,15 @@ def d3rlpy_sac(folder: Path) -> Policy:
         lambda x, a: value((x - 1) / 3, a),
         lambda x: log_std(hidden((x - 1) / 3)),
     )
+
+
+def d3rlpy_iql(folder: Path) -> Policy:
+    hidden, mean = mlp(OBSERVATION, 0, last=False), nn.Linear(8, ACTION)
+    policy = prefixed("_encoder._layers", hidden) | prefixed("_mu", mean)
+    policy |= {"_logstd": torch.zeros(1, ACTION)}  # a sigmoid maps it to the middle of -5 to 2
+    path = write_d3(folder / "iql.d3", {"policy": policy}, algorithm="iql")
+    log_std = torch.full((ACTION,), -1.5)
+    return Policy(path, lambda x: mean(hidden(x)), None, lambda x: log_std.expand(len(x), -1))
 
 
 def d3rlpy_bc(folder: Path) -> Policy:
@@ -164,7 +173,7 @@ def corl_sac_n(folder: Path) -> Policy:
         linears = [network[layer] for network in critics]
         critic[f"critic.{layer}.weight"] = torch.stack([linear.weight.T for linear in linears])
         critic[f"critic.{layer}.bias"] = torch.stack([linear.bias[None] for linear in linears])
-    actor = prefixed("trunk", hidden) | prefixed("mu", mean) | prefixed("log_std", log_std)
+    actor = prefixed("trunk", hidden) | prefixed("mu", mean) | prefixed("log_sigma", log_std)
     path = write_torch(folder / "sacn.pt", {"actor": actor, "critic": critic})
     return Policy(path, lambda x: mean(hidden(x)), minimum(*critics), lambda x: log_std(hidden(x)))
 
@@ -184,5 +193,7 @@ def d4rl_policy(folder: Path, nonlinearity: str = "relu") -> Policy:
     return Policy(path, lambda x: mean(hidden(x)), None, lambda x: log_std(hidden(x)))
 
 
-RAW_OBSERVATIONS = (sb3_sac, sb3_td3, d3rlpy_sac, d3rlpy_bc, corl_sac_n, d4rl_policy)
+RAW_OBSERVATIONS = (
+    *(sb3_sac, sb3_td3, d3rlpy_sac, d3rlpy_iql, d3rlpy_bc, corl_sac_n, d4rl_policy),
+)
 STANDARDIZED = (corl_td3_bc, corl_iql)

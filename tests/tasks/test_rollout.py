@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from obdbench.errors import InvalidDataError, UnknownNameError
-from obdbench.tasks.rollout import run_episodes
+from obdbench.tasks.rollout import deterministic_returns, run_episodes
 from obdbench.tasks.simulator import Simulator
 from obdbench.tasks.task import MINARI_TASKS, TASKS, Task
 
@@ -166,3 +166,16 @@ def test_hundred_hopper_episodes_keep_up_with_the_bare_environment():
             env.reset()
     bare = steps / (time.perf_counter() - started)
     assert rate >= 0.8 * bare, f"{rate:.0f} steps/s against {bare:.0f}"
+
+
+def test_policies_are_scored_on_the_same_starting_states() -> None:
+    def still(observations: np.ndarray) -> np.ndarray:
+        return np.zeros((len(observations), 3), np.float32)
+
+    def lean(observations: np.ndarray) -> np.ndarray:
+        return np.ones((len(observations), 3), np.float32)
+
+    both = deterministic_returns([still, lean], TASKS["hopper"], 3)
+    np.testing.assert_array_equal(both[0], deterministic_returns([still], TASKS["hopper"], 3)[0])
+    np.testing.assert_array_equal(both[1], deterministic_returns([lean], TASKS["hopper"], 3)[0])
+    assert (both[0] != both[1]).all()
