@@ -95,14 +95,7 @@ def limit_actions(
     """Actions of students of infinite width that start from the outputs of the real ones."""
     limit = InfiniteWidthSolver(MLP4.depth, settings.inner_lr, settings.inner_steps)
     x, a, states = (t.expand(STUDENTS, *t.shape).contiguous() for t in (x, a, states))
-    actions: list[Tensor] = []
-
-    def keep_actions(values: Tensor) -> Tensor:
-        actions.append(values.detach())
-        return values.square().sum((1, 2))
-
-    limit(x, a, states, keep_actions, initial_output=lambda s: MLP4.apply(initial, s)[0])
-    return actions[0]
+    return limit.act(x, a, states, initial_output=lambda s: MLP4.apply(initial, s)[0])
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -123,12 +123,31 @@ class InfiniteWidthSolver:
             gx += torch.autograd.grad(f0_at_pairs, leaf, f0_gradient.transpose(1, 2))[0]
         return MetaGradient(losses.detach(), gx, ga.transpose(1, 2))
 
-    def act(self, x: Tensor, a: Tensor, states: Tensor) -> Tensor:
-        """Return the cloned actions on stacked states, from f_0 = 0."""
+    def act(
+        self,
+        x: Tensor,
+        a: Tensor,
+        states: Tensor,
+        initial_output: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Return the cloned actions on stacked states; ``initial_output`` as in a step."""
+        theta, theta_states = self.kernels(x, states)
+        f0 = None if initial_output is None else initial_output(x).transpose(1, 2).contiguous()
+        _, slopes = self.clone(theta, a.transpose(1, 2).contiguous(), f0)
+        return self.policy(
+            theta_states, slopes, None if initial_output is None else initial_output(states)
+        )
+
+    def kernels(self, x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Θ(x, x) and Θ(s, x), stacked by seed."""
         theta = torch.stack([TangentKernel.between(pairs, pairs, self.depth).value for pairs in x])
-        theta_states = torch.stack([kernel.value for kernel in self._kernels_to_pairs(states, x)])
-        _, slopes = self.clone(theta, a.transpose(1, 2).contiguous())
-        return torch.tanh(theta_states @ (-self.lr * slopes.sum(0).transpose(1, 2)))
+        return theta, torch.stack([kernel.value for kernel in self._kernels_to_pairs(states, x)])
+
+    def policy(self, theta_states: Tensor, slopes: Tensor, f0: Tensor | None = None) -> Tensor:
+        """Return π(s) for Θ(s, x), D of every step and f_0(s)."""
+        update = slopes.sum(0).mul_(-self.lr).transpose(1, 2)
+        f = theta_states @ update if f0 is None else torch.baddbmm(f0, theta_states, update)
+        return torch.tanh(f)
 
     def _kernels_to_pairs(self, states: Tensor, x: Tensor) -> list[TangentKernel]:
         return [

@@ -42,7 +42,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from obdbench.distillation.infinite_width.tangent_kernel import TangentKernel
 from obdbench.distillation.memory_limits import insufficient_memory
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.solvers.infinite_width import InfiniteWidth
@@ -84,11 +83,7 @@ class LabelSolving(InfiniteWidth):
         self, x: Tensor, a: Tensor, states: Tensor, goal: SquaredDistance, iterations: int
     ) -> Tensor:
         """Return labels that lower ``goal`` of the policy on ``states``, from the labels ``a``."""
-        depth = self.architecture.depth
-        theta = torch.stack([TangentKernel.between(p, p, depth).value for p in x])
-        theta_states = torch.stack(
-            [TangentKernel.between(s, p, depth).value for s, p in zip(states, x, strict=True)]
-        )
+        theta, theta_states = self.limit.kernels(x, states)
         for _ in range(iterations):
             change = self._gauss_newton_step(theta, theta_states, a, goal)
             candidates = [a + length * change for length in STEP_LENGTHS]
@@ -102,10 +97,7 @@ class LabelSolving(InfiniteWidth):
     ) -> Tensor:
         _, slopes = self.limit.clone(theta, a.transpose(1, 2).contiguous())
         ridge = RIDGE * goal.weights.mean((1, 2)) * a.square().mean((1, 2))
-        return goal.loss(self._policy(theta_states, slopes)) + ridge
-
-    def _policy(self, theta_states: Tensor, slopes: Tensor) -> Tensor:
-        return torch.tanh(theta_states @ (-self.limit.lr * slopes.sum(0).transpose(1, 2)))
+        return goal.loss(self.limit.policy(theta_states, slopes)) + ridge
 
     def _gauss_newton_step(
         self, theta: Tensor, theta_states: Tensor, a: Tensor, goal: SquaredDistance
@@ -113,7 +105,7 @@ class LabelSolving(InfiniteWidth):
         """Return the change δ of the labels; tensors below are (seeds, coordinates, …)."""
         labels = a.transpose(1, 2).contiguous()
         outputs, slopes = self.limit.clone(theta, labels)
-        policy = self._policy(theta_states, slopes)
+        policy = self.limit.policy(theta_states, slopes)
         derivative = self._slope_derivative(theta, labels, outputs)
         jacobian = (theta_states * -self.limit.lr).unsqueeze(1) @ derivative
         jacobian *= (1 - policy.square()).transpose(1, 2).unsqueeze(-1)
