@@ -5,8 +5,7 @@ collections where these were rebuilt, else on the embedded datasets. The teacher
 the last gradient step; the number of steps is fixed beforehand and no return in an environment
 influences the choice. Teachers are stored in half precision, with a card beside each that contains
 the return over 100 deterministic episodes. The row ``<algorithm>-whole`` of a dataset is its
-teacher's score. The defaults are those of the teachers in the package, whose folder is
-``obdbench/datasets/files``.
+teacher's score. The default settings are those of the teachers in the package.
 
     python -m baselines.offline_rl --dataset embedded/hopper-medium-v1 --algorithm td3-bc
     python -m baselines.offline_rl --dataset embedded/hopper-medium-v1 --rows-only
@@ -48,7 +47,11 @@ from obdbench.offline_rl.training_state import state_name
 from obdbench.results.record import Result
 from obdbench.tasks.rollout import deterministic_returns
 from obdbench.tasks.task import normalized_return
+from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Layers, Teacher
+
+TEACHERS = Path("build/teachers")
+ROWS_ONLY = "score existing teachers: those in --teachers, else the dataset's default teacher"
 
 
 def full_collection(dataset_id: str, folder: Path) -> Dataset:
@@ -143,13 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=True,
         help="round factors of products, which is faster on some processors",
     )
-    parser.add_argument("--rows-only", action="store_true", help="score existing teachers")
+    parser.add_argument("--rows-only", action="store_true", help=ROWS_ONLY)
     parser.add_argument("--no-rows", action="store_true", help="train without writing rows")
     parser.add_argument("--collections", type=Path, default=Path("build/collect/full"))
     parser.add_argument("--work", type=Path, default=Path("build/offline-rl"), help="for resuming")
-    parser.add_argument(
-        "--teachers", type=Path, default=Path("build/teachers"), help="folder of the teachers"
-    )
+    parser.add_argument("--teachers", type=Path, help=f"folder of the teachers [{TEACHERS}]")
     parser.add_argument(
         "--out", type=Path, default=RESULTS_FOLDER, help="folder of the suite's results"
     )
@@ -164,12 +165,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 options.algorithm,
                 options.steps,
                 settings,
-                options.teachers,
+                options.teachers or TEACHERS,
                 options.work,
             )
     if not options.no_rows:
         for dataset_id in options.dataset:
-            teacher = Teacher.load(teacher_path(dataset_id, options.teachers))
+            if options.rows_only and options.teachers is None:
+                teacher = load_teacher(dataset_id)
+            else:
+                teacher = Teacher.load(teacher_path(dataset_id, options.teachers or TEACHERS))
             print(format_result(teacher_row(load_dataset(dataset_id), teacher, options.out)))
 
 

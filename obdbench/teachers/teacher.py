@@ -131,12 +131,15 @@ class Teacher:
 
     @torch.no_grad()
     def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
-        """Actions for raw observations: the mode, or a sample if ``rng`` is given."""
-        mean, std = self.distribution(observations)
-        if rng is not None:
-            noise = rng.standard_normal(tuple(mean.shape), dtype=np.float32)
-            mean = mean + std * torch.from_numpy(noise)
-        return np.asarray(torch.tanh(mean).numpy())
+        """Actions for raw observations, in chunks: the mode, or a sample if ``rng`` is given."""
+        actions = []
+        for rows in _chunks(len(observations), CHUNK_ROWS):
+            mean, std = self.distribution(observations[rows])
+            if rng is not None:
+                noise = rng.standard_normal(tuple(mean.shape), dtype=np.float32)
+                mean = mean + std * torch.from_numpy(noise)
+            actions.append(torch.tanh(mean).numpy())
+        return np.concatenate(actions)
 
     def require_critics(self, dataset_id: str = "DATASET") -> None:
         """Raise an error that says how to fit a critic if there is none."""

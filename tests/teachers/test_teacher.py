@@ -23,7 +23,9 @@ from obdbench.teachers.teacher import Teacher
 def test_values_are_computed_in_chunks(
     toy_dataset: Dataset, toy_teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = toy_teacher.value(toy_dataset.observations, toy_dataset.actions)
+    observations = toy_dataset.observations
+    whole = toy_teacher.value(observations, toy_dataset.actions)
+    samples = toy_teacher.act(observations, np.random.default_rng(0))
     rows: list[int] = []
     apply_layers = teachers.apply_layers
 
@@ -33,10 +35,14 @@ def test_values_are_computed_in_chunks(
 
     monkeypatch.setattr(teachers, "apply_layers", count_rows)
     monkeypatch.setattr(teachers, "CHUNK_ROWS", 250)
-    values = toy_teacher.value(toy_dataset.observations, toy_dataset.actions)
+    values = toy_teacher.value(observations, toy_dataset.actions)
     assert rows == [250, 250, 250, 250, 100, 100]  # two critics
     assert np.allclose(values, whole, rtol=1e-6, atol=1e-6)
-    assert toy_teacher.value(toy_dataset.observations[:0], toy_dataset.actions[:0]).shape == (0,)
+    again = toy_teacher.act(observations, np.random.default_rng(0))
+    assert rows[6:] == [250, 250, 100]
+    assert np.allclose(again, samples, rtol=1e-6, atol=1e-6)
+    assert toy_teacher.act(observations[:0]).shape == (0, toy_dataset.action_size)
+    assert toy_teacher.value(observations[:0], toy_dataset.actions[:0]).shape == (0,)
 
 
 Contents = tuple[dict[str, Any], dict[str, str]]
