@@ -16,6 +16,7 @@ from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import is_offline
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, MissingExtraError
+from obdbench.tasks.action_bounds import to_unit_actions
 from obdbench.tasks.task import find_task_by_environment, get_task
 
 
@@ -44,6 +45,7 @@ def load(dataset_id: str) -> Dataset:
     if not columns:
         raise InvalidDataError(f"{dataset_id} contains no episodes.", "Fetch it again.")
     arrays = {column: np.concatenate(chunks) for column, chunks in columns.items()}
+    arrays["actions"] = to_unit_actions(task, arrays["actions"])
     card = {
         "source": f"Minari, {name}",
         "environment": env_id,
