@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from obdbench.datasets.episodes import episode_ends
 from obdbench.errors import InvalidDataError
 from obdbench.tasks.task import Task
 
@@ -109,17 +110,19 @@ class Dataset:
         """Undiscounted returns of the complete episodes, in order.
 
         An episode is complete if the task ended it or if it reached the time limit, which is the
-        length of the longest episode that ends in a time-out, or one step less in D4RL's form.
+        length of the longest episode that ends in a time-out, or one step less in D4RL's form. An
+        episode that ends only because the next observation is not the following row is incomplete.
         """
-        terminals = np.asarray(self.terminals, dtype=bool)
-        timeouts = np.zeros_like(terminals) if self.timeouts is None else self.timeouts
-        timeouts = ~terminals & np.asarray(timeouts, dtype=bool)
-        last = np.flatnonzero(terminals | timeouts)
+        last = np.flatnonzero(
+            episode_ends(self.terminals, self.timeouts, self.observations, self.next_observations)
+        )
+        terminals = np.asarray(self.terminals, dtype=bool)[last]
+        timeouts = episode_ends(self.terminals, self.timeouts)[last] & ~terminals
         totals = np.cumsum(np.asarray(self.rewards, dtype=np.float64))
-        lengths, timeouts = np.diff(last, prepend=-1), timeouts[last]
+        lengths = np.diff(last, prepend=-1)
         limit = lengths[timeouts].max(initial=0)
         returns = np.diff(totals[last], prepend=0.0)
-        return np.asarray(returns[~timeouts | (lengths >= limit - 1)])
+        return np.asarray(returns[terminals | timeouts & (lengths >= limit - 1)])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

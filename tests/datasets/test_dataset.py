@@ -33,6 +33,21 @@ def test_time_outs_may_be_numbers(dtype: type) -> None:
     assert np.allclose(dataset.episode_returns(), plain.rewards.reshape(2, 50).sum(1), atol=1e-4)
 
 
+def test_an_episode_that_ends_by_a_jump_is_separate_and_not_complete() -> None:
+    plain = make_toy_dataset(6)
+    following = np.roll(plain.observations, -1, axis=0)
+    following[2] += 1  # the next observation of row 2 is not row 3
+    dataset = replace(
+        plain,
+        rewards=np.float32([1, 1, 1, 10, 10, 10]),
+        terminals=np.arange(6) == 5,
+        next_observations=following,
+    )
+    assert dataset.episode_returns().tolist() == [30.0]
+    marked = replace(dataset, timeouts=np.arange(6) == 2)
+    assert marked.episode_returns().tolist() == [3.0, 30.0]
+
+
 def test_steps_after_the_last_end_belong_to_no_episode() -> None:
     plain = make_toy_dataset(120)
     assert len(plain.episode_returns()) == 2
