@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from obdbench.datasets.dataset import Array
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError, ObdError, first_line
 from obdbench.tasks.task import Task
 
 MAX_BYTES = 1536 * 1024 * 1024
@@ -52,9 +52,8 @@ def read_arrays(path: Path, names: Iterable[str], task: Task | None = None) -> d
     except ObdError:
         raise
     except Exception as error:  # hostile bytes can raise almost any exception
-        message = str(error).strip().partition("\n")[0][:200]
         raise InvalidDataError(
-            f"{path.name} cannot be read: {type(error).__name__}: {message}.",
+            f"{path.name} cannot be read: {type(error).__name__}: {first_line(error)}.",
             "The file is truncated or damaged; fetch it again.",
         ) from error
 

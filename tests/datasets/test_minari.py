@@ -13,6 +13,7 @@ from obdbench import register_task
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.synset import Synset
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, UnknownNameError
+from obdbench.io import LockTimeoutError, lock
 from obdbench.registry import tasks
 from obdbench.reporting.suite_results import read_suite_results
 
@@ -80,7 +81,7 @@ def test_what_is_not_there_is_one_error(local):
 
 
 def test_names_outside_the_grammar():
-    with pytest.raises(InvalidSettingError, match="no MuJoCo dataset"):
+    with pytest.raises(InvalidSettingError, match="not a MuJoCo dataset"):
         load_dataset("minari/D4RL/door/human-v2")
     with pytest.raises(UnknownNameError):
         load_dataset("minari/mujoco/humanoid/simple-v0")
@@ -157,6 +158,21 @@ def test_failed_download_leaves_no_dataset(hub):
     assert "\n" not in str(caught.value)
     hub.lost.clear()
     assert len(load_dataset(f"minari/{NAME}")) == sum(hub.lengths)
+
+
+def test_an_interrupted_download_leaves_no_dataset_and_holds_the_lock(local, monkeypatch):
+    folder = local / NAME
+
+    def interrupted(*_, **__):
+        (folder / "data").mkdir(parents=True)
+        with pytest.raises(LockTimeoutError), lock(folder, timeout=0.0):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(minari, "load_dataset", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset(f"minari/{NAME}")
+    assert not folder.exists()
 
 
 def test_dataset_that_the_server_lacks_is_one_error(hub):
