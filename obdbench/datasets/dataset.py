@@ -20,6 +20,8 @@ from obdbench.errors import InvalidDataError
 from obdbench.tasks.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
+REQUIRED_COLUMNS = ("observations", "actions", "rewards", "terminals")
+OPTIONAL_COLUMNS = ("next_observations", "timeouts")
 STD_OFFSET = 1e-3
 ACTION_TOLERANCE = 1e-3  # rounding may carry an action beyond its bound
 
@@ -90,7 +92,7 @@ class Dataset:
     def checksum(self) -> str:
         """SHA-256 over shapes, types and bytes of the transitions: the dataset's identity."""
         digest = hashlib.sha256()
-        for name in ("observations", "actions", "rewards", "terminals"):
+        for name in REQUIRED_COLUMNS:
             array = np.ascontiguousarray(getattr(self, name))
             digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
             digest.update(array.data)
@@ -146,9 +148,17 @@ class SmoothedDataset(RelatedDataset):
 
 
 def validate(dataset: Dataset) -> None:
-    """Refuse wrong shapes, values that are not finite, and actions out of bounds."""
-    n, task = len(dataset.observations), dataset.task
-    label = f"Dataset {dataset.id!r}"
+    """Refuse other types, wrong shapes, values that are not finite, and actions out of bounds."""
+    task, label = dataset.task, f"Dataset {dataset.id!r}"
+    for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS):
+        array = getattr(dataset, name)
+        is_absent = array is None and name in OPTIONAL_COLUMNS
+        if not is_absent and not _is_array_of_numbers(array):
+            raise InvalidDataError(
+                f"{label} has {name} that are not an array of numbers.",
+                "Convert them with numpy.asarray.",
+            )
+    n = len(dataset.observations)
     if n == 0:
         raise InvalidDataError(f"{label} is empty.", "It needs at least one transition.")
     expected = {
@@ -180,3 +190,7 @@ def validate(dataset: Dataset) -> None:
             f"{label} contains actions of up to ±{largest:.4g}; {task.env_id} takes -1 to 1.",
             "Scale them, or clip them as the simulator does.",
         )
+
+
+def _is_array_of_numbers(array: object) -> bool:
+    return isinstance(array, np.ndarray) and array.ndim > 0 and array.dtype.kind in "fiub"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from support.toys import make_toy_dataset
+
+from obdbench.errors import InvalidDataError
 
 
 def test_an_interrupted_episode_is_not_complete() -> None:
@@ -23,6 +26,13 @@ def test_an_interrupted_episode_is_not_complete() -> None:
     assert len(dataset.episode_returns()) == 3
     timeouts[449] = False
     assert len(dataset.episode_returns()) == 5
+
+
+@pytest.mark.parametrize("name", ["observations", "rewards", "terminals", "next_observations"])
+@pytest.mark.parametrize("column", [[[0.0] * 11] * 5, np.float32(0), np.array(["a"] * 5)])
+def test_columns_must_be_arrays_of_numbers(name: str, column: Any) -> None:
+    with pytest.raises(InvalidDataError, match=name):
+        replace(make_toy_dataset(5), **{name: column})
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
