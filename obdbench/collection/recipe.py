@@ -99,14 +99,17 @@ class Run:
                 )
                 for step, entry in sorted(entries.items())
             )
+            env_id = settings["env_id"]
+            if not checkpoints:
+                raise ValueError("its log is empty")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidDataError(
-                f"{folder} holds no SAC run: {type(error).__name__}: {error}.",
+                f"{folder} is not the folder of a SAC run: {type(error).__name__}: {error}.",
                 "Name the folder of a run, or leave --run-folder out to start one.",
             ) from error
-        if settings["env_id"] != task.env_id:
+        if env_id != task.env_id:
             raise InvalidDataError(
-                f"The run in {folder} is of {settings['env_id']}, not {task.env_id}.",
+                f"The run in {folder} is of {env_id}, not {task.env_id}.",
                 "Name the folder of a run of this task.",
             )
         return cls(folder, task, settings, checkpoints)
