@@ -50,6 +50,11 @@ class MissingExtraError(ObdError):
         )
 
 
+def first_line(message: object) -> str:
+    """The first line of an error or a text, with at most 200 characters."""
+    return str(message).strip().partition("\n")[0][:200]
+
+
 def strip_control_characters(text: str) -> str:
     """Replace control characters, so that untrusted text cannot control the terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

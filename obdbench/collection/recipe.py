@@ -33,8 +33,9 @@ from obdbench.collection.actor import Actor
 from obdbench.collection.sac import SacSettings, train
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.embedded import known_name
+from obdbench.datasets.episodes import episode_ends
 from obdbench.datasets.identifier import DatasetId
-from obdbench.datasets.packing import episode_ends, pack, unpack
+from obdbench.datasets.packing import pack, unpack
 from obdbench.datasets.references import get_reference
 from obdbench.datasets.statistics import describe
 from obdbench.errors import InvalidDataError
@@ -98,14 +99,17 @@ class Run:
                 )
                 for step, entry in sorted(entries.items())
             )
+            env_id = settings["env_id"]
+            if not checkpoints:
+                raise ValueError("its log is empty")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidDataError(
-                f"{folder} holds no SAC run: {type(error).__name__}: {error}.",
+                f"{folder} is not the folder of a SAC run: {type(error).__name__}: {error}.",
                 "Name the folder of a run, or leave --run-folder out to start one.",
             ) from error
-        if settings["env_id"] != task.env_id:
+        if env_id != task.env_id:
             raise InvalidDataError(
-                f"The run in {folder} is of {settings['env_id']}, not {task.env_id}.",
+                f"The run in {folder} is of {env_id}, not {task.env_id}.",
                 "Name the folder of a run of this task.",
             )
         return cls(folder, task, settings, checkpoints)
@@ -119,10 +123,10 @@ class Run:
     def replay_until(self, step: int) -> dict[str, Array]:
         """Whole episodes of the replay buffer before a step, without interrupted ones."""
         arrays = {field: array[:step] for field, array in self.replay.items()}
-        ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
-        jumps = (arrays["next_observations"][:-1] != arrays["observations"][1:]).any(axis=1)
-        interruptions = np.setdiff1d(np.flatnonzero(jumps), ends)
-        keep = np.zeros(len(jumps) + 1, dtype=bool)
+        complete = episode_ends(arrays["terminals"], arrays["timeouts"])
+        pieces = episode_ends(complete, None, arrays["observations"], arrays["next_observations"])
+        ends, interruptions = np.flatnonzero(complete), np.flatnonzero(pieces & ~complete)
+        keep = np.zeros(len(complete), dtype=bool)
         for first, last in zip(np.append(-1, ends[:-1]) + 1, ends, strict=True):
             keep[first : last + 1] = not ((interruptions >= first) & (interruptions <= last)).any()
         return {field: array[keep] for field, array in arrays.items()}
@@ -140,7 +144,7 @@ class Run:
                 f"The run in {self.folder} has not reached D4RL's medium return of {medium:.0f}.",
                 "Continue it with more --steps.",
             )
-        ends = np.flatnonzero(self.replay["terminals"] | self.replay["timeouts"])
+        ends = np.flatnonzero(episode_ends(self.replay["terminals"], self.replay["timeouts"]))
         totals = np.cumsum(self.replay["rewards"], dtype=np.float64)[ends]
         distances: dict[Checkpoint, float] = {}
         for checkpoint in self.checkpoints:
@@ -258,7 +262,7 @@ def collect(
 def collect_rollouts(
     run: Run, which: str, checkpoint: Checkpoint, transitions: int, progress: bool
 ) -> dict[str, Array]:
-    """Whole stochastic episodes of a checkpoint, at least so many transitions."""
+    """Whole stochastic episodes of a checkpoint, at least ``transitions`` transitions."""
     actor, seed, collected = run.actor(checkpoint), ROLLOUT_SEEDS[which], 0
     batches: list[dict[str, Array]] = []
     label = f"{run.task.name} {which}"
@@ -272,7 +276,7 @@ def collect_rollouts(
             collected += len(batch["rewards"])
             bar.update(len(batch["rewards"]))
     arrays = {field: np.concatenate([batch[field] for batch in batches]) for field in FIELDS}
-    ends = np.flatnonzero(arrays["terminals"] | arrays["timeouts"])
+    ends = np.flatnonzero(episode_ends(arrays["terminals"], arrays["timeouts"]))
     stop = int(ends[np.searchsorted(ends, transitions - 1)]) + 1
     return {field: array[:stop] for field, array in arrays.items()}
 
@@ -289,7 +293,7 @@ def concatenate_episodes(episodes: Episodes) -> dict[str, Array]:
 
 def subsample(dataset: Dataset, transitions: int, seed: int = 0) -> Dataset:
     """Random whole episodes in their order, an equal number of transitions from each part."""
-    ends = episode_ends(dataset)
+    ends = np.flatnonzero(episode_ends(dataset.terminals, dataset.timeouts))
     starts = np.append(0, ends[:-1] + 1)
     rng = np.random.default_rng([seed, SUBSAMPLE_STREAM])
     parts = dataset.card["parts"]

@@ -160,15 +160,12 @@ def train(
     example one with other rewards; checkpoints are evaluated in the task.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    is_continued = (folder / "learner.safetensors").exists()
+    if is_continued:
+        check_continuation(settings, folder)
     learner = Learner(task, settings)
     replay = ReplayBuffer(settings.steps, task.observation_size, task.action_size)
-    if (folder / "learner.safetensors").exists():
-        saved = json.loads((folder / "settings.json").read_text())["steps"]
-        if saved > settings.steps:
-            raise InvalidSettingError(
-                f"The run in {folder} was started with {saved:,} steps.",
-                "Give at least as many, or choose another folder.",
-            )
+    if is_continued:
         learner.load(folder / "learner.safetensors")
         replay.load(folder / "replay.npz")
     write_atomically(folder / "settings.json", json.dumps(asdict(settings), indent=1) + "\n")
@@ -195,6 +192,23 @@ def train(
             if replay.size % settings.save_every == 0 or replay.size == settings.steps:
                 replay.save(folder / "replay.npz")
                 learner.save(folder / "learner.safetensors")
+
+
+def check_continuation(settings: SacSettings, folder: Path) -> None:
+    """Refuse to continue a run with fewer steps or with other settings."""
+    saved, given = json.loads((folder / "settings.json").read_text()), asdict(settings)
+    if saved["steps"] > settings.steps:
+        raise InvalidSettingError(
+            f"The run in {folder} was started with {saved['steps']:,} steps.",
+            "Give at least as many, or choose another folder.",
+        )
+    differing = [name for name in saved if name != "steps" and saved[name] != given.get(name)]
+    if differing:
+        name = differing[0]
+        raise InvalidSettingError(
+            f"The run in {folder} has {name}={saved[name]!r}, not {given.get(name)!r}.",
+            "Give the settings of the run, or choose another folder.",
+        )
 
 
 def step_environment(

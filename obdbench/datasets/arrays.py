@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from obdbench.datasets.dataset import Array
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError, ObdError, first_line
 from obdbench.tasks.task import Task
 
 MAX_BYTES = 1536 * 1024 * 1024
@@ -36,8 +36,8 @@ def read_arrays(path: Path, names: Iterable[str], task: Task | None = None) -> d
     If the ``task`` is given, arrays of another width are refused before they are read.
     """
     readers: dict[str, Callable[[Path, list[str], Task | None], dict[str, Array]]] = {
-        ".hdf5": _read_hdf5,
-        ".h5": _read_hdf5,
+        ".hdf5": read_hdf5,
+        ".h5": read_hdf5,
         ".npz": _read_npz,
     }
     reader = readers.get(path.suffix.lower())
@@ -52,9 +52,8 @@ def read_arrays(path: Path, names: Iterable[str], task: Task | None = None) -> d
     except ObdError:
         raise
     except Exception as error:  # hostile bytes can raise almost any exception
-        message = str(error).strip().partition("\n")[0][:200]
         raise InvalidDataError(
-            f"{path.name} cannot be read: {type(error).__name__}: {message}.",
+            f"{path.name} cannot be read: {type(error).__name__}: {first_line(error)}.",
             "The file is truncated or damaged; fetch it again.",
         ) from error
 
@@ -129,7 +128,8 @@ def count_bytes(shape: tuple[int, ...], itemsize: int) -> int:
     return int(np.prod([int(n) for n in shape], dtype=object)) * int(itemsize)
 
 
-def _read_hdf5(path: Path, names: list[str], task: Task | None) -> dict[str, Array]:
+def read_hdf5(path: Path, names: list[str], task: Task | None = None) -> dict[str, Array]:
+    """Those of the named arrays that an HDF5 file of any name contains."""
     arrays: dict[str, Array] = {}
     with h5py.File(path, "r", locking=False) as file:
         links = {name: file.get(name, getlink=True) for name in names}
@@ -146,12 +146,12 @@ def _read_hdf5(path: Path, names: list[str], task: Task | None) -> dict[str, Arr
                     f"{path.name} contains a group instead of {name}.", "Use D4RL's layout."
                 )
             budget.claim(name, stored.shape, stored.dtype)
-            _check_storage(path, name, stored)
+            check_storage(path, name, stored)
             arrays[name] = stored[()]
     return arrays
 
 
-def _check_storage(path: Path, name: str, stored: Any) -> None:
+def check_storage(path: Path, name: str, stored: Any) -> None:
     """Refuse storage outside the file, giant chunks, and filters that would load a plugin."""
     properties = stored.id.get_create_plist()
     filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}

@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from obdbench.datasets.episodes import episode_ends
 from obdbench.errors import InvalidDataError
 from obdbench.tasks.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
+REQUIRED_COLUMNS = ("observations", "actions", "rewards", "terminals")
+OPTIONAL_COLUMNS = ("next_observations", "timeouts")
 STD_OFFSET = 1e-3
 ACTION_TOLERANCE = 1e-3  # rounding may carry an action beyond its bound
 
@@ -89,7 +92,7 @@ class Dataset:
     def checksum(self) -> str:
         """SHA-256 over shapes, types and bytes of the transitions: the dataset's identity."""
         digest = hashlib.sha256()
-        for name in ("observations", "actions", "rewards", "terminals"):
+        for name in REQUIRED_COLUMNS:
             array = np.ascontiguousarray(getattr(self, name))
             digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
             digest.update(array.data)
@@ -109,17 +112,19 @@ class Dataset:
         """Undiscounted returns of the complete episodes, in order.
 
         An episode is complete if the task ended it or if it reached the time limit, which is the
-        length of the longest episode that ends in a time-out, or one step less in D4RL's form.
+        length of the longest episode that ends in a time-out, or one step less in D4RL's form. An
+        episode that ends only because the next observation is not the following row is incomplete.
         """
-        terminals = np.asarray(self.terminals, dtype=bool)
-        timeouts = np.zeros_like(terminals) if self.timeouts is None else self.timeouts
-        timeouts = ~terminals & np.asarray(timeouts, dtype=bool)
-        last = np.flatnonzero(terminals | timeouts)
+        last = np.flatnonzero(
+            episode_ends(self.terminals, self.timeouts, self.observations, self.next_observations)
+        )
+        terminals = np.asarray(self.terminals, dtype=bool)[last]
+        timeouts = episode_ends(self.terminals, self.timeouts)[last] & ~terminals
         totals = np.cumsum(np.asarray(self.rewards, dtype=np.float64))
-        lengths, timeouts = np.diff(last, prepend=-1), timeouts[last]
+        lengths = np.diff(last, prepend=-1)
         limit = lengths[timeouts].max(initial=0)
         returns = np.diff(totals[last], prepend=0.0)
-        return np.asarray(returns[~timeouts | (lengths >= limit - 1)])
+        return np.asarray(returns[terminals | timeouts & (lengths >= limit - 1)])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -143,9 +148,17 @@ class SmoothedDataset(RelatedDataset):
 
 
 def validate(dataset: Dataset) -> None:
-    """Refuse wrong shapes, values that are not finite, and actions out of bounds."""
-    n, task = len(dataset.observations), dataset.task
-    label = f"Dataset {dataset.id!r}"
+    """Refuse other types, wrong shapes, values that are not finite, and actions out of bounds."""
+    task, label = dataset.task, f"Dataset {dataset.id!r}"
+    for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS):
+        array = getattr(dataset, name)
+        is_absent = array is None and name in OPTIONAL_COLUMNS
+        if not is_absent and not _is_array_of_numbers(array):
+            raise InvalidDataError(
+                f"{label} has {name} that are not an array of numbers.",
+                "Convert them with numpy.asarray.",
+            )
+    n = len(dataset.observations)
     if n == 0:
         raise InvalidDataError(f"{label} is empty.", "It needs at least one transition.")
     expected = {
@@ -177,3 +190,7 @@ def validate(dataset: Dataset) -> None:
             f"{label} contains actions of up to ±{largest:.4g}; {task.env_id} takes -1 to 1.",
             "Scale them, or clip them as the simulator does.",
         )
+
+
+def _is_array_of_numbers(array: object) -> bool:
+    return isinstance(array, np.ndarray) and array.ndim > 0 and array.dtype.kind in "fiub"

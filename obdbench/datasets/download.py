@@ -19,13 +19,13 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
-from obdbench.errors import FetchError, InvalidSettingError
+from obdbench.errors import FetchError, InvalidSettingError, first_line
 from obdbench.io import lock, write_atomically
 
 CHUNK = 1 << 20
@@ -71,19 +71,22 @@ def fetch(
     ``name`` renames the file in the cache. With ``trust_first`` and no ``sha256``, the checksum of
     the first download is stored in ``fetched.json`` in the cache, and later ones must match it.
     """
-    address = urlsplit(url)
-    if name and Path(name).name != name:
-        raise InvalidSettingError(f"{name!r} is no plain file name.", "Leave out the folders.")
+    address = _split(url)
+    if name and (Path(name).name != name or name == ".."):
+        raise InvalidSettingError(f"{name!r} is not a plain file name.", "Leave out the folders.")
     if address.scheme == "file":
         return _verify(Path(url2pathname(address.path)), sha256, max_bytes, url)
     relative = _relative(url)
     mirror = os.environ.get("OBDBENCH_MIRROR")
     target = cache_path(url, name)
+    expected = sha256 or (read_checksums().get(url) if trust_first else None)
+    if _is_cached(target, expected):  # before the lock, which a read-only cache does not allow
+        return target
     with lock(target):
         expected = sha256 or (read_checksums().get(url) if trust_first else None)
+        if _is_cached(target, expected):
+            return target
         if target.is_file():
-            if expected is None or sha256_of(target) == expected:
-                return target
             if is_offline():
                 return _verify(target, expected, max_bytes, url)
             target.unlink()
@@ -107,28 +110,43 @@ def cache_path(url: str, name: str | None = None) -> Path:
     return cache_root() / "fetched" / (relative.with_name(name) if name else relative)
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise InvalidSettingError(
+            f"{url!r} is not an address: {first_line(error)}.", "Check the address."
+        ) from error
+
+
 def _relative(url: str) -> Path:
     """``host/path`` of an address, without parts that could leave the folder."""
-    address = urlsplit(url)
+    address = _split(url)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise InvalidSettingError(
-            f"{url!r} is no address that can be fetched.", "Use an https, http or file address."
+            f"{url!r} cannot be fetched.", "Use an https, http or file address."
         )
-    parts = [part for part in unquote(address.path).replace("\\", "/").split("/") if part]
-    if not parts or any(part in (".", "..") or "\0" in part for part in parts):
+    path = f"{address.hostname}/{unquote(address.path)}".replace("\\", "/")
+    parts = [part for part in path.split("/") if part]
+    if len(parts) < 2 or any(part in (".", "..") or "\0" in part for part in parts):
         raise InvalidSettingError(f"{url!r} names no file.", "Give the address of one file.")
     if address.query:
         parts[-1] += "." + hashlib.sha256(address.query.encode()).hexdigest()[:12]
-    return Path(address.hostname, *parts)
+    return Path(*parts)
+
+
+def _is_cached(target: Path, sha256: str | None) -> bool:
+    """Whether a file is there; a download gets its final name only after it is verified."""
+    return target.is_file() and (sha256 is None or sha256_of(target) == sha256)
 
 
 def _verify(path: Path, sha256: str | None, max_bytes: int, label: str) -> Path:
     if not path.is_file():
-        raise FetchError(f"{label} is no file.", "Check the address.")
+        raise FetchError(f"{label} is not a file.", "Check the address.")
     if path.stat().st_size > max_bytes:
         raise FetchError(
             f"{label} is larger than the {max_bytes:,} bytes allowed.",
-            "Check the address.",
+            "Check that the address names the expected file.",
         )
     if sha256 is not None and (actual := sha256_of(path)) != sha256:
         raise _checksum_error(label, actual, sha256)
@@ -154,7 +172,7 @@ def read_checksums() -> dict[str, str]:
             f"The checksum file {path} cannot be read: {error}.", "Repair or remove it."
         ) from error
     if not isinstance(content, dict):
-        raise FetchError(f"The checksum file {path} is no JSON object.", "Repair or remove it.")
+        raise FetchError(f"The checksum file {path} is not a JSON object.", "Repair or remove it.")
     return {str(key): str(value) for key, value in content.items()}
 
 
@@ -163,11 +181,6 @@ def _store_checksum(url: str, sha256: str) -> None:
     with lock(path):
         content = json.dumps({**read_checksums(), url: sha256}, indent=1, sort_keys=True)
         write_atomically(path, content + "\n")
-
-
-def _one_line(text: str) -> str:
-    """Untrusted text on one short line."""
-    return " ".join(text.split())[:200]
 
 
 class _SafeRedirects(HTTPRedirectHandler):
@@ -250,19 +263,19 @@ class _Download:
                 raise _TransientError(f"the server answers {error.code}") from error
             reason = f"the server answers {error.code}"
             if 300 <= error.code < 400:
-                reason = f"it redirects to {_one_line(error.headers.get('Location', 'nowhere'))}"
+                reason = f"it redirects to {first_line(error.headers.get('Location', 'nowhere'))}"
             raise FetchError(
                 f"{self.url} cannot be fetched: {reason}.",
                 "Check the address, or download it manually into the mirror folder.",
             ) from error
-        except (HTTPException, OSError) as error:  # URLError and TimeoutError are OSErrors
+        except (HTTPException, OSError, ValueError) as error:  # ValueError: a bad redirection
             if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
                 raise FetchError(
                     f"{self.part} cannot be written: {error.strerror}.",
                     "Free space, or choose another cache folder.",
                 ) from error
             cause = getattr(error, "reason", None) or error
-            raise _TransientError(_one_line(str(cause)) or type(error).__name__) from error
+            raise _TransientError(first_line(cause) or type(error).__name__) from error
 
     def receive(self, response: Any, received: int) -> None:
         headers = response.headers
@@ -311,7 +324,7 @@ class _Download:
         if not (stated.isascii() and stated.isdigit() and len(stated) <= MAX_LENGTH_DIGITS):
             raise FetchError(
                 f"{self.url} cannot be fetched: its server states a length of "
-                f"{_one_line(stated)!r}.",
+                f"{first_line(stated)!r}.",
                 "Try again later, or download it manually into the mirror folder.",
             )
         return int(stated)
@@ -320,7 +333,7 @@ class _Download:
         self.discard()
         raise FetchError(
             f"{self.url} is larger than the {self.max_bytes:,} bytes allowed.",
-            "Check the address.",
+            "Check that the address names the expected file.",
         )
 
     def bar(self, received: int, total: int | None) -> Any:

@@ -5,7 +5,7 @@ A file contains ``observations``, ``actions``, ``rewards``, ``terminals`` and, o
 them the rows are converted as by D4RL's ``qlearning_dataset``. Columns with one number per row may
 have the shape (N, 1). Actions are in the units of the environment and are scaled to -1 to 1.
 
-The task is the one behind a ``#``, as in ``file:my-data.npz#task=hopper``, else that of the file's
+The task is the one after ``#``, as in ``file:my-data.npz#task=hopper``, else that of the file's
 attribute ``task`` (in an NPZ file, the array ``task``), else the one with which the file's name
 begins.
 """
@@ -54,17 +54,12 @@ def resolve_path_and_task(dataset_id: str) -> tuple[Path, Task]:
     parsed = DatasetId(dataset_id)
     if not parsed.name:
         raise InvalidSettingError(f"{dataset_id!r} names no file.", "Write file:PATH.hdf5.")
-    try:
-        path = Path(parsed.name).expanduser()
-    except RuntimeError as error:
-        raise InvalidSettingError(
-            f"{parsed.name!r} is no path: {error}.", "Write it in full."
-        ) from error
+    path = parsed.path
     name = parsed.fragment or read_task_name(path) or parsed.task_name
     if name is None:
         raise InvalidSettingError(
             f"The name of {path.name} does not begin with a task.",
-            f"Write the task behind a '#': {dataset_id}#hopper. Known: {', '.join(tasks.names())}.",
+            f"Write the task after '#': {dataset_id}#hopper. Known: {', '.join(tasks.names())}.",
         )
     if name not in tasks:
         raise unknown_name("task", name, tasks.names())

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from obdbench import registry
+from obdbench.errors import InvalidSettingError
 from obdbench.tasks.task import find_leading_task_name, match_task_name
 
 TASK_SOURCES = ("embedded", "d4rl", "minari", "file")
@@ -45,8 +46,31 @@ class DatasetId:
         return self.text.partition("/")[2] or self.text
 
     @property
+    def path(self) -> Path:
+        """The path of a file, with ``~`` expanded."""
+        try:
+            return Path(self.name).expanduser()
+        except RuntimeError as error:
+            reason = str(error).rstrip(".")
+            raise InvalidSettingError(
+                f"{self.name!r} is not a path: {reason}.", "Write it in full."
+            ) from error
+
+    @property
+    def canonical(self) -> str:
+        """One text for every spelling: a file's has an absolute path, and its task after ``#``.
+
+        The file is not opened. An identifier that states the task and one that leaves it to the
+        file therefore differ, as do identifiers that state different tasks, which may scale the
+        actions of the same file differently.
+        """
+        if self.source != "file":
+            return self.text
+        return f"file:{self.path.resolve()}" + (f"#{self.fragment}" if self.fragment else "")
+
+    @property
     def fragment(self) -> str:
-        """The task that a file's identifier states behind ``#``."""
+        """The task that a file's identifier states after ``#``."""
         if self.source != "file":
             return ""
         return self.text.partition("#")[2].removeprefix("task=")

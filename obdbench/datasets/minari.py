@@ -6,7 +6,9 @@ Minari's own datasets.
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,15 @@ import numpy as np
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import is_offline
 from obdbench.datasets.identifier import DatasetId
-from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, MissingExtraError
+from obdbench.errors import (
+    FetchError,
+    InvalidDataError,
+    InvalidSettingError,
+    MissingExtraError,
+    first_line,
+)
+from obdbench.io import lock
+from obdbench.tasks.action_bounds import to_unit_actions
 from obdbench.tasks.task import find_task_by_environment, get_task
 
 
@@ -25,7 +35,7 @@ def load(dataset_id: str) -> Dataset:
     parts = name.split("/")
     if len(parts) != 3 or parts[0] != "mujoco":
         raise InvalidSettingError(
-            f"{dataset_id!r} is no MuJoCo dataset of Minari.",
+            f"{dataset_id!r} is not a MuJoCo dataset of Minari.",
             "Write it as minari/mujoco/<task>/<level>-v<n>.",
         )
     base = get_task(parts[1])
@@ -44,6 +54,7 @@ def load(dataset_id: str) -> Dataset:
     if not columns:
         raise InvalidDataError(f"{dataset_id} contains no episodes.", "Fetch it again.")
     arrays = {column: np.concatenate(chunks) for column, chunks in columns.items()}
+    arrays["actions"] = to_unit_actions(task, arrays["actions"])
     card = {
         "source": f"Minari, {name}",
         "environment": env_id,
@@ -59,18 +70,21 @@ def _load_from_minari(name: str) -> Any:
     except ImportError as error:
         raise MissingExtraError("Reading Minari's datasets", "minari") from error
     folder = Path(get_dataset_path(name))
-    is_local = folder.exists()
-    try:
-        return minari.load_dataset(name, download=not is_offline())
-    except Exception as error:  # storage and network can raise almost any exception
-        if not is_local:  # Minari takes what an interrupted download left for a dataset
-            shutil.rmtree(folder, ignore_errors=True)
-        message = str(error).strip().partition("\n")[0][:200]
-        raise FetchError(
-            f"Minari cannot load {name}: {type(error).__name__}: {message}.",
-            "Check the name with `minari list remote` and the network, or set MINARI_DATASETS_PATH "
-            "to a folder that contains it.",
-        ) from error
+    parent = next(path for path in folder.parents if path.exists())
+    with lock(folder) if os.access(parent, os.W_OK) else nullcontext():
+        is_local = folder.exists()
+        try:
+            return minari.load_dataset(name, download=not is_offline())
+        except BaseException as error:  # storage and network can raise almost any exception
+            if not is_local:  # Minari takes what an interrupted download left for a dataset
+                shutil.rmtree(folder, ignore_errors=True)
+            if not isinstance(error, Exception):
+                raise
+            raise FetchError(
+                f"Minari cannot load {name}: {type(error).__name__}: {first_line(error)}.",
+                "Check the name with `minari list remote` and the network, or set "
+                "MINARI_DATASETS_PATH to a folder that contains it.",
+            ) from error
 
 
 def _episode_columns(name: str, episode: Any) -> dict[str, Array]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.episodes import episode_ends
 from obdbench.errors import InvalidDataError
 from obdbench.tasks.task import Task
 
@@ -29,7 +30,7 @@ TERMINAL, TIMEOUT = 1, 2
 
 def pack(dataset: Dataset) -> bytes:
     """A dataset of whole episodes as the bytes of an NPZ file; equal datasets, equal bytes."""
-    ends = episode_ends(dataset)
+    ends = np.flatnonzero(episode_ends(dataset.terminals, dataset.timeouts))
     if dataset.next_observations is None or not len(ends) or ends[-1] != len(dataset) - 1:
         raise InvalidDataError(
             f"Dataset {dataset.id!r} cannot be packed: it does not consist of whole episodes.",
@@ -93,14 +94,6 @@ def _decode(content: bytes, width: int) -> dict[str, Array]:
         "next_observations": next_observations,
         "timeouts": end_kinds == TIMEOUT,
     }
-
-
-def episode_ends(dataset: Dataset) -> Array:
-    """Rows at which an episode ends, by terminal or time-out."""
-    ends = np.asarray(dataset.terminals, dtype=bool)
-    if dataset.timeouts is not None:
-        ends = ends | np.asarray(dataset.timeouts, dtype=bool)
-    return np.flatnonzero(ends)
 
 
 def _quantize(values: Array, low: Array, high: Array) -> Array:

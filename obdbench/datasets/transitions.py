@@ -53,5 +53,5 @@ def implied_timeouts(terminals: Array, episode_limit: int) -> Array:
     start, counter = 0, 0
     for end in (*np.flatnonzero(terminals).tolist(), len(terminals) - 1):
         timeouts[start + episode_limit - 1 - counter : end + 1 : episode_limit] = True
-        start, counter = end + 1, 0 if end < len(timeouts) and timeouts[end] else 1
+        start, counter = end + 1, 0 if timeouts[end : end + 1].any() else 1
     return timeouts

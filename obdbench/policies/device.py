@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.errors import InvalidSettingError, ObdError, first_line
 
 
 def to_device(
@@ -35,7 +35,7 @@ def check_device(device: str) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ObdError(
-            f"The device {device!r} cannot be used: {str(error).splitlines()[0]}.",
+            f"The device {device!r} cannot be used: {first_line(error)}.",
             "Use --device cpu.",
         ) from error
 

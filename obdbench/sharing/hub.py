@@ -134,7 +134,9 @@ def pull_from_hub(
             size = sizes.get(name)
             if size is None or size > max_bytes:
                 raise InvalidDataError(
-                    f"{repository} has {'no file' if size is None else 'a too large'} {name}.",
+                    f"{repository} contains no {name}."
+                    if size is None
+                    else f"{name} of {repository} is too large.",
                     "Check the repository; `obdbench hub push` creates its files.",
                 )
             from huggingface_hub import hf_hub_download

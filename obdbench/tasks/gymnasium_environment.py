@@ -1,12 +1,13 @@
 """Episodes of any environment with box observations and actions, stepped through Gymnasium.
 
-Each slot is an environment of its own.
+Each slot has its own environment.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from math import isfinite
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
+from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError, first_line
 from obdbench.tasks.action_bounds import Bounds, to_environment_actions
 from obdbench.tasks.task import Task
 
@@ -95,11 +96,10 @@ class GymnasiumSlots:
 
     def _environment_error(self, slot: int, error: Exception) -> InvalidDataError:
         """One line for an exception of an environment, which is closed: its state is unknown."""
-        self.environments.pop(slot).close()
-        line = str(error).strip().partition("\n")[0][:200]
+        close(self.environments.pop(slot))
         return InvalidDataError(
             f"The environment of {self.task.name!r} raised {type(error).__name__} at step "
-            f"{self.steps + 1} of the episode with seed {self.seeds[slot]}: {line}.",
+            f"{self.steps + 1} of the episode with seed {self.seeds[slot]}: {first_line(error)}.",
             "Fix the environment.",
         )
 
@@ -109,7 +109,7 @@ def _all_finite(rewards: Sequence[float], observations: Array) -> bool:
 
 
 def make_from(name: str, environment: str | Callable[[], Any]) -> Any:
-    """The environment of a task; every failure is one line."""
+    """The environment of a task, without advice to use ``v5``; every failure is one line."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings(
@@ -122,12 +122,17 @@ def make_from(name: str, environment: str | Callable[[], Any]) -> Any:
                 spec.order_enforce = False  # every episode begins with a reset
             return gymnasium.make(spec or environment, disable_env_checker=True)
     except Exception as error:
-        line = str(error).strip().partition("\n")[0][:200]
         raise InvalidSettingError(
             f"The environment of the task {name!r} cannot be created: {type(error).__name__}: "
-            f"{line}.",
+            f"{first_line(error)}.",
             "Check its identifier and whether its package is installed.",
         ) from error
+
+
+def close(env: Any) -> None:
+    """Close an environment that is not needed anymore, whatever it raises."""
+    with suppress(Exception):
+        env.close()
 
 
 def describe_spaces(name: str, env: Any) -> tuple[int, int, Bounds | None]:
@@ -152,7 +157,7 @@ def describe_spaces(name: str, env: Any) -> tuple[int, int, Bounds | None]:
             "Return a gymnasium.Env.",
         ) from error
     except ObdError:
-        env.close()
+        close(env)
         raise
     is_unit = bool((low == -1.0).all() and (high == 1.0).all())
     bounds = None if is_unit else (tuple(map(float, low)), tuple(map(float, high)))

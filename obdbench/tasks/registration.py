@@ -9,7 +9,7 @@ from typing import Any
 
 from obdbench import registry
 from obdbench.errors import InvalidSettingError
-from obdbench.tasks.gymnasium_environment import describe_spaces, make_from
+from obdbench.tasks.gymnasium_environment import close, describe_spaces, make_from
 from obdbench.tasks.task import Task
 
 
@@ -36,6 +36,12 @@ class EnvironmentTask:
                 "Give the return of a random policy and the larger one of an expert.",
             )
 
+        if self.episode_limit is not None and self.episode_limit < 1:
+            raise InvalidSettingError(
+                f"The episode limit of the task {self.name!r} is {self.episode_limit}.",
+                "Give the number of steps of an episode, at least 1.",
+            )
+
     @property
     def env_id(self) -> str:
         """Gymnasium's identifier; the name of the task if a function creates the environment."""
@@ -51,7 +57,7 @@ class EnvironmentTask:
         env = make_from(self.name, self.environment)
         observation_size, action_size, bounds = describe_spaces(self.name, env)
         limit = self.episode_limit or getattr(env.spec, "max_episode_steps", None)
-        env.close()
+        close(env)
         if limit is None:
             raise InvalidSettingError(
                 f"The environment of the task {self.name!r} has no time limit.",

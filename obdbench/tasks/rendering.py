@@ -1,7 +1,7 @@
 """Pictures of states as MuJoCo's renderer shows them.
 
 MuJoCo selects its rendering library when it is imported, and a library that does not work may end
-the process. Pictures are therefore rendered in a process of their own
+the process. Pictures are therefore rendered in a separate process
 (:mod:`obdbench.tasks.render_process`), with the library that ``MUJOCO_GL`` names or with the first
 of EGL and OSMesa that works.
 """

@@ -15,19 +15,17 @@ states come from Gymnasium itself.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 from mujoco import mj_step
 
 from obdbench.errors import unknown_name
-from obdbench.tasks.gymnasium_environment import GymnasiumSlots
+from obdbench.tasks.gymnasium_environment import GymnasiumSlots, make_from
 from obdbench.tasks.task import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -132,13 +130,10 @@ class Simulator:
 def make_environment(task: Task) -> Any:
     """Gymnasium's environment of a task, without its wrappers.
 
-    Gymnasium's advice to use ``v5`` is silenced. MuJoCo's warnings go to the log instead of a file
-    in the working directory.
+    MuJoCo's warnings go to the log instead of a file in the working directory.
     """
     mujoco.set_mju_user_warning(logging.getLogger(__name__).info)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
-        return gymnasium.make(task.env_id).unwrapped
+    return make_from(task.name, task.env_id).unwrapped
 
 
 @cache

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Standardizer
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError, ObdError, first_line
 from obdbench.teachers.teacher import Layers, Teacher
 
 MAX_BYTES = 32 * 1024 * 1024
@@ -38,7 +38,7 @@ class _InertObject:
 def read_checkpoint(path: Path, content: bytes | None = None) -> Mapping[str, Any]:
     """The content of an archive: nested dictionaries of tensors on the CPU.
 
-    The archive is the file, or ``content``, which lies in the file.
+    ``content`` is the archive if it is an entry of the file; otherwise the file is the archive.
     """
     with unreadable_file_errors(path):
         if content is None:
@@ -64,7 +64,7 @@ def unreadable_file_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         name = type(error).__name__
-        reason = f"{name}: {str(error).strip().partition(chr(10))[0][:200]}"
+        reason = f"{name}: {first_line(error)}"
         if name == "UnpicklingError":  # PyTorch's text advises to execute the pickle
             reason = "its pickle is damaged, or contains more than tensors and plain containers"
         raise InvalidDataError(
@@ -73,13 +73,14 @@ def unreadable_file_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def unusable_teacher_errors(path: Path, form: str) -> Iterator[None]:
+def unusable_teacher_errors(source: Path | str, form: str) -> Iterator[None]:
     """Turn errors about missing or wrong content into one line that names the expected form."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise InvalidDataError(
-            f"The policy {path.name} is not usable as a teacher: {type(error).__name__}: {error}.",
+            f"The policy {Path(source).name} is not usable as a teacher: {type(error).__name__}: "
+            f"{error}.",
             f"Use {form}.",
         ) from error
 
@@ -89,7 +90,7 @@ def check_size(path: Path) -> None:
     if path.stat().st_size > MAX_BYTES:
         raise InvalidDataError(
             f"The checkpoint {path.name} is refused: it is larger than {MAX_BYTES:,} bytes.",
-            "Check it.",
+            f"Use a checkpoint of at most {MAX_BYTES // 2**20} MiB.",
         )
 
 
@@ -107,7 +108,10 @@ def _check_archive(name: str, content: bytes) -> None:
     elif any(e.filename.endswith("data.pkl") and e.file_size > MAX_PICKLE_BYTES for e in entries):
         problem = f"its pickle is larger than {MAX_PICKLE_BYTES:,} bytes"
     if problem is not None:
-        raise InvalidDataError(f"The checkpoint {name} is refused: {problem}.", "Check it.")
+        raise InvalidDataError(
+            f"The checkpoint {name} is refused: {problem}.",
+            f"Use a checkpoint of at most {MAX_BYTES // 2**20} MiB that torch.save wrote.",
+        )
 
 
 def teacher_from_checkpoint(
@@ -117,7 +121,7 @@ def teacher_from_checkpoint(
     card: Mapping[str, Any],
 ) -> Teacher:
     """Build a :class:`Teacher` from the state dictionaries of a Cal-QL checkpoint."""
-    try:
+    with unusable_teacher_errors(teacher_id, "a checkpoint in the format of CORL's Cal-QL"):
         actor = content["actor"]
         return Teacher(
             id=teacher_id,
@@ -130,12 +134,6 @@ def teacher_from_checkpoint(
             log_std_offset=float(actor["log_std_offset.constant"]),
             card=card,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
-        raise InvalidDataError(
-            f"The checkpoint of {teacher_id!r} is not usable as a teacher: "
-            f"{type(error).__name__}: {error}.",
-            "Use a checkpoint in the format of CORL's Cal-QL.",
-        ) from error
 
 
 def sequential_layers(state: Mapping[str, Any], prefix: str) -> Layers:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import torch
 
-from obdbench.datasets.arrays import read_arrays
+from obdbench.datasets.arrays import check_storage, read_hdf5
 from obdbench.errors import InvalidDataError
 from obdbench.teachers.checkpoint import (
     join_heads,
@@ -34,7 +34,7 @@ def load(path: Path) -> Teacher:
     names = [f"{GROUP}/{layer}/{part}" for layer in LAYERS for part in ("weight", "bias")]
     with unreadable_file_errors(path):
         _check_structure(path)
-        arrays = read_arrays(path, names)
+        arrays = read_hdf5(path, names)
     with unusable_teacher_errors(path, FORM):
         state = {
             name.removeprefix(f"{GROUP}/"): torch.from_numpy(np.asarray(array, np.float32))
@@ -61,10 +61,11 @@ def _check_structure(path: Path) -> None:
             if not isinstance(file.get(name, getlink=True), h5py.HardLink):
                 raise InvalidDataError(f"{path.name} contains no {name}.", f"Use {FORM}.")
         for name, expected in TEXTS.items():
-            stored = file[f"{GROUP}/{name}"]
-            size = stored.dtype.itemsize if isinstance(stored, h5py.Dataset) else 0
-            is_small = size <= MAX_TEXT_BYTES and getattr(stored, "shape", None) in ((), (1,))
-            text = np.asarray(stored[()]).reshape(-1)[0] if is_small else b""
+            stored, text = file[f"{GROUP}/{name}"], b""
+            if isinstance(stored, h5py.Dataset):
+                check_storage(path, name, stored)
+                if stored.dtype.itemsize <= MAX_TEXT_BYTES and stored.shape in ((), (1,)):
+                    text = np.asarray(stored[()]).reshape(-1)[0]
             if (text.encode() if isinstance(text, str) else bytes(text)) != expected:
                 raise InvalidDataError(
                     f"The {name} of the policy in {path.name} is not {expected.decode()}.",

@@ -87,7 +87,7 @@ load_fitted_q_teacher = partial(load_teacher_of_algorithm, "fitted-q")
 def find_default_teacher_name(dataset_id: str) -> str | None:
     """The algorithm of the trained teacher that is the default of a dataset.
 
-    ``None`` for a dataset that has a teacher of its own, and where no teacher is trained.
+    ``None`` if the dataset is shipped or published with a teacher, or if no teacher is trained.
     """
     if DatasetId(dataset_id).source in SOURCES_WITH_TEACHERS:
         return None

@@ -65,7 +65,7 @@ def _read_entry(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
         raise InvalidDataError(
             f"The checkpoint {path.name} is refused: {name} unpacks to more than {MAX_BYTES:,} "
             "bytes.",
-            "Check it.",
+            f"Use a model whose files have at most {MAX_BYTES // 2**20} MiB each.",
         )
     with archive.open(entry) as stream:
         return stream.read(MAX_BYTES)
@@ -79,7 +79,7 @@ def _read_settings(archive: zipfile.ZipFile, path: Path) -> Mapping[str, Any]:
 
 
 def _check_activation(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse hidden layers that are not ReLU, as far as the text of the settings states them."""
+    """Refuse activations other than ReLU that the settings name."""
     policy = settings.get("policy_kwargs")
     activation = str(policy.get("activation_fn", "ReLU")) if isinstance(policy, dict) else "ReLU"
     if "ReLU" not in activation or "LeakyReLU" in activation:

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from obdbench.datasets.download import cache_root
+from obdbench.datasets.identifier import DatasetId
 from obdbench.io import replace_atomically
 from obdbench.teachers.teacher import Teacher
 
@@ -18,11 +19,11 @@ from obdbench.teachers.teacher import Teacher
 def trained_teacher_path(dataset_id: str, algorithm: str) -> Path:
     """Where the teacher of one dataset and algorithm is kept.
 
-    The path of a ``file:`` dataset is made absolute, so that the name does not depend on the
-    working directory.
+    The name depends on :attr:`DatasetId.canonical`, so that every spelling of an identifier finds
+    the teacher. A task that the identifier of a file states is part of it: the task scales the
+    actions, and the teacher of a file read for one task must not serve another.
     """
-    if dataset_id.startswith("file:"):
-        dataset_id = f"file:{Path(dataset_id.removeprefix('file:')).resolve()}"
+    dataset_id = DatasetId(dataset_id).canonical
     digest = hashlib.sha256(dataset_id.encode()).hexdigest()[:8]
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", dataset_id.rpartition("/")[2])[:60].strip("-")
     return cache_root() / "teachers" / f"{readable}-{digest}-{algorithm}.safetensors"

@@ -120,8 +120,19 @@ def test_a_run_with_a_small_replay_buffer_is_refused(folder: Path) -> None:
 def test_a_run_of_another_task_and_no_run_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match=r"Hopper-v4.*Walker2d-v4"):
         Run.read(folder, TASKS["walker2d"])
-    with pytest.raises(InvalidDataError, match="no SAC run"):
+    with pytest.raises(InvalidDataError, match="not the folder of a SAC run"):
         Run.read(tmp_path, HOPPER)
+
+
+def test_a_run_without_checkpoints_or_environment_is_refused(folder: Path) -> None:
+    log = (folder / "progress.jsonl").read_text()
+    (folder / "progress.jsonl").write_text("")
+    with pytest.raises(InvalidDataError, match="empty"):
+        Run.read(folder, HOPPER)
+    (folder / "progress.jsonl").write_text(log)
+    (folder / "settings.json").write_text(json.dumps({"eval_episodes": 10}))
+    with pytest.raises(InvalidDataError, match="env_id"):
+        Run.read(folder, HOPPER)
 
 
 def test_a_checkpoint_logged_twice_counts_once(folder: Path) -> None:

@@ -93,6 +93,18 @@ def test_stored_actions_are_between_minus_one_and_one_whatever_the_bounds():
     assert np.abs(buffer.columns["actions"]).max() <= 1.0
 
 
+@pytest.mark.parametrize(
+    "changes", [{"env_id": "Walker2d-v4"}, {"seed": 1, "steps": 640}, {"steps": 160}]
+)
+def test_a_run_is_not_continued_with_other_settings(tmp_path, changes):
+    text = json.dumps(vars(SHORT))
+    (tmp_path / "settings.json").write_text(text)
+    (tmp_path / "learner.safetensors").touch()
+    with pytest.raises(InvalidSettingError):
+        train(HOPPER, SacSettings(**{**vars(SHORT), **changes}), tmp_path, progress=False)
+    assert (tmp_path / "settings.json").read_text() == text
+
+
 @pytest.mark.parametrize("folders", [1, 2])
 def test_a_run_repeats_and_an_interrupted_one_continues_from_its_last_state(tmp_path, folders):
     pytest.importorskip("jax", reason="SAC needs the extra 'collect'")

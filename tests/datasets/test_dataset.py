@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from support.toys import make_toy_dataset
+
+from obdbench.errors import InvalidDataError
 
 
 def test_an_interrupted_episode_is_not_complete() -> None:
@@ -25,12 +28,34 @@ def test_an_interrupted_episode_is_not_complete() -> None:
     assert len(dataset.episode_returns()) == 5
 
 
+@pytest.mark.parametrize("name", ["observations", "rewards", "terminals", "next_observations"])
+@pytest.mark.parametrize("column", [[[0.0] * 11] * 5, np.float32(0), np.array(["a"] * 5)])
+def test_columns_must_be_arrays_of_numbers(name: str, column: Any) -> None:
+    with pytest.raises(InvalidDataError, match=name):
+        replace(make_toy_dataset(5), **{name: column})
+
+
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
 def test_time_outs_may_be_numbers(dtype: type) -> None:
     plain = make_toy_dataset(100)
     ends = np.arange(100) % 50 == 49
     dataset = replace(plain, terminals=np.zeros(100, dtype), timeouts=ends.astype(dtype))
     assert np.allclose(dataset.episode_returns(), plain.rewards.reshape(2, 50).sum(1), atol=1e-4)
+
+
+def test_an_episode_that_ends_by_a_jump_is_separate_and_not_complete() -> None:
+    plain = make_toy_dataset(6)
+    following = np.roll(plain.observations, -1, axis=0)
+    following[2] += 1  # the next observation of row 2 is not row 3
+    dataset = replace(
+        plain,
+        rewards=np.float32([1, 1, 1, 10, 10, 10]),
+        terminals=np.arange(6) == 5,
+        next_observations=following,
+    )
+    assert dataset.episode_returns().tolist() == [30.0]
+    marked = replace(dataset, timeouts=np.arange(6) == 2)
+    assert marked.episode_returns().tolist() == [3.0, 30.0]
 
 
 def test_steps_after_the_last_end_belong_to_no_episode() -> None:

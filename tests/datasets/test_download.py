@@ -13,7 +13,7 @@ import time
 import pytest
 
 from obdbench.datasets import download as fetching
-from obdbench.datasets.download import cache_root, fetch, sha256_of
+from obdbench.datasets.download import cache_path, cache_root, fetch, sha256_of
 from obdbench.errors import FetchError, InvalidSettingError
 
 CONTENT = bytes(range(256)) * 2000
@@ -103,6 +103,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def be_togood(self):
         self.send(b"", 302, Location="/good/real.bin")
 
+    def be_tonowhere(self):
+        self.send(b"", 302, Location="http://[x/y")
+
     def be_loop(self):
         self.send(b"", 302, Location=self.path)
 
@@ -177,6 +180,16 @@ def test_fetch_downloads_once(server):
     assert path.is_relative_to(cache_root())
 
 
+def test_a_cached_file_needs_no_lock(server, monkeypatch):
+    path = fetch(f"{server.url}/good/a.bin", sha256=SUM, max_bytes=LIMIT)
+
+    def read_only(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(fetching, "lock", read_only)
+    assert fetch(f"{server.url}/good/a.bin", sha256=SUM, max_bytes=LIMIT) == path
+
+
 def test_damaged_cache_is_fetched_again(server):
     path = fetch(f"{server.url}/good/a.bin", sha256=SUM, max_bytes=LIMIT)
     path.write_bytes(b"damaged")
@@ -242,6 +255,7 @@ def test_part_of_another_version_is_not_continued(server):
         ("html", "web page"),
         ("tofile", "redirects to file:"),
         ("toftp", "redirects to ftp:"),
+        ("tonowhere", "could not be fetched"),
         ("loop", "redirects to /loop"),
         ("missing", "404"),
         ("huge", "larger than"),
@@ -303,21 +317,28 @@ def test_file_addresses(tmp_path, name):
     assert fetch(local.as_uri(), sha256=SUM, max_bytes=LIMIT) == local
     with pytest.raises(FetchError, match="larger"):
         fetch(local.as_uri(), max_bytes=10)
-    with pytest.raises(FetchError, match="no file"):
+    with pytest.raises(FetchError, match="not a file"):
         fetch((tmp_path / "none").as_uri(), max_bytes=10)
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://host/a", "a.bin", "http:///a", "https://host/", "https://host/%2e%2e/a"]
+    "url",
+    [
+        *("ftp://host/a", "a.bin", "http:///a", "https://host/", "https://host/%2e%2e/a"),
+        *("http://../a/b", "http://..\\../a", "http://./a", "http://[x/y"),
+    ],
 )
 def test_unusable_addresses(url):
     with pytest.raises(InvalidSettingError):
         fetch(url, max_bytes=LIMIT)
+    with pytest.raises(InvalidSettingError):
+        cache_path(url)
 
 
 def test_names_stay_in_their_folder(server):
-    with pytest.raises(InvalidSettingError):
-        fetch(f"{server.url}/good/a.bin", max_bytes=LIMIT, name="../up.bin")
+    for name in ("../up.bin", ".."):
+        with pytest.raises(InvalidSettingError):
+            fetch(f"{server.url}/good/a.bin", max_bytes=LIMIT, name=name)
     assert fetch(f"{server.url}/good/a.bin", max_bytes=LIMIT, name="b.bin").name == "b.bin"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.errors import InvalidSettingError
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,22 @@ def test_parts_of_an_identifier(text, source, short_name, task_name, level):
     assert str(parsed) == text
     assert (parsed.source, parsed.short_name) == (source, short_name)
     assert (parsed.task_name, parsed.level) == (task_name, level)
+
+
+def test_spellings_of_a_file_have_one_canonical_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    plain = {DatasetId(f"file:{path}x.npz").canonical for path in ("", "./", "~/", f"{tmp_path}/")}
+    assert plain == {f"file:{tmp_path.resolve()}/x.npz"}
+    named = {DatasetId(f"file:~/x.npz#{task}").canonical for task in ("hopper", "task=hopper")}
+    assert named == {f"file:{tmp_path.resolve()}/x.npz#hopper"}
+    assert DatasetId("d4rl/hopper-medium-v2").canonical == "d4rl/hopper-medium-v2"
+
+
+def test_the_home_folder_of_an_unknown_user_is_refused():
+    with pytest.raises(InvalidSettingError) as caught:
+        DatasetId("file:~no-such-user/x.npz").path  # noqa: B018
+    assert ".." not in str(caught.value)
 
 
 def test_sources_differ_in_what_their_names_mean():

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from support.hub_server import run_hub_server
 
+from obdbench import register_task
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.synset import Synset
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, UnknownNameError
+from obdbench.io import LockTimeoutError, lock
+from obdbench.registry import tasks
 from obdbench.reporting.suite_results import read_suite_results
 
 minari = pytest.importorskip("minari")
@@ -35,7 +38,7 @@ def record(name, env_id="Hopper-v5", episodes=4, max_steps=15):
         columns = {name: [] for name in ("actions", "rewards", "terminations", "truncations")}
         observations, ended = [env.reset(seed=seed)[0]], False
         while not ended:
-            action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+            action = rng.uniform(env.action_space.low, env.action_space.high).astype(np.float32)
             observation, reward, terminated, truncated, _ = env.step(action)
             ended = terminated or truncated
             observations.append(observation)
@@ -61,13 +64,24 @@ def test_transitions_of_a_recorded_dataset(local):
     )
 
 
+def test_actions_are_scaled_from_the_bounds_of_the_environment(local):
+    register_task("humanoid", "Humanoid-v5", (0.0, 1.0), episode_limit=1000)  # bounds of ±0.4
+    try:
+        _, stored = record("mujoco/humanoid/toy-v0", "Humanoid-v5")
+        dataset = load_dataset("minari/mujoco/humanoid/toy-v0")
+    finally:
+        tasks.unregister("humanoid")
+    recorded = np.concatenate([episode.actions for episode in stored.iterate_episodes()])
+    np.testing.assert_allclose(dataset.actions, recorded / 0.4, atol=1e-6)
+
+
 def test_what_is_not_there_is_one_error(local):
     with pytest.raises(FetchError, match="mujoco/hopper/medium-v0"):
         load_dataset("minari/mujoco/hopper/medium-v0")
 
 
 def test_names_outside_the_grammar():
-    with pytest.raises(InvalidSettingError, match="no MuJoCo dataset"):
+    with pytest.raises(InvalidSettingError, match="not a MuJoCo dataset"):
         load_dataset("minari/D4RL/door/human-v2")
     with pytest.raises(UnknownNameError):
         load_dataset("minari/mujoco/humanoid/simple-v0")
@@ -144,6 +158,21 @@ def test_failed_download_leaves_no_dataset(hub):
     assert "\n" not in str(caught.value)
     hub.lost.clear()
     assert len(load_dataset(f"minari/{NAME}")) == sum(hub.lengths)
+
+
+def test_an_interrupted_download_leaves_no_dataset_and_holds_the_lock(local, monkeypatch):
+    folder = local / NAME
+
+    def interrupted(*_, **__):
+        (folder / "data").mkdir(parents=True)
+        with pytest.raises(LockTimeoutError), lock(folder, timeout=0.0):
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(minari, "load_dataset", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset(f"minari/{NAME}")
+    assert not folder.exists()
 
 
 def test_dataset_that_the_server_lacks_is_one_error(hub):

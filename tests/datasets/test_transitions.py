@@ -73,6 +73,8 @@ def test_timeouts_mark_the_row_before_a_left_out_one():
     assert actual["observations"].dtype == actual["rewards"].dtype == np.float32
 
 
-def test_single_row_gives_no_transition():
-    actual = qlearning_columns(recording(np.random.default_rng(0), 1), 1000)
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("marked", [True, False])
+def test_less_than_two_rows_give_no_transition(rows, marked):
+    actual = qlearning_columns(recording(np.random.default_rng(0), rows, marked=marked), 1000)
     assert {len(column) for column in actual.values()} == {0}

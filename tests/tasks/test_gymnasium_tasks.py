@@ -41,6 +41,10 @@ class Counter(gymnasium.Env):
     def __init__(self, **changes: Any) -> None:
         vars(self).update(changes)
 
+    def close(self) -> None:
+        if hasattr(self, "close_error"):
+            raise self.close_error
+
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         self.count = 0
         return np.array([seed, 0.0]), {}
@@ -192,6 +196,23 @@ def test_wrong_reference_returns_and_names_in_use_are_refused() -> None:
         register_task("counter", Counter, (1.0, 1.0))
     with pytest.raises(DuplicateNameError):
         register_task("hopper", "Hopper-v5")
+
+
+def test_an_episode_limit_below_one_is_refused() -> None:
+    for limit in (0, -5):
+        with pytest.raises(InvalidSettingError, match=str(limit)):
+            register_task("counter", Counter, episode_limit=limit)
+    assert "counter" not in tasks
+
+
+def test_an_environment_that_cannot_be_closed_is_used(register: Callable[..., Task]) -> None:
+    error = RuntimeError("no display")
+    task = register("counter", lambda: Counter(close_error=error), episode_limit=20)
+    assert task.episode_limit == 20
+    changes = {"raise_at": 3, "close_error": error}
+    failing = register("failing", lambda: Counter(**changes), episode_limit=20)
+    with pytest.raises(InvalidDataError, match="step 3"):
+        run_episodes(constant(1.0), failing, [5])
 
 
 @pytest.mark.parametrize("changes", [{"raise_at": 3}, {"nan_at": 3}])

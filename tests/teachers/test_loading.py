@@ -54,6 +54,20 @@ def test_a_trained_teacher_becomes_the_default(name: str, toy_teacher: Teacher) 
         load_teacher(name, "td3-bc")
 
 
+def test_every_spelling_of_a_file_finds_its_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_teacher: Teacher
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for trained, same in [
+        (f"file:{tmp_path}/a.npz", "file:~/a.npz"),
+        ("file:~/a.npz#task=hopper", f"file:{tmp_path}/a.npz#hopper"),
+    ]:
+        save_trained_teacher(toy_teacher, trained_teacher_path(trained, "iql"))
+        assert load_teacher(same).checksum == toy_teacher.checksum
+    with pytest.raises(ObdError, match="obdbench teach"):
+        load_teacher("file:~/a.npz#hopper-v5")
+
+
 def test_an_embedded_dataset_keeps_its_teacher_unless_another_is_named(
     toy_teacher: Teacher,
 ) -> None:

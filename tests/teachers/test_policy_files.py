@@ -88,6 +88,17 @@ def test_the_format_does_not_depend_on_the_name(tmp_path: Path) -> None:
     assert load_teacher(DATASET, str(path)).card["algorithm"] == "SAC"
 
 
+def test_an_hdf5_file_is_recognized_by_its_content(tmp_path: Path) -> None:
+    path = files.d4rl_policy(tmp_path).path.rename(tmp_path / "policy.bin")
+    assert load_teacher(DATASET, str(path)).card["algorithm"] == "SAC"
+
+
+def test_a_text_in_a_giant_chunk_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = d4rl_giant_chunk(tmp_path)
+    with pytest.raises(InvalidDataError, match="nonlinearity has chunks of 160,000,000 bytes"):
+        load_teacher(DATASET, str(path))
+
+
 def test_a_teacher_of_another_size_is_refused(tmp_path: Path) -> None:
     network = files.mlp(17, 6)
     path = files.write_sb3(tmp_path / "other.zip", files.prefixed("actor.mu", network))
@@ -201,6 +212,16 @@ def d4rl_link(folder: Path) -> Path:
     return folder / "a.hdf5"
 
 
+def d4rl_giant_chunk(folder: Path) -> Path:
+    path = files.d4rl_policy(folder).path
+    with h5py.File(path, "a") as file:
+        group = file["metadata/policy"]
+        del group["nonlinearity"]
+        options = {"chunks": (20_000_000,), "maxshape": (None,), "compression": "gzip"}
+        group.create_dataset("nonlinearity", shape=(1,), dtype="S8", **options)
+    return path
+
+
 def empty(folder: Path) -> Path:
     (folder / "a.zip").write_bytes(b"")
     return folder / "a.zip"
@@ -221,7 +242,7 @@ HOSTILE = [
     *(sb3_code, sb3_pickled_policy, sb3_bomb, sb3_settings_bomb, sb3_nan, sb3_tanh),
     *(sb3_other_algorithm, sb3_list, d3_code, d3_code_in_archive, d3_without_policy),
     *(d3_other_activation, d3_other_bounds, corl_code, corl_without_actor, corl_shared_numbers),
-    *(d4rl_tanh, d4rl_without_policy, d4rl_link, empty, text, truncated),
+    *(d4rl_tanh, d4rl_without_policy, d4rl_link, d4rl_giant_chunk, empty, text, truncated),
 ]
 
 
