@@ -247,11 +247,12 @@ def check_teacher_task(teacher: Teacher, dataset: Dataset) -> None:
 
 def check_teacher_data(teacher: Teacher, dataset: Dataset) -> None:
     """Refuse a teacher that was trained on other data under the same ``file:`` identifier."""
-    trained_on = teacher.card.get("data")
-    if teacher.id != dataset.id or not isinstance(trained_on, dict):
-        return
-    if DatasetId(dataset.id).source != "file":
+    trained_on, dataset_id = teacher.card.get("data"), DatasetId(dataset.id)
+    if dataset_id.source != "file":
         return  # teachers of shipped subsets are trained on the full collections
+    is_same = DatasetId(teacher.id).canonical == dataset_id.canonical
+    if not is_same or not isinstance(trained_on, dict):
+        return
     if trained_on.get("checksum") not in (None, dataset.checksum):
         raise InvalidDataError(
             f"The teacher of {dataset.id} was trained on other data than the file now contains.",

@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 from torch import Tensor
 
 from obdbench.datasets.dataset import Array, Dataset
-from obdbench.datasets.episodes import episode_numbers
+from obdbench.datasets.episodes import episode_ends
 from obdbench.errors import InvalidDataError
 from obdbench.offline_rl.algorithm import Batch, RewardScaling, Shape
 from obdbench.teachers.teacher import Teacher
@@ -122,12 +122,12 @@ def return_range(dataset: Dataset, rewards: Array) -> float:
 
 
 def last_rows(dataset: Dataset) -> Array:
-    """Index of the last row of each episode."""
-    if dataset.timeouts is None:  # episodes then end where the next observation is not that row
-        ends = np.diff(episode_numbers(dataset), append=-1) != 0
-    else:
-        ends = np.asarray(dataset.terminals, dtype=bool) | np.asarray(dataset.timeouts, dtype=bool)
-        ends[-1] = True
+    """Index of the last row of each episode; next observations count only without time-outs."""
+    observations = dataset.observations if dataset.timeouts is None else None
+    ends = episode_ends(
+        dataset.terminals, dataset.timeouts, observations, dataset.next_observations
+    )
+    ends[-1] = True
     return np.flatnonzero(ends)
 
 
