@@ -31,6 +31,7 @@ from obdbench.execution.executors.ray_cluster import (
 )
 from obdbench.execution.job import Job, group_into_jobs, run_job
 from obdbench.execution.trial import error_summary
+from obdbench.experiments.spec import TrialSpec
 
 STEP_SECONDS = 1.0
 LOSS = "its process or node was lost"
@@ -138,24 +139,21 @@ class RayRunMonitor(tune.Callback):  # type: ignore[misc]
         job = self.jobs[trial.config["job"]]
         running = self.running.pop(job.name, "")
         with self._keep_error():
-            self.events.forward_stored_results(job.specs)
+            missing = self.events.forward_stored_results(job.specs)
             if running not in self.events.finished:  # otherwise a timeout ended the process
-                self.events.handle_death(job.specs, running, LOSS)
+                self.events.count_death(missing, running, LOSS)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune's loop has waited for events for a tenth of a second at most."""
         self.listener.refresh()
 
     def finish_round(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs that Tune gave up although some of their trials have no result."""
+        """Return the jobs that Tune stopped retrying although trials of them have no result."""
+        rest: list[TrialSpec] = []
         with self._keep_error():
-            rest = [
-                spec
-                for job in jobs
-                for spec in self.events.handle_death(
-                    job.specs, self.running.pop(job.name, ""), LOSS
-                )
-            ]
+            for job in jobs:
+                missing = self.events.forward_stored_results(job.specs)
+                rest += self.events.count_death(missing, self.running.pop(job.name, ""), LOSS)
         return group_into_jobs(rest, self.store.suite)
 
     @contextmanager

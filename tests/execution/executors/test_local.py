@@ -15,10 +15,14 @@ from support.toy_suite import PLUGINS, SETTINGS, TOY, comparable_files, run_in_p
 
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.events import Event
+from obdbench.execution.executors import local
 from obdbench.execution.executors.base import MAX_DEATHS, RunEvents
-from obdbench.execution.job import check_specs
+from obdbench.execution.job import check_specs, group_into_jobs
 from obdbench.execution.run import execute, plan
+from obdbench.execution.trial import TIMEOUT_EXIT, run_trial
 from obdbench.experiments.suite import Suite
+from obdbench.results.headline import mean_headline_score
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
 
@@ -184,13 +188,68 @@ def test_a_death_between_two_trials_counts_against_the_next(tmp_path, toy_suite)
     listener = SimpleNamespace(on_event=received.append, refresh=lambda: None)
     events = RunEvents(ExecutionConfig(out=tmp_path), store, listener)
     for _ in range(MAX_DEATHS - 1):
-        assert events.handle_death(specs, specs[0].key, "killed") == specs
+        missing = events.forward_stored_results(specs)
+        assert events.count_death(missing, specs[0].key, "killed") == specs
     store.save(Result.unfinished(specs[0], "toy", "failed", "why"))
-    assert events.handle_death(specs, specs[0].key, "killed") == [specs[1]]
+    missing = events.forward_stored_results(specs)
+    assert events.count_death(missing, specs[0].key, "killed") == [specs[1]]
     assert [event.key for event in received if event.kind == "restart"] == [
         *[specs[0].key] * (MAX_DEATHS - 1),
         specs[1].key,
     ]
+
+
+def test_a_stored_result_is_read_once_and_reported_with_its_score(store, spec, monkeypatch):
+    trial, received = spec("random"), []
+    result = run_trial(trial, store)
+    listener = SimpleNamespace(on_event=received.append, refresh=lambda: None)
+    events = RunEvents(ExecutionConfig(), store, listener)
+    assert events.forward_stored_results([trial]) == []
+    assert received == [Event("ok", trial.key, score=mean_headline_score(result))]
+    monkeypatch.setattr(store, "read_result", lambda key: pytest.fail("read again"))
+    assert events.forward_stored_results([trial]) == []
+    assert len(received) == 1
+
+
+FAKE_WORKER = """#!{python}
+import os, sys
+from multiprocessing.connection import Connection
+from obdbench.execution.events import Event
+
+pipe = Connection(int(sys.argv[3]))
+pipe.recv_bytes(), pipe.recv_bytes()  # settings and job
+pipe.send(Event("start", {key!r}))
+print(5000 * "-", "last words", flush=True)
+os._exit({code})
+"""
+
+
+@pytest.mark.parametrize("code", [3, TIMEOUT_EXIT])
+def test_a_worker_that_leaves_no_result_dies_three_times_and_its_output_is_kept(
+    tmp_path, store, spec, monkeypatch, code
+):
+    """A timeout without a result is a death as well; otherwise the trial would restart forever."""
+    trial, restarts = spec(), []
+    script = tmp_path / "worker"
+    script.write_text(FAKE_WORKER.format(python=sys.executable, key=trial.key, code=code))
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+    def on_event(event):
+        if event.kind == "start":
+            restarts.append(event)
+            assert len(restarts) <= MAX_DEATHS
+
+    store.work_folder.joinpath("worker-0.log").write_text("of an earlier run\n")
+    config = ExecutionConfig(out=store.root, workers=1)
+    listener = SimpleNamespace(on_event=on_event, refresh=lambda: None)
+    local.execute(group_into_jobs([trial], store.suite), config, listener)
+    result = store.read_result(trial.key)
+    assert result.status == "failed"
+    assert result.error == f"Its worker died 3 times: ended with exit code {code}."
+    output = store.log_path(trial.key).read_text()
+    assert output.endswith("- last words\n")
+    assert len(output) == 4096
 
 
 @pytest.mark.slow  # a signal in mid-run races with whatever shares the cores
