@@ -94,6 +94,11 @@ class ExecutionConfig:
         if not self.grace >= 0:
             raise InvalidSettingError(f"grace is {self.grace}.", "It must not be negative.")
 
+    @property
+    def memory_bytes(self) -> int:
+        """``memory`` in bytes."""
+        return round(self.memory * 2**30)
+
     def local_workers(self) -> int:
         """Return ``workers``, or two workers per GPU; on CPU, ``cores // threads``.
 
