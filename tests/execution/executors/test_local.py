@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.processes import list_descendants, run_environment
 from support.runs import collect, run
 from support.toy_suite import PLUGINS, SETTINGS, TOY, comparable_files, run_in_process
 
@@ -27,15 +27,10 @@ from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
 
 
-def children() -> list[str]:
-    """Worker processes of this very process."""
-    listing = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True, check=True)
-    return [
-        line
-        for line in listing.stdout.splitlines()
-        if line.split()[0] == str(os.getpid())
-        and "obdbench.execution.executors.local_worker" in line
-    ]
+def list_workers() -> list[str]:
+    """Worker processes of this process."""
+    module = "obdbench.execution.executors.local_worker"
+    return [line for _, line in list_descendants(os.getpid()) if module in line]
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +85,11 @@ def test_good_trials_are_done_beside_bad_ones(outcome):
     outcome="a failed row each with its reason; the others are done",
 )
 def test_bad_trials_are_rows_with_their_reason(outcome):
-    for status, error in by_objective(outcome, "raises"):
-        assert (status, error) == ("failed", "ZeroDivisionError: the reason of it")
-    for status, error in by_objective(outcome, "dies"):
-        assert status == "failed"
-        assert "died 3 times" in error
-        assert "memory" in error
+    assert by_objective(outcome, "raises") == [("failed", "ZeroDivisionError: the reason of it")]
+    ((status, error),) = by_objective(outcome, "dies")
+    assert status == "failed"
+    assert "died 3 times" in error
+    assert "memory" in error
 
 
 @pytest.mark.reliability(
@@ -133,7 +127,7 @@ def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
 
 def test_no_process_and_no_foreign_file_is_left(outcome):
     prepared, _, _ = outcome
-    assert children() == []
+    assert list_workers() == []
     names = {path.name for path in prepared.store.folder.iterdir()}
     assert not any(name.startswith(".") and name != ".work" for name in names)
 
@@ -264,7 +258,7 @@ def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
     assert summary.stop_reason == "interrupted"
     assert set(summary.status.values()) == {"missing"}
     assert list(tmp_path.glob("toy/.work/*/snapshot"))
-    assert children() == []
+    assert list_workers() == []
     resumed = run(suite, options)
     assert set(resumed.status.values()) == {"ok"}
     assert comparable_files(resumed.store.folder) == run_in_process(suite, tmp_path / "whole")
@@ -292,7 +286,7 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     with pytest.raises(ObdError, match=message) as caught:
         run(suite, ExecutionConfig(out=tmp_path, workers=2))
     assert "\n" not in str(caught.value)
-    assert children() == []
+    assert list_workers() == []
     assert list(tmp_path.glob("toy/*.json")) == [tmp_path / "toy" / "manifest.json"]
     assert set(
         run(suite, ExecutionConfig(out=tmp_path, existing="resume", plugins=PLUGINS)).status
@@ -325,7 +319,7 @@ def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, t
     suite = toy_suite({"name": "student", "params": {"pause": 0.1}}, steps=8)
     options = ExecutionConfig(out=tmp_path, workers=1, existing="resume", plugins=PLUGINS)
 
-    def spoil():
+    def block_folder():
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("toy/synsets/*/0")) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -333,13 +327,13 @@ def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, t
         folder.rename(tmp_path / "gone")
         folder.write_text("in the way")
 
-    thread = threading.Thread(target=spoil)
+    thread = threading.Thread(target=block_folder)
     thread.start()
     with pytest.raises(ObdError, match="Cannot write") as caught:
         run(suite, options)
     thread.join()
     assert "\n" not in str(caught.value)
-    assert children() == []
+    assert list_workers() == []
 
 
 def test_a_script_without_a_main_guard_may_run_a_suite(tmp_path):
@@ -354,12 +348,11 @@ def test_a_script_without_a_main_guard_may_run_a_suite(tmp_path):
         'datasets = ["toy/hopper-toy-v0"]\nobjectives = ["random"]\nprotocols = ["toy"]\n'
         "[settings]\npairs = 4\n"
     )
-    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env=run_environment(),
         timeout=120,
     )
     assert done.stdout.strip() == "1 {'ok'}", done.stderr
