@@ -30,10 +30,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## create .venv and install everything the other targets need
 
+# a failed trial is a row of the leaderboard, and the target fails
 bench: $(STAMP)  ## run the quick suite on the embedded data; everything is written to results/
 	$(BIN)/obdbench run quick --retry-failed --workers $(WORKERS) --out $(RESULTS) \
-		--executor $(or $(EXECUTOR),$(shell $(BIN)/python -c $(FIND_EXECUTOR)))
-	$(BIN)/obdbench leaderboard --out $(RESULTS) --to $(RESULTS)/leaderboards --html
+		--executor $(or $(EXECUTOR),$(shell $(BIN)/python -c $(FIND_EXECUTOR))); \
+	code=$$?; test $$code -le 1 || exit $$code; \
+	$(BIN)/obdbench leaderboard --out $(RESULTS) --to $(RESULTS)/leaderboards --html && exit $$code
 
 publish: $(STAMP)  ## copy results of the quick suite to leaderboards/ and rewrite its pages
 	$(BIN)/obdbench leaderboard --publish $(RESULTS)/quick
@@ -85,7 +87,7 @@ mutation: $(STAMP)  ## mutate MODULE and run TESTS on every mutant; lists the mu
 test-wheel: $(STAMP)  ## build the wheel and test it in an empty environment (needs a package index)
 	$(BIN)/python -m pytest -p no:xdist tests/packaging -m "not benchmark" $(ARGS)
 
-audit: $(STAMP)  ## list dependencies and licences; check the pins for known vulnerabilities
+audit: $(STAMP)  ## list dependencies and licenses; check the pins for known vulnerabilities
 	$(BIN)/python tools/dependencies.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit
 	$(BIN)/python -m pip_audit -r constraints.txt --no-deps --disable-pip

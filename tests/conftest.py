@@ -69,7 +69,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Path:
 def call(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., tuple[object, str, str]]]:
-    """The command line in this process: exit code, output, complaints."""
+    """The command line in this process: exit code, output, errors."""
     from obdbench.cli import main as cli
 
     monkeypatch.chdir(tmp_path)

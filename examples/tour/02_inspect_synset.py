@@ -29,7 +29,7 @@ PROBE = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("synset", type=Path, help="a .safetensors file, as 01_distil.py saves it")
+    parser.add_argument("synset", type=Path, help="a .safetensors file, as 01_distill.py saves it")
     parser.add_argument("--dataset", help="default: the one that the synset's card names")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for the pictures")
     parser.add_argument("--frames", type=int, default=8, help="states in the strip")

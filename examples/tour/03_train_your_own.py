@@ -19,7 +19,7 @@ import obdbench
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("synset", type=Path, help="a .safetensors file, as 01_distil.py saves it")
+    parser.add_argument("synset", type=Path, help="a .safetensors file, as 01_distill.py saves it")
     parser.add_argument("--steps", type=int, default=500, help="gradient steps per policy")
     parser.add_argument("--policies", type=int, default=10)
     parser.add_argument("--episodes", type=int, default=3)

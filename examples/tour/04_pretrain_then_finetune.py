@@ -20,7 +20,7 @@ import obdbench
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("synset", type=Path, help="a .safetensors file, as 01_distil.py saves it")
+    parser.add_argument("synset", type=Path, help="a .safetensors file, as 01_distill.py saves it")
     parser.add_argument("--dataset", help="default: the dataset named in the synset's card")
     parser.add_argument("--pretraining", type=int, default=200, help="steps on the synset")
     parser.add_argument("--points", type=int, nargs="+", default=[200, 400, 800, 1600, 3200])

@@ -342,6 +342,7 @@ def tune(
     address: Address = None,
     workers: Workers = None,
     threads: Threads = 1,
+    memory: Memory = 2.0,
     device: Device = "cpu",
     search_seed: Annotated[int, typer.Option("--search-seed", help="Seed of the search.")] = 0,
 ) -> None:
@@ -372,6 +373,7 @@ def tune(
             address=address,
             workers=workers,
             threads=threads,
+            memory=memory,
             device=device,
             plugins=plugins,
         ),

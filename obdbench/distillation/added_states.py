@@ -1,6 +1,6 @@
 """Rounds of states that a state source adds during a distillation, with the objective's columns.
 
-Every round is labelled by the teacher. The objective's ``prepare`` makes the columns of the kept
+Every round is labeled by the teacher. The objective's ``prepare`` makes the columns of the kept
 rounds of a seed together, so that weights of mean one have mean one over them. The state density
 at added states is that of the flow fitted to the fixed dataset.
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidDataError
@@ -89,5 +88,4 @@ def repeat_batch(batch: Batch, draws: int) -> Batch:
     """Repeat each seed's batch for its ``draws`` policies; policies of a seed are adjacent."""
     if draws == 1:
         return batch
-    columns: dict[str, Tensor] = batch._columns
-    return Batch({name: column.repeat_interleave(draws, 0) for name, column in columns.items()})
+    return Batch({name: col.repeat_interleave(draws, 0) for name, col in batch.columns.items()})

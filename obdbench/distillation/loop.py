@@ -294,7 +294,7 @@ def _check_evaluation_steps(
     missing = sorted(s for s in evaluation_steps - state.points.keys() if s < state.step)
     if missing:
         raise ObdError(
-            f"The snapshot {snapshot} stands at step {state.step} and holds no synset of step "
+            f"The snapshot {snapshot} is at step {state.step} and contains no synset of step "
             f"{missing[0]}.",
             "Ask for the evaluation points of the first run, or remove the snapshot to start "
             "again.",

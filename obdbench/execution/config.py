@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from obdbench.errors import InvalidSettingError, MissingExtraError, unknown_name
 from obdbench.plugins import Plugin
@@ -66,10 +66,9 @@ class ExecutionConfig:
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
             raise unknown_name("executor", self.executor, EXECUTORS)
-        for name in ("workers", "threads", "memory", "timeout", "snapshot_seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
+        if self.existing not in get_args(ExistingResults):
+            raise unknown_name("choice of existing", self.existing, get_args(ExistingResults))
+        self._check_numbers()
         if self.executor == "ray" and find_spec("ray") is None:
             raise MissingExtraError("The Ray executor", "ray")
         if self.address and self.executor != "ray":
@@ -81,6 +80,24 @@ class ExecutionConfig:
                 f"{self.device} cannot be used with Ray, which assigns GPUs to trials itself.",
                 "Use --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES.",
             )
+
+    def _check_numbers(self) -> None:
+        for name in ("workers", "threads", "memory", "timeout", "snapshot_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
+        for name in ("workers", "threads"):
+            if not isinstance(getattr(self, name), int | None):
+                raise InvalidSettingError(
+                    f"{name} is {getattr(self, name)}.", "It must be a whole number."
+                )
+        if not self.grace >= 0:
+            raise InvalidSettingError(f"grace is {self.grace}.", "It must not be negative.")
+
+    @property
+    def memory_bytes(self) -> int:
+        """``memory`` in bytes."""
+        return round(self.memory * 2**30)
 
     def local_workers(self) -> int:
         """Return ``workers``, or two workers per GPU; on CPU, ``cores // threads``.

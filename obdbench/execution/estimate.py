@@ -22,6 +22,7 @@ from obdbench.execution.trial_cost import (
     distillation_cost,
 )
 from obdbench.experiments.spec import TrialSpec
+from obdbench.results.provenance import get_device_name
 from obdbench.results.record import Result
 from obdbench.results.store import list_stores
 from obdbench.tasks.task import Task, get_task
@@ -83,9 +84,19 @@ def step_key(spec: TrialSpec) -> tuple[str, ...]:
 
 
 def measure_step_times(plan: Plan) -> dict[tuple[str, ...], float]:
-    """Return the median step time of earlier results, by what determines it."""
+    """Return the median step time of earlier results, by what determines it.
+
+    Only results of the same device and number of threads count.
+    """
+    config = plan.config
+    if config.address is not None and config.device != "cpu":
+        return {}  # this machine does not know the GPUs of the cluster
+    machine = get_device_name(config.device), config.threads
     times: dict[tuple[str, ...], list[float]] = {}
     for result in read_good_results(plan):
+        environment = result.environment
+        if environment is None or (environment.device, environment.threads) != machine:
+            continue
         steps, seconds = result.timing.curve[-1] if result.timing.curve else (0, 0.0)
         if steps > 0 and seconds > 0:
             times.setdefault(step_key(result.spec), []).append(seconds / steps)

@@ -19,9 +19,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from obdbench.distillation.synset import Synset
 from obdbench.errors import MissingExtraError, unknown_name
@@ -167,12 +168,19 @@ class ExperimentLogger:
 
     def __exit__(self, *exception: object) -> None:
         for key in list(self.logs):
-            self._guard(self._finish, key, "interrupted")
+            with suppress(Exception):  # logs that are still open after an error may be broken
+                self._finish(key, "interrupted")
 
     def on_event(self, event: Event) -> None:
         """Log the numbers of an event."""
-        if event.key in self.specs:
-            self._guard(self._log, event)
+        if not self.enabled or event.key not in self.specs:
+            return
+        try:
+            self._log(event)
+        except Exception as error:  # servers and disks can raise almost any exception
+            self.enabled = False
+            reason = " ".join(str(error).split())[:200]
+            logger.warning("Logging to %s stopped: %s: %s", self.name, type(error).__name__, reason)
 
     def refresh(self) -> None:
         """Do nothing: numbers are logged when they arrive."""
@@ -204,13 +212,3 @@ class ExperimentLogger:
 
     def _finish(self, key: str, status: str) -> None:
         self.logs.pop(key).finish(status)
-
-    def _guard(self, function: Callable[..., None], *arguments: Any) -> None:
-        if not self.enabled:
-            return
-        try:
-            function(*arguments)
-        except Exception as error:  # servers and disks can raise almost any exception
-            self.enabled = False
-            reason = " ".join(str(error).split())[:200]
-            logger.warning("Logging to %s stopped: %s: %s", self.name, type(error).__name__, reason)

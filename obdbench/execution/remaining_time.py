@@ -23,7 +23,8 @@ from obdbench.experiments.spec import TrialSpec
 class RemainingTime:
     """Estimates how much of a run, and of each trial, remains.
 
-    The distillations of the keys ``finished`` are not repeated and cost nothing.
+    The distillations of the keys ``finished`` are not repeated and cost nothing. Outer steps of an
+    earlier process, from whose snapshot a distillation continues, are no work of the run either.
     """
 
     def __init__(self, specs: Sequence[TrialSpec], finished: Collection[str] = ()) -> None:
@@ -33,6 +34,7 @@ class RemainingTime:
         self._episodes = {spec.key: count_episodes(spec) for spec in specs}
         self._points = {spec.key: max(1, count_points(spec)) for spec in specs}
         self._distilled = dict.fromkeys(self._units, 0.0)  # share, 0 to 1
+        self._resumed: dict[str, float] = {}  # share that an earlier process has distilled
         self._scored = dict.fromkeys(self._specs, 0.0)  # share, 0 to 1
         self._unit_seconds: dict[str, float] = {}  # by distillation
         self._scoring_seconds = 0.0
@@ -45,6 +47,7 @@ class RemainingTime:
         if event.kind in FINAL_KINDS:
             self._distilled[distillation] = self._scored[spec.key] = 1.0
         elif event.kind == "step" and event.steps:
+            self._resumed.setdefault(distillation, max(0, event.step - 1) / event.steps)
             self._distilled[distillation] = event.step / event.steps
             units = self._units[distillation] / event.steps
             if event.steps_per_second and units:
@@ -69,13 +72,16 @@ class RemainingTime:
         return self._scoring_seconds / self._timed_episodes
 
     def share_done(self) -> float:
-        """Return the share of the expected working time that is done, 0 to 1."""
+        """Return the share of the expected working time of the run that is done, 0 to 1."""
         unit, episode = self.unit_seconds, self.episode_seconds
-        distilling = {key: unit * units for key, units in self._units.items()}
-        scoring = {key: episode * episodes for key, episodes in self._episodes.items()}
-        total = sum(distilling.values()) + sum(scoring.values())
-        done = sum(seconds * self._distilled[key] for key, seconds in distilling.items())
-        done += sum(seconds * self._scored[key] for key, seconds in scoring.items())
+        total = done = 0.0
+        for key, units in self._units.items():
+            resumed = self._resumed.get(key, 0.0)
+            total += unit * units * (1.0 - resumed)
+            done += unit * units * max(0.0, self._distilled[key] - resumed)
+        for key, episodes in self._episodes.items():
+            total += episode * episodes
+            done += episode * episodes * self._scored[key]
         return min(1.0, done / total) if total else 1.0
 
     def trial_seconds(self, spec: TrialSpec) -> float:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import check_teacher_data, check_teacher_task
-from obdbench.distillation.step_methods import warn_kernel_mismatch
+from obdbench.distillation.step_methods import infinite_width_share, warn_kernel_mismatch
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.base import FailFastError, RunListeners, get_executor
@@ -59,8 +59,8 @@ class Plan:
         """Return the keys of distillations that the trials to run do not repeat."""
         if self.config.existing == "fresh":
             return set()
-        stores = (SynsetStore(self.store, spec) for spec in self.remaining)
-        return {store.spec.distill_key for store in stores if store.read_record() is not None}
+        by_key = {spec.distill_key: SynsetStore(self.store, spec) for spec in self.remaining}
+        return {key for key, store in by_key.items() if store.read_record() is not None}
 
 
 @dataclass(frozen=True)
@@ -184,19 +184,21 @@ def plan_missing(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], P
 
 def check_inputs(specs: Sequence[TrialSpec]) -> None:
     """Download and check the datasets and teachers of trials once, before any work."""
-    for settings in dict.fromkeys(spec.settings for spec in specs if spec.distills):
+    distilled = (spec.settings for spec in specs if spec.distills)
+    by_warning = {(infinite_width_share(s), s.architecture): s for s in distilled}
+    for settings in by_warning.values():
         warn_kernel_mismatch(settings)
     pairs: dict[str, int] = {}
-    taught: set[tuple[str, str | None]] = set()
+    with_teacher: set[tuple[str, str | None]] = set()
     for spec in specs:
         pairs[spec.dataset] = max(pairs.get(spec.dataset, 0), spec.settings.pairs)
         objective = make_objective(spec.objective, spec.objective_params)
         if needs_teacher(objective, spec.settings):
-            taught.add((spec.dataset, spec.teacher))
+            with_teacher.add((spec.dataset, spec.teacher))
     for dataset_id, largest in pairs.items():
         dataset = load_dataset(dataset_id)
         check_size(dataset, largest)
-        for _, teacher in (pair for pair in taught if pair[0] == dataset_id):
+        for _, teacher in (pair for pair in with_teacher if pair[0] == dataset_id):
             loaded = load_teacher(dataset_id, teacher)
             check_teacher_task(loaded, dataset)
             check_teacher_data(loaded, dataset)

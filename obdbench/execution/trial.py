@@ -69,7 +69,8 @@ def run_trial(
     Exceptions of the trial become a failed result. Only a store that cannot be written
     (:class:`StorageError`) and interrupts are raised. The time limit begins once no other process
     works on the same distillation; a good result that such a process has written is returned. With
-    ``exit_on_hang`` the process exits where the trial does not end ``grace`` seconds after it.
+    ``exit_on_hang`` the process exits if the trial is still running ``grace`` seconds after the
+    limit.
     """
     config = config or ExecutionConfig()
     synsets = SynsetStore(store, spec)
@@ -196,7 +197,10 @@ class _TrialRun:
         return record
 
     def _distill_once(self) -> DistillationRecord | None:
-        """Distill and score on the way; None if synsets of earlier points are missing."""
+        """Distill, and score each evaluation point when it is reached.
+
+        Returns None if synsets of earlier points are missing.
+        """
         started = time.monotonic()
         dataset, objective, teacher = self._load_inputs()
         inline = set(self.protocol.select(self.spec.settings.evaluation_steps))
@@ -263,7 +267,7 @@ class _TrialRun:
             snapshot_seconds=self.config.snapshot_seconds,
             progress=self._report_step,
             device=self.config.device,
-            memory=round(self.config.memory * 2**30),
+            memory=self.config.memory_bytes,
         )
 
     def _expected_steps(self, last: int) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from obdbench.distillation.solvers.infinite_width import InfiniteWidth
+from obdbench.evaluation.ensemble import Ensemble
 from obdbench.evaluation.protocol import make_protocol
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import solvers
@@ -35,5 +36,5 @@ def count_episodes(spec: TrialSpec) -> int:
     """Return the number of episodes that score a trial: all seeds, points and arms."""
     protocol = make_protocol(spec.protocol, spec.protocol_params)
     arms = len(protocol.arms(spec.settings))
-    policies = 1 if spec.protocol == "ensemble" else protocol.policies
+    policies = 1 if isinstance(protocol, Ensemble) else protocol.policies
     return count_points(spec) * arms * policies * protocol.episodes * len(spec.seeds)

@@ -31,14 +31,16 @@ class Batch:
     """Rows of the columns as attributes: ``batch.states``, ``batch.actions``, ``batch.weight``."""
 
     def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+        self.columns = columns
 
     def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_"):  # copying looks up special methods before ``columns`` exists
+            raise AttributeError(name)
         try:
-            return self._columns[name]
+            return self.columns[name]
         except KeyError:
             raise AttributeError(
-                f"the batch has no column {name!r}, only {', '.join(sorted(self._columns))}"
+                f"the batch has no column {name!r}, only {', '.join(sorted(self.columns))}"
             ) from None
 
 

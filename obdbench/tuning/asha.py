@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +11,11 @@ import torch
 
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.ray_cluster import (
+    RunCallback,
     connect,
     count_workers,
     enter_working_folder,
-    job_resources,
+    run_tuner,
     tune,
 )
 from obdbench.execution.job import prepare_process
@@ -34,8 +34,8 @@ def search_with_asha(
     """Measure candidates, stopping poor ones early; returns them best first.
 
     ASHA's unit of budget is a hundredth of a candidate's own evaluation points. A candidate counts
-    by its last point, and one that went further comes before one that was stopped. Without
-    ``workers`` the whole cluster is used.
+    by its last point, and a candidate with more evaluation points ranks before one that was
+    stopped. Without ``workers`` the whole cluster is used.
     """
     points = len(search.base_settings().evaluation_steps)
     scheduler = tune.schedulers.ASHAScheduler(
@@ -52,23 +52,17 @@ def search_with_asha(
         trainable = tune.with_parameters(
             report_candidate, search=search, execution=config, draws=draws
         )
-        results = tune.Tuner(
-            tune.with_resources(trainable, job_resources(config, workers)),
-            param_space={
-                "candidate": tune.grid_search([*range(len(draws))]),
-                "working_folder": os.getcwd(),
-            },
-            tune_config=tune.TuneConfig(
-                scheduler=scheduler, reuse_actors=True, max_concurrent_trials=workers
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(folder / "tune"),
-                verbose=0,
-                callbacks=[monitor],
-                failure_config=tune.FailureConfig(max_failures=MAX_LOSSES),
-            ),
-        ).fit()
+        results = run_tuner(
+            trainable,
+            {"candidate": [*range(len(draws))]},
+            name="tune",
+            folder=folder,
+            config=config,
+            workers=workers,
+            callback=monitor,
+            max_failures=MAX_LOSSES,
+            scheduler=scheduler,
+        )
     return rank_candidates([result.metrics for result in results], draws)
 
 
@@ -80,7 +74,7 @@ def percent_of_points(point: int, points: int) -> int:
 def rank_candidates(
     reports: Sequence[Mapping[str, Any] | None], draws: Sequence[dict[str, Any]]
 ) -> list[CandidateResult]:
-    """Candidates by their last reports: finite ones first, then those far along, then low ones."""
+    """Candidates by their last reports: finite ones, then by share of points, then by criterion."""
     valid = [
         report for report in reports if report and "criterion" in report and "error" not in report
     ]
@@ -99,14 +93,15 @@ def report_candidate(
     draws: list[dict[str, Any]],
 ) -> None:
     """Measure a candidate in a worker process of Ray, and report each evaluation point."""
-    enter_working_folder(config["working_folder"])
-    prepare_process(execution)
-    torch.set_num_threads(execution.threads)
     draw = draws[config["candidate"]]
     report = {"criterion": math.inf, "percent": 1, "step": 0, "candidate": config["candidate"]}
     try:
+        enter_working_folder(config["working_folder"])
+        prepare_process(execution)
+        torch.set_num_threads(execution.threads)
         points = len(Candidate.from_draw(search, draw).settings.evaluation_steps)
-        for point, result in enumerate(measure_candidate(search, draw, execution.device), start=1):
+        measured = measure_candidate(search, draw, execution.device, execution.memory_bytes)
+        for point, result in enumerate(measured, start=1):
             tune.report(
                 report
                 | {
@@ -119,7 +114,7 @@ def report_candidate(
         tune.report(report | {"error": error_summary(error)})
 
 
-class SearchMonitor(tune.Callback):  # type: ignore[misc]
+class SearchMonitor(RunCallback):
     """Prints a line for every candidate that ends."""
 
     def __init__(self, total: int) -> None:
@@ -127,10 +122,6 @@ class SearchMonitor(tune.Callback):  # type: ignore[misc]
         self.ended = 0
         self.best = math.inf
         self.output = sys.stderr
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune saves its callbacks with its settings; nothing is restored from that file."""
-        return {}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -9,7 +9,7 @@ on dataset states that the distillation did not see,
 where the reference is the objective with its *default* parameters, so that a search over β or τ
 compares like with like. The held-out states carry no noise, so that a search over ``smoothing`` by
 this criterion prefers none. The criterion ``returns`` is minus the mean normalized return in the
-environment, which offline methods may not look at; the preset records which one was used.
+environment, which offline methods must not use; the preset records which one was used.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from obdbench.datasets.episodes import episode_numbers
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import EvaluationPoint, distill_points
+from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidDataError
 from obdbench.evaluation import students
@@ -52,7 +53,10 @@ class CandidateResult:
 
 
 def measure_candidate(
-    search: SearchConfig, draw: dict[str, Any], device: str = "cpu"
+    search: SearchConfig,
+    draw: dict[str, Any],
+    device: str = "cpu",
+    memory: int = DEFAULT_MEMORY_BYTES,
 ) -> Iterator[CandidateResult]:
     """Distill with a candidate; yields its criterion, a mean over datasets and seeds, per point."""
     candidate = Candidate.from_draw(search, draw)
@@ -72,6 +76,7 @@ def measure_candidate(
                 candidate.settings,
                 list(search.seeds),
                 device=device,
+                memory=memory,
             )
         )
     for points in zip(*runs, strict=True):
@@ -101,10 +106,10 @@ def split_dataset(dataset: Dataset) -> tuple[Dataset, Dataset]:
         held_out = np.isin(numbers, order[:count])
     else:
         held_out = np.arange(len(dataset)) >= len(dataset) - target
-    return select_rows(dataset, ~held_out), select_rows(dataset, held_out)
+    return take_rows(dataset, ~held_out), take_rows(dataset, held_out)
 
 
-def select_rows(dataset: Dataset, rows: Array) -> Dataset:
+def take_rows(dataset: Dataset, rows: Array) -> Dataset:
     """The dataset with these rows only."""
     columns = ("observations", "actions", "rewards", "terminals", "next_observations", "timeouts")
     values = {name: getattr(dataset, name) for name in columns}

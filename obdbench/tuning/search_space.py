@@ -41,7 +41,7 @@ class ParameterRange:
         else:
             value = rng.uniform(self.low, self.high)
         field = DistillSettings.model_fields.get(self.name)
-        if field is not None and field.annotation is int:
+        if field is not None and field.annotation in (int, int | None):
             return round(value)
         return float(f"{value:.4g}")
 
@@ -65,7 +65,7 @@ def _parse_range(text: str) -> ParameterRange:
         return ParameterRange(name.strip(), (), *bounds)
     except ValueError:
         raise InvalidSettingError(
-            f"{text!r} is no range.", "Write outer_lr=0.001:0.1 or beta=0,0.02,0.1."
+            f"{text!r} is not a range.", "Write outer_lr=0.001:0.1 or beta=0,0.02,0.1."
         ) from None
 
 

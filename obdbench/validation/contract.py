@@ -38,9 +38,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """All checks of one objective."""
+    """All checks of one objective, selection method or solver."""
 
-    objective: str
+    name: str
     checks: tuple[Check, ...]
 
     @property
@@ -50,7 +50,7 @@ class Report:
 
     def text(self) -> str:
         """One line per check."""
-        lines = [f"{self.objective}: {'valid' if self.passed else 'INVALID'}"]
+        lines = [f"{self.name}: {'valid' if self.passed else 'INVALID'}"]
         for check in self.checks:
             detail = f": {check.detail}" if check.detail else ""
             where = f" ({check.where})" if check.where and not check.passed else ""

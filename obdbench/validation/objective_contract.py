@@ -196,7 +196,7 @@ class ToyChecks:
         together = self.loss(actions)
         for index in range(SEEDS):
             rows = slice(index, index + 1)
-            alone = Batch({name: column[rows] for name, column in batch._columns.items()})
+            alone = Batch({name: column[rows] for name, column in batch.columns.items()})
             single = self.loss(actions[rows], alone)
             if not torch.allclose(single, together[rows], rtol=TOLERANCE, atol=1e-7):
                 raise ContractError(

@@ -51,7 +51,7 @@ def test_it_learns_the_actions_of_the_data() -> None:
     assert (after < 0.05 * before).all()
 
 
-def test_a_run_does_not_depend_on_its_neighbours() -> None:
+def test_a_run_does_not_depend_on_its_neighbors() -> None:
     together = CloningRun([toy(seed=1), toy(seed=2)], [0, 3], TINY)
     alone = CloningRun([toy(seed=2)], [3], TINY)
     assert float(advance(together, 6)[3]) == pytest.approx(float(advance(alone, 6)[0]), rel=1e-5)

@@ -1,7 +1,6 @@
 """The command line: quick, with exit codes that mean something and errors of one line."""
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -11,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from support.paths import ROOT
 from support.paths import TOY_PLUGIN as TOY
+from support.processes import run_environment
 
 from obdbench import registry
 from obdbench.cli import main as cli
 from obdbench.cli import run as run_command
 from obdbench.cli.options import parse_assignments
-from obdbench.errors import InvalidSettingError
+from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.run import RunSummary
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import (
@@ -61,7 +60,7 @@ def interpreter(*arguments, **options):
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=run_environment(),
         check=False,
         **options,
     )
@@ -153,7 +152,7 @@ def test_list(call, kind, expected):
         (["validate", "nowhere.py"], "cannot be read"),
         (["show", "nowhere.json"], "There is no file"),
         (["tune", "pbc"], "no setting to search"),
-        (["tune", "pbc", "--param", "outer_lr=3:1"], "is no range"),
+        (["tune", "pbc", "--param", "outer_lr=3:1"], "is not a range"),
         (["tune", "pbc", "--param", "outer_rl=1:3"], "Did you mean outer_lr"),
         (["tune", "random", "--param", "outer_lr=1:3"], "no setting to tune"),
         (["tune", "pbc", "--param", "outer_lr=1:3", "--criterion", "online"], "offline"),
@@ -244,17 +243,30 @@ def test_run_resume_show_and_dry_run(call, tmp_path):
     assert not (tmp_path / "results/compare").exists()  # both were there
 
 
+def test_tune_limits_the_memory_of_candidates(call, monkeypatch):
+    pytest.importorskip("ray")
+    configs = []
+
+    def stop(search, *, name, config):
+        configs.append(config)
+        raise ObdError("stopped")
+
+    monkeypatch.setattr("obdbench.tuning.api.tune_settings", stop)
+    assert call("tune", "pbc", "--param", "outer_lr=1:3", "--memory", "0.5")[0] == 2
+    assert [config.memory_bytes for config in configs] == [2**29]
+
+
 COMPARE = ("--suite", "toy.toml", "--plugin", TOY, "--workers", "1")
 
 
 def test_comparisons_take_aliases_and_rows_by_their_full_name(call, tmp_path, monkeypatch):
     variants = ", ".join(f'{{ name = "student", params = {{ pause = {n} }} }}' for n in (0, 0.001))
     (tmp_path / "toy.toml").write_text(SUITE.replace('"student"', variants))
-    monkeypatch.setitem(registry.objectives._aliases, "the_pupil", "student")
-    code, _, err = call("compare", "the_pupil", "random", *COMPARE)
+    monkeypatch.setitem(registry.objectives._aliases, "student_alias", "student")
+    code, _, err = call("compare", "student_alias", "random", *COMPARE)
     assert code == 2
     assert "student (pause=0), student (pause=0.001)" in err.splitlines()[-1]
-    code, out, err = call("compare", "the_pupil (pause=0)", "random", *COMPARE)
+    code, out, err = call("compare", "student_alias (pause=0)", "random", *COMPARE)
     assert code == 0, err
     assert "**student (pause=0) against random**" in out
     code, out, err = call("compare", "student (pause=0)", "student (pause=0.001)", *COMPARE)
@@ -382,7 +394,7 @@ def test_interrupts_exit_with_130_and_say_how_to_go_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=run_environment(),
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("results/toy/synsets/*/0")) and time.monotonic() < deadline:

@@ -291,7 +291,7 @@ def test_an_address_without_a_server_is_one_error():
         fetch(f"http://127.0.0.1:{port}/a.bin", max_bytes=LIMIT)
 
 
-def test_offline_asks_nobody(server, monkeypatch):
+def test_offline_makes_no_request(server, monkeypatch):
     monkeypatch.setenv("OBDBENCH_OFFLINE", "1")
     with pytest.raises(FetchError, match="OBDBENCH_OFFLINE"):
         fetch(f"{server.url}/good/a.bin", max_bytes=LIMIT)

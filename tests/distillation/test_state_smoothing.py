@@ -29,7 +29,7 @@ class RecordingPBC(PBC):
         self.batches: list[Columns] = []
 
     def loss(self, actions: Tensor, batch: Batch) -> Tensor:
-        self.batches.append(dict(batch._columns))
+        self.batches.append(dict(batch.columns))
         return super().loss(actions, batch)
 
 

@@ -41,7 +41,7 @@ class RecordingPBC(PBC):
         self.batches: list[Columns] = []
 
     def loss(self, actions: torch.Tensor, batch: Batch) -> torch.Tensor:
-        self.batches.append(dict(batch._columns))
+        self.batches.append(dict(batch.columns))
         return super().loss(actions, batch)
 
 

@@ -46,7 +46,7 @@ def test_default_scores_every_seed(toy_dataset: Dataset) -> None:
         assert score.normalized_return == pytest.approx(expected)
 
 
-def test_a_seeds_score_does_not_depend_on_its_neighbours(toy_dataset: Dataset) -> None:
+def test_a_seeds_score_does_not_depend_on_its_neighbors(toy_dataset: Dataset) -> None:
     first, second = synset_at(toy_dataset), synset_at(toy_dataset, first=20)
     protocol = few("default")
     together = protocol.score([first, second], TINY, [3, 5])[1]
@@ -287,7 +287,7 @@ def test_a_card_must_name_a_step(toy_dataset: Dataset) -> None:
             evaluate(replace(plain, card={**plain.card, "step": step}), policies=1, episodes=1)
 
 
-def test_a_card_that_says_nonsense_is_one_clear_error(toy_dataset: Dataset) -> None:
+def test_an_invalid_card_is_one_clear_error(toy_dataset: Dataset) -> None:
     for settings in ({"pears": 3}, {"pairs": "many"}, {3: 4}):
         card = {"step": 0, "settings": settings}
         with pytest.raises(ObdError, match="card"):

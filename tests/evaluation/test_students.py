@@ -86,7 +86,7 @@ def test_a_student_does_not_depend_on_how_many_there_are(
     assert torch.allclose(alone["w0"][0], params["w0"][2])
 
 
-def test_no_two_episodes_begin_alike() -> None:
+def test_reset_seeds_are_distinct() -> None:
     resets = [reset for place in PLACES for reset in students.episode_seeds(*place, 2, 3)]
     assert len(set(resets)) == len(resets) == 2 * 3 * len(PLACES)
     assert students.episode_seeds(3, 0, 2, 3) == resets[:6]

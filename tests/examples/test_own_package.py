@@ -123,7 +123,7 @@ def test_the_better_half_is_better(module: Callable[[str], Any]) -> None:
     assert half.card["made_from_checksum"] == whole.checksum
 
 
-def test_disturbance_of_a_seed_ignores_its_neighbours(
+def test_disturbance_of_a_seed_ignores_its_neighbors(
     module: Callable[[str], Any], toy_dataset: Dataset
 ) -> None:
     from obdbench.distillation.loop import distill_points

@@ -29,7 +29,7 @@ def run(script: str, *arguments: str) -> None:
 def synset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the first script saves; DBC needs no teacher and is the quickest."""
     path = tmp_path_factory.mktemp("tour") / "s.safetensors"
-    run("01_distil.py", "--objective", "dbc", "--out", str(path))
+    run("01_distill.py", "--objective", "dbc", "--out", str(path))
     return path
 
 
@@ -43,7 +43,7 @@ def test_distil_saves_what_it_distilled(synset: Path) -> None:
 
 
 def test_distil_says_how_it_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("01_distil.py", "--objective", "dbc", "--out", str(tmp_path / "s.safetensors"))
+    run("01_distill.py", "--objective", "dbc", "--out", str(tmp_path / "s.safetensors"))
     lines = capsys.readouterr().out.splitlines()
     for name, line in zip(("random selection", "dbc"), lines[1:3], strict=True):
         assert re.fullmatch(rf"{name} +32 pairs, normalized return -?\d+\.\d", line)

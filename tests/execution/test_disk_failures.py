@@ -25,7 +25,7 @@ RAY_STARTS = 3  # Ray gives up after 30 seconds, which a busy machine may need
 
 @pytest.fixture
 def toy(tmp_path, plugin):
-    """``toy(executor, out, *options)`` runs eight toy trials: exit code, output, complaints."""
+    """``toy(executor, out, *options)`` runs eight toy trials: exit code, output, errors."""
     names = [f'{{ name = "student", params = {{ pause = {0.1 + n * 1e-6} }} }}' for n in range(8)]
     (tmp_path / "toy.toml").write_text(SUITE.format(objectives=", ".join(names)))
 
@@ -47,11 +47,11 @@ def assert_one_error_line(outcome, *parts):
     code, out, err = outcome
     assert code == 2, err
     assert "Traceback" not in out + err
-    complaints = [line for line in err.splitlines() if line.startswith("obdbench: ")]
-    assert len(complaints) == 1, err
-    assert err.splitlines()[-1] == complaints[0]
+    errors = [line for line in err.splitlines() if line.startswith("obdbench: ")]
+    assert len(errors) == 1, err
+    assert err.splitlines()[-1] == errors[0]
     for part in parts:
-        assert part in complaints[0]
+        assert part in errors[0]
 
 
 @pytest.mark.reliability(
@@ -142,7 +142,7 @@ def test_a_folder_that_becomes_unwritable_loses_nothing(tmp_path, toy, executor,
     injection="a tmpfs without a free byte as TMPDIR, where Ray keeps its files",
     outcome="one line, or the run is done without Ray's logs; no process remains",
 )
-def test_a_full_temporary_folder_is_one_line_or_no_matter(tmp_path, toy, attempts):
+def test_a_full_temporary_folder_is_one_line_or_ignored(tmp_path, toy, attempts):
     with attempts, short_folder() as folder, mount_disk(folder, 64):
         fill_disk(folder, 0)
         outcome = toy("ray", tmp_path / "out", temporary=folder)

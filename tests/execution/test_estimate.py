@@ -6,12 +6,14 @@ import pytest
 from support.toy_suite import PLUGINS
 
 from obdbench.distillation.settings import resolve_settings
+from obdbench.evaluation.ensemble import Ensemble
 from obdbench.execution import estimate as estimates
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import plan
 from obdbench.execution.trial import run_trial
 from obdbench.execution.trial_cost import EPISODE_SECONDS, count_episodes, distillation_cost
 from obdbench.experiments.spec import TrialSpec
+from obdbench.registry import protocols
 
 
 def with_settings(**settings):
@@ -32,6 +34,21 @@ def test_every_point_of_every_policy_is_scored():
     assert count_episodes(spec) == 30 * len(spec.settings.evaluation_steps)
 
 
+def test_students_of_an_ensemble_share_their_episodes():
+    class MyEnsemble(Ensemble):
+        name = "my-ensemble"
+
+    protocols.register("my-ensemble", MyEnsemble)
+    try:
+        costs = {
+            name: count_episodes(with_settings().model_copy(update={"protocol": name}))
+            for name in ("ensemble", "my-ensemble")
+        }
+    finally:
+        protocols.unregister("my-ensemble")
+    assert costs["my-ensemble"] == costs["ensemble"] == 10 * 5  # episodes and points
+
+
 def test_infinite_width_steps_are_cheap():
     shares = (0.0, 0.5, 1.0)
     exact, half, cheap = (distillation_cost(with_settings(kernel_share=s)) for s in shares)
@@ -40,11 +57,11 @@ def test_infinite_width_steps_are_cheap():
 
 
 def test_corrected_steps_cost_more_with_frequent_corrections():
-    seldom, often = (
+    rare, frequent = (
         distillation_cost(with_settings(solver="corrected", exact_interval=interval))
         for interval in (10, 2)
     )
-    assert seldom < often < distillation_cost(with_settings())
+    assert rare < frequent < distillation_cost(with_settings())
 
 
 def test_dataset_names_determine_the_task():
@@ -73,6 +90,12 @@ def test_step_times_come_from_earlier_results(toy_suite, tmp_path):
     steps, seconds = result.timing.curve[-1]
     assert known.seconds == pytest.approx(5 + 4000 * seconds / steps + scoring)
     assert "earlier results" in str(known)
+    other_machines = (
+        replace(config, threads=2),
+        replace(config, executor="ray", device="cuda", address="auto"),
+    )
+    for other in other_machines:
+        assert estimates.estimate_run(replace(longer, config=other)).measured == 0
     done = estimates.estimate_run(replace(prepared, results={result.key: result}))
     assert str(done) == "Nothing to do."
     scoring_only = plan(suite.select(protocols=["ensemble"]), config)

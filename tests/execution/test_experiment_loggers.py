@@ -171,6 +171,23 @@ def test_broken_logger_does_not_end_the_run(
     assert caplog.text.count("server lost") == 1
 
 
+def test_all_logs_are_finished_after_an_error(spec, broken, tmp_path: Path, monkeypatch) -> None:
+    finished = []
+
+    class Log(BrokenLog):
+        def finish(self, status: str) -> None:
+            finished.append(status)
+            super().finish(status)
+
+    monkeypatch.setitem(experiment_loggers.LOGGERS, broken, Log)
+    trials = [spec(), spec("random")]
+    with ExperimentLogger(broken, "toy", trials, tmp_path) as listener:
+        for trial in (*trials, *trials):  # the second number of the first trial raises an error
+            listener.on_event(Event("step", trial.key, step=2, steps=4, loss=0.5))
+    assert finished == ["interrupted"] * 2
+    assert listener.logs == {}
+
+
 def test_interrupted_trials_end_their_logs(spec, tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
     trial = spec()

@@ -26,7 +26,7 @@ evaluate_at = [0.0, 0.5, 1.0]
 """
 
 
-def heed():
+def restore_sigint():
     """Take SIGINT, even where these tests run in the background of a shell that ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -55,7 +55,7 @@ def test_an_interrupted_run_ends_cleanly_and_goes_on(tmp_path, executor, sign):
             cwd=tmp_path,
             env=run_environment(temporary),
             start_new_session=True,
-            preexec_fn=heed,
+            preexec_fn=restore_sigint,
         )
 
     with short_folder() as temporary:

@@ -65,7 +65,7 @@ def test_lines_keep_within_80_columns(terminal):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_long_name_leaves_its_score_in_sight(terminal):
+def test_a_long_name_keeps_the_score_visible(terminal):
     spec = trial(0, "cross-architecture").model_copy(
         update={"objective_params": {"sample_teacher": True, "weight_normalization": "mean-one"}}
     )
@@ -87,7 +87,7 @@ def test_a_log_has_no_control_characters():
     _, text = run_display(False, list(trial_events(SPECS[:3])), SPECS[:3])
     assert "\x1b" not in text
     assert "\r" not in text
-    assert text.splitlines()[0] == "quick: 40 trials".replace("40", "3")
+    assert text.splitlines()[0] == "quick: 3 trials"
     assert "3/3 trials" in text.splitlines()[-2]
     assert text.splitlines()[-1].startswith("time: 0:00 elapsed")
 
@@ -141,7 +141,7 @@ def test_the_end_states_the_time_of_distilling_and_of_scoring():
     assert display.time_line().endswith("distilling 1:00, scoring 0:40")
 
 
-def test_a_restart_is_said_and_counts_nothing():
+def test_a_restart_is_shown_and_counts_nothing():
     a = SPECS[0]
     events = [Event("start", a.key), Event("restart", a.key, message="killed")]
     display, text = run_display(False, events, [a])

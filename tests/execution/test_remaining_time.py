@@ -31,7 +31,8 @@ def test_before_any_event_the_times_are_those_of_published_results():
 def test_after_the_last_step_the_scoring_remains():
     spec = make_spec()
     remaining = RemainingTime([spec])
-    remaining.on_event(Event("step", spec.key, step=420, steps=420, steps_per_second=2.0))
+    for step in (0, 420):
+        remaining.on_event(Event("step", spec.key, step=step, steps=420, steps_per_second=2.0))
     assert remaining.trial_seconds(spec) == pytest.approx(EPISODE_SECONDS * count_episodes(spec))
     assert 0.0 < remaining.share_done() < 1.0
 
@@ -39,7 +40,8 @@ def test_after_the_last_step_the_scoring_remains():
 def test_times_follow_from_the_events_of_the_run():
     spec = make_spec()
     remaining = RemainingTime([spec])
-    remaining.on_event(Event("step", spec.key, step=100, steps=400, steps_per_second=4.0))
+    for step in (0, 100):
+        remaining.on_event(Event("step", spec.key, step=step, steps=400, steps_per_second=4.0))
     remaining.on_event(Event("score", spec.key, step=0, seconds=30.0))
     points = count_points(spec)
     assert remaining.trial_seconds(spec) == pytest.approx(75.0 + 30.0 * (points - 1))
@@ -71,3 +73,15 @@ def test_a_finished_distillation_has_only_the_cost_of_scoring():
     remaining = RemainingTime([spec], finished={spec.distill_key})
     assert remaining.trial_seconds(spec) == pytest.approx(EPISODE_SECONDS * count_episodes(spec))
     assert remaining.share_done() == 0.0
+
+
+def test_steps_of_an_earlier_process_are_no_work_of_the_run():
+    spec = make_spec()
+    remaining = RemainingTime([spec])
+    remaining.on_event(Event("step", spec.key, step=301, steps=400, steps_per_second=4.0))
+    scoring = EPISODE_SECONDS * count_episodes(spec)
+    assert remaining.share_done() == pytest.approx(0.25 / (25.0 + scoring))
+    remaining.on_event(Event("step", spec.key, step=400, steps=400, steps_per_second=4.0))
+    assert remaining.share_done() == pytest.approx(25.0 / (25.0 + scoring))
+    remaining.on_event(Event("ok", spec.key))
+    assert remaining.share_done() == 1.0

@@ -8,7 +8,7 @@ from support.runs import collect
 from support.toy_suite import PLUGINS
 
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.run import execute, plan
+from obdbench.execution.run import check_inputs, execute, plan
 from obdbench.execution.trial import run_trial
 from obdbench.results import store as result_store
 from obdbench.results.record import Result
@@ -70,3 +70,20 @@ def test_scores_after_a_restart_equal_scores_from_memory(spec, store):
     again = run_trial(spec(), store)  # reads the synsets of the first run
     assert again.timing.distill == 0.0
     assert again.points == result.points
+
+
+def test_a_mismatch_of_students_is_one_warning_for_all_sizes(spec, caplog):
+    settings = {"kernel_share": 0.5, "architecture": "residual"}
+    check_inputs([spec(pairs=pairs, **settings) for pairs in (2, 4, 8)])
+    assert caplog.text.count("infinite-width limit") == 1
+    check_inputs([spec(**settings), spec(**{**settings, "kernel_share": 0.25})])
+    assert caplog.text.count("infinite-width limit") == 3
+
+
+def test_the_record_of_a_distillation_is_read_once(toy_suite, config, monkeypatch):
+    protocols = ("toy", {"name": "toy", "params": {"shift": 1.0}})
+    prepared = plan(toy_suite("student", protocols=protocols), config)
+    read = []
+    monkeypatch.setattr(SynsetStore, "read_record", lambda self: read.append(self.spec.distill_key))
+    assert prepared.finished_distillations() == set()
+    assert (len(prepared.specs), len(read)) == (2, 1)

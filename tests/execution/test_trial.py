@@ -166,7 +166,7 @@ def test_random_selection_takes_no_steps(store, spec):
     assert SynsetStore(store, spec("random")).read_record().steps == [0]
 
 
-def test_threads_and_determinism_are_put_back(store, spec):
+def test_threads_and_determinism_are_restored(store, spec):
     import torch
 
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from dataclasses import replace
@@ -303,6 +304,12 @@ def test_an_objective_without_loss_says_so() -> None:
 def test_batch_names_its_columns() -> None:
     with pytest.raises(AttributeError, match="weight"):
         _ = Batch({"weight": torch.zeros(1)}).wieght
+
+
+def test_batch_can_be_copied() -> None:
+    batch = Batch({"weight": torch.ones(2)})
+    assert copy.copy(batch).columns is batch.columns
+    assert torch.equal(copy.deepcopy(batch).weight, batch.weight)
 
 
 def test_q_pbc_follows_a_change_of_teacher(toy_dataset: Dataset, toy_teacher: Teacher) -> None:

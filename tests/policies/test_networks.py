@@ -39,7 +39,7 @@ def test_orthogonal_with_gain_and_zero_bias() -> None:
         assert not params[f"b{index}"].any()
 
 
-def test_a_policy_does_not_depend_on_its_neighbours() -> None:
+def test_a_policy_does_not_depend_on_its_neighbors() -> None:
     architecture = get_architecture("mlp3")
     together = architecture.init([seeded_generator(s) for s in (5, 6, 7)], 11, 3)
     alone = architecture.init([seeded_generator(6)], 11, 3)

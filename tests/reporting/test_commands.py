@@ -49,7 +49,7 @@ def test_committed_suites_state_their_commands(suite):
     assert all(words[:2] == ["obdbench", "run"] for words in commands)
 
 
-def test_a_command_of_several_trials_stands_once(tmp_path):
+def test_a_command_of_several_trials_appears_once(tmp_path):
     results = read_trials(tmp_path, {"pbc": RUN, "dbc": RUN})
     assert commands_of(results) == [["obdbench", *RUN]]
 

@@ -96,7 +96,7 @@ def test_settings_of_the_preset_are_not_part_of_a_label() -> None:
     ]
 
 
-def test_rows_of_two_presets_are_labelled_with_their_settings() -> None:
+def test_rows_of_two_presets_are_labeled_with_their_settings() -> None:
     labels = labels_of(
         spec_of("pbc", resolve_settings("fast")),
         spec_of("pbc", resolve_settings("exact"), preset="exact"),

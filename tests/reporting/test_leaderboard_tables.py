@@ -218,7 +218,7 @@ def test_text_from_files_cannot_become_markup():
     assert row.count(" |") == 1
 
 
-def test_a_note_that_several_tables_share_stands_once():
+def test_a_note_that_several_tables_share_appears_once():
     table = Table("t", "title", "s", ("a",), ((Cell("b"),),), ("shared note",))
     assert render_sections([table, table]).count("shared note") == 1
 

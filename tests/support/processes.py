@@ -32,7 +32,7 @@ def start_obdbench(*arguments, log, temporary=None):
 
 
 def call_obdbench(*arguments, cwd, temporary=None, timeout=600):
-    """``obdbench ARGUMENTS`` to its end: exit code, output, complaints."""
+    """``obdbench ARGUMENTS`` to its end: exit code, output, errors."""
     done = subprocess.run(
         [sys.executable, "-m", "obdbench", *arguments],
         stdin=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import FINAL_KINDS, Event
 from obdbench.execution.job import Job
 from obdbench.experiments.spec import TrialSpec
+from obdbench.results.headline import mean_headline_score
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
 
@@ -93,33 +94,36 @@ class RunEvents:
         """Report results whose last event was lost; returns the trials that have no result."""
         missing = []
         for spec in specs:
+            if spec.key in self.finished:
+                continue
             result = self.store.read_result(spec.key)
             if result is None:
                 missing.append(spec)
-            elif spec.key not in self.finished:
-                self.forward(Event(result.status, spec.key, message=result.error or ""))
+            else:
+                score, message = mean_headline_score(result), result.error or ""
+                self.forward(Event(result.status, spec.key, score=score, message=message))
         return missing
 
-    def handle_death(
-        self, specs: Sequence[TrialSpec], current_key: str, cause: str
+    def count_death(
+        self, missing: Sequence[TrialSpec], current_key: str, cause: str, output: str = ""
     ) -> list[TrialSpec]:
         """Count the death of a worker against the trial it ran; returns the trials to run again.
 
-        A trial whose worker died :data:`MAX_DEATHS` times becomes a failed result.
+        ``missing`` are the trials of its job without a result. A trial whose worker died
+        :data:`MAX_DEATHS` times becomes a failed result, with the worker's ``output`` as its log.
         """
-        missing = self.forward_stored_results(specs)
         if not missing:
             return []
         spec = next((spec for spec in missing if spec.key == current_key), missing[0])
         self.deaths[spec.key] += 1
         if self.deaths[spec.key] < MAX_DEATHS:
             self.forward(Event("restart", spec.key, message=cause))
-        else:
-            self.record_failure(spec, f"Its worker died {MAX_DEATHS} times: {cause}.")
-            missing.remove(spec)
-        return missing
+            return list(missing)
+        self.record_failure(spec, f"Its worker died {MAX_DEATHS} times: {cause}.", output)
+        return [other for other in missing if other.key != spec.key]
 
-    def record_failure(self, spec: TrialSpec, message: str) -> None:
-        """Store and report a failed result of a trial."""
-        self.store.save(Result.unfinished(spec, self.store.suite, "failed", message))
+    def record_failure(self, spec: TrialSpec, message: str, output: str = "") -> None:
+        """Store and report a failed result of a trial, with output of its process if it exists."""
+        result = Result.unfinished(spec, self.store.suite, "failed", message)
+        self.store.save(result, traceback=output or None)
         self.forward(Event("failed", spec.key, message=message))

@@ -1,7 +1,7 @@
 """The local executor: worker processes that run one job at a time each.
 
 If a worker dies, its trial continues in a new process from the last snapshot. Only a trial whose
-worker dies again and again becomes a failed result.
+worker dies three times becomes a failed result.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
@@ -26,6 +27,7 @@ from obdbench.execution.trial import TIMEOUT_EXIT
 from obdbench.results.store import ResultStore
 
 POLL_SECONDS = 0.25
+MAX_OUTPUT_BYTES = 4096  # of a dead worker, kept with the failed result
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -53,10 +55,12 @@ class _Worker:
         self.pipe, remote = Pipe()
         self.job: Job | None = None
         self.current_key = ""  # of the trial that the last event was about
+        self.log = log
         threads = dict.fromkeys(THREAD_VARIABLES, str(config.threads))
         module = "obdbench.execution.executors.local_worker"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
+            self._log_start = output.tell()  # a run that is resumed appends to the file
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, str(remote.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
@@ -73,6 +77,13 @@ class _Worker:
         """Send a job to the process."""
         self.job, self.current_key = job, ""
         self.pipe.send(job)
+
+    def read_output(self) -> str:
+        """Return the end of what the process has printed."""
+        with suppress(OSError), self.log.open("rb") as output:
+            output.seek(max(self._log_start, output.seek(0, os.SEEK_END) - MAX_OUTPUT_BYTES))
+            return output.read().decode(errors="replace")
+        return ""
 
     def kill(self) -> None:
         """Kill the process; files are written atomically, so none is left incomplete."""
@@ -138,24 +149,24 @@ class _LocalRun:
                 worker.current_key = message.key
                 self.events.forward(message)
             else:
-                specs = worker.job.specs if worker.job is not None else ()
-                unreported = [spec for spec in specs if spec.key not in self.events.finished]
-                self.events.forward_stored_results(unreported)  # another process has run them
+                if worker.job is not None:  # another process may have run some of its trials
+                    self.events.forward_stored_results(worker.job.specs)
                 worker.job = None
                 self._assign_next(worker)
 
     def _replace_dead(self, worker: _Worker) -> None:
-        """Start a new worker for what the dead one left; after too many deaths a trial fails."""
+        """Start a new worker for the unfinished trials of a dead one; some may have failed."""
         self.workers.remove(worker)
         worker.kill()
-        code = worker.process.returncode
+        code, current_key = worker.process.returncode, worker.current_key
         job, worker.job = worker.job, None
         if job is not None:
-            if code == TIMEOUT_EXIT:
-                missing = self.events.forward_stored_results(job.specs)
-            else:
-                cause = describe_exit_code(code)
-                missing = self.events.handle_death(job.specs, worker.current_key, cause)
+            missing = self.events.forward_stored_results(job.specs)
+            # a timeout is no death, unless its result could not be written
+            if code != TIMEOUT_EXIT or any(spec.key == current_key for spec in missing):
+                missing = self.events.count_death(
+                    missing, current_key, describe_exit_code(code), worker.read_output()
+                )
             if missing:
                 self.pending.appendleft(replace(job, specs=tuple(missing)))
         if self.pending:

@@ -10,7 +10,7 @@ import platform
 import signal
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,46 @@ def job_resources(config: ExecutionConfig, workers: int) -> dict[str, float]:
         gpus = ray.cluster_resources().get("GPU", 0.0)
         if gpus == 0:
             raise ObdError("Ray sees no GPU.", "Use --device cpu.")
-        resources["gpu"] = min(1.0, 1 / math.ceil(workers / gpus))  # a share lies on one GPU
+        resources["gpu"] = min(1.0, 1 / math.ceil(workers / gpus))  # each share is on one GPU
     return resources
+
+
+class RunCallback(tune.Callback):  # type: ignore[misc]
+    """Base class of the callbacks by which the driver follows a run of Tune."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves its callbacks with its settings; nothing is restored from that file."""
+        return {}
+
+
+def run_tuner(
+    trainable: Callable[..., None],
+    grid: dict[str, list[Any]],
+    *,
+    name: str,
+    folder: Path,
+    config: ExecutionConfig,
+    workers: int,
+    callback: RunCallback,
+    max_failures: int,
+    scheduler: Any = None,
+) -> tune.ResultGrid:
+    """Run a function once per value of the grid; it starts again if its process is lost."""
+    space = {parameter: tune.grid_search(values) for parameter, values in grid.items()}
+    return tune.Tuner(
+        tune.with_resources(trainable, job_resources(config, workers)),
+        param_space={**space, "working_folder": os.getcwd()},
+        tune_config=tune.TuneConfig(
+            scheduler=scheduler, reuse_actors=True, max_concurrent_trials=workers
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(folder / "tune"),
+            verbose=0,
+            callbacks=[callback],
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+        ),
+    ).fit()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ by the key of its spec, never by Ray's trial id.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -20,17 +19,19 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import Event, StepThrottle
 from obdbench.execution.executors.base import FailFastError, RunEvents, RunListener
 from obdbench.execution.executors.ray_cluster import (
+    RunCallback,
     check_shared_storage,
     check_storage,
     connect,
     count_workers,
     enter_working_folder,
-    job_resources,
+    run_tuner,
     storage_token,
     tune,
 )
 from obdbench.execution.job import Job, group_into_jobs, run_job
 from obdbench.execution.trial import error_summary
+from obdbench.experiments.spec import TrialSpec
 
 STEP_SECONDS = 1.0
 LOSS = "its process or node was lost"
@@ -75,18 +76,16 @@ def _run_tune(
     """Run every job once to its end; a job whose process is lost starts again."""
     by_name = {job.name: job for job in jobs}
     trainable = tune.with_parameters(run_reported_job, jobs=by_name, execution=config, token=token)
-    tune.Tuner(
-        tune.with_resources(trainable, job_resources(config, workers)),
-        param_space={"job": tune.grid_search(list(by_name)), "working_folder": os.getcwd()},
-        tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
-        run_config=tune.RunConfig(
-            name=jobs[0].suite,
-            storage_path=str(folder / "tune"),
-            verbose=0,
-            callbacks=[monitor],
-            failure_config=tune.FailureConfig(max_failures=-1),  # RayRunMonitor counts per trial
-        ),
-    ).fit()
+    run_tuner(
+        trainable,
+        {"job": list(by_name)},
+        name=jobs[0].suite,
+        folder=folder,
+        config=config,
+        workers=workers,
+        callback=monitor,
+        max_failures=-1,  # RayRunMonitor counts per trial
+    )
 
 
 def run_reported_job(
@@ -106,7 +105,7 @@ def report_event(event: Event) -> None:
     tune.report({"event": asdict(event)})
 
 
-class RayRunMonitor(tune.Callback):  # type: ignore[misc]
+class RayRunMonitor(RunCallback):
     """Passes events of the workers on to the progress display, and counts lost processes.
 
     It raises what ends the run: ``fail_fast``, and an error that concerns every trial.
@@ -119,10 +118,6 @@ class RayRunMonitor(tune.Callback):  # type: ignore[misc]
         self.events = RunEvents(config, self.store, listener)
         self.running: dict[str, str] = {}  # key of the trial that a job runs, by name of the job
         self.error: Exception | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune saves its callbacks with its settings; nothing is restored from that file."""
-        return {}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -138,24 +133,21 @@ class RayRunMonitor(tune.Callback):  # type: ignore[misc]
         job = self.jobs[trial.config["job"]]
         running = self.running.pop(job.name, "")
         with self._keep_error():
-            self.events.forward_stored_results(job.specs)
+            missing = self.events.forward_stored_results(job.specs)
             if running not in self.events.finished:  # otherwise a timeout ended the process
-                self.events.handle_death(job.specs, running, LOSS)
+                self.events.count_death(missing, running, LOSS)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune's loop has waited for events for a tenth of a second at most."""
         self.listener.refresh()
 
     def finish_round(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs that Tune gave up although some of their trials have no result."""
+        """Return the jobs that Tune stopped retrying although trials of them have no result."""
+        rest: list[TrialSpec] = []
         with self._keep_error():
-            rest = [
-                spec
-                for job in jobs
-                for spec in self.events.handle_death(
-                    job.specs, self.running.pop(job.name, ""), LOSS
-                )
-            ]
+            for job in jobs:
+                missing = self.events.forward_stored_results(job.specs)
+                rest += self.events.count_death(missing, self.running.pop(job.name, ""), LOSS)
         return group_into_jobs(rest, self.store.suite)
 
     @contextmanager

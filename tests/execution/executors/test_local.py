@@ -6,32 +6,31 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.processes import list_descendants, run_environment
 from support.runs import collect, run
 from support.toy_suite import PLUGINS, SETTINGS, TOY, comparable_files, run_in_process
 
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.events import Event
+from obdbench.execution.executors import local
 from obdbench.execution.executors.base import MAX_DEATHS, RunEvents
-from obdbench.execution.job import check_specs
+from obdbench.execution.job import check_specs, group_into_jobs
 from obdbench.execution.run import execute, plan
+from obdbench.execution.trial import TIMEOUT_EXIT, run_trial
 from obdbench.experiments.suite import Suite
+from obdbench.results.headline import mean_headline_score
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
 
 
-def children() -> list[str]:
-    """Worker processes of this very process."""
-    listing = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True, check=True)
-    return [
-        line
-        for line in listing.stdout.splitlines()
-        if line.split()[0] == str(os.getpid())
-        and "obdbench.execution.executors.local_worker" in line
-    ]
+def list_workers() -> list[str]:
+    """Worker processes of this process."""
+    module = "obdbench.execution.executors.local_worker"
+    return [line for _, line in list_descendants(os.getpid()) if module in line]
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +85,11 @@ def test_good_trials_are_done_beside_bad_ones(outcome):
     outcome="a failed row each with its reason; the others are done",
 )
 def test_bad_trials_are_rows_with_their_reason(outcome):
-    for status, error in by_objective(outcome, "raises"):
-        assert (status, error) == ("failed", "ZeroDivisionError: the reason of it")
-    for status, error in by_objective(outcome, "dies"):
-        assert status == "failed"
-        assert "died 3 times" in error
-        assert "memory" in error
+    assert by_objective(outcome, "raises") == [("failed", "ZeroDivisionError: the reason of it")]
+    ((status, error),) = by_objective(outcome, "dies")
+    assert status == "failed"
+    assert "died 3 times" in error
+    assert "memory" in error
 
 
 @pytest.mark.reliability(
@@ -129,7 +127,7 @@ def test_a_killed_worker_changes_nothing(outcome, tmp_path, toy_suite):
 
 def test_no_process_and_no_foreign_file_is_left(outcome):
     prepared, _, _ = outcome
-    assert children() == []
+    assert list_workers() == []
     names = {path.name for path in prepared.store.folder.iterdir()}
     assert not any(name.startswith(".") and name != ".work" for name in names)
 
@@ -184,13 +182,68 @@ def test_a_death_between_two_trials_counts_against_the_next(tmp_path, toy_suite)
     listener = SimpleNamespace(on_event=received.append, refresh=lambda: None)
     events = RunEvents(ExecutionConfig(out=tmp_path), store, listener)
     for _ in range(MAX_DEATHS - 1):
-        assert events.handle_death(specs, specs[0].key, "killed") == specs
+        missing = events.forward_stored_results(specs)
+        assert events.count_death(missing, specs[0].key, "killed") == specs
     store.save(Result.unfinished(specs[0], "toy", "failed", "why"))
-    assert events.handle_death(specs, specs[0].key, "killed") == [specs[1]]
+    missing = events.forward_stored_results(specs)
+    assert events.count_death(missing, specs[0].key, "killed") == [specs[1]]
     assert [event.key for event in received if event.kind == "restart"] == [
         *[specs[0].key] * (MAX_DEATHS - 1),
         specs[1].key,
     ]
+
+
+def test_a_stored_result_is_read_once_and_reported_with_its_score(store, spec, monkeypatch):
+    trial, received = spec("random"), []
+    result = run_trial(trial, store)
+    listener = SimpleNamespace(on_event=received.append, refresh=lambda: None)
+    events = RunEvents(ExecutionConfig(), store, listener)
+    assert events.forward_stored_results([trial]) == []
+    assert received == [Event("ok", trial.key, score=mean_headline_score(result))]
+    monkeypatch.setattr(store, "read_result", lambda key: pytest.fail("read again"))
+    assert events.forward_stored_results([trial]) == []
+    assert len(received) == 1
+
+
+FAKE_WORKER = """#!{python}
+import os, sys
+from multiprocessing.connection import Connection
+from obdbench.execution.events import Event
+
+pipe = Connection(int(sys.argv[3]))
+pipe.recv_bytes(), pipe.recv_bytes()  # settings and job
+pipe.send(Event("start", {key!r}))
+print(5000 * "-", "last words", flush=True)
+os._exit({code})
+"""
+
+
+@pytest.mark.parametrize("code", [3, TIMEOUT_EXIT])
+def test_a_worker_that_leaves_no_result_dies_three_times_and_its_output_is_kept(
+    tmp_path, store, spec, monkeypatch, code
+):
+    """A timeout without a result is a death as well; otherwise the trial would restart forever."""
+    trial, restarts = spec(), []
+    script = tmp_path / "worker"
+    script.write_text(FAKE_WORKER.format(python=sys.executable, key=trial.key, code=code))
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+
+    def on_event(event):
+        if event.kind == "start":
+            restarts.append(event)
+            assert len(restarts) <= MAX_DEATHS
+
+    store.work_folder.joinpath("worker-0.log").write_text("of an earlier run\n")
+    config = ExecutionConfig(out=store.root, workers=1)
+    listener = SimpleNamespace(on_event=on_event, refresh=lambda: None)
+    local.execute(group_into_jobs([trial], store.suite), config, listener)
+    result = store.read_result(trial.key)
+    assert result.status == "failed"
+    assert result.error == f"Its worker died 3 times: ended with exit code {code}."
+    output = store.log_path(trial.key).read_text()
+    assert output.endswith("- last words\n")
+    assert len(output) == 4096
 
 
 @pytest.mark.slow  # a signal in mid-run races with whatever shares the cores
@@ -205,7 +258,7 @@ def test_interrupt_leaves_a_run_that_can_go_on(tmp_path, toy_suite):
     assert summary.stop_reason == "interrupted"
     assert set(summary.status.values()) == {"missing"}
     assert list(tmp_path.glob("toy/.work/*/snapshot"))
-    assert children() == []
+    assert list_workers() == []
     resumed = run(suite, options)
     assert set(resumed.status.values()) == {"ok"}
     assert comparable_files(resumed.store.folder) == run_in_process(suite, tmp_path / "whole")
@@ -233,7 +286,7 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     with pytest.raises(ObdError, match=message) as caught:
         run(suite, ExecutionConfig(out=tmp_path, workers=2))
     assert "\n" not in str(caught.value)
-    assert children() == []
+    assert list_workers() == []
     assert list(tmp_path.glob("toy/*.json")) == [tmp_path / "toy" / "manifest.json"]
     assert set(
         run(suite, ExecutionConfig(out=tmp_path, existing="resume", plugins=PLUGINS)).status
@@ -266,7 +319,7 @@ def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, t
     suite = toy_suite({"name": "student", "params": {"pause": 0.1}}, steps=8)
     options = ExecutionConfig(out=tmp_path, workers=1, existing="resume", plugins=PLUGINS)
 
-    def spoil():
+    def block_folder():
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("toy/synsets/*/0")) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -274,13 +327,13 @@ def test_a_folder_that_becomes_unwritable_ends_the_run_with_one_line(tmp_path, t
         folder.rename(tmp_path / "gone")
         folder.write_text("in the way")
 
-    thread = threading.Thread(target=spoil)
+    thread = threading.Thread(target=block_folder)
     thread.start()
     with pytest.raises(ObdError, match="Cannot write") as caught:
         run(suite, options)
     thread.join()
     assert "\n" not in str(caught.value)
-    assert children() == []
+    assert list_workers() == []
 
 
 def test_a_script_without_a_main_guard_may_run_a_suite(tmp_path):
@@ -295,12 +348,11 @@ def test_a_script_without_a_main_guard_may_run_a_suite(tmp_path):
         'datasets = ["toy/hopper-toy-v0"]\nobjectives = ["random"]\nprotocols = ["toy"]\n'
         "[settings]\npairs = 4\n"
     )
-    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env=run_environment(),
         timeout=120,
     )
     assert done.stdout.strip() == "1 {'ok'}", done.stderr

@@ -1,6 +1,5 @@
 """A real cluster of two Ray nodes on the loopback interface."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.paths import ROOT
+from support.processes import run_environment
 from support.runs import run
 from support.toy_suite import PLUGINS, comparable_files, run_in_process, write_hopper
 
@@ -187,7 +187,7 @@ def test_address_without_a_cluster_is_one_line(tmp_path, address):
         [sys.executable, "-m", "obdbench", *run_smoke, "--executor", "ray", "--address", address],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=run_environment(),
         timeout=120,
     )
     assert completed.returncode == 2

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from support.paths import ROOT
+from support.processes import run_environment
 
 from obdbench.errors import ObdError
 from obdbench.execution.executors.scratch import (
@@ -56,7 +56,7 @@ def test_locked_folders_are_kept_and_abandoned_ones_removed(temporary):
         [sys.executable, "-c", HOLDER],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
+        env=run_environment(temporary),
     )
     folder = Path(holder.stdout.readline().strip())
     (folder / "file").write_text("")

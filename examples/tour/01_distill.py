@@ -1,6 +1,6 @@
 """Distill a synset, compare its score with randomly selected pairs, and save it.
 
-    python examples/tour/01_distil.py --out hopper.safetensors
+    python examples/tour/01_distill.py --out hopper.safetensors
 
 The default takes minutes on two cores. ``--quick`` takes seconds, with settings that are too small
 for a good synset.

@@ -1,0 +1,29 @@
+"""Execution settings: values out of bounds and unknown names are refused."""
+
+import pytest
+
+from obdbench.errors import InvalidSettingError, UnknownNameError
+from obdbench.execution.config import ExecutionConfig
+
+
+@pytest.mark.parametrize("options", [{"existing": "resum"}, {"executor": "locale"}])
+def test_unknown_names_are_refused(options):
+    with pytest.raises(UnknownNameError, match="Did you mean"):
+        ExecutionConfig(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"workers": 2.0}, {"threads": 1.5}, {"workers": 0}, {"memory": 0.0}),
+        *({"grace": -1.0}, {"grace": float("nan")}, {"timeout": float("nan")}),
+    ],
+)
+def test_values_out_of_bounds_are_refused(options):
+    (name,) = options
+    with pytest.raises(InvalidSettingError, match=f"^{name} is "):
+        ExecutionConfig(**options)
+
+
+def test_grace_may_be_zero():
+    assert ExecutionConfig(grace=0).grace == 0
