@@ -185,7 +185,7 @@ class Grid:
 
     @cached_property
     def _ranked_averages(self) -> list[float]:
-        averages = (row.average for row in self.rows if not row.is_baseline)
+        averages = (row.average for row in self.rows if _is_ranked(row))
         return sorted(average for average in averages if average is not None)
 
     def sorted_rows(self) -> list[Row]:
@@ -200,10 +200,15 @@ class Grid:
         return sorted(self.rows, key=sort_key)
 
     def rank(self, row: Row) -> int | None:
-        """Rank among the complete distilled rows; None for other rows."""
-        if row.is_baseline or row.average is None:
+        """Rank among the complete rows that may have one; None for other rows."""
+        if not _is_ranked(row) or row.average is None:
             return None
         return 1 + len(self._ranked_averages) - bisect_right(self._ranked_averages, row.average)
+
+
+def _is_ranked(row: Row) -> bool:
+    """Whether a row may have a rank; scores of different arms or of baselines are not compared."""
+    return row.arm in SINGLE_ARMS and not row.is_baseline
 
 
 def row_sort_key(row: Row) -> tuple[Any, ...]:

@@ -111,18 +111,19 @@ def _leaders(grid: Grid) -> dict[str, Row]:
 
 def summary_table(grid: Grid) -> Table:
     """Average of each complete row, and its gains over random selection and over controls."""
-    reference = next((r for r in grid.rows if r.label == "random" and r.complete), None)
+    references = {row.arm: row for row in grid.rows if row.label == "random" and row.complete}
     rows = []
     for row in grid.sorted_rows():
         average, gain = None, None
         if row.complete:
             average = stats.bootstrap_interval(stats.mean_over_datasets, row.scores_by_dataset)
+            reference = references.get(row.arm)
             if reference is not None and row is not reference and not row.is_baseline:
                 gain = paired_gain(row, reference, row.expected_datasets)
         over_controls = gain_over_controls(grid, row) if row.complete else None
         rows.append(
             (
-                Cell(row.label),
+                Cell(row.label if row.arm in SINGLE_ARMS else f"{row.label}, {row.arm}"),
                 interval_cell(average),
                 interval_cell(gain, sign=True),
                 gain_cell(over_controls, len(grid.datasets)),

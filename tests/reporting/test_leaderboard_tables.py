@@ -28,7 +28,12 @@ from obdbench.reporting.grid import (
     natural_sort_key,
 )
 from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import gaps_table, scores_table
+from obdbench.reporting.leaderboard_tables import (
+    GAIN_OVER_RANDOM,
+    gaps_table,
+    scores_table,
+    summary_table,
+)
 from obdbench.reporting.markdown import escape_markdown, render_sections
 from obdbench.reporting.pages import markdown_blocks
 from obdbench.reporting.paper_tables import (
@@ -86,6 +91,33 @@ def test_whole_data_rows_have_no_rank(d4rl):
     assert row_of(part, "cal-ql-whole").average > row_of(part, "sdw").average
     assert part.rank(row_of(part, "cal-ql-whole")) is None
     assert part.rank(row_of(part, "sdw")) == 1
+
+
+def grid_with_arms() -> Grid:
+    """Two rows under two architectures each; ``mlp2`` scores 10 points less than ``mlp4``."""
+    entries = []
+    for name, base in (("random", 20.0), ("pbc", 33.0)):
+        plain = entry(spec(name, "d4rl/hopper-medium-v2", protocol="cross-architecture"), base)
+        mlp4 = plain.curves["default"]
+        mlp2 = {s: tuple((step, v - 10.0) for step, v in c) for s, c in mlp4.items()}
+        entries.append(replace(plain, curves={"mlp4": mlp4, "mlp2": mlp2}))
+    return grid_of(SuiteResults("s", tuple(entries)), "cross-architecture")
+
+
+def test_the_summary_compares_rows_of_one_arm_and_names_it():
+    table = summary_table(grid_with_arms())
+    gain = table.columns.index(GAIN_OVER_RANDOM)
+    assert {row[0].text: row[gain].value for row in table.rows} == {
+        "random, mlp2": None,
+        "random, mlp4": None,
+        "pbc, mlp2": pytest.approx(26.0),
+        "pbc, mlp4": pytest.approx(26.0),
+    }
+
+
+def test_rows_of_several_arms_have_no_rank():
+    part = grid_with_arms()
+    assert all(row.complete and part.rank(row) is None for row in part.rows)
 
 
 def test_the_measurement_of_every_protocol_is_stated(d4rl):
