@@ -100,14 +100,24 @@ class TrialSpec(BaseModel):
 
     def unlabeled_fields(self) -> dict[str, Any]:
         """The values by name that :meth:`label` leaves out."""
-        settings = self.settings.model_dump(mode="json")
         fields: dict[str, Any] = {"preset": self.preset}
         if self.teacher is not None and self.teacher_checksum is not None:
             fields |= {"teacher": self.teacher, "teacher_checksum": self.teacher_checksum[:8]}
-        fields |= {f"{component} code": source for component, source in self.code.items()}
-        for name, value in self.protocol_params.items():
-            fields[f"{self.protocol} {name}" if name in settings else name] = value
-        return {**fields, **settings, "seeds": list(self.seeds)}
+        content = self.model_dump(mode="json")
+        return {**fields, **flatten_content(self.protocol, content), "seeds": list(self.seeds)}
+
+
+def flatten_content(protocol: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Code, protocol parameters and settings of a serialized spec, or of a part of it, by name.
+
+    A parameter with the name of a setting has the name of the protocol before its own.
+    """
+    code = {f"{component} code": source for component, source in content["code"].items()}
+    params = {
+        f"{protocol} {name}" if name in DistillSettings.model_fields else name: value
+        for name, value in content["protocol_params"].items()
+    }
+    return {**code, **params, **content["settings"]}
 
 
 def label_trials(specs: Sequence[TrialSpec]) -> list[str]:

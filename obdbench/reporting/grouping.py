@@ -16,7 +16,7 @@ import pandas as pd
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import PRESETS, resolve_settings
-from obdbench.experiments.spec import TrialSpec, format_params
+from obdbench.experiments.spec import TrialSpec, flatten_content, format_params
 from obdbench.reporting.grid import BASELINES, Grid, GridCell, Row, dataset_sort_key, row_sort_key
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.headline import Curve
@@ -190,7 +190,10 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
     objectives = pd.Series({identity: c["objective"] for identity, c in contents.items()})
     labels: dict[str, str] = {}
     for objective, variants in objectives.groupby(objectives):
-        flat = {identity: _flat(contents[identity]) for identity in variants.index}
+        flat = {
+            identity: _flat(specs[identity].protocol, contents[identity])
+            for identity in variants.index
+        }
         text = pd.DataFrame(
             {n: _canonical_json(v) for n, v in values.items()} for values in flat.values()
         )
@@ -213,11 +216,10 @@ def _preset_settings(preset: str) -> dict[str, Any]:
     return resolve_settings(preset).model_dump(mode="json") if preset in PRESETS else {}
 
 
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    code = {f"{component} code": source for component, source in content["code"].items()}
+def _flat(protocol: str, content: dict[str, Any]) -> dict[str, Any]:
     teacher = {name: content[name] for name in ("teacher", "teacher_checksum") if name in content}
     baseline = content["objective_params"] if content["objective"] in BASELINES else {}
-    return {**content["settings"], **content["protocol_params"], **baseline, **teacher, **code}
+    return {**flatten_content(protocol, content), **baseline, **teacher}
 
 
 def _canonical_json(content: Any) -> str:

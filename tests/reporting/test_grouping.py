@@ -96,6 +96,20 @@ def test_settings_of_the_preset_are_not_part_of_a_label() -> None:
     ]
 
 
+def test_a_setting_and_a_protocol_parameter_of_one_name_are_both_part_of_a_label():
+    trials = [
+        spec_of(
+            "pbc",
+            resolve_settings("fast", {"steps": steps}),
+            protocol="ensemble",
+            protocol_params={"steps": own},
+        )
+        for steps, own in ((300, 1000), (500, 1000), (500, 2000))
+    ]
+    assert labels_of(*trials[:2]) == ["pbc (steps=300)", "pbc (steps=500)"]
+    assert labels_of(*trials[1:]) == ["pbc (ensemble steps=1000)", "pbc (ensemble steps=2000)"]
+
+
 def test_rows_of_two_presets_are_labelled_with_their_settings() -> None:
     labels = labels_of(
         spec_of("pbc", resolve_settings("fast")),
