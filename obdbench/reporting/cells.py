@@ -26,7 +26,7 @@ def score_cell(cell: GridCell | None, bold: bool = False, *, mark_decrease: bool
     if cell is None:
         return Cell(MISSING)
     if not cell.scores:
-        return Cell(cell.failures[0] if cell.failures else MISSING)
+        return Cell(next(iter(cell.failures.values()), MISSING))
     text = format_mean_std(cell.scores)
     if not cell.complete:
         text += f" ({len(cell.scores)}/{len(cell.expected_seeds)})"

@@ -134,11 +134,11 @@ def _csv_lines(grid: Grid, row: Row) -> Iterable[tuple[object, ...]]:
         cell = row.cells.get(dataset)
         if cell is None:
             continue
-        no_score = (None, None, next(iter(cell.failures), "missing"))
         for seed in sorted(cell.expected_seeds):
-            curve = cell.curves.get(seed)
-            scores = (headline_score(curve), best_point(curve)[1], "ok") if curve else no_score
-            yield (*facts, dataset, seed, *scores)
+            if curve := cell.curves.get(seed):
+                yield (*facts, dataset, seed, headline_score(curve), best_point(curve)[1], "ok")
+            else:
+                yield (*facts, dataset, seed, None, None, cell.failures.get(seed, "missing"))
 
 
 def results_json(reports: Iterable[SuiteReport]) -> str:

@@ -31,7 +31,7 @@ class GridCell:
     expected_seeds: frozenset[int]
     curves: Mapping[int, Curve]
     files: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
+    failures: Mapping[int, str] = field(default_factory=dict)  # by seed: status of its trial
     missed_variance: Mapping[int, Curve] = field(default_factory=dict)  # by seed: (step, share)
     high_missed_variance: frozenset[int] = frozenset()  # seeds that are marked
 

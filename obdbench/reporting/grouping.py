@@ -158,7 +158,8 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
     curves: dict[int, Curve] = {}
     missed: dict[int, Curve] = {}
     marked: set[int] = set()
-    files, failures = [], []
+    failures: dict[int, str] = {}
+    files = []
     for spec, entry in sorted(trials, key=lambda trial: (-len(trial[0].seeds), trial[0].key)):
         if entry is None:
             continue
@@ -166,7 +167,7 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
         if spec.protocol == "size":
             scored = next(iter(entry.curves.values()), {})
         if entry.record.status != "ok":
-            failures.append(entry.record.status)
+            failures = dict.fromkeys(spec.seeds, entry.record.status) | failures
         new = {seed: curve for seed, curve in scored.items() if seed not in curves}
         curves |= new
         marked |= seeds_with_high_missed_variance(entry.record) & new.keys()
@@ -176,7 +177,7 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
         if new or not scored:
             files.append(entry.file)
     expected = frozenset(seed for spec, _ in trials for seed in spec.seeds)
-    return GridCell(expected, curves, tuple(files), tuple(failures), missed, frozenset(marked))
+    return GridCell(expected, curves, tuple(files), failures, missed, frozenset(marked))
 
 
 def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:

@@ -163,7 +163,7 @@ class SiteData:
             "seeds": sorted(cell.curves),
             "scores": [round(score, 2) for score in cell.scores],
             "expected": len(cell.expected_seeds),
-            "status": next(iter(cell.failures), "missing") if not curves else "",
+            "status": next(iter(cell.failures.values()), "missing") if not curves else "",
             "curves": [
                 [self.steps.add([step for step, _ in curve]), [round(v, 1) for _, v in curve]]
                 for curve in map(thin_curve, curves)
