@@ -36,7 +36,7 @@ from obdbench.cli.options import (
 from obdbench.errors import InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.spec import label_trials
-from obdbench.experiments.suite import Suite, load_suite, split_row_settings
+from obdbench.experiments.suite import NamedComponent, Suite, load_suite, split_row_settings
 from obdbench.reporting.suite_results import is_published
 
 if TYPE_CHECKING:
@@ -301,16 +301,22 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
 
 
 def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
-    """Return a suite for the rows without settings, and one for each other row."""
-    plain: list[str] = []
+    """Return a suite for the rows without settings, and one for each other row.
+
+    A name without parameters selects the entry without parameters if the suite has one.
+    """
+    plain: list[NamedComponent] = []
     parts = []
     for row in rows:
         objective, settings = split_row_settings(row)
+        part = grid.select(objectives=[objective], settings=settings)
+        bare = tuple(component for component in part.objectives if not component.params)
+        part = part.model_copy(update={"objectives": bare or part.objectives})
         if settings:
-            parts.append(grid.select(objectives=[objective], settings=settings))
+            parts.append(part)
         else:
-            plain.append(row)
-    return [*([grid.select(objectives=plain)] if plain else []), *parts]
+            plain += part.objectives
+    return [*([grid.model_copy(update={"objectives": tuple(plain)})] if plain else []), *parts]
 
 
 def print_comparison(text: str) -> None:
