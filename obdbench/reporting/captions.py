@@ -122,9 +122,10 @@ def summary_caption(grid: Grid) -> str:
         if count != usual:
             others.setdefault(count, []).append(label)
     exceptions = "; ".join(f"{n} for {', '.join(labels)}" for n, labels in sorted(others.items()))
+    datasets = count_noun(len(grid.expected_datasets), "dataset")
     return (
-        f"D4RL-normalized returns, 0 to 100: mean over {count_noun(len(grid.datasets), 'dataset')} "
-        f"({grid.source}) and {count_noun(usual, 'seed')}{f' ({exceptions})' if others else ''}."
+        f"D4RL-normalized returns, 0 to 100: mean over {datasets} ({grid.source}) and "
+        f"{count_noun(usual, 'seed')}{f' ({exceptions})' if others else ''}."
     )
 
 

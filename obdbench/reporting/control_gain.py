@@ -29,7 +29,7 @@ def gain_over_controls(grid: Grid, row: Row) -> ControlGain | None:
     gains = []
     for control in grid.rows:
         if is_control_of(control, row):
-            datasets = tuple(_shared_datasets(grid.datasets, row, control))
+            datasets = tuple(_shared_datasets(grid.expected_datasets, row, control))
             interval = paired_gain(row, control, datasets) if datasets else None
             if interval is not None:
                 gains.append(ControlGain(control, datasets, interval))

@@ -66,7 +66,7 @@ def scores_table(grid: Grid) -> Table:
                 Cell(format_budget(row)),
                 *scores,
                 average_cell(row),
-                *([] if has_arms else [gain_cell(gains[number], len(grid.datasets))]),
+                *([] if has_arms else [gain_cell(gains[number], len(grid.expected_datasets))]),
                 interval_cell(row.iqm),
                 *([] if has_arms else [Cell(str(rank) if rank else MISSING, rank)]),
                 Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1)),
@@ -126,7 +126,7 @@ def summary_table(grid: Grid) -> Table:
                 Cell(row.label if row.arm in SINGLE_ARMS else f"{row.label}, {row.arm}"),
                 interval_cell(average),
                 interval_cell(gain, sign=True),
-                gain_cell(over_controls, len(grid.datasets)),
+                gain_cell(over_controls, len(grid.expected_datasets)),
             )
         )
     return Table(

@@ -7,10 +7,11 @@ from scipy.stats import t
 from support.result_entries import HOPPER, TWO, WALKER, entry
 
 from obdbench.distillation.settings import DistillSettings
+from obdbench.reporting.captions import summary_caption
 from obdbench.reporting.control_gain import gain_over_controls
 from obdbench.reporting.grid import Grid, Row
 from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import scores_table
+from obdbench.reporting.leaderboard_tables import scores_table, summary_table
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 
 TEACHER_LABELS = {"objective_params": {"labels": "teacher"}, "teacher_checksum": "a"}
@@ -72,6 +73,23 @@ def test_the_gain_covers_the_datasets_that_both_rows_have_completely():
     assert gain.interval.estimate == pytest.approx(10.0)
     cells = scores_table(grid).rows[0]
     assert "1 of 2 datasets" in cells[scores_table(grid).columns.index("over same labels")].text
+
+
+def test_only_expected_datasets_count():
+    trials = [
+        distilled("pbc", {0: 30.0, 1: 32.0}),
+        entry("random", {0: 20.0, 1: 22.0}, **TEACHER_LABELS),
+        distilled("pbc", {0: 90.0, 1: 92.0}, WALKER),
+        entry("random", {0: 20.0, 1: 22.0}, WALKER, **TEACHER_LABELS),
+    ]
+    expected = {trial.record.key: trial.spec for trial in trials[:2]}
+    for entries in (trials[:3], trials):
+        (grid,) = build_grids(SuiteResults("s", tuple(entries), expected, has_manifest=True))
+        gain = gain_over_controls(grid, row_of(grid, "pbc"))
+        assert gain.datasets == (HOPPER,)
+        for table in (scores_table(grid), summary_table(grid)):
+            assert not any("datasets" in cell.text for row in table.rows for cell in row)
+        assert "mean over 1 dataset " in summary_caption(grid)
 
 
 @pytest.mark.parametrize(
