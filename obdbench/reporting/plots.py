@@ -50,6 +50,7 @@ RC = {
 }
 WIDTH = 7.0
 SCORE = "normalized return"
+PLOT_KINDS = ("convergence", "profile", "heatmap", "size")  # last parts of file names
 
 Draw = Callable[["Figure", Grid], None]
 

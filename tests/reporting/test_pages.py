@@ -208,11 +208,19 @@ def test_a_missing_page_and_a_missing_result_are_detected(home):
 
 
 def test_the_page_of_a_suite_whose_results_are_removed_becomes_empty(home):
+    (home / "plots").mkdir()
+    plots = ["d4rl-profile.png", "d4rl-heatmap.svg", "d4rl-own.png", "quick-embedded-profile.png"]
+    for name in plots:
+        (home / "plots" / name).touch()
+    assert check(home) == []
     shutil.rmtree(home / "results" / "d4rl")
-    assert "d4rl.md" in affected(check(home))
+    outdated = {"d4rl.csv", "plots/d4rl-profile.png", "plots/d4rl-heatmap.svg"}
+    assert affected(check(home)) >= {"d4rl.md"} | outdated
     pages.write_pages(home / "results", home, plots=False)
     assert "No results yet" in (home / "d4rl.md").read_text()
     assert not list((home / "d4rl").glob("*.md"))
+    assert not any((home / name).exists() for name in outdated)
+    assert sorted(path.name for path in (home / "plots").iterdir()) == plots[2:]
     assert check(home) == []
 
 
@@ -274,6 +282,17 @@ def test_the_page_of_a_suite_without_results_needs_no_block(home):
     (home / "embedded.md").write_text("# Later\n")
     pages.write_pages(home / "results", home, plots=False)
     assert (home / "embedded.md").read_text() == "# Later\n"
+    assert check(home) == []
+
+
+def test_other_files_beside_the_pages_are_not_suites(home):
+    (home / "notes.md").write_text("# Notes\n")
+    (home / "embedded.csv").write_text("a,b\n")
+    pages.write_pages(home / "results", home, plots=False)
+    assert (home / "notes.md").read_text() == "# Notes\n"
+    assert (home / "embedded.csv").exists()
+    content = Leaderboards.model_validate_json((home / "results.json").read_text())
+    assert set(content.suites) == {"quick", "d4rl"}
     assert check(home) == []
 
 
