@@ -38,8 +38,8 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Write the leaderboards of the results, or check the existing ones."""
-    from obdbench.reporting.html import write_html
-    from obdbench.reporting.pages import check_pages, write_pages
+    from obdbench.reporting.html import list_suites, read_suites, write_html
+    from obdbench.reporting.pages import check_pages, read_all_reports, write_pages
 
     if check and (publish or html):
         raise InvalidSettingError(
@@ -59,9 +59,11 @@ def leaderboard(
             raise typer.Exit(1)
         typer.echo(f"{to} follows from {out}.")
         return
-    write_pages(out, to, strict=strict, also=also)
+    own = read_suites(overlay, strict=strict, local=True) if overlay else []
+    reports = read_all_reports(out, to, strict)
+    write_pages(out, to, also=also, reports=reports)
     if html:
-        typer.echo(f"Open {write_html(out, to, strict=strict, overlay=overlay)} in a browser.")
+        typer.echo(f"Open {write_html(list_suites(reports, out) + own, to)} in a browser.")
     typer.echo(f"Wrote {to}. To compare two rows: obdbench compare av-pbc random")
 
 

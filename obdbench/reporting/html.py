@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,40 +19,33 @@ from markupsafe import Markup
 from obdbench.io import write_atomically
 from obdbench.reporting.pages import FIRST_SUITES
 from obdbench.reporting.site_data import SiteData, SiteSuite
-from obdbench.reporting.suite_report import read_reports
+from obdbench.reporting.suite_report import SuiteReport, read_reports
 
 FILE_NAME = "index.html"
 
 
-def write_html(results_root: Path | str, out_dir: Path | str, **options: Any) -> Path:
-    """Write ``out_dir/index.html`` with the results of every suite; see :func:`build_html`."""
-    page = Path(out_dir) / FILE_NAME
-    write_atomically(page, build_html(results_root, out_dir, **options))
+def read_suites(root: Path, *, strict: bool = False, local: bool = False) -> list[SiteSuite]:
+    """The suites in a folder of results; ``local`` marks the user's own results on the site."""
+    reports = read_reports(root, strict, first=FIRST_SUITES, remedy="Check the path.")
+    return list_suites(reports, root, local=local)
+
+
+def list_suites(
+    reports: Mapping[str, SuiteReport], root: Path, *, local: bool = False
+) -> list[SiteSuite]:
+    """The suites of reports that were read from the folder of results ``root``."""
+    return [SiteSuite(report, root / name, local) for name, report in reports.items()]
+
+
+def write_html(suites: Sequence[SiteSuite], out: Path) -> Path:
+    """Write ``index.html`` with the results of every suite to a folder."""
+    page = out / FILE_NAME
+    write_atomically(page, render_html(suites, out))
     return page
 
 
-def build_html(
-    results_root: Path | str,
-    out_dir: Path | str,
-    *,
-    strict: bool = False,
-    overlay: Path | str | None = None,
-) -> str:
-    """The text of a site in the folder ``out_dir``, from where it links to result files.
-
-    ``overlay`` is a folder of the user's own results, which are shown among the others and marked.
-    """
-    roots = [(Path(results_root), False)] + ([(Path(overlay), True)] if overlay else [])
-    suites = [
-        SiteSuite(report, root / name, local)
-        for root, local in roots
-        for name, report in read_reports(root, strict, first=FIRST_SUITES).items()
-    ]
-    return render_html(suites, Path(out_dir))
-
-
 def render_html(suites: Sequence[SiteSuite], out: Path) -> str:
-    """The text of the site, which lies in the folder ``out``."""
+    """The text of the site for the folder ``out``, from where it links to result files."""
     environment = Environment(
         loader=PackageLoader("obdbench.reporting"), autoescape=True, trim_blocks=True
     )

@@ -66,15 +66,17 @@ def write_pages(
     strict: bool = False,
     also: Sequence[Path] = (),
     plots: bool = True,
+    reports: dict[str, SuiteReport] | None = None,
 ) -> list[Path]:
     """Regenerate every page from ``results_root/<suite>/`` and return the files.
 
     Pages of new suites are created. If the results are not those below ``out_dir/results``, only
     the pages of their suites are written. ``also`` names further pages with ``SUITE/NAME`` blocks.
-    Plots are drawn where matplotlib is installed.
+    Plots are drawn where matplotlib is installed. ``reports`` are those of :func:`read_all_reports`
+    if they were read already.
     """
     root, out = Path(results_root), Path(out_dir)
-    reports = _read_all_reports(root, out, strict)
+    reports = read_all_reports(root, out, strict) if reports is None else reports
     files = _edited_pages(reports, root, out, also) | _generated_files(reports, root, out)
     for path, text in files.items():
         if not path.is_file() or read_page(path) != text:
@@ -90,7 +92,7 @@ def check_pages(
 ) -> list[str]:
     """One line per file that does not follow from the results."""
     root, out = Path(results_root), Path(out_dir)
-    reports = _read_all_reports(root, out, strict)
+    reports = read_all_reports(root, out, strict)
     edited, generated = (
         _edited_pages(reports, root, out, also),
         _generated_files(reports, root, out),
@@ -210,7 +212,7 @@ def _render_page(report: SuiteReport, page: TablePage, link_prefix: str) -> str:
     )
 
 
-def _read_all_reports(root: Path, out: Path, strict: bool) -> dict[str, SuiteReport]:
+def read_all_reports(root: Path, out: Path, strict: bool) -> dict[str, SuiteReport]:
     """Every suite that has results; if these belong to ``out``, also suites with a page only."""
     pages = _suites_with_pages(out) if _belongs_to(root, out) else set()
     return read_reports(root, strict, pages, FIRST_SUITES)

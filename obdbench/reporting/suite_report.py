@@ -88,19 +88,24 @@ def _present(tables: Iterable[Table | None]) -> list[Table]:
 
 
 def read_reports(
-    root: Path, strict: bool, empty_suites: Iterable[str] = (), first: Iterable[str] = ()
+    root: Path,
+    strict: bool,
+    empty_suites: Iterable[str] = (),
+    first: Iterable[str] = (),
+    remedy: str = "Give it with --out.",
 ) -> dict[str, SuiteReport]:
     """The report of every suite below ``root``, and an empty one for each of ``empty_suites``.
 
-    Suites named in ``first`` come first, in that order.
+    Suites named in ``first`` come first, in that order. ``remedy`` is that of the error if there
+    are no results.
     """
     folders = {folder.name: folder for folder in find_suite_folders(root)}
     if not folders:
         is_suite = root.is_dir() and is_suite_folder(root)
-        above = f"Give the folder above: {root.resolve().parent}."
+        parent_hint = f"Give the folder above: {root.resolve().parent}."
         raise InvalidDataError(
             f"{root} contains no folder with the results of a suite.",
-            above if is_suite else "Give it with --out.",
+            parent_hint if is_suite else remedy,
         )
     position = {name: i for i, name in enumerate(first)}
     names = sorted({*folders, *empty_suites}, key=lambda n: (position.get(n, len(position)), n))

@@ -63,7 +63,7 @@ def _frames(monkeypatch: pytest.MonkeyPatch) -> None:
 def home(results_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     shutil.copytree(results_root, folder / "results")
-    page.write_html(folder / "results", folder)
+    page.write_html(page.read_suites(folder / "results"), folder)
     return folder
 
 
@@ -217,7 +217,7 @@ def test_states_are_projected_on_the_directions_of_largest_variance():
 
 
 def test_synsets_beside_results_lie_in_the_components_of_their_data(with_synsets, quick, tmp_path):
-    page.write_html(with_synsets, tmp_path)
+    page.write_html(page.read_suites(with_synsets), tmp_path)
     content = read_data((tmp_path / "index.html").read_text())
     (synset,) = content["synsets"]
     dataset = embedded.load(content["datasets"][synset["dataset"]]["id"])
@@ -235,12 +235,13 @@ def test_a_damaged_synset_is_left_out(with_synsets, tmp_path):
     shutil.copytree(with_synsets, folder)
     for path in folder.rglob("*.safetensors"):
         path.write_bytes(b"damaged")
-    page.write_html(folder, tmp_path)
+    page.write_html(page.read_suites(folder), tmp_path)
     assert read_data((tmp_path / "index.html").read_text())["synsets"] == []
 
 
 def test_own_results_lie_among_the_published_ones(results_root, with_synsets, tmp_path):
-    page.write_html(results_root, tmp_path, overlay=with_synsets)
+    suites = page.read_suites(results_root) + page.read_suites(with_synsets, local=True)
+    page.write_html(suites, tmp_path)
     content = read_data((tmp_path / "index.html").read_text())
     named = [(suite["name"], suite["local"]) for suite in content["suites"]]
     assert named == [("quick", False), ("d4rl", False), ("quick", True)]
@@ -275,9 +276,9 @@ def test_suites_without_results_give_an_empty_page(tmp_path):
     folder = tmp_path / "results" / "quick"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"schema_version": 1, "suite": "quick", "trials": {}}')
-    assert "No results yet" in page.write_html(tmp_path / "results", tmp_path).read_text()
+    assert "No results yet" in page.write_html(page.read_suites(tmp_path / "results"), tmp_path).read_text()
     with pytest.raises(InvalidDataError, match="results"):
-        page.write_html(tmp_path / "nowhere", tmp_path)
+        page.write_html(page.read_suites(tmp_path / "nowhere"), tmp_path)
 
 
 def many_results(count: int) -> SuiteResults:
@@ -457,7 +458,7 @@ def test_a_dataset_page_shows_facts_states_and_moments(home, tmp_path):
 
 @browser
 def test_the_synset_viewer_colors_the_pairs_by_the_chosen_action(with_synsets, tmp_path):
-    source = page.write_html(with_synsets, tmp_path)
+    source = page.write_html(page.read_suites(with_synsets), tmp_path)
     observed = drive(
         source,
         tmp_path / "profile",
