@@ -84,6 +84,17 @@ def test_command_prints_tables_or_writes_them(call, folder: Path, tmp_path: Path
     assert (tmp_path / "tables" / "quick.tex").read_text() == printed
 
 
+def test_command_refuses_a_file_whose_suffix_belongs_to_no_format(call, folder, tmp_path) -> None:
+    for name in ("t.npz", "t"):
+        code, _, error = call("export", str(folder), "--to", name)
+        assert code == 2
+        assert "--format" in error
+        assert not (tmp_path / name).exists()
+    code, _, _ = call("export", str(folder), "--to", "t.txt", "--format", "csv")
+    assert code == 0
+    assert (tmp_path / "t.txt").read_text() == export_results(folder, "csv")
+
+
 def test_command_exports_a_synset(call, toy_dataset, tmp_path: Path) -> None:
     rows = slice(0, 5)
     synset = Synset(

@@ -276,7 +276,10 @@ def test_suites_without_results_give_an_empty_page(tmp_path):
     folder = tmp_path / "results" / "quick"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"schema_version": 1, "suite": "quick", "trials": {}}')
-    assert "No results yet" in page.write_html(page.read_suites(tmp_path / "results"), tmp_path).read_text()
+    assert (
+        "No results yet"
+        in page.write_html(page.read_suites(tmp_path / "results"), tmp_path).read_text()
+    )
     with pytest.raises(InvalidDataError, match="results"):
         page.write_html(page.read_suites(tmp_path / "nowhere"), tmp_path)
 
