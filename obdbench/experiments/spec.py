@@ -25,6 +25,8 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.fingerprint import Component, code_fingerprint
 from obdbench.registry import objectives
 
+END_OF_SEEDS = 10**18  # a seed must fit into 64 bits
+
 
 def hash_content(content: Any) -> str:
     """Short hash of JSON-serializable content, equal on every machine."""
@@ -59,8 +61,14 @@ class TrialSpec(BaseModel):
     @field_validator("seeds")
     @classmethod
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds are distinct non-negative integers, at least one")
+        if (
+            not seeds
+            or len(set(seeds)) != len(seeds)
+            or not all(0 <= s < END_OF_SEEDS for s in seeds)
+        ):
+            raise ValueError(
+                "seeds are distinct non-negative integers of at most 18 digits, at least one"
+            )
         return seeds
 
     @model_serializer(mode="wrap")
