@@ -28,10 +28,14 @@ from obdbench.registry import objectives
 END_OF_SEEDS = 10**18  # a seed must fit into 64 bits
 
 
+def canonical_json(content: Any) -> str:
+    """JSON that is equal for equal content."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
 def hash_content(content: Any) -> str:
     """Short hash of JSON-serializable content, equal on every machine."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
 class TrialSpec(BaseModel):
@@ -96,8 +100,13 @@ class TrialSpec(BaseModel):
         """Hash the source of the trial's components as this process would run them."""
         settings = self.settings
         return code_fingerprint(
-            *(self.objective, self.protocol, settings.architecture, self.dataset),
-            *(settings.init, settings.solver, settings.state_source),
+            self.objective,
+            protocol=self.protocol,
+            architecture=settings.architecture,
+            dataset=self.dataset,
+            selection=settings.init,
+            solver=settings.solver,
+            state_source=settings.state_source,
         )
 
     def label(self) -> str:

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 
 SUITES = Path(__file__).parent / "suites"
 SUITE_ORDER = (
-    *("smoke", "quick", "embedded", "embedded-protocols", "embedded-size", "d4rl", "minari"),
+    "smoke",
+    "quick",
+    "embedded",
+    "embedded-protocols",
+    "embedded-size",
+    "d4rl",
+    "minari",
     "paper",
 )
 # The settings on which selected pairs and their scores depend

@@ -48,8 +48,8 @@ class Comparison:
     @property
     def difference(self) -> stats.Interval:
         """Mean of the differences per seed, with the Student interval of paired samples."""
-        pairs = zip(self.first_scores, self.second_scores, strict=True)
-        return stats.paired_difference([_differences(*pair) for pair in pairs])
+        differences = stats.differences_per_seed(self.first_scores, self.second_scores)
+        return stats.paired_difference(differences)
 
     @property
     def improvement(self) -> stats.Interval:
@@ -121,10 +121,6 @@ class Comparison:
         if len(single) < len(self.seeds):
             return f" on {', '.join(single)}"
         return " on each" if len(single) > 1 else ""
-
-
-def _differences(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    return [a - b for a, b in zip(first, second, strict=True)]
 
 
 def compare_as_text(
@@ -294,7 +290,7 @@ def comparison_table(comparison: Comparison) -> Table:
             DatasetId(dataset).short_name,
             format_mean_std(first),
             format_mean_std(second),
-            stats.paired_difference([_differences(first, second)]),
+            stats.paired_difference(stats.differences_per_seed([first], [second])),
             format_ranges(seeds),
         )
         for (dataset, seeds), first, second in zip(

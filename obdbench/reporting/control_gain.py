@@ -70,10 +70,11 @@ def _teachers(row: Row) -> dict[str, set[str]]:
 
 def paired_gain(row: Row, reference: Row, datasets: Iterable[str]) -> stats.Interval | None:
     """Mean difference to another row over the seeds that both have on every dataset."""
-    differences = []
+    scores, references = [], []
     for dataset in datasets:
         cell, other = row.cells[dataset], reference.cells[dataset]
         seeds = sorted(cell.curves.keys() & other.curves.keys())
-        pairs = zip(cell.scores_of(seeds), other.scores_of(seeds), strict=True)
-        differences.append([score - base for score, base in pairs])
+        scores.append(cell.scores_of(seeds))
+        references.append(other.scores_of(seeds))
+    differences = stats.differences_per_seed(scores, references)
     return stats.paired_difference(differences) if all(differences) else None

@@ -34,9 +34,9 @@ from obdbench.reporting.grid import Grid, Row
 from obdbench.reporting.latex import render_document_part
 from obdbench.reporting.suite_report import PROTOCOL_BLOCKS, SuiteReport, build_report
 from obdbench.reporting.suite_results import best_point, is_suite_folder, read_suite_results
+from obdbench.reporting.table import DIGITS, round_number
 from obdbench.results.headline import headline_score
 
-DIGITS = 4
 TABLE_FORMATS = ("csv", "json", "latex")
 CSV_COLUMNS = (
     "source",
@@ -157,11 +157,11 @@ def _summarize_row(grid: Grid, row: Row) -> RowSummary:
     for dataset in grid.datasets:
         if (cell := row.cells.get(dataset)) is not None:
             mean, std = stats.mean_std(cell.scores) if cell.scores else (None, None)
-            scores = zip(sorted(cell.curves), map(_round, cell.scores), strict=True)
+            scores = zip(sorted(cell.curves), cell.scores, strict=True)
             datasets[dataset] = ScoreSummary(
-                scores={seed: score for seed, score in scores if score is not None},
-                mean=_round(mean),
-                std=_round(std),
+                scores={seed: round(score, DIGITS) for seed, score in scores},
+                mean=round_number(mean),
+                std=round_number(std),
                 n_expected=len(cell.expected_seeds),
                 complete=cell.complete,
             )
@@ -174,15 +174,11 @@ def _summarize_row(grid: Grid, row: Row) -> RowSummary:
         budget=format_budget(row),
         baseline=row.is_baseline,
         rank=grid.rank(row),
-        average=_round(row.average),
-        iqm=_round(iqm.estimate) if iqm else None,
-        iqm_low=_round(iqm.low) if iqm else None,
-        iqm_high=_round(iqm.high) if iqm else None,
+        average=round_number(row.average),
+        iqm=round_number(iqm.estimate) if iqm else None,
+        iqm_low=round_number(iqm.low) if iqm else None,
+        iqm_high=round_number(iqm.high) if iqm else None,
         n_scores=row.n_scores,
         n_expected=row.n_expected,
         datasets=datasets,
     )
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, DIGITS)

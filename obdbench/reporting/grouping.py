@@ -16,7 +16,7 @@ import pandas as pd
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import PRESETS, resolve_settings
-from obdbench.experiments.spec import TrialSpec, flatten_content, format_params
+from obdbench.experiments.spec import TrialSpec, canonical_json, flatten_content, format_params
 from obdbench.reporting.grid import BASELINES, Grid, GridCell, Row, dataset_sort_key, row_sort_key
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.results.headline import Curve
@@ -24,7 +24,15 @@ from obdbench.results.student_checks import missed_variance, seeds_with_high_mis
 
 Trial = tuple[TrialSpec, ResultEntry | None]
 COLUMNS = (
-    *("key", "trial", "source", "protocol", "dataset", "pairs", "steps", "code", "teacher"),
+    "key",
+    "trial",
+    "source",
+    "protocol",
+    "dataset",
+    "pairs",
+    "steps",
+    "code",
+    "teacher",
     "teacher_checksum",
 )
 
@@ -43,7 +51,7 @@ def build_grids(results: SuiteResults) -> list[Grid]:
                 spec.dataset,
                 spec.settings.pairs,
                 spec.settings.steps,
-                _canonical_json(spec.code),
+                canonical_json(spec.code),
                 spec.teacher or "",
                 spec.teacher_checksum or "",
             )
@@ -84,31 +92,28 @@ def _identities(trials: pd.DataFrame) -> pd.Series[str]:
     datasets of a row. Where they differ on one dataset, they are part of the identity.
     """
     contents = [_row_content(spec) for spec, _ in trials["trial"]]
-    base = pd.Series([_canonical_json(content) for content in contents], index=trials.index)
+    base = pd.Series([canonical_json(content) for content in contents], index=trials.index)
     cell = [base, trials["dataset"], trials["pairs"]]
 
     def differs(column: str) -> pd.Series[bool]:
         variants = trials[column].groupby(cell).transform("nunique")
         return variants.gt(1).groupby(base).transform("any")
 
-    identities = []
     teacher_differs = differs("teacher")
     cell.append(trials["teacher"])
-    flags = zip(
-        *(trials["trial"], contents, differs("steps"), differs("code"), teacher_differs),
-        differs("teacher_checksum"),
-        strict=True,
-    )
-    for (spec, _), content, steps_differ, code_differs, teacher_differs, weights_differ in flags:
-        if teacher_differs:
+    steps_differ, code_differs = differs("steps"), differs("code")
+    weights_differ = differs("teacher_checksum")
+    identities = []
+    for index, (spec, _), content in zip(trials.index, trials["trial"], contents, strict=True):
+        if teacher_differs[index]:
             content["teacher"] = spec.teacher or "default"
-        if weights_differ:
+        if weights_differ[index]:
             content["teacher_checksum"] = (spec.teacher_checksum or "")[:8]
-        if steps_differ:
+        if steps_differ[index]:
             content["settings"]["steps"] = spec.settings.steps
-        if code_differs:
+        if code_differs[index]:
             content["code"] = spec.code
-        identities.append(_canonical_json(content))
+        identities.append(canonical_json(content))
     return pd.Series(identities, index=trials.index)
 
 
@@ -196,7 +201,7 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
             for identity in variants.index
         }
         text = pd.DataFrame(
-            {n: _canonical_json(v) for n, v in values.items()} for values in flat.values()
+            {n: canonical_json(v) for n, v in values.items()} for values in flat.values()
         )
         differing = text.columns[text.nunique(dropna=False) > 1]
         names, short_names = {}, {}
@@ -221,7 +226,3 @@ def _flat(protocol: str, content: dict[str, Any]) -> dict[str, Any]:
     teacher = {name: content[name] for name in ("teacher", "teacher_checksum") if name in content}
     baseline = content["objective_params"] if content["objective"] in BASELINES else {}
     return {**flatten_content(protocol, content), **baseline, **teacher}
-
-
-def _canonical_json(content: Any) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"))

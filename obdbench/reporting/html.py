@@ -6,14 +6,13 @@ shows one page per method, dataset and suite, and the synset viewer, each with a
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from obdbench.io import write_atomically
@@ -59,16 +58,12 @@ def render_html(suites: Sequence[SiteSuite], out: Path) -> str:
         policy=Markup(policy),
         style=Markup(style),
         script=Markup(script),
-        data=Markup(escape_json(SiteData(filled, out).build())) if filled else "",
+        data=htmlsafe_json_dumps(
+            SiteData(filled, out).build(), separators=(",", ":"), allow_nan=False
+        )
+        if filled
+        else "",
     )
-
-
-def escape_json(content: Any) -> str:
-    """JSON that cannot end the element of a page that holds it."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _read_asset(environment: Environment, name: str) -> str:

@@ -7,6 +7,7 @@ are compared with them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -136,13 +137,14 @@ def _score_cell(measured: GridCell | None, printed: float | None) -> Cell:
     if not measured.complete:
         seeds = f"{len(measured.scores)}/{len(measured.expected_seeds)}"
         return Cell(f"{format_number(mean)} [{seeds}] ({format_number(printed)})", mean)
-    difference = _difference_text([[score - printed for score in measured.scores]])
+    difference = _difference_text([measured.scores], [printed])
     return Cell(f"{format_number(mean)} ({format_number(printed)}, {difference})", mean)
 
 
-def _difference_text(differences: stats.Groups) -> str:
-    """The mean difference, marked if its interval contains zero."""
-    interval = stats.paired_difference(differences)
+def _difference_text(measured: stats.Groups, printed: Sequence[float]) -> str:
+    """The mean difference to one printed value per group, marked if its interval contains zero."""
+    references = [[p] * len(group) for group, p in zip(measured, printed, strict=True)]
+    interval = stats.paired_difference(stats.differences_per_seed(measured, references))
     text = format_number(interval.estimate, sign=True)
     if interval.low is None or interval.high is None:
         return text
@@ -157,6 +159,7 @@ def _average_cell(cells: dict[str, GridCell], paper: PaperTable, name: str) -> C
     datasets = paper.rows[name]
     if not all(d in cells and cells[d].complete for d in datasets):
         return Cell(f"{MISSING} ({text})")
-    mean = stats.grand_mean([cells[d].scores for d in datasets])
-    difference = _difference_text([[s - datasets[d] for s in cells[d].scores] for d in datasets])
+    scores = [cells[d].scores for d in datasets]
+    mean = stats.grand_mean(scores)
+    difference = _difference_text(scores, list(datasets.values()))
     return Cell(f"{format_number(mean)} ({text}, {difference})", mean)

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.suite_results import MANIFEST, read_suite_results
+from obdbench.reporting.suite_results import read_suite_results
 from obdbench.results.check_scores import find_reference_returns
-from obdbench.results.record import Manifest, Result, read_json, write_json
+from obdbench.results.record import MANIFEST, Manifest, Result, read_json, write_json
 
 SCORE_DIGITS = 4
 

@@ -16,10 +16,10 @@ from obdbench.reporting.captions import (
     high_missed_variance_note,
 )
 from obdbench.reporting.cells import format_mean_std
-from obdbench.reporting.suite_results import MANIFEST, ResultEntry, best_point, read_result_entry
+from obdbench.reporting.suite_results import ResultEntry, best_point, read_result_entry
 from obdbench.reporting.table import MISSING, format_number
 from obdbench.results.headline import headline_score
-from obdbench.results.record import Result, read_bytes
+from obdbench.results.record import MANIFEST, Result, read_bytes
 from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
 
 

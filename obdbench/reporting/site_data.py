@@ -40,7 +40,7 @@ from obdbench.reporting.leaderboard_tables import summary_table
 from obdbench.reporting.pages import relative_link
 from obdbench.reporting.suite_report import BLOCKS, SuiteReport
 from obdbench.reporting.suite_results import ResultEntry
-from obdbench.reporting.table import Table
+from obdbench.reporting.table import Table, round_number
 from obdbench.results.headline import HEADLINE_POINTS, Curve
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import SynsetStore
@@ -310,7 +310,7 @@ def _rows_with_summary(grid: Grid) -> Iterator[tuple[Row, dict[str, Any]]]:
     table = summary_table(grid)
     for row, cells in zip(grid.sorted_rows(), table.rows, strict=True):
         named = zip(table.columns[2:], cells[2:], strict=True)
-        yield row, {name: [cell.text, _round(cell.value)] for name, cell in named}
+        yield row, {name: [cell.text, round_number(cell.value)] for name, cell in named}
 
 
 def _settings(entries: Sequence[ResultEntry], settings: Positions) -> int | None:
@@ -337,7 +337,7 @@ def _table(table: Table) -> dict[str, Any]:
         "columns": table.columns,
         "text_columns": table.n_text_columns,
         "rows": [
-            [_trim([c.text, _round(c.value), c.link, int(c.bold)]) for c in row]
+            [_trim([c.text, round_number(c.value), c.link, int(c.bold)]) for c in row]
             for row in table.rows
         ],
         "notes": table.notes,
@@ -349,7 +349,3 @@ def _trim(values: list[Any]) -> list[Any]:
     while len(values) > 1 and values[-1] in (None, "", 0):
         values.pop()
     return values
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 4)

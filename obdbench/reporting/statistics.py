@@ -137,6 +137,11 @@ def bootstrap_interval(
     return Interval(estimate, float(low), float(high))
 
 
+def differences_per_seed(first: Groups, second: Groups) -> list[list[float]]:
+    """Differences of the scores that are at the same place of the same group."""
+    return [[x - y for x, y in zip(*pair, strict=True)] for pair in zip(first, second, strict=True)]
+
+
 def paired_difference(differences: Groups, level: float = LEVEL) -> Interval:
     r"""Mean over datasets of the differences per seed, with a Student interval.
 

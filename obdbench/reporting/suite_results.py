@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,10 +12,9 @@ from pathlib import Path
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.experiments.spec import TrialSpec, label_trials
 from obdbench.results.check_scores import check_scores
-from obdbench.results.headline import Curve, distilled_points
-from obdbench.results.record import Command, Manifest, Result, read_json
+from obdbench.results.headline import Curve, curves_of, distilled_points
+from obdbench.results.record import MANIFEST, Command, Manifest, Result, read_json
 
-MANIFEST = "manifest.json"
 LEADERBOARDS_JSON = "results.json"  # beside leaderboard pages; it is not a result
 
 
@@ -160,24 +158,21 @@ def suite_results_of(records: Iterable[Result], suite: str = "results") -> Suite
 
 def make_entry(record: Result, file: str) -> ResultEntry:
     """Check that the scores of a record are consistent, and keep what tables need of it."""
-    curves: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    scored: set[tuple[str, int, int]] = set()
     for point in record.points:
-        curve = curves[point.arm][point.seed]
-        if point.seed not in record.spec.seeds or point.step in curve:
+        identity = (point.arm, point.seed, point.step)
+        if point.seed not in record.spec.seeds or identity in scored:
             raise InvalidDataError(
                 f"{file} scores seed {point.seed} at step {point.step} of {point.arm!r} "
-                f"{'twice' if point.step in curve else 'without having run it'}.",
+                f"{'twice' if identity in scored else 'without having run it'}.",
                 "Run the trial again.",
             )
-        curve[point.step] = point.normalized_return
+        scored.add(identity)
     check_scores(file, record)
     return ResultEntry(
         file=file,
         record=record.model_copy(update={"points": [], "losses": {}}),
-        curves={
-            arm: {seed: tuple(sorted(curve.items())) for seed, curve in seeds.items()}
-            for arm, seeds in curves.items()
-        },
+        curves=curves_of(record),
         episodes=tuple(map(len, record.points[0].returns)) if record.points else (),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MISSING = "–"
+DIGITS = 4  # of numbers for programs
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     n_text_columns: int = 1
+
+
+def round_number(value: float | None) -> float | None:
+    """A number for programs, rounded; None where it is missing."""
+    return None if value is None else round(float(value), DIGITS)
 
 
 def format_number(value: float | None, digits: int = 1, sign: bool = False) -> str:
