@@ -72,14 +72,14 @@ def run(
     timeout: Timeout = None,
     log: Loggers = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Run exactly what has no result yet.")
+        bool, typer.Option("--resume", help="Run only trials that have no result.")
     ] = False,
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Delete results and synsets of these trials, and run them."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Like --resume, and failed trials as well.")
+        bool, typer.Option("--retry-failed", help="Run trials that have no result or have failed.")
     ] = False,
     dry_run: Annotated[
         bool,
@@ -208,7 +208,8 @@ def compare(
         typer.Argument(
             help="Two or more rows; the first is compared with the others. A row with parameters "
             "is named as in tables: 'random (labels=teacher)'; settings of the distillation may be "
-            "parameters: 'pbc (solver=label-solving)'. Rows of the whole data are read from OUT."
+            "parameters: 'pbc (solver=label-solving)'. Baselines that use the whole dataset are "
+            "read from OUT and are not run."
         ),
     ],
     dataset: Datasets = None,
@@ -290,9 +291,9 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
     count = f"{len(missing)} of {len(missing) + done} trials"
     if is_published(store.root):
         raise InvalidSettingError(
-            f"{count} have no result in {store.root}, a folder of published results, to which "
-            "compare adds none.",
-            "Name another folder, which gets all trials: --out results.",
+            f"{count} have no result in {store.root}, a folder of published results. "
+            "compare does not write to this folder.",
+            "Choose another folder for the trials: --out results.",
         )
     typer.echo(
         strip_control_characters(f"{count} have no result; they run now, into {store.folder}."),

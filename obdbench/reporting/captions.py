@@ -39,7 +39,7 @@ def measurement_facts(grids: Sequence[Grid]) -> list[str]:
 def _grid_facts(grid: Grid) -> str:
     environments = [e.record.environment for e in grid.entries if e.record.environment]
     distilled = [row for row in grid.rows if row.method == "distillation"]
-    budgets = dict.fromkeys(map(format_budget, distilled or grid.distilled_rows))
+    budgets = dict.fromkeys(map(format_budget, distilled or grid.ranked_rows))
     facts = [
         f"protocol {grid.protocol} on {grid.source} ({count_noun(len(grid.datasets), 'dataset')}): "
         + (" or ".join(_evaluations(grid)) or "not evaluated"),
@@ -53,7 +53,7 @@ def _grid_facts(grid: Grid) -> str:
 
 def _evaluations(grid: Grid) -> list[str]:
     """What scores one evaluation point, such as ``10 policies × 10 episodes per point``."""
-    shapes = {e.episodes for row in grid.distilled_rows for e in row.entries if e.episodes}
+    shapes = {e.episodes for row in grid.ranked_rows for e in row.entries if e.episodes}
     texts = []
     for shape in sorted(shapes):
         policies = count_noun(len(shape), "policy", "policies")
@@ -80,8 +80,8 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
     rows = [row for row in grid.rows if row.method == "distillation"]
     if any((c.change or 0.0) < 0.0 for row in rows for c in row.cells.values()):
         lines.append(
-            f"{BELOW_START} marks a distilled row that ends below its own start, the score of the "
-            "initial pairs at step 0 (mean over seeds)."
+            f"{BELOW_START} marks a distilled row that has a lower score than its initial pairs at "
+            "step 0 (mean over seeds)."
         )
     if names := environments_without_references(grid):
         lines.append(
@@ -103,29 +103,29 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
 
 
 def high_missed_variance_note(checked: Iterable[Result]) -> str:
-    """The meaning of the mark of students that end far from what was optimized."""
+    """The meaning of the mark of students that miss much of the variance of the target actions."""
     rises = " or ".join(f"{v:g}" for v in sorted({r.spec.settings.guard_max_rise for r in checked}))
     return (
-        f"{HIGH_MISSED_VARIANCE} Students of at least one seed end far from what was optimized: "
-        "at the last check on held-out states, the share of the variance of the target actions "
-        f"that they miss exceeds {LARGEST_MISSED_VARIANCE:g}, or exceeds its minimum during the "
-        f"distillation by more than {rises}."
+        f"{HIGH_MISSED_VARIANCE} Students of at least one seed miss much of the variance of the "
+        "target actions: at the last check on held-out states, the share that they miss exceeds "
+        f"{LARGEST_MISSED_VARIANCE:g}, or exceeds its minimum during the distillation by more than "
+        f"{rises}."
     )
 
 
 def summary_caption(grid: Grid) -> str:
     """What a summary of a grid averages: datasets, kind of scores, and seeds of the rows."""
-    counts = {row.label: len(row.seeds) for row in grid.distilled_rows}
-    usual = max(counts.values(), key=list(counts.values()).count)
+    counts = {row.label: len(row.seeds) for row in grid.ranked_rows}
+    most_common = max(counts.values(), key=list(counts.values()).count)
     others: dict[int, list[str]] = {}
     for label, count in counts.items():
-        if count != usual:
+        if count != most_common:
             others.setdefault(count, []).append(label)
     exceptions = "; ".join(f"{n} for {', '.join(labels)}" for n, labels in sorted(others.items()))
     datasets = count_noun(len(grid.expected_datasets), "dataset")
     return (
         f"D4RL-normalized returns, 0 to 100: mean over {datasets} ({grid.source}) and "
-        f"{count_noun(usual, 'seed')}{f' ({exceptions})' if others else ''}."
+        f"{count_noun(most_common, 'seed')}{f' ({exceptions})' if others else ''}."
     )
 
 
@@ -199,7 +199,7 @@ def datasets_with_several_checksums(grid: Grid) -> list[str]:
 
 
 def _headline_text(grid: Grid) -> str:
-    cells = (cell for row in grid.distilled_rows for cell in row.cells.values())
+    cells = (cell for row in grid.ranked_rows for cell in row.cells.values())
     curves = (curve for cell in cells for curve in cell.curves.values())
     n_points = min(
         max((len(distilled_points(curve)) for curve in curves), default=0), HEADLINE_POINTS

@@ -20,8 +20,8 @@ def format_mean_std(values: Sequence[float], digits: int = 1) -> str:
 def score_cell(cell: GridCell | None, bold: bool = False, *, mark_decrease: bool = False) -> Cell:
     """The score of a cell, the status of a failed trial, or a dash.
 
-    A score is marked if students of one of its seeds end far from what was optimized;
-    ``mark_decrease`` marks a score that is below that of step 0.
+    A score is marked if students of one of its seeds miss much of the variance of the target
+    actions; ``mark_decrease`` marks a score that is below that of step 0.
     """
     if cell is None:
         return Cell(MISSING)
@@ -38,7 +38,7 @@ def score_cell(cell: GridCell | None, bold: bool = False, *, mark_decrease: bool
 
 
 def average_cell(row: Row) -> Cell:
-    """The average of a row, marked where the row ends below its own start."""
+    """The average of a row, marked where it is lower than that of the initial pairs."""
     mark = f" {BELOW_START}" if (row.change or 0.0) < 0.0 else ""
     return Cell(f"{format_number(row.average)}{mark}", row.average)
 

@@ -76,7 +76,7 @@ class Comparison:
         gap = f"{format_number(abs(interval.estimate))} points"
         sample = f"{count_noun(len(self.seeds), 'dataset')}, {self._seed_text()}"
         if interval.low is None or interval.high is None:
-            relation = f"lies {gap} {'above' if interval.estimate > 0 else 'below'}"
+            relation = f"is {gap} {'above' if interval.estimate > 0 else 'below'}"
             if abs(interval.estimate) < EQUAL_WITHIN:
                 relation = "equals"
             return (
@@ -147,7 +147,7 @@ def compare_objectives(
         comparison
         for grid in build_grids(suite_results)
         for second in others
-        for comparison in _compare_within(_claim_rows(grid, names), first, second, names)
+        for comparison in _compare_within(_label_named_rows(grid, names), first, second, names)
     ]
     if not comparisons:
         raise InvalidDataError(
@@ -200,23 +200,23 @@ def _resolve_row_name(name: str) -> str:
     return resolved + format_params(parse_params(params.removeprefix("(").removesuffix(")")))
 
 
-def _claim_rows(grid: Grid, names: Sequence[str]) -> Grid:
+def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:
     """Label every row whose settings a name states with that name.
 
-    A name without settings, as ``av-pbc``, then stands for the other rows of the objective.
+    A name without settings, as ``av-pbc``, then matches the other rows of the objective.
     """
-    claims = {name: split_row_settings(name) for name in names}
+    requested = {name: split_row_settings(name) for name in names}
     rows = []
     for row in grid.rows:
         values = row.spec.settings.model_dump(mode="json")
-        claimed = [
+        matching = [
             name
-            for name, (plain, settings) in claims.items()
+            for name, (plain, settings) in requested.items()
             if settings
             and all(values[key] == value for key, value in settings.items())
             and plain in (row.objective, row.objective + format_params(row.spec.objective_params))
         ]
-        rows.append(replace(row, label=claimed[0]) if claimed else row)
+        rows.append(replace(row, label=matching[0]) if matching else row)
     return replace(grid, rows=tuple(rows))
 
 
@@ -243,7 +243,7 @@ def _compare_within(
 
 
 def _find_row(grid: Grid, name: str, arm: str, names: Sequence[str]) -> Row | None:
-    """The row with that label, or the row of the objective that no other name stands for."""
+    """The row with that label, or the row of the objective that no other name matches."""
     rows = [
         row
         for row in grid.rows
@@ -254,7 +254,7 @@ def _find_row(grid: Grid, name: str, arm: str, names: Sequence[str]) -> Row | No
     if len(rows) > 1 and len(exact) != 1:
         labels = ", ".join(sorted(row.label for row in rows))
         raise InvalidDataError(
-            f"{name} stands for several rows: {labels}.", "Name one of them in full, in quotes."
+            f"{name} matches several rows: {labels}.", "Name one of them in full, in quotes."
         )
     return next(iter(exact or rows), None)
 

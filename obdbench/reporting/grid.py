@@ -174,18 +174,18 @@ class Grid:
         return list({e.record.key: e for row in self.rows for e in row.entries}.values())
 
     @property
-    def distilled_rows(self) -> list[Row]:
+    def ranked_rows(self) -> list[Row]:
         """The rows without the baselines; the baselines where there is nothing else."""
         return [row for row in self.rows if not row.is_baseline] or list(self.rows)
 
     @property
     def seeds(self) -> list[int]:
-        """All seeds of the distilled rows."""
-        return sorted({seed for row in self.distilled_rows for seed in row.seeds})
+        """All seeds of the ranked rows."""
+        return sorted({seed for row in self.ranked_rows for seed in row.seeds})
 
     @cached_property
     def _ranked_averages(self) -> list[float]:
-        averages = (row.average for row in self.rows if _is_ranked(row))
+        averages = (row.average for row in self.rows if _can_have_rank(row))
         return sorted(average for average in averages if average is not None)
 
     def sorted_rows(self) -> list[Row]:
@@ -201,12 +201,12 @@ class Grid:
 
     def rank(self, row: Row) -> int | None:
         """Rank among the complete rows that may have one; None for other rows."""
-        if not _is_ranked(row) or row.average is None:
+        if not _can_have_rank(row) or row.average is None:
             return None
         return 1 + len(self._ranked_averages) - bisect_right(self._ranked_averages, row.average)
 
 
-def _is_ranked(row: Row) -> bool:
+def _can_have_rank(row: Row) -> bool:
     """Whether a row may have a rank; scores of different arms or of baselines are not compared."""
     return row.arm in SINGLE_ARMS and not row.is_baseline
 

@@ -208,10 +208,14 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
         for identity, values in flat.items():
             params = {} if objective in BASELINES else contents[identity]["objective_params"]
             shown = {name: values[name] for name in differing if name in values}
-            usual = _preset_settings(specs[identity].preset)
-            unusual = {n: v for n, v in shown.items() if n not in usual or usual[n] != v}
+            preset_values = _preset_settings(specs[identity].preset)
+            changed = {
+                name: value
+                for name, value in shown.items()
+                if name not in preset_values or preset_values[name] != value
+            }
             names[identity] = f"{objective}{format_params(params | shown)}"
-            short_names[identity] = f"{objective}{format_params(params | unusual)}"
+            short_names[identity] = f"{objective}{format_params(params | changed)}"
         distinct = len(set(short_names.values())) == len(short_names)
         labels |= short_names if distinct else names
     return labels

@@ -31,7 +31,7 @@ def render_document_part(tables: Sequence[Table]) -> str:
 
 
 def render_tabular(table: Table) -> str:
-    """One tabular; a last row of averages is set off by a rule."""
+    """One tabular; a last row of averages is preceded by a rule."""
     header, *body = [
         f"{' & '.join(line)} \\\\"
         for line in (

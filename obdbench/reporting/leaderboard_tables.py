@@ -94,7 +94,7 @@ def scores_table(grid: Grid) -> Table:
 
 
 def _leaders(grid: Grid) -> dict[str, Row]:
-    """The distilled row with the highest mean on each dataset that two or more rows complete."""
+    """The ranked row with the highest mean on each dataset that two or more rows complete."""
     means = pd.DataFrame(
         {
             number: {

@@ -37,7 +37,7 @@ def wrap_command(command: str) -> str:
 
 
 def render_sections(tables: Iterable[Table], link_prefix: str = "") -> str:
-    """Tables with title and notes; a note that several tables share stands once."""
+    """Tables with title and notes; a note that several tables share is shown once."""
     shown: set[str] = set()
     sections = []
     for table in tables:
@@ -56,7 +56,7 @@ def render_list(items: Iterable[str]) -> str:
 
 
 def render_table(table: Table, link_prefix: str = "") -> str:
-    """The table alone; ``link_prefix`` leads from the page to the targets of links."""
+    """The table alone; ``link_prefix`` is the relative path from the page to link targets."""
     return tabulate(
         [[render_cell(cell, link_prefix) for cell in row] for row in table.rows],
         headers=[escape_markdown(name) for name in table.columns],

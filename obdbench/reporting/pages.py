@@ -64,20 +64,20 @@ def write_pages(
     out_dir: Path | str,
     *,
     strict: bool = False,
-    also: Sequence[Path] = (),
+    extra_pages: Sequence[Path] = (),
     plots: bool = True,
     reports: dict[str, SuiteReport] | None = None,
 ) -> list[Path]:
     """Regenerate every page from ``results_root/<suite>/`` and return the files.
 
     Pages of new suites are created. If the results are not those below ``out_dir/results``, only
-    the pages of their suites are written. ``also`` names further pages with ``SUITE/NAME`` blocks.
+    the pages of their suites are written. ``extra_pages`` contain ``SUITE/NAME`` blocks.
     Plots are drawn where matplotlib is installed. ``reports`` are those of :func:`read_all_reports`
     if they were read already.
     """
     root, out = Path(results_root), Path(out_dir)
     reports = read_all_reports(root, out, strict) if reports is None else reports
-    files = _edited_pages(reports, root, out, also) | _generated_files(reports, root, out)
+    files = _edited_pages(reports, root, out, extra_pages) | _generated_files(reports, root, out)
     for path, text in files.items():
         if not path.is_file() or read_page(path) != text:
             write_atomically(path, text)
@@ -88,13 +88,17 @@ def write_pages(
 
 
 def check_pages(
-    results_root: Path | str, out_dir: Path | str, *, strict: bool = True, also: Sequence[Path] = ()
+    results_root: Path | str,
+    out_dir: Path | str,
+    *,
+    strict: bool = True,
+    extra_pages: Sequence[Path] = (),
 ) -> list[str]:
-    """One line per file that does not follow from the results."""
+    """One line per file that does not match the results."""
     root, out = Path(results_root), Path(out_dir)
     reports = read_all_reports(root, out, strict)
     edited, generated = (
-        _edited_pages(reports, root, out, also),
+        _edited_pages(reports, root, out, extra_pages),
         _generated_files(reports, root, out),
     )
     need_main = {out / f"{suite}.md" for suite, r in reports.items() if r.results.entries}
@@ -107,12 +111,12 @@ def check_pages(
         differing = _differing_parts(read_page(path), text, path in edited)
         if path in need_main and "main" not in dict(_blocks(text)):
             problems.append(
-                f"{name} has lost the markers of its main table. Restore them, or remove the page: "
+                f"{name} lacks the markers of its main table. Restore them, or remove the page: "
                 "`obdbench leaderboard` writes it again."
             )
         if differing:
             problems.append(
-                f"{name} does not follow from its results: {', '.join(differing)}. "
+                f"{name} does not match its results: {', '.join(differing)}. "
                 "`obdbench leaderboard` rewrites it."
             )
     problems += [
@@ -132,7 +136,8 @@ def _differing_parts(current: str, expected: str, is_edited: bool) -> list[str]:
 def markdown_blocks(report: SuiteReport, link_prefix: str, page_prefix: str) -> dict[str, str]:
     """The Markdown of every block that a page may show.
 
-    ``link_prefix`` leads to the result files of the suite, ``page_prefix`` to the leaderboards.
+    ``link_prefix`` is the relative path from the page to the result files of the suite, and
+    ``page_prefix`` that to the leaderboards.
     """
     tables = report.tables | _front_tables(report)
     texts = {name: render_sections(group, link_prefix) for name, group in tables.items()}
@@ -163,12 +168,12 @@ def markdown_blocks(report: SuiteReport, link_prefix: str, page_prefix: str) -> 
 def table_pages(report: SuiteReport) -> list[TablePage]:
     """The generated pages of a suite: every table that its front page does not show."""
     main, tables, front = report.main_grids, report.tables, _front_tables(report)
-    more = [table for name in front for table in tables[name][len(front[name]) :]]
+    remaining_tables = [table for name in front for table in tables[name][len(front[name]) :]]
     protocols = [table for block in PROTOCOL_BLOCKS for table in tables[block]]
     details = [t for b in ("best", "cost", "data", "gaps", "files") for t in tables[b]]
     others = [g for g in report.grids if g.protocol not in ("default", "convergence")]
     groups: tuple[tuple[str, str, list[Table], Iterable[Grid]], ...] = (
-        ("sources", "Further data sources", more, main),
+        ("sources", "Further data sources", remaining_tables, main),
         ("protocols", "Other protocols", protocols, others),
         ("papers", "Comparison with published results", tables["papers"], report.grids),
         ("details", "Best points, cost, data and result files", details, main),
@@ -234,7 +239,7 @@ def _covers_all(reports: dict[str, SuiteReport], root: Path, out: Path) -> bool:
 
 
 def _edited_pages(
-    reports: dict[str, SuiteReport], root: Path, out: Path, also: Sequence[Path]
+    reports: dict[str, SuiteReport], root: Path, out: Path, extra_pages: Sequence[Path]
 ) -> dict[Path, str]:
     """Pages with text by hand and generated blocks, as they should be."""
     pages: dict[Path, str] = {}
@@ -243,7 +248,7 @@ def _edited_pages(
         has_guide = (out / f"{INDEX}.md").is_file()
         text = read_page(page) if page.is_file() else new_page(suite, link_prefix, has_guide)
         pages[page] = fill_blocks(text, markdown_blocks(report, link_prefix, ""), page.name)
-    for page in (out / f"{INDEX}.md", *also):
+    for page in (out / f"{INDEX}.md", *extra_pages):
         if page.is_file() and _covers_all(reports, root, out):
             texts = {"index": render_table(index_table(reports))}
             for suite, report in reports.items():

@@ -59,13 +59,15 @@ def describe_result(path: Path | str) -> str:
         ("seconds", f"distill {timing.distill:.1f}, evaluate {timing.evaluate:.1f}"),
     ]
     if record.environment is not None:
-        where = record.environment
-        versions = ", ".join(f"{name} {value}" for name, value in sorted(where.versions.items()))
+        environment = record.environment
+        versions = ", ".join(
+            f"{name} {value}" for name, value in sorted(environment.versions.items())
+        )
         facts += [
-            ("environment", where.env_id),
-            ("device", f"{where.device}, {count_noun(where.threads, 'thread')}"),
+            ("environment", environment.env_id),
+            ("device", f"{environment.device}, {count_noun(environment.threads, 'thread')}"),
             ("versions", versions),
-            ("commit", where.git_commit or MISSING),
+            ("commit", environment.git_commit or MISSING),
         ]
     parts = [_facts(facts)]
     if any(record.student_checks.values()):
@@ -112,7 +114,7 @@ def _arm(entry: ResultEntry, arm: str) -> str:
 
 
 def _student_checks(record: Result) -> str:
-    """Missed variance of each seed's checks, and marks of seeds whose students end far off."""
+    """Missed variance of each seed's checks, and marks of seeds whose students miss much of it."""
     marked = seeds_with_high_missed_variance(record)
     rows = []
     for seed, checks in sorted(record.student_checks.items(), key=lambda item: int(item[0])):

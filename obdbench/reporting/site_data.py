@@ -58,7 +58,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class SiteSuite:
-    """A suite on the site; the results of ``local`` suites are laid over the published ones."""
+    """A suite on the site; ``local`` suites are shown together with the published ones."""
 
     report: SuiteReport
     folder: Path  # of the result files

@@ -116,7 +116,7 @@ def test_rows_that_differ_in_more_than_distillation_are_no_controls(control):
     assert {row[column].text for row in scores_table(grid).rows} == {"–"}
 
 
-def test_only_distilled_rows_that_end_below_their_start_are_marked():
+def test_only_ranked_rows_that_end_below_their_start_are_marked():
     grid = grid_of(
         distilled("pbc", {0: 30.0, 1: 32.0}, start=40.0),
         distilled("pbc", {0: 90.0, 1: 92.0}, WALKER),
@@ -136,7 +136,7 @@ def test_only_distilled_rows_that_end_below_their_start_are_marked():
     }
     hopper = "hopper medium"
     assert marked == {("pbc", hopper), ("sdw", hopper), ("sdw", "average")}
-    assert any("ends below its own start" in note for note in table.notes)
+    assert any("lower score than its initial pairs" in note for note in table.notes)
     start = grid_of(entry("random", {0: 1.0, 1: 2.0}))
     assert not any("↓" in note for note in scores_table(start).notes)
 

@@ -337,14 +337,14 @@ def test_index_and_other_pages_show_blocks_of_suites(home):
     names = ("d4rl/main", "d4rl/pages", "d4rl/summary")
     blocks = "".join(f"{begin_marker(name)}\n{end_marker(name)}\n" for name in names)
     outside.write_text(f"Hello\n{blocks}")
-    pages.write_pages(home / "results", home, plots=False, also=[outside])
+    pages.write_pages(home / "results", home, plots=False, extra_pages=[outside])
     index = (home / "README.md").read_text()
     assert "[quick](quick.md)" in index
     assert "sdw 38.6" in index
     assert "(../d4rl/details.md)" in outside.read_text()
-    assert check(home, also=[outside]) == []
+    assert check(home, extra_pages=[outside]) == []
     outside.write_text(outside.read_text().replace("±", "+", 1))
-    assert len(check(home, also=[outside])) == 1
+    assert len(check(home, extra_pages=[outside])) == 1
 
 
 def test_strict_refuses_files_that_lenient_reading_names(home):
