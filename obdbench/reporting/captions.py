@@ -13,6 +13,56 @@ from obdbench.results.headline import HEADLINE_POINTS, distilled_points
 from obdbench.results.record import Result
 from obdbench.results.student_checks import LARGEST_MISSED_VARIANCE
 
+SCORES_TITLES = {  # by protocol
+    "default": "Main table",
+    "cross-architecture": "Cross-architecture",
+    "cross-optimizer": "Cross-optimizer",
+    "ensemble": "Ensemble",
+    "size": "Size of the synset",
+}
+TITLES = {  # of the other tables, by name
+    "summary": "Summary",
+    "best": "Best evaluation point",
+    "comparisons": "Probability of improvement",
+    "papers": "Measured beside published",
+    "cost": "Cost",
+    "data": "Data and teachers",
+    "gaps": "Failed, missing and skipped trials",
+    "files": "Result files",
+}
+PAGE_TITLES = {
+    "sources": "Further data sources",
+    "protocols": "Other protocols",
+    "papers": "Comparison with published results",
+    "details": "Best points, cost, data and result files",
+}
+NOTES = {
+    "best": (
+        "Mean ± standard deviation over seeds of the best evaluation point of each seed. The score "
+        "itself selects the point, which overestimates every row; no rank depends on it."
+    ),
+    "comparisons": (
+        "Probability that a seed of the row has a higher score than a seed of the other row on the "
+        "same dataset, averaged over datasets, with its 95% interval from the stratified "
+        "bootstrap. 0.5 means no difference. Incomplete rows are not compared."
+    ),
+    "cost": (
+        "Medians over the trials of each row. The seeds of a trial run in one program; times "
+        "except the preparation are divided by their number. Where a preset takes most steps at "
+        "infinite width, the median step is one of them, and exact steps take longer. Trials that "
+        "reuse synsets count for evaluation only."
+    ),
+    "comparison": (
+        "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "
+        "each seed is the mean of its last five evaluation points, or of as many as it has, "
+        "without step 0 where there are others. Differences are paired by seed."
+    ),
+}
+WITHIN_INTERVAL = "≈"
+RECIPE_NOTE = (
+    "The papers use D4RL's files; the embedded datasets were collected by this project with D4RL's "
+    "recipe."
+)
 ENSEMBLE_MEMBERS = 10  # default of the ensemble protocol, whose module would import torch
 NO_MANIFEST_NOTE = "There is no manifest, so trials without a result are unknown."
 HIGH_MISSED_VARIANCE = "‡"
@@ -209,9 +259,27 @@ def _headline_text(grid: Grid) -> str:
     return f"the mean of its last {n_points} evaluation points"
 
 
-def with_source(title: str, grid: Grid) -> str:
-    """A title with the source of the data."""
-    return f"{title}: {grid.source}"
+def table_title(name: str, grid: Grid, suffix: str = "") -> str:
+    """The title of a table with the source of the data."""
+    return f"{TITLES[name]}{suffix}: {grid.source}"
+
+
+def scores_title(grid: Grid) -> str:
+    """The title of the table of scores under a protocol."""
+    return f"{SCORES_TITLES.get(grid.protocol, f'Protocol {grid.protocol}')}: {grid.source}"
+
+
+def paper_notes(grid: Grid, source: str, setting: str, note: str) -> tuple[str, ...]:
+    """How to read measured scores beside those of a paper, and where these are from."""
+    return (
+        "Measured (published, difference). Differences are between means over seeds, for complete "
+        "cells only.",
+        f"{WITHIN_INTERVAL} The published value lies within the 95% interval of the measured mean "
+        "(Student, over seeds). The uncertainty of the published value is not included.",
+        f"Published: {source}; {setting}.",
+        *([note] if note else []),
+        *([RECIPE_NOTE] if grid.source != "d4rl" else []),
+    )
 
 
 def dataset_columns(datasets: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from obdbench.experiments.spec import format_params
 from obdbench.experiments.suite import parse_params, split_row_settings
 from obdbench.registry import objectives as registry
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import count_noun, format_ranges
+from obdbench.reporting.captions import NOTES, count_noun, format_ranges
 from obdbench.reporting.cells import format_mean_std
 from obdbench.reporting.grid import BASELINES, SINGLE_ARMS, Grid, Row
 from obdbench.reporting.grouping import build_grids
@@ -265,12 +265,7 @@ def render_comparisons(comparisons: Sequence[Comparison]) -> str:
     for comparison in comparisons:
         title = f"**{comparison.first} against {comparison.second}** ({_setting(comparison)})"
         parts += [title, comparison.verdict, render_table(comparison_table(comparison))]
-    parts.append(
-        "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "
-        "each seed is the mean of its last five evaluation points, or of as many as it has, "
-        "without step 0 where there are others. Differences are paired by seed."
-    )
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, NOTES["comparison"]])
 
 
 def render_latex(comparisons: Sequence[Comparison]) -> str:

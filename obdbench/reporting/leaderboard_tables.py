@@ -9,12 +9,15 @@ import pandas as pd
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting import statistics as stats
 from obdbench.reporting.captions import (
+    NOTES,
+    TITLES,
     control_notes,
     dataset_columns,
     format_budget,
     format_ranges,
     score_notes,
-    with_source,
+    scores_title,
+    table_title,
 )
 from obdbench.reporting.cells import (
     average_cell,
@@ -28,13 +31,6 @@ from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults, shorten
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
-TITLES = {
-    "default": "Main table",
-    "cross-architecture": "Cross-architecture",
-    "cross-optimizer": "Cross-optimizer",
-    "ensemble": "Ensemble",
-    "size": "Size of the synset",
-}
 ARM_COLUMNS = {
     "cross-architecture": "architecture",
     "cross-optimizer": "optimizer",
@@ -74,7 +70,7 @@ def scores_table(grid: Grid) -> Table:
         )
     return Table(
         name=grid.protocol,
-        title=with_source(TITLES.get(grid.protocol, f"Protocol {grid.protocol}"), grid),
+        title=scores_title(grid),
         source=grid.source,
         columns=(
             "objective",
@@ -131,7 +127,7 @@ def summary_table(grid: Grid) -> Table:
         )
     return Table(
         name="summary",
-        title=with_source("Summary", grid),
+        title=table_title("summary", grid),
         source=grid.source,
         columns=(
             "row",
@@ -154,7 +150,7 @@ def best_points_table(grid: Grid) -> Table:
 
     return Table(
         name="best",
-        title=with_source("Best evaluation point", grid),
+        title=table_title("best", grid),
         source=grid.source,
         columns=("objective", *dataset_columns(grid.datasets)),
         rows=tuple(
@@ -162,10 +158,7 @@ def best_points_table(grid: Grid) -> Table:
             for row in grid.sorted_rows()
             if not row.is_baseline
         ),
-        notes=(
-            "Mean ± standard deviation over seeds of the best evaluation point of each seed. The "
-            "score itself selects the point, which overestimates every row; no rank depends on it.",
-        ),
+        notes=(NOTES["best"],),
     )
 
 
@@ -193,15 +186,11 @@ def improvement_table(grid: Grid) -> Table | None:
         rows.append((Cell(row.label), *cells, Cell(best_other.label)))
     return Table(
         name="comparisons",
-        title=with_source("Probability of improvement", grid),
+        title=table_title("comparisons", grid),
         source=grid.source,
         columns=("objective", "over random", "over dbc", "over the best other", "best other"),
         rows=tuple(rows),
-        notes=(
-            "Probability that a seed of the row has a higher score than a seed of the other row on "
-            "the same dataset, averaged over datasets, with its 95% interval from the stratified "
-            "bootstrap. 0.5 means no difference. Incomplete rows are not compared.",
-        ),
+        notes=(NOTES["comparisons"],),
     )
 
 
@@ -240,7 +229,7 @@ def cost_table(grid: Grid) -> Table:
     ]
     return Table(
         name="cost",
-        title=with_source("Cost", grid),
+        title=table_title("cost", grid),
         source=grid.source,
         columns=(
             "objective",
@@ -255,12 +244,7 @@ def cost_table(grid: Grid) -> Table:
             "trials",
         ),
         rows=tuple(cells),
-        notes=(
-            "Medians over the trials of each row. The seeds of a trial run in one program; times "
-            "except the preparation are divided by their number. Where a preset takes most steps "
-            "at infinite width, the median step is one of them, and exact steps take longer. "
-            "Trials that reuse synsets count for evaluation only.",
-        ),
+        notes=(NOTES["cost"],),
         n_text_columns=2,
     )
 
@@ -296,7 +280,7 @@ def data_table(grid: Grid) -> Table:
     )
     return Table(
         name="data",
-        title=with_source("Data and teachers", grid),
+        title=table_title("data", grid),
         source=grid.source,
         columns=("dataset", "teacher", "transitions", "SHA-256", "SHA-256 of the teacher"),
         rows=tuple(
@@ -336,7 +320,7 @@ def gaps_table(results: SuiteResults) -> Table | None:
         return None
     return Table(
         name="gaps",
-        title="Failed, missing and skipped trials",
+        title=TITLES["gaps"],
         source="",
         columns=("trial or file", "dataset", "status", "reason"),
         rows=tuple(sorted(rows, key=lambda row: tuple(cell.text for cell in row))),
@@ -357,7 +341,7 @@ def files_table(results: SuiteResults) -> Table:
     ]
     return Table(
         name="files",
-        title="Result files",
+        title=TITLES["files"],
         source="",
         columns=("trial", "dataset", "seeds", "status", "file"),
         rows=tuple(sorted(rows, key=lambda row: (row[1].text, row[0].text, row[-1].text))),

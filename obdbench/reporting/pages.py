@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from obdbench.errors import InvalidDataError
 from obdbench.io import write_atomically
-from obdbench.reporting.captions import measurement_facts, summary_caption
+from obdbench.reporting.captions import PAGE_TITLES, measurement_facts, summary_caption
 from obdbench.reporting.exports import CSV_COLUMNS, results_json, scores_csv
 from obdbench.reporting.grid import Grid
 from obdbench.reporting.leaderboard_tables import summary_table
@@ -172,19 +172,20 @@ def table_pages(report: SuiteReport) -> list[TablePage]:
     protocols = [table for block in PROTOCOL_BLOCKS for table in tables[block]]
     details = [t for b in ("best", "cost", "data", "gaps", "files") for t in tables[b]]
     others = [g for g in report.grids if g.protocol not in ("default", "convergence")]
-    groups: tuple[tuple[str, str, list[Table], Iterable[Grid]], ...] = (
-        ("sources", "Further data sources", remaining_tables, main),
-        ("protocols", "Other protocols", protocols, others),
-        ("papers", "Comparison with published results", tables["papers"], report.grids),
-        ("details", "Best points, cost, data and result files", details, main),
+    groups: tuple[tuple[str, list[Table], Iterable[Grid]], ...] = (
+        ("sources", remaining_tables, main),
+        ("protocols", protocols, others),
+        ("papers", tables["papers"], report.grids),
+        ("details", details, main),
     )
     pages = []
-    for name, title, group, grids in groups:
+    for name, group, grids in groups:
         for start in range(0, len(group), TABLES_PER_PAGE):
             number = 1 + start // TABLES_PER_PAGE
             suffix, part = ("", "") if number == 1 else (f"-{number}", f", part {number}")
+            title = PAGE_TITLES[name] + part
             tables_of_page = tuple(group[start : start + TABLES_PER_PAGE])
-            pages.append(TablePage(name + suffix, title + part, tables_of_page, tuple(grids)))
+            pages.append(TablePage(name + suffix, title, tables_of_page, tuple(grids)))
     return pages
 
 

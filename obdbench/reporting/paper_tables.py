@@ -15,17 +15,17 @@ from pydantic import BaseModel, ConfigDict
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import dataset_columns, with_source
+from obdbench.reporting.captions import (
+    WITHIN_INTERVAL,
+    dataset_columns,
+    paper_notes,
+    table_title,
+)
 from obdbench.reporting.grid import SINGLE_ARMS, Grid, GridCell, Row, dataset_sort_key
 from obdbench.reporting.table import MISSING, Cell, Table, format_number
 
 COMPARABLE_SOURCES = ("d4rl", "embedded")
 OTHER_NAMES = {"offrl-whole": ("cal-ql-whole", "td3-bc-whole", "iql-whole")}
-RECIPE_NOTE = (
-    "The papers use D4RL's files; the embedded datasets were collected by this project with D4RL's "
-    "recipe."
-)
-WITHIN_INTERVAL = "≈"
 ROUNDING = 0.051  # printed averages are rounded, and so are the cells they were computed from
 
 
@@ -100,7 +100,7 @@ def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
     objective = f" ({paper.objective})" if paper.objective else ""
     return Table(
         name="papers",
-        title=with_source(f"Measured beside published, {paper.name}{objective}", grid),
+        title=table_title("papers", grid, f", {paper.name}{objective}"),
         source=grid.source,
         columns=(
             "objective" if paper.by == "objective" else "arm",
@@ -108,15 +108,7 @@ def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
             "average",
         ),
         rows=tuple(rows),
-        notes=(
-            "Measured (published, difference). Differences are between means over seeds, for "
-            "complete cells only.",
-            f"{WITHIN_INTERVAL} The published value lies within the 95% interval of the measured "
-            "mean (Student, over seeds). The uncertainty of the published value is not included.",
-            f"Published: {paper.source}; {paper.setting}.",
-            *([paper.note] if paper.note else []),
-            *([RECIPE_NOTE] if grid.source != "d4rl" else []),
-        ),
+        notes=paper_notes(grid, paper.source, paper.setting, paper.note),
     )
 
 

@@ -17,6 +17,8 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.captions import (
     HIGH_MISSED_VARIANCE,
+    RECIPE_NOTE,
+    WITHIN_INTERVAL,
     format_budget,
     measurement_facts,
     score_notes,
@@ -36,12 +38,7 @@ from obdbench.reporting.leaderboard_tables import (
 )
 from obdbench.reporting.markdown import escape_markdown, render_sections
 from obdbench.reporting.pages import markdown_blocks
-from obdbench.reporting.paper_tables import (
-    RECIPE_NOTE,
-    WITHIN_INTERVAL,
-    compare_with_papers,
-    load_paper_tables,
-)
+from obdbench.reporting.paper_tables import compare_with_papers, load_paper_tables
 from obdbench.reporting.suite_report import build_report
 from obdbench.reporting.suite_results import ResultEntry, SuiteResults
 from obdbench.reporting.table import Cell, Table, format_number
