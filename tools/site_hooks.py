@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from obdbench.cli.main import app
-from obdbench.reporting.html import read_suites, render_html
+from obdbench.reporting.site.html import read_suites, render_html
 
 ROOT = Path(__file__).parents[1]
 PAGES = (

@@ -38,8 +38,8 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Write the leaderboards of the results, or check the existing ones."""
-    from obdbench.reporting.html import list_suites, read_suites, write_html
     from obdbench.reporting.pages import check_pages, read_all_reports, write_pages
+    from obdbench.reporting.site.html import list_suites, read_suites, write_html
 
     if check and (publish or html):
         raise InvalidSettingError(

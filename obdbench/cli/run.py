@@ -37,7 +37,7 @@ from obdbench.errors import InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import NamedComponent, Suite, load_suite, split_row_settings
-from obdbench.reporting.suite_results import is_published
+from obdbench.reporting.grids.suite_results import is_published
 
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
@@ -181,7 +181,7 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
 
 def print_summary_table(summary: RunSummary) -> None:
     """Print average scores with intervals of the finished trials."""
-    from obdbench.reporting.terminal import summarize_results
+    from obdbench.reporting.rendering.terminal import summarize_results
 
     if table := summarize_results(summary.results.values(), summary.store.suite):
         typer.echo(table)

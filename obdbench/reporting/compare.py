@@ -11,20 +11,20 @@ from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.experiments.spec import format_params
 from obdbench.experiments.suite import parse_params, split_row_settings
 from obdbench.registry import objectives as registry
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import NOTES, count_noun, format_ranges
-from obdbench.reporting.cells import format_mean_std
-from obdbench.reporting.grid import BASELINES, SINGLE_ARMS, Grid, Row
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.latex import render_tabular
-from obdbench.reporting.markdown import render_table
-from obdbench.reporting.suite_results import (
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grid import BASELINES, SINGLE_ARMS, Grid, Row
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import (
     SuiteResults,
     find_suite_folders,
     read_suite_results,
     suite_results_of,
 )
-from obdbench.reporting.table import Cell, Table, format_number
+from obdbench.reporting.rendering.latex import render_tabular
+from obdbench.reporting.rendering.markdown import render_table
+from obdbench.reporting.tables.captions import NOTES, count_noun, format_ranges
+from obdbench.reporting.tables.cells import format_mean_std
+from obdbench.reporting.tables.table import Cell, Table, format_number
 from obdbench.results.record import Result
 
 REPLICATES = 10_000

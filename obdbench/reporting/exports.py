@@ -28,13 +28,13 @@ import pandas as pd
 from pydantic import BaseModel
 
 from obdbench.errors import InvalidDataError, unknown_name
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import format_budget
-from obdbench.reporting.grid import Grid, Row
-from obdbench.reporting.latex import render_document_part
-from obdbench.reporting.suite_report import PROTOCOL_BLOCKS, SuiteReport, build_report
-from obdbench.reporting.suite_results import best_point, is_suite_folder, read_suite_results
-from obdbench.reporting.table import DIGITS, round_number
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grid import Grid, Row
+from obdbench.reporting.grids.suite_results import best_point, is_suite_folder, read_suite_results
+from obdbench.reporting.rendering.latex import render_document_part
+from obdbench.reporting.tables.captions import format_budget
+from obdbench.reporting.tables.suite_report import PROTOCOL_BLOCKS, SuiteReport, build_report
+from obdbench.reporting.tables.table import DIGITS, round_number
 from obdbench.results.headline import headline_score
 
 TABLE_FORMATS = ("csv", "json", "latex")

@@ -19,11 +19,11 @@ from urllib.parse import quote, unquote
 
 from obdbench.errors import InvalidDataError
 from obdbench.io import write_atomically
-from obdbench.reporting.captions import PAGE_TITLES, measurement_facts, summary_caption
 from obdbench.reporting.exports import CSV_COLUMNS, results_json, scores_csv
-from obdbench.reporting.grid import Grid
-from obdbench.reporting.leaderboard_tables import summary_table
-from obdbench.reporting.markdown import (
+from obdbench.reporting.grids.grid import Grid
+from obdbench.reporting.grids.suite_results import LEADERBOARDS_JSON
+from obdbench.reporting.rendering.links import relative_link
+from obdbench.reporting.rendering.markdown import (
     escape_markdown,
     render_list,
     render_sections,
@@ -31,13 +31,18 @@ from obdbench.reporting.markdown import (
     wrap,
     wrap_command,
 )
-from obdbench.reporting.plots import PLOT_KINDS, draw_plots, list_plots
-from obdbench.reporting.suite_report import PROTOCOL_BLOCKS, SuiteReport, read_reports
-from obdbench.reporting.suite_results import LEADERBOARDS_JSON
-from obdbench.reporting.table import MISSING, Cell, Table, format_number
+from obdbench.reporting.rendering.plots import PLOT_KINDS, draw_plots, list_plots
+from obdbench.reporting.tables.captions import PAGE_TITLES, measurement_facts, summary_caption
+from obdbench.reporting.tables.leaderboard_tables import summary_table
+from obdbench.reporting.tables.suite_report import (
+    FIRST_SUITES,
+    PROTOCOL_BLOCKS,
+    SuiteReport,
+    read_reports,
+)
+from obdbench.reporting.tables.table import MISSING, Cell, Table, format_number
 
 BLOCKS = ("main", "comparisons", "plots", "measurement", "pages")
-FIRST_SUITES = ("quick", "embedded", "d4rl")
 INDEX = "README"
 PLOTS = "plots"
 TABLES_PER_PAGE = 5
@@ -383,9 +388,3 @@ def index_table(reports: dict[str, SuiteReport]) -> Table:
         )
     columns = ("page", "data", "datasets", "scores", "first by average", "newest result")
     return Table("index", "Pages", "", columns, tuple(rows), n_text_columns=2)
-
-
-def relative_link(page_folder: Path, target: Path) -> str:
-    """The relative link from the folder of a page to another folder, with a final slash."""
-    path = os.path.relpath(target.resolve(), page_folder.resolve()).replace(os.sep, "/")
-    return "" if path == "." else f"{quote(path)}/"

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.results.check_scores import find_reference_returns
 from obdbench.results.record import MANIFEST, Manifest, Result, read_json, write_json
 

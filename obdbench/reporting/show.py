@@ -10,14 +10,14 @@ from safetensors import SafetensorError, safe_open
 from tabulate import tabulate
 
 from obdbench.errors import InvalidDataError, strip_control_characters
-from obdbench.reporting.captions import (
+from obdbench.reporting.grids.suite_results import ResultEntry, best_point, read_result_entry
+from obdbench.reporting.tables.captions import (
     HIGH_MISSED_VARIANCE,
     count_noun,
     high_missed_variance_note,
 )
-from obdbench.reporting.cells import format_mean_std
-from obdbench.reporting.suite_results import ResultEntry, best_point, read_result_entry
-from obdbench.reporting.table import MISSING, format_number
+from obdbench.reporting.tables.cells import format_mean_std
+from obdbench.reporting.tables.table import MISSING, format_number
 from obdbench.results.headline import headline_score
 from obdbench.results.record import MANIFEST, Result, read_bytes
 from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance

@@ -7,7 +7,7 @@ from collections import Counter
 
 from support.paths import FIXTURES
 
-from obdbench.reporting import suite_report
+from obdbench.reporting.tables import suite_report
 
 
 def test_a_wrong_overlay_is_an_error_before_anything_is_written(call, tmp_path):

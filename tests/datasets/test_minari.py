@@ -12,7 +12,7 @@ from support.hub_server import run_hub_server
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.synset import Synset
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, UnknownNameError
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.grids.suite_results import read_suite_results
 
 minari = pytest.importorskip("minari")
 EpisodeBuffer = pytest.importorskip("minari.data_collector.episode_buffer").EpisodeBuffer

@@ -16,7 +16,7 @@ from obdbench.reporting.compare import (
     objective_name,
     resolve_row_names,
 )
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
 from obdbench.results.record import Result
 
 

@@ -15,8 +15,8 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.exports import CSV_COLUMNS, Leaderboards, export_results, scores_csv
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import SuiteResults, make_entry
+from obdbench.reporting.grids.suite_results import SuiteResults, make_entry
+from obdbench.reporting.tables.suite_report import build_report
 from obdbench.results.record import Result
 
 

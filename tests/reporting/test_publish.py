@@ -8,10 +8,10 @@ import pytest
 
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
+from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.reporting.pages import markdown_blocks
 from obdbench.reporting.publish import publish_results
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.tables.suite_report import build_report
 from obdbench.results.record import Environment, Point, Result, read_json, write_json
 
 

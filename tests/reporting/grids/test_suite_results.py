@@ -15,15 +15,15 @@ import pytest
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.frame import results_frame
-from obdbench.reporting.pages import markdown_blocks
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import (
+from obdbench.reporting.grids.frame import results_frame
+from obdbench.reporting.grids.suite_results import (
     ResultWarning,
     best_point,
     read_suite_results,
     suite_results_of,
 )
+from obdbench.reporting.pages import markdown_blocks
+from obdbench.reporting.tables.suite_report import build_report
 from obdbench.results.check_scores import find_dataset_task
 from obdbench.results.headline import headline_score
 from obdbench.results.record import Result, read_bytes, read_json
@@ -298,7 +298,7 @@ def test_the_source_of_a_dataset_follows_from_its_identifier(dataset, source):
 def test_reporting_imports_neither_torch_nor_matplotlib():
     code = (
         "import sys, obdbench.reporting.pages, obdbench.reporting.compare, "
-        "obdbench.reporting.html, obdbench.reporting.show; "
+        "obdbench.reporting.site.html, obdbench.reporting.show; "
         "print({'torch', 'ray', 'matplotlib', 'obdbench.execution'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,8 +17,15 @@ import pandas as pd
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import PRESETS, resolve_settings
 from obdbench.experiments.spec import TrialSpec, canonical_json, flatten_content, format_params
-from obdbench.reporting.grid import BASELINES, Grid, GridCell, Row, dataset_sort_key, row_sort_key
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.grids.grid import (
+    BASELINES,
+    Grid,
+    GridCell,
+    Row,
+    dataset_sort_key,
+    row_sort_key,
+)
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
 from obdbench.results.headline import Curve
 from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
 

@@ -33,14 +33,14 @@ from obdbench.datasets.statistics import describe, describe_published
 from obdbench.distillation.synset import Synset
 from obdbench.errors import ObdError
 from obdbench.registry import objectives
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import format_budget, measurement_facts
-from obdbench.reporting.grid import SINGLE_ARMS, Grid, GridCell, Row, dataset_sort_key
-from obdbench.reporting.leaderboard_tables import summary_table
-from obdbench.reporting.pages import relative_link
-from obdbench.reporting.suite_report import BLOCKS, SuiteReport
-from obdbench.reporting.suite_results import ResultEntry
-from obdbench.reporting.table import Table, round_number
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, GridCell, Row, dataset_sort_key
+from obdbench.reporting.grids.suite_results import ResultEntry
+from obdbench.reporting.rendering.links import relative_link
+from obdbench.reporting.tables.captions import format_budget, measurement_facts
+from obdbench.reporting.tables.leaderboard_tables import summary_table
+from obdbench.reporting.tables.suite_report import BLOCKS, SuiteReport
+from obdbench.reporting.tables.table import Table, round_number
 from obdbench.results.headline import HEADLINE_POINTS, Curve
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import SynsetStore

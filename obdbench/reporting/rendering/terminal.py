@@ -13,10 +13,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from obdbench.errors import strip_control_characters
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import GAIN_OVER_RANDOM, summary_table
-from obdbench.reporting.suite_results import suite_results_of
-from obdbench.reporting.table import Table
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import suite_results_of
+from obdbench.reporting.tables.leaderboard_tables import GAIN_OVER_RANDOM, summary_table
+from obdbench.reporting.tables.table import Table
 from obdbench.results.record import Result
 
 MIN_WIDTH = 80

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as oracle
 
-from obdbench.reporting import statistics as stats
+from obdbench.reporting.grids import statistics as stats
 
 SCORE = st.floats(-20, 120, allow_nan=False).map(lambda value: round(value, 3))
 GROUP = st.lists(SCORE, min_size=2, max_size=7)

@@ -7,8 +7,11 @@ from typing import Any
 import pandas as pd
 
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import (
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.control_gain import gain_over_controls, paired_gain
+from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults, shorten
+from obdbench.reporting.tables.captions import (
     NOTES,
     TITLES,
     control_notes,
@@ -19,17 +22,14 @@ from obdbench.reporting.captions import (
     scores_title,
     table_title,
 )
-from obdbench.reporting.cells import (
+from obdbench.reporting.tables.cells import (
     average_cell,
     format_mean_std,
     gain_cell,
     interval_cell,
     score_cell,
 )
-from obdbench.reporting.control_gain import gain_over_controls, paired_gain
-from obdbench.reporting.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults, shorten
-from obdbench.reporting.table import MISSING, Cell, Table, format_number
+from obdbench.reporting.tables.table import MISSING, Cell, Table, format_number
 
 ARM_COLUMNS = {
     "cross-architecture": "architecture",

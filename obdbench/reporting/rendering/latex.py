@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from obdbench.reporting.table import Cell, Table
+from obdbench.reporting.tables.table import Cell, Table
 
 SPECIAL_CHARACTERS = {
     **{char: f"\\{char}" for char in "&%$#_{}"},

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import BELOW_START, HIGH_MISSED_VARIANCE
-from obdbench.reporting.control_gain import ControlGain
-from obdbench.reporting.grid import GridCell, Row
-from obdbench.reporting.table import MISSING, Cell, format_number
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.control_gain import ControlGain
+from obdbench.reporting.grids.grid import GridCell, Row
+from obdbench.reporting.tables.captions import BELOW_START, HIGH_MISSED_VARIANCE
+from obdbench.reporting.tables.table import MISSING, Cell, format_number
 
 
 def format_mean_std(values: Sequence[float], digits: int = 1) -> str:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from support.result_entries import HOPPER
 
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.leaderboard_tables import GAIN_OVER_RANDOM
-from obdbench.reporting.table import Cell, Table
-from obdbench.reporting.terminal import render_terminal_table, summarize_results
+from obdbench.reporting.rendering.terminal import render_terminal_table, summarize_results
+from obdbench.reporting.tables.leaderboard_tables import GAIN_OVER_RANDOM
+from obdbench.reporting.tables.table import Cell, Table
 from obdbench.results.provenance import describe_environment
 from obdbench.results.record import Point, Result
 

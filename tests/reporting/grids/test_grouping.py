@@ -6,8 +6,8 @@ from typing import Any
 
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
 from obdbench.results.record import Result
 
 

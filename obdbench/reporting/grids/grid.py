@@ -11,8 +11,8 @@ from typing import Any
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.suite_results import ResultEntry, best_point
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.suite_results import ResultEntry, best_point
 from obdbench.results.headline import Curve, distilled_points, headline_score
 
 BASELINES = ("behavior", "bc-whole", "td3-bc-whole", "iql-whole", "cal-ql-whole", "offrl-whole")

@@ -1,7 +1,7 @@
 """The leaderboard site: one static HTML file that loads nothing from elsewhere.
 
-The file holds its style, its script and the data of :mod:`obdbench.reporting.site_data`; the script
-shows one page per method, dataset and suite, and the synset viewer, each with an address.
+The file holds its style, its script and the data of :mod:`obdbench.reporting.site.site_data`; the
+script shows one page per method, dataset and suite, and the synset viewer, each with an address.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from obdbench.io import write_atomically
-from obdbench.reporting.pages import FIRST_SUITES
-from obdbench.reporting.site_data import SiteData, SiteSuite
-from obdbench.reporting.suite_report import SuiteReport, read_reports
+from obdbench.reporting.site.site_data import SiteData, SiteSuite
+from obdbench.reporting.tables.suite_report import FIRST_SUITES, SuiteReport, read_reports
 
 FILE_NAME = "index.html"
 
@@ -46,7 +45,7 @@ def write_html(suites: Sequence[SiteSuite], out: Path) -> Path:
 def render_html(suites: Sequence[SiteSuite], out: Path) -> str:
     """The text of the site for the folder ``out``, from where it links to result files."""
     environment = Environment(
-        loader=PackageLoader("obdbench.reporting"), autoescape=True, trim_blocks=True
+        loader=PackageLoader("obdbench.reporting.site"), autoescape=True, trim_blocks=True
     )
     style, script = (_read_asset(environment, name) for name in ("page.css", "page.js"))
     policy = (

@@ -7,12 +7,12 @@ from scipy.stats import t
 from support.result_entries import HOPPER, TWO, WALKER, entry
 
 from obdbench.distillation.settings import DistillSettings
-from obdbench.reporting.captions import summary_caption
-from obdbench.reporting.control_gain import gain_over_controls
-from obdbench.reporting.grid import Grid, Row
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import scores_table, summary_table
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.grids.control_gain import gain_over_controls
+from obdbench.reporting.grids.grid import Grid, Row
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.tables.captions import summary_caption
+from obdbench.reporting.tables.leaderboard_tables import scores_table, summary_table
 
 TEACHER_LABELS = {"objective_params": {"labels": "teacher"}, "teacher_checksum": "a"}
 

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.grid import Grid
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import (
+from obdbench.reporting.grids.grid import Grid
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import (
+    SuiteResults,
+    find_suite_folders,
+    is_suite_folder,
+    read_suite_results,
+)
+from obdbench.reporting.tables.leaderboard_tables import (
     best_points_table,
     cost_table,
     data_table,
@@ -18,15 +24,10 @@ from obdbench.reporting.leaderboard_tables import (
     improvement_table,
     scores_table,
 )
-from obdbench.reporting.paper_tables import compare_with_papers
-from obdbench.reporting.suite_results import (
-    SuiteResults,
-    find_suite_folders,
-    is_suite_folder,
-    read_suite_results,
-)
-from obdbench.reporting.table import Table
+from obdbench.reporting.tables.paper_tables import compare_with_papers
+from obdbench.reporting.tables.table import Table
 
+FIRST_SUITES = ("quick", "embedded", "d4rl")
 PROTOCOL_BLOCKS = ("cross-architecture", "cross-optimizer", "ensemble", "size", "other")
 BLOCKS = (
     "main",

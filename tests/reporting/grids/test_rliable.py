@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grouping import build_grids
 
 PINS = ("rliable==1.2.0", "pandas==2.2.3", "numpy==1.26.4", "scipy==1.13.1", "arch==7.0.0")
 ASK = """

@@ -13,7 +13,7 @@ import pandas as pd
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.suite_results import (
+from obdbench.reporting.grids.suite_results import (
     SuiteResults,
     find_suite_folders,
     is_suite_folder,

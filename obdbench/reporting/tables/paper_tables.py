@@ -14,15 +14,15 @@ from importlib.resources import files
 from pydantic import BaseModel, ConfigDict
 
 from obdbench.datasets.identifier import DatasetId
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import (
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, GridCell, Row, dataset_sort_key
+from obdbench.reporting.tables.captions import (
     WITHIN_INTERVAL,
     dataset_columns,
     paper_notes,
     table_title,
 )
-from obdbench.reporting.grid import SINGLE_ARMS, Grid, GridCell, Row, dataset_sort_key
-from obdbench.reporting.table import MISSING, Cell, Table, format_number
+from obdbench.reporting.tables.table import MISSING, Cell, Table, format_number
 
 COMPARABLE_SOURCES = ("d4rl", "embedded")
 OTHER_NAMES = {"offrl-whole": ("cal-ql-whole", "td3-bc-whole", "iql-whole")}
@@ -61,7 +61,9 @@ class _PaperTables(BaseModel):
 @cache
 def load_paper_tables() -> tuple[PaperTable, ...]:
     """Every printed table."""
-    text = files("obdbench.reporting").joinpath("paper_tables.json").read_text(encoding="utf-8")
+    text = (
+        files("obdbench.reporting.tables").joinpath("paper_tables.json").read_text(encoding="utf-8")
+    )
     return _PaperTables.model_validate_json(text).tables
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from obdbench.datasets.identifier import DatasetId
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.grid import OBJECTIVES, Grid, GridCell, Row
-from obdbench.reporting.table import format_number
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grid import OBJECTIVES, Grid, GridCell, Row
+from obdbench.reporting.tables.table import format_number
 from obdbench.results.headline import Curve
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from tabulate import DataRow, TableFormat, tabulate
 
-from obdbench.reporting.table import Cell, Table
+from obdbench.reporting.tables.table import Cell, Table
 
 LINE_LENGTH = 100
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}

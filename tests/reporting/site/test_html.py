@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.paths import FIXTURES
 
 from obdbench.datasets import embedded
 from obdbench.datasets.loading import load_dataset
@@ -22,11 +23,11 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import D4RL_NAMES
-from obdbench.reporting import html as page
-from obdbench.reporting import site_data
-from obdbench.reporting.site_data import SiteSuite
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.site import html as page
+from obdbench.reporting.site import site_data
+from obdbench.reporting.site.site_data import SiteSuite
+from obdbench.reporting.tables.suite_report import build_report
 from obdbench.results.headline import headline_score
 from obdbench.results.record import Result
 
@@ -79,7 +80,7 @@ def with_synsets(quick: SuiteResults, tmp_path_factory: pytest.TempPathFactory) 
     entry = next(entry for entry in quick.entries if entry.spec.objective == "pbc")
     (folder / "quick").mkdir()
     (folder / "quick" / entry.file).write_text(
-        (Path(__file__).parents[1] / "fixtures/results/quick" / entry.file).read_text()
+        (FIXTURES / "results/quick" / entry.file).read_text()
     )
     dataset = embedded.load(entry.spec.dataset)
     steps = folder / "quick" / "synsets" / entry.spec.distill_key / "40"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from obdbench.datasets.identifier import DatasetId
-from obdbench.reporting.control_gain import ControlGain
-from obdbench.reporting.grid import Grid, Row, natural_sort_key
-from obdbench.reporting.table import MISSING
+from obdbench.reporting.grids.control_gain import ControlGain
+from obdbench.reporting.grids.grid import Grid, Row, natural_sort_key
+from obdbench.reporting.tables.table import MISSING
 from obdbench.results.check_scores import find_reference_returns
 from obdbench.results.headline import HEADLINE_POINTS, distilled_points
 from obdbench.results.record import Result

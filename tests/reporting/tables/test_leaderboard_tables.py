@@ -15,7 +15,17 @@ from support.result_entries import entry as scored_entry
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.captions import (
+from obdbench.reporting.grids.grid import (
+    Grid,
+    Row,
+    dataset_sort_key,
+    natural_sort_key,
+)
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.pages import markdown_blocks
+from obdbench.reporting.rendering.markdown import escape_markdown, render_sections
+from obdbench.reporting.tables.captions import (
     HIGH_MISSED_VARIANCE,
     RECIPE_NOTE,
     WITHIN_INTERVAL,
@@ -23,25 +33,15 @@ from obdbench.reporting.captions import (
     measurement_facts,
     score_notes,
 )
-from obdbench.reporting.grid import (
-    Grid,
-    Row,
-    dataset_sort_key,
-    natural_sort_key,
-)
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.leaderboard_tables import (
+from obdbench.reporting.tables.leaderboard_tables import (
     GAIN_OVER_RANDOM,
     gaps_table,
     scores_table,
     summary_table,
 )
-from obdbench.reporting.markdown import escape_markdown, render_sections
-from obdbench.reporting.pages import markdown_blocks
-from obdbench.reporting.paper_tables import compare_with_papers, load_paper_tables
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
-from obdbench.reporting.table import Cell, Table, format_number
+from obdbench.reporting.tables.paper_tables import compare_with_papers, load_paper_tables
+from obdbench.reporting.tables.suite_report import build_report
+from obdbench.reporting.tables.table import Cell, Table, format_number
 from obdbench.results.record import Result
 
 GOLDEN = import_module("fixtures.make_golden")
@@ -430,7 +430,7 @@ def test_the_identity_of_a_row_is_json(d4rl):
 
 def test_an_ensemble_has_as_many_members_as_its_protocol_says() -> None:
     from obdbench.evaluation.protocol import make_protocol
-    from obdbench.reporting.captions import ENSEMBLE_MEMBERS
+    from obdbench.reporting.tables.captions import ENSEMBLE_MEMBERS
 
     assert make_protocol("ensemble").policies == ENSEMBLE_MEMBERS
 

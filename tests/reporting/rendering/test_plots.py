@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from support.result_entries import checked_entry, entry
 
-from obdbench.reporting import plots
-from obdbench.reporting.grid import OBJECTIVES
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.suite_results import SuiteResults
+from obdbench.reporting.grids.grid import OBJECTIVES
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import SuiteResults
+from obdbench.reporting.rendering import plots
 
 Figure = pytest.importorskip("matplotlib.figure").Figure
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.grid import Grid, Row
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grid import Grid, Row
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from support.result_entries import checked_entry
 
 import obdbench
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.frame import COLUMNS, load_results, results_frame
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.suite_results import SuiteResults
+from obdbench.reporting.grids.frame import COLUMNS, load_results, results_frame
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import SuiteResults
 
 
 def test_every_evaluation_point_has_a_row(d4rl, results_root):
