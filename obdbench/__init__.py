@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from obdbench.objectives.objective import Objective
     from obdbench.offline_rl.api import train_teacher
     from obdbench.reporting.api import leaderboard
-    from obdbench.reporting.frame import load_results
+    from obdbench.reporting.grids.frame import load_results
     from obdbench.selection.selection_method import SelectionMethod
     from obdbench.tasks.registration import register_task
     from obdbench.tasks.task import Task
@@ -55,7 +55,7 @@ _LAZY = {
     "evaluate": "obdbench.evaluation.api",
     "leaderboard": "obdbench.reporting.api",
     "load_dataset": "obdbench.datasets.loading",
-    "load_results": "obdbench.reporting.frame",
+    "load_results": "obdbench.reporting.grids.frame",
     "register_task": "obdbench.tasks.registration",
     "load_teacher": "obdbench.teachers.loading",
     "train_teacher": "obdbench.offline_rl.api",

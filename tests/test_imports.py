@@ -200,6 +200,21 @@ def test_reporting_runs_nothing(module: str) -> None:
     assert "torch" not in loaded_with(module)
 
 
+REPORTING_LAYERS = ("grids", "tables", "rendering", "site", "")  # from bottom to top
+
+
+def reporting_layer(module: str) -> int:
+    """The level of a module of reporting; modules of commands are at the top."""
+    name = module.removeprefix("obdbench.reporting").removeprefix(".").partition(".")[0]
+    return REPORTING_LAYERS.index(name if name in REPORTING_LAYERS else "")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if package(name) == "reporting"])
+def test_imports_within_reporting_point_downward(module: str) -> None:
+    used = {i.target for i in internal_imports(module) if package(i.target) == "reporting"}
+    assert not {name for name in used if reporting_layer(name) > reporting_layer(module)}
+
+
 @pytest.mark.parametrize("module", [name for name in MODULES if package(name) == "execution"])
 def test_execution_does_not_depend_on_tuning(module: str) -> None:
     assert "tuning" not in {package(imported.target) for imported in internal_imports(module)}

@@ -14,10 +14,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from obdbench import reporting
 from obdbench.datasets.embedded import FILES, NAMES
 from obdbench.datasets.references import get_reference
 from obdbench.io import write_atomically
+from obdbench.reporting import tables
 from obdbench.tasks.task import get_task, normalized_return
 
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
@@ -40,7 +40,7 @@ CORL_TD3_BC = {  # CORL's README (Tarasov et al., 2023), last scores on D4RL's v
     "halfcheetah-medium": 48.10,
     "halfcheetah-medium-expert": 90.78,
 }
-PAPER_TABLES = Path(reporting.__file__).parent / "paper_tables.json"
+PAPER_TABLES = Path(tables.__file__).parent / "paper_tables.json"
 
 
 def data_table(folder: Path = FILES) -> str:

@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from obdbench.cli.main import app
-from obdbench.reporting.html import build_html
+from obdbench.reporting.site.html import read_suites, render_html
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -54,7 +54,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, name, abs_src_path=str(path)))
-    text = build_html(ROOT / "leaderboards" / "results", ROOT)
+    text = render_html(read_suites(ROOT / "leaderboards" / "results"), ROOT)
     files.append(File.generated(config, LEADERBOARD_PAGE, content=text))
     return files
 

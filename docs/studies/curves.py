@@ -19,7 +19,7 @@ import numpy as np
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import run_script
-from obdbench.reporting.plots import RC, STYLES, WIDTH
+from obdbench.reporting.rendering.plots import RC, STYLES, WIDTH
 from obdbench.results.record import Result
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -40,8 +40,8 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import execute, plan
 from obdbench.experiments import presets
 from obdbench.experiments.suite import NamedComponent, Suite
-from obdbench.reporting.statistics import Interval, mean_std, paired_difference
-from obdbench.reporting.table import format_number
+from obdbench.reporting.grids.statistics import Interval, mean_std, paired_difference
+from obdbench.reporting.tables.table import format_number
 from obdbench.results.headline import headline_score
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore

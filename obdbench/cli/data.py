@@ -57,7 +57,7 @@ def fetch(ids: Ids, progress: Progress = True) -> None:
             typer.echo(f"{dataset_id}: {len(load_dataset(dataset_id)):,} transitions")
         else:
             raise InvalidSettingError(
-                f"{dataset_id} has no address to fetch it from.",
+                f"{dataset_id} cannot be downloaded.",
                 "Fetch d4rl/ or minari/ identifiers; build embedded/ ones.",
             )
 
@@ -191,7 +191,7 @@ def _resolve(ids: Iterable[str]) -> list[str]:
 def _availability(dataset_id: str) -> str:
     parsed = DatasetId(dataset_id)
     if parsed.source == "embedded":
-        return "shipped"
+        return "included"
     if parsed.source == "d4rl":
         from obdbench.datasets.d4rl import is_local
 

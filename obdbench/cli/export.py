@@ -44,8 +44,14 @@ def export(
     from obdbench.reporting.exports import export_results
 
     suffixes = {".csv": "csv", ".json": "json", ".tex": "latex"}
-    implied = suffixes.get(to.suffix if to is not None else "", "csv")
-    text = export_results(source, format_ or implied)
+    implied = suffixes.get(to.suffix) if to is not None else "csv"
+    table_format = format_ or implied
+    if table_format is None:
+        raise InvalidSettingError(
+            f"The suffix of {to} belongs to no format of tables.",
+            f"Use {', '.join(suffixes)}, or give --format.",
+        )
+    text = export_results(source, table_format)
     if to is None:
         typer.echo(text, nl=False)
     else:

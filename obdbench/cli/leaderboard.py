@@ -38,8 +38,8 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Write the leaderboards of the results, or check the existing ones."""
-    from obdbench.reporting.html import write_html
-    from obdbench.reporting.pages import check_pages, write_pages
+    from obdbench.reporting.pages import check_pages, read_all_reports, write_pages
+    from obdbench.reporting.site.html import list_suites, read_suites, write_html
 
     if check and (publish or html):
         raise InvalidSettingError(
@@ -50,18 +50,22 @@ def leaderboard(
     for folder in publish or []:
         typer.echo(f"Copied {folder} to {publish_results(folder, to, strict=strict)}.")
     out = out or to / "results"
-    also = [page for page in (Path("README.md"),) if page.is_file() and out == to / "results"]
+    extra_pages = [
+        page for page in (Path("README.md"),) if page.is_file() and out == to / "results"
+    ]
     if check:
-        problems = check_pages(out, to, also=also)
+        problems = check_pages(out, to, extra_pages=extra_pages)
         for problem in problems:
             typer.echo(strip_control_characters(problem), err=True)
         if problems:
             raise typer.Exit(1)
-        typer.echo(f"{to} follows from {out}.")
+        typer.echo(f"The pages in {to} match the results in {out}.")
         return
-    write_pages(out, to, strict=strict, also=also)
+    own = read_suites(overlay, strict=strict, local=True) if overlay else []
+    reports = read_all_reports(out, to, strict)
+    write_pages(out, to, extra_pages=extra_pages, reports=reports)
     if html:
-        typer.echo(f"Open {write_html(out, to, strict=strict, overlay=overlay)} in a browser.")
+        typer.echo(f"Open {write_html(list_suites(reports, out) + own, to)} in a browser.")
     typer.echo(f"Wrote {to}. To compare two rows: obdbench compare av-pbc random")
 
 

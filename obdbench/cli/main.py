@@ -114,13 +114,21 @@ def _summaries(kind: str) -> Iterator[tuple[str, str]]:
     if kind == "suites":
         yield from ((name, load_suite(name).summary) for name in list_suites())
     elif kind == "presets":
-        yield from ((name, load_preset(name).summary) for name in list_presets())
+        yield from ((name, _preset_summary(name)) for name in list_presets())
     elif kind == "settings":
         yield from describe_settings()
     else:
         for entry in REGISTRIES[kind]:
             aliases = f" (also {', '.join(entry.aliases)})" if entry.aliases else ""
             yield entry.name, f"{entry.summary or f'from {entry.origin}'}{aliases}"
+
+
+def _preset_summary(name: str) -> str:
+    """The summary of a preset, or the error in its file."""
+    try:
+        return load_preset(name).summary
+    except ObdError as error:
+        return strip_control_characters(str(error))
 
 
 app.command()(leaderboard)

@@ -19,7 +19,7 @@ Datasets = Annotated[
 ]
 TaskName = Annotated[
     str | None,
-    typer.Option("--task", help="Task of the `file:` datasets of this call that name none."),
+    typer.Option("--task", help="Task of `file:` datasets whose identifier states no task."),
 ]
 Protocols = Annotated[
     list[str] | None, typer.Option("--protocol", help="Protocol name; may be repeated.")
@@ -60,7 +60,7 @@ Workers = Annotated[
         "--workers",
         min=1,
         max=1024,
-        help="Number of parallel workers; by default one per --threads cores, on a GPU two.",
+        help="Number of parallel workers; by default `cores // threads` on CPU and two per GPU.",
     ),
 ]
 Threads = Annotated[
@@ -97,7 +97,7 @@ def parse_assignments(texts: Sequence[str] | None) -> dict[str, Any]:
 
 
 def add_task(datasets: Sequence[str] | None, task: str | None) -> list[str]:
-    """Write the task of ``--task`` into the identifiers of files that name none."""
+    """Write the task of ``--task`` into the identifiers of files that state no task."""
     add = f"#task={task}" if task else ""
     return [f"{d}{add}" if d.startswith("file:") and "#" not in d else d for d in datasets or ()]
 

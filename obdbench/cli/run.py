@@ -36,8 +36,8 @@ from obdbench.cli.options import (
 from obdbench.errors import InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.spec import label_trials
-from obdbench.experiments.suite import Suite, load_suite, split_row_settings
-from obdbench.reporting.suite_results import is_published
+from obdbench.experiments.suite import NamedComponent, Suite, load_suite, split_row_settings
+from obdbench.reporting.grids.suite_results import is_published
 
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
@@ -72,14 +72,14 @@ def run(
     timeout: Timeout = None,
     log: Loggers = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Run exactly what has no result yet.")
+        bool, typer.Option("--resume", help="Run only trials that have no result.")
     ] = False,
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Delete results and synsets of these trials, and run them."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Like --resume, and failed trials as well.")
+        bool, typer.Option("--retry-failed", help="Run trials that have no result or have failed.")
     ] = False,
     dry_run: Annotated[
         bool,
@@ -181,7 +181,7 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
 
 def print_summary_table(summary: RunSummary) -> None:
     """Print average scores with intervals of the finished trials."""
-    from obdbench.reporting.terminal import summarize_results
+    from obdbench.reporting.rendering.terminal import summarize_results
 
     if table := summarize_results(summary.results.values(), summary.store.suite):
         typer.echo(table)
@@ -208,7 +208,8 @@ def compare(
         typer.Argument(
             help="Two or more rows; the first is compared with the others. A row with parameters "
             "is named as in tables: 'random (labels=teacher)'; settings of the distillation may be "
-            "parameters: 'pbc (solver=label-solving)'. Rows of the whole data are read from OUT."
+            "parameters: 'pbc (solver=label-solving)'. Baselines that use the whole dataset are "
+            "read from OUT and are not run."
         ),
     ],
     dataset: Datasets = None,
@@ -290,9 +291,9 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
     count = f"{len(missing)} of {len(missing) + done} trials"
     if is_published(store.root):
         raise InvalidSettingError(
-            f"{count} have no result in {store.root}, a folder of published results, to which "
-            "compare adds none.",
-            "Name another folder, which gets all trials: --out results.",
+            f"{count} have no result in {store.root}, a folder of published results. "
+            "compare does not write to this folder.",
+            "Choose another folder for the trials: --out results.",
         )
     typer.echo(
         strip_control_characters(f"{count} have no result; they run now, into {store.folder}."),
@@ -301,16 +302,22 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
 
 
 def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
-    """Return a suite for the rows without settings, and one for each other row."""
-    plain: list[str] = []
+    """Return a suite for the rows without settings, and one for each other row.
+
+    A name without parameters selects the entry without parameters if the suite has one.
+    """
+    plain: list[NamedComponent] = []
     parts = []
     for row in rows:
         objective, settings = split_row_settings(row)
+        part = grid.select(objectives=[objective], settings=settings)
+        bare = tuple(component for component in part.objectives if not component.params)
+        part = part.model_copy(update={"objectives": bare or part.objectives})
         if settings:
-            parts.append(grid.select(objectives=[objective], settings=settings))
+            parts.append(part)
         else:
-            plain.append(row)
-    return [*([grid.select(objectives=plain)] if plain else []), *parts]
+            plain += part.objectives
+    return [*([grid.model_copy(update={"objectives": tuple(plain)})] if plain else []), *parts]
 
 
 def print_comparison(text: str) -> None:

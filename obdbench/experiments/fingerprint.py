@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from dataclasses import is_dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, Literal, cast
 
@@ -69,7 +71,8 @@ def code_fingerprint(
 def hash_source(registry: Registry[Any], name: str) -> str | None:
     """Short hash of the source that defines a registered name; None for obdbench's own code.
 
-    The values of a dataclass instance are hashed too, because they may be set anywhere.
+    The values of a dataclass instance and the arguments of a ``partial`` are hashed too, because
+    they may be set anywhere.
     """
     target = registry.entry(name).target
     if isinstance(target, str) and target.startswith(UNDISTILLED):
@@ -77,7 +80,13 @@ def hash_source(registry: Registry[Any], name: str) -> str | None:
     if isinstance(target, str) and target.startswith(f"{PROJECT}."):
         return None
     target = registry.get(name)
-    values = repr(target) if is_dataclass(target) and not isinstance(target, type) else ""
+    values = ""
+    while isinstance(target, partial):
+        values += repr((target.args, sorted(target.keywords.items())))
+        target = target.func
+    if is_dataclass(target) and not isinstance(target, type):
+        values += repr(target)
+    values = re.sub(" at 0x[0-9a-fA-F]+", "", values)  # addresses differ between processes
     owner = target if inspect.isroutine(target) or isinstance(target, type) else type(target)
     module = inspect.getmodule(owner)
     is_external = module is None or module.__name__.partition(".")[0] != PROJECT

@@ -124,8 +124,10 @@ def format_toml_value(value: Any) -> str:
     """Format a scalar or a flat list as a TOML value."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
+    if isinstance(value, int):
         return repr(value)
+    if isinstance(value, float):
+        return repr(float(value))  # that of a NumPy number names its type
     if isinstance(value, str):  # JSON escapes all characters that TOML forbids except DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):

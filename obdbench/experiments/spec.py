@@ -25,11 +25,17 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.fingerprint import Component, code_fingerprint
 from obdbench.registry import objectives
 
+END_OF_SEEDS = 10**18  # a seed must fit into 64 bits
+
+
+def canonical_json(content: Any) -> str:
+    """JSON that is equal for equal content."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
 
 def hash_content(content: Any) -> str:
     """Short hash of JSON-serializable content, equal on every machine."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
 
 
 class TrialSpec(BaseModel):
@@ -59,8 +65,14 @@ class TrialSpec(BaseModel):
     @field_validator("seeds")
     @classmethod
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise ValueError("seeds are distinct non-negative integers, at least one")
+        if (
+            not seeds
+            or len(set(seeds)) != len(seeds)
+            or not all(0 <= s < END_OF_SEEDS for s in seeds)
+        ):
+            raise ValueError(
+                "seeds are distinct non-negative integers of at most 18 digits, at least one"
+            )
         return seeds
 
     @model_serializer(mode="wrap")
@@ -88,8 +100,13 @@ class TrialSpec(BaseModel):
         """Hash the source of the trial's components as this process would run them."""
         settings = self.settings
         return code_fingerprint(
-            *(self.objective, self.protocol, settings.architecture, self.dataset),
-            *(settings.init, settings.solver, settings.state_source),
+            self.objective,
+            protocol=self.protocol,
+            architecture=settings.architecture,
+            dataset=self.dataset,
+            selection=settings.init,
+            solver=settings.solver,
+            state_source=settings.state_source,
         )
 
     def label(self) -> str:
@@ -100,14 +117,24 @@ class TrialSpec(BaseModel):
 
     def unlabeled_fields(self) -> dict[str, Any]:
         """The values by name that :meth:`label` leaves out."""
-        settings = self.settings.model_dump(mode="json")
         fields: dict[str, Any] = {"preset": self.preset}
         if self.teacher is not None and self.teacher_checksum is not None:
             fields |= {"teacher": self.teacher, "teacher_checksum": self.teacher_checksum[:8]}
-        fields |= {f"{component} code": source for component, source in self.code.items()}
-        for name, value in self.protocol_params.items():
-            fields[f"{self.protocol} {name}" if name in settings else name] = value
-        return {**fields, **settings, "seeds": list(self.seeds)}
+        content = self.model_dump(mode="json")
+        return {**fields, **flatten_content(self.protocol, content), "seeds": list(self.seeds)}
+
+
+def flatten_content(protocol: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Code, protocol parameters and settings of a serialized spec, or of a part of it, by name.
+
+    A parameter with the name of a setting has the name of the protocol before its own.
+    """
+    code = {f"{component} code": source for component, source in content["code"].items()}
+    params = {
+        f"{protocol} {name}" if name in DistillSettings.model_fields else name: value
+        for name, value in content["protocol_params"].items()
+    }
+    return {**code, **params, **content["settings"]}
 
 
 def label_trials(specs: Sequence[TrialSpec]) -> list[str]:

@@ -29,7 +29,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError, format_validation_error, unknown_name
 from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
-from obdbench.experiments.spec import TrialSpec, format_params
+from obdbench.experiments.spec import END_OF_SEEDS, TrialSpec, format_params
 from obdbench.registry import Registry
 
 if TYPE_CHECKING:
@@ -37,13 +37,18 @@ if TYPE_CHECKING:
 
 SUITES = Path(__file__).parent / "suites"
 SUITE_ORDER = (
-    *("smoke", "quick", "embedded", "embedded-protocols", "embedded-size", "d4rl", "minari"),
+    "smoke",
+    "quick",
+    "embedded",
+    "embedded-protocols",
+    "embedded-size",
+    "d4rl",
+    "minari",
     "paper",
 )
 # The settings on which selected pairs and their scores depend
 SELECTION_SETTINGS = {"pairs", "architecture", "noise", "init", "init_labels"}
 MAX_SEEDS = 1000
-MAX_SEED_DIGITS = 18  # a seed must fit into 64 bits
 
 
 class NamedComponent(BaseModel):
@@ -256,7 +261,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def _is_seed(text: str) -> bool:
-    return text.isdecimal() and len(text) <= MAX_SEED_DIGITS
+    return text.isdecimal() and len(text) < len(str(END_OF_SEEDS))
 
 
 def list_suites() -> list[str]:

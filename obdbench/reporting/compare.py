@@ -11,20 +11,20 @@ from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.experiments.spec import format_params
 from obdbench.experiments.suite import parse_params, split_row_settings
 from obdbench.registry import objectives as registry
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import count_noun, format_ranges
-from obdbench.reporting.cells import format_mean_std
-from obdbench.reporting.grid import BASELINES, SINGLE_ARMS, Grid, Row
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.latex import render_tabular
-from obdbench.reporting.markdown import render_table
-from obdbench.reporting.suite_results import (
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grid import BASELINES, SINGLE_ARMS, Grid, Row
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import (
     SuiteResults,
     find_suite_folders,
     read_suite_results,
     suite_results_of,
 )
-from obdbench.reporting.table import Cell, Table, format_number
+from obdbench.reporting.rendering.latex import render_tabular
+from obdbench.reporting.rendering.markdown import render_table
+from obdbench.reporting.tables.captions import NOTES, count_noun, format_ranges
+from obdbench.reporting.tables.cells import format_mean_std
+from obdbench.reporting.tables.table import Cell, Table, format_number
 from obdbench.results.record import Result
 
 REPLICATES = 10_000
@@ -48,8 +48,8 @@ class Comparison:
     @property
     def difference(self) -> stats.Interval:
         """Mean of the differences per seed, with the Student interval of paired samples."""
-        pairs = zip(self.first_scores, self.second_scores, strict=True)
-        return stats.paired_difference([_differences(*pair) for pair in pairs])
+        differences = stats.differences_per_seed(self.first_scores, self.second_scores)
+        return stats.paired_difference(differences)
 
     @property
     def improvement(self) -> stats.Interval:
@@ -76,7 +76,7 @@ class Comparison:
         gap = f"{format_number(abs(interval.estimate))} points"
         sample = f"{count_noun(len(self.seeds), 'dataset')}, {self._seed_text()}"
         if interval.low is None or interval.high is None:
-            relation = f"lies {gap} {'above' if interval.estimate > 0 else 'below'}"
+            relation = f"is {gap} {'above' if interval.estimate > 0 else 'below'}"
             if abs(interval.estimate) < EQUAL_WITHIN:
                 relation = "equals"
             return (
@@ -123,10 +123,6 @@ class Comparison:
         return " on each" if len(single) > 1 else ""
 
 
-def _differences(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    return [a - b for a, b in zip(first, second, strict=True)]
-
-
 def compare_as_text(
     results: SuiteResults | Iterable[Result], objectives: Sequence[str], *, latex: bool = False
 ) -> str:
@@ -151,7 +147,7 @@ def compare_objectives(
         comparison
         for grid in build_grids(suite_results)
         for second in others
-        for comparison in _compare_within(_claim_rows(grid, names), first, second, names)
+        for comparison in _compare_within(_label_named_rows(grid, names), first, second, names)
     ]
     if not comparisons:
         raise InvalidDataError(
@@ -204,23 +200,23 @@ def _resolve_row_name(name: str) -> str:
     return resolved + format_params(parse_params(params.removeprefix("(").removesuffix(")")))
 
 
-def _claim_rows(grid: Grid, names: Sequence[str]) -> Grid:
+def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:
     """Label every row whose settings a name states with that name.
 
-    A name without settings, as ``av-pbc``, then stands for the other rows of the objective.
+    A name without settings, as ``av-pbc``, then matches the other rows of the objective.
     """
-    claims = {name: split_row_settings(name) for name in names}
+    requested = {name: split_row_settings(name) for name in names}
     rows = []
     for row in grid.rows:
         values = row.spec.settings.model_dump(mode="json")
-        claimed = [
+        matching = [
             name
-            for name, (plain, settings) in claims.items()
+            for name, (plain, settings) in requested.items()
             if settings
             and all(values[key] == value for key, value in settings.items())
             and plain in (row.objective, row.objective + format_params(row.spec.objective_params))
         ]
-        rows.append(replace(row, label=claimed[0]) if claimed else row)
+        rows.append(replace(row, label=matching[0]) if matching else row)
     return replace(grid, rows=tuple(rows))
 
 
@@ -247,7 +243,7 @@ def _compare_within(
 
 
 def _find_row(grid: Grid, name: str, arm: str, names: Sequence[str]) -> Row | None:
-    """The row with that label, or the row of the objective that no other name stands for."""
+    """The row with that label, or the row of the objective that no other name matches."""
     rows = [
         row
         for row in grid.rows
@@ -258,7 +254,7 @@ def _find_row(grid: Grid, name: str, arm: str, names: Sequence[str]) -> Row | No
     if len(rows) > 1 and len(exact) != 1:
         labels = ", ".join(sorted(row.label for row in rows))
         raise InvalidDataError(
-            f"{name} stands for several rows: {labels}.", "Name one of them in full, in quotes."
+            f"{name} matches several rows: {labels}.", "Name one of them in full, in quotes."
         )
     return next(iter(exact or rows), None)
 
@@ -269,12 +265,7 @@ def render_comparisons(comparisons: Sequence[Comparison]) -> str:
     for comparison in comparisons:
         title = f"**{comparison.first} against {comparison.second}** ({_setting(comparison)})"
         parts += [title, comparison.verdict, render_table(comparison_table(comparison))]
-    parts.append(
-        "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "
-        "each seed is the mean of its last five evaluation points, or of as many as it has, "
-        "without step 0 where there are others. Differences are paired by seed."
-    )
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, NOTES["comparison"]])
 
 
 def render_latex(comparisons: Sequence[Comparison]) -> str:
@@ -294,7 +285,7 @@ def comparison_table(comparison: Comparison) -> Table:
             DatasetId(dataset).short_name,
             format_mean_std(first),
             format_mean_std(second),
-            stats.paired_difference([_differences(first, second)]),
+            stats.paired_difference(stats.differences_per_seed([first], [second])),
             format_ranges(seeds),
         )
         for (dataset, seeds), first, second in zip(

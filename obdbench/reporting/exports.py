@@ -28,15 +28,15 @@ import pandas as pd
 from pydantic import BaseModel
 
 from obdbench.errors import InvalidDataError, unknown_name
-from obdbench.reporting import statistics as stats
-from obdbench.reporting.captions import format_budget
-from obdbench.reporting.grid import Grid, Row
-from obdbench.reporting.latex import render_document_part
-from obdbench.reporting.suite_report import PROTOCOL_BLOCKS, SuiteReport, build_report
-from obdbench.reporting.suite_results import best_point, is_suite_folder, read_suite_results
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.grid import Grid, Row
+from obdbench.reporting.grids.suite_results import best_point, is_suite_folder, read_suite_results
+from obdbench.reporting.rendering.latex import render_document_part
+from obdbench.reporting.tables.captions import format_budget
+from obdbench.reporting.tables.suite_report import PROTOCOL_BLOCKS, SuiteReport, build_report
+from obdbench.reporting.tables.table import DIGITS, round_number
 from obdbench.results.headline import headline_score
 
-DIGITS = 4
 TABLE_FORMATS = ("csv", "json", "latex")
 CSV_COLUMNS = (
     "source",
@@ -134,11 +134,11 @@ def _csv_lines(grid: Grid, row: Row) -> Iterable[tuple[object, ...]]:
         cell = row.cells.get(dataset)
         if cell is None:
             continue
-        no_score = (None, None, next(iter(cell.failures), "missing"))
         for seed in sorted(cell.expected_seeds):
-            curve = cell.curves.get(seed)
-            scores = (headline_score(curve), best_point(curve)[1], "ok") if curve else no_score
-            yield (*facts, dataset, seed, *scores)
+            if curve := cell.curves.get(seed):
+                yield (*facts, dataset, seed, headline_score(curve), best_point(curve)[1], "ok")
+            else:
+                yield (*facts, dataset, seed, None, None, cell.failures.get(seed, "missing"))
 
 
 def results_json(reports: Iterable[SuiteReport]) -> str:
@@ -157,11 +157,11 @@ def _summarize_row(grid: Grid, row: Row) -> RowSummary:
     for dataset in grid.datasets:
         if (cell := row.cells.get(dataset)) is not None:
             mean, std = stats.mean_std(cell.scores) if cell.scores else (None, None)
-            scores = zip(sorted(cell.curves), map(_round, cell.scores), strict=True)
+            scores = zip(sorted(cell.curves), cell.scores, strict=True)
             datasets[dataset] = ScoreSummary(
-                scores={seed: score for seed, score in scores if score is not None},
-                mean=_round(mean),
-                std=_round(std),
+                scores={seed: round(score, DIGITS) for seed, score in scores},
+                mean=round_number(mean),
+                std=round_number(std),
                 n_expected=len(cell.expected_seeds),
                 complete=cell.complete,
             )
@@ -174,15 +174,11 @@ def _summarize_row(grid: Grid, row: Row) -> RowSummary:
         budget=format_budget(row),
         baseline=row.is_baseline,
         rank=grid.rank(row),
-        average=_round(row.average),
-        iqm=_round(iqm.estimate) if iqm else None,
-        iqm_low=_round(iqm.low) if iqm else None,
-        iqm_high=_round(iqm.high) if iqm else None,
+        average=round_number(row.average),
+        iqm=round_number(iqm.estimate) if iqm else None,
+        iqm_low=round_number(iqm.low) if iqm else None,
+        iqm_high=round_number(iqm.high) if iqm else None,
         n_scores=row.n_scores,
         n_expected=row.n_expected,
         datasets=datasets,
     )
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else round(value, DIGITS)

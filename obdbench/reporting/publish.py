@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.suite_results import MANIFEST, read_suite_results
-from obdbench.results.record import Manifest, Result, read_json, write_json
+from obdbench.reporting.grids.suite_results import read_suite_results
+from obdbench.results.check_scores import find_reference_returns
+from obdbench.results.record import MANIFEST, Manifest, Result, read_json, write_json
 
-RETURN_DIGITS, SCORE_DIGITS = 1, 4
+SCORE_DIGITS = 4
 
 
 def publish_results(results: Path | str, out_dir: Path | str, *, strict: bool = False) -> Path:
     """Copy the results of a suite to ``out_dir/results/<suite>/`` and return that folder.
 
-    Loss curves are left out, returns are rounded to one digit and scores to four. Results of other
-    trials in the target stay, and the manifests are merged, so several machines may publish one
-    suite. A failed trial does not replace a published score.
+    Loss curves are left out, and returns and scores are rounded. Results of other trials in the
+    target stay, and the manifests are merged, so several machines may publish one suite. A failed
+    trial does not replace a published score.
     """
     source = Path(results)
     suite_results = read_suite_results(source, strict)
@@ -49,13 +51,21 @@ def _suggest_folder(folder: Path) -> str:
 
 def compact_record(record: Result) -> Result:
     """The record without loss curves and with rounded numbers."""
+    digits = _return_digits(record)
     points = [
         point.model_copy(
             update={
-                "returns": [[round(v, RETURN_DIGITS) for v in row] for row in point.returns],
+                "returns": [[round(v, digits) for v in row] for row in point.returns],
                 "normalized_return": round(point.normalized_return, SCORE_DIGITS),
             }
         )
         for point in record.points
     ]
     return record.model_copy(update={"points": points, "losses": {}})
+
+
+def _return_digits(record: Result) -> int:
+    """Digits of returns such that rounding changes a score by at most 0.005."""
+    references = find_reference_returns(record.environment) if record.environment else None
+    low, high = references or (0.0, 100.0)
+    return max(1, 4 - math.floor(math.log10(high - low)))

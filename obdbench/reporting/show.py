@@ -10,16 +10,16 @@ from safetensors import SafetensorError, safe_open
 from tabulate import tabulate
 
 from obdbench.errors import InvalidDataError, strip_control_characters
-from obdbench.reporting.captions import (
+from obdbench.reporting.grids.suite_results import ResultEntry, best_point, read_result_entry
+from obdbench.reporting.tables.captions import (
     HIGH_MISSED_VARIANCE,
     count_noun,
     high_missed_variance_note,
 )
-from obdbench.reporting.cells import format_mean_std
-from obdbench.reporting.suite_results import MANIFEST, ResultEntry, best_point, read_result_entry
-from obdbench.reporting.table import MISSING, format_number
+from obdbench.reporting.tables.cells import format_mean_std
+from obdbench.reporting.tables.table import MISSING, format_number
 from obdbench.results.headline import headline_score
-from obdbench.results.record import Result, read_bytes
+from obdbench.results.record import MANIFEST, Result, read_bytes
 from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
 
 
@@ -59,13 +59,15 @@ def describe_result(path: Path | str) -> str:
         ("seconds", f"distill {timing.distill:.1f}, evaluate {timing.evaluate:.1f}"),
     ]
     if record.environment is not None:
-        where = record.environment
-        versions = ", ".join(f"{name} {value}" for name, value in sorted(where.versions.items()))
+        environment = record.environment
+        versions = ", ".join(
+            f"{name} {value}" for name, value in sorted(environment.versions.items())
+        )
         facts += [
-            ("environment", where.env_id),
-            ("device", f"{where.device}, {count_noun(where.threads, 'thread')}"),
+            ("environment", environment.env_id),
+            ("device", f"{environment.device}, {count_noun(environment.threads, 'thread')}"),
             ("versions", versions),
-            ("commit", where.git_commit or MISSING),
+            ("commit", environment.git_commit or MISSING),
         ]
     parts = [_facts(facts)]
     if any(record.student_checks.values()):
@@ -112,7 +114,7 @@ def _arm(entry: ResultEntry, arm: str) -> str:
 
 
 def _student_checks(record: Result) -> str:
-    """Missed variance of each seed's checks, and marks of seeds whose students end far off."""
+    """Missed variance of each seed's checks, and marks of seeds whose students miss much of it."""
     marked = seeds_with_high_missed_variance(record)
     rows = []
     for seed, checks in sorted(record.student_checks.items(), key=lambda item: int(item[0])):

@@ -25,12 +25,16 @@ def headline_score(curve: Curve) -> float:
     return math.fsum(score for _, score in last) / len(last)
 
 
+def curves_of(result: Result) -> dict[str, dict[int, Curve]]:
+    """Return the curves of a trial by arm and seed."""
+    curves: dict[str, dict[int, Curve]] = defaultdict(dict)
+    for point in sorted(result.points, key=lambda point: point.step):
+        known = curves[point.arm].get(point.seed, ())
+        curves[point.arm][point.seed] = (*known, (point.step, point.normalized_return))
+    return dict(curves)
+
+
 def mean_headline_score(result: Result) -> float | None:
     """Return the mean over the seeds and arms of a trial; None if it has no scores."""
-    curves: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
-    for point in result.points:
-        curves[point.arm, point.seed].append((point.step, point.normalized_return))
-    if not curves:
-        return None
-    scores = (headline_score(tuple(sorted(curve))) for curve in curves.values())
-    return math.fsum(scores) / len(curves)
+    curves = [curve for seeds in curves_of(result).values() for curve in seeds.values()]
+    return math.fsum(map(headline_score, curves)) / len(curves) if curves else None

@@ -19,6 +19,7 @@ from obdbench.io import write_atomically
 
 R = TypeVar("R", bound="Record")
 SCHEMA = 1
+MANIFEST = "manifest.json"  # name of the file of a Manifest
 MAX_BYTES = 16 * 1024 * 1024
 Count = Annotated[int, Field(ge=0, le=10**18)]  # longer numbers cannot be printed
 Seed = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]

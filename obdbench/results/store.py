@@ -25,10 +25,10 @@ from filelock import FileLock, Timeout
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import lock, write_atomically
-from obdbench.results.record import Manifest, Result, read_json, write_json
+from obdbench.results.record import MANIFEST, Manifest, Result, read_json, write_json
 
 logger = logging.getLogger(__name__)
-LOCK, MANIFEST = "lock", "manifest.json"
+LOCK = "lock"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 

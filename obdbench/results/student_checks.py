@@ -1,4 +1,4 @@
-"""Seeds whose students end far from what was optimized, according to checks of real students."""
+"""Seeds whose students miss much of the variance of the target actions, according to checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def missed_variance(check: StudentCheckRecord) -> float:
 
 
 def seeds_with_high_missed_variance(result: Result) -> frozenset[int]:
-    """Return the seeds whose students end far from what was optimized.
+    """Return the seeds whose students miss much of the variance of the target actions.
 
     These are the seeds for which the missed variance of the last check exceeds 0.5, or exceeds the
     smallest one of the seed by more than ``guard_max_rise``. Seeds without checks are left out.

@@ -30,7 +30,7 @@ from obdbench.errors import (
     ObdError,
 )
 from obdbench.io import write_atomically
-from obdbench.reporting.suite_results import is_suite_folder, read_suite_results
+from obdbench.reporting.grids.suite_results import is_suite_folder, read_suite_results
 from obdbench.sharing.hub_card import describe_results, describe_synset
 
 INDEX = "obdbench.json"

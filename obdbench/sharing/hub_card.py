@@ -7,9 +7,9 @@ from pathlib import Path
 
 from obdbench.distillation.synset import Synset
 from obdbench.errors import strip_control_characters
-from obdbench.reporting.markdown import render_table
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.grids.suite_results import read_suite_results
+from obdbench.reporting.rendering.markdown import render_table
+from obdbench.reporting.tables.suite_report import build_report
 
 MAX_VALUE = 200  # characters of a value in the table
 FRONT_MATTER = """---

@@ -28,7 +28,7 @@ def test_list_names_all_and_their_state(tmp_path, monkeypatch):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     lines = call("list").stdout.splitlines()
     assert len(lines) >= 27
-    assert all("shipped" in line for line in lines if line.startswith("embedded/"))
+    assert all("included" in line for line in lines if line.startswith("embedded/"))
     assert all("not fetched" in line for line in lines if line.startswith("d4rl/"))
     (tmp_path / "hopper_medium-v2.hdf5").touch()
     (line,) = call("list", "d4rl/hopper-medium-v2").stdout.splitlines()
@@ -51,7 +51,7 @@ def test_list_imports_nothing_heavy():
 
 
 def test_sources_that_are_not_fetched_or_built_are_refused():
-    with pytest.raises(InvalidSettingError, match="no address"):
+    with pytest.raises(InvalidSettingError, match="cannot be downloaded"):
         call("fetch", "embedded/hopper-medium-v1")
     for other in ("d4rl/hopper-medium-v2", "embedded/hoper-*"):
         with pytest.raises(UnknownNameError):

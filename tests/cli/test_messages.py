@@ -45,3 +45,14 @@ def test_a_call_without_a_command_prints_help(call, arguments):
     assert (code, out) == (2, "")
     assert err.startswith("Usage: obdbench")
     assert "\nCommands:\n  " in err
+
+
+def test_a_damaged_preset_is_listed_with_its_error(call, tmp_path):
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "broken.toml").write_text("[settings")
+    (tmp_path / "presets" / "sound.toml").write_text('summary = "mine"')
+    code, printed, _ = call("list", "presets")
+    assert code == 0
+    summaries = dict(line.split(maxsplit=1) for line in printed.splitlines())
+    assert "cannot be read" in summaries["broken"]
+    assert summaries["sound"] == "mine"

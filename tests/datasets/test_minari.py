@@ -15,7 +15,7 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, UnknownNameError
 from obdbench.io import LockTimeoutError, lock
 from obdbench.registry import tasks
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.grids.suite_results import read_suite_results
 
 minari = pytest.importorskip("minari")
 EpisodeBuffer = pytest.importorskip("minari.data_collector.episode_buffer").EpisodeBuffer

@@ -10,10 +10,10 @@ from support.command_server import CommandServer
 from support.doc_blocks import Block, copy_checkout, run_code, runnable_blocks
 from support.paths import FIXTURES, ROOT
 
+from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.reporting.pages import fill_blocks, markdown_blocks
-from obdbench.reporting.paper_tables import load_paper_tables
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.tables.paper_tables import load_paper_tables
+from obdbench.reporting.tables.suite_report import build_report
 
 README = runnable_blocks("README.md")
 

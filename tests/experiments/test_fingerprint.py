@@ -2,6 +2,8 @@
 
 import linecache
 import sys
+from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -111,6 +113,48 @@ def test_the_whole_module_of_a_component_is_hashed(hash_of, name):
     assert len(source_hash) == 16
     assert hash_of(name, USER_MODULE) == source_hash
     assert hash_of(name, USER_MODULE.replace("NUMBER = 1", "NUMBER = 2")) != source_hash
+
+
+BOUND_LOADERS = """
+from functools import partial
+
+def load(dataset_id, size, seed=0): ...
+
+loader = partial(load, 10, seed=1)
+"""
+
+
+def test_the_source_and_the_arguments_of_a_bound_function_are_hashed(hash_of):
+    source_hash = hash_of("loader", BOUND_LOADERS)
+    assert hash_of("loader", BOUND_LOADERS) == source_hash
+    edits = [("): ...", "): return"), ("load, 10", "load, 11"), ("seed=1", "seed=2")]
+    others = {hash_of("loader", BOUND_LOADERS.replace(*edit)) for edit in edits}
+    assert len(others | {source_hash}) == 4
+
+
+def test_the_arguments_of_a_bound_function_of_obdbench_are_hashed():
+    def hash_with(**arguments):
+        known = Registry("objective", "obdbench.tests.objectives")
+        known.register("mine", partial(make_objective, **arguments))
+        return hash_source(known, "mine")
+
+    assert hash_with(name="pbc", params={}) == hash_with(params={}, name="pbc")
+    assert hash_with(name="pbc") != hash_with(name="dbc")
+
+
+def test_addresses_of_functions_in_the_values_of_a_component_are_not_hashed():
+    @dataclass
+    class Loader:
+        transform: object
+
+    def hash_loader(loader):
+        known = Registry("dataset", "obdbench.tests.datasets")
+        known.register("mine", loader)
+        return hash_source(known, "mine")
+
+    loaders = [Loader(lambda states: states) for _ in range(2)]
+    assert repr(loaders[0]) != repr(loaders[1])
+    assert hash_loader(loaders[0]) == hash_loader(loaders[1])
 
 
 @pytest.mark.parametrize("target", ["obdbench.objectives.dbc:DBC", DBC, make_objective])

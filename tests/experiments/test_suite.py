@@ -1,5 +1,6 @@
 """Suites and presets: what they mean, and how they refuse."""
 
+import numpy as np
 import pytest
 
 from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
@@ -118,6 +119,7 @@ def test_select_takes_the_names_of_rows():
         (("steps = 10", "stepz = 1"), "Did you mean steps"),
         (('"0-1,7"', '"4-1"'), "smaller seed first"),
         (('"0-1,7"', "[1, 1]"), "distinct"),
+        (('"0-1,7"', f"[{10**18}]"), "18 digits"),
         (("[settings]", "[settings"), "cannot be read"),
         (('["embedded/hopper-medium-v1"]', "[]"), "no trials"),
     ],
@@ -174,6 +176,12 @@ def test_preset_file_round_trips_and_reaches_suites(tmp_path, monkeypatch):
     assert [spec.objective_params for spec in specs] == [{}, {"beta": 0.5}, {"beta": 0.1}]
     assert specs[0].settings.outer_lr == 0.02
     assert specs[0].settings.pairs == 16
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    presets.save_preset(Preset(name="mine", settings={"outer_lr": np.float64(0.02)}))
+    assert presets.load_preset("mine").settings == {"outer_lr": 0.02}
 
 
 def test_a_saved_preset_can_be_read_whatever_it_says(tmp_path, monkeypatch):

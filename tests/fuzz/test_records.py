@@ -20,10 +20,10 @@ from obdbench.experiments import presets
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import load_suite
 from obdbench.reporting import pages
+from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.reporting.publish import publish_results
 from obdbench.reporting.show import describe_file
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.tables.suite_report import build_report
 from obdbench.results.record import DataIdentity, Result, StudentCheckRecord, read_json
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import DistillationRecord, PartialScores, SynsetStore

@@ -62,10 +62,10 @@ def test_wheel_contains_exactly_the_package(members: set[str]) -> None:
     "name",
     [
         "obdbench/py.typed",
-        "obdbench/reporting/paper_tables.json",
-        "obdbench/reporting/templates/leaderboard.html",
-        "obdbench/reporting/templates/page.css",
-        "obdbench/reporting/templates/page.js",
+        "obdbench/reporting/tables/paper_tables.json",
+        "obdbench/reporting/site/templates/leaderboard.html",
+        "obdbench/reporting/site/templates/page.css",
+        "obdbench/reporting/site/templates/page.js",
         "obdbench/teachers/published.json",
         "obdbench/datasets/references.json",
         *(
@@ -151,7 +151,8 @@ def test_wheel_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> Non
     assert len(sizes) == 9
     assert min(map(int, sizes)) >= 100_000
     code = (
-        "from obdbench.reporting.paper_tables import load_paper_tables as load; print(len(load()))"
+        "from obdbench.reporting.tables.paper_tables import load_paper_tables\n"
+        "print(len(load_paper_tables()))"
     )
     assert int(call("python", "-c", code)) > 0
     home_files = {path.name for path in home.rglob("*") if path.is_file()}

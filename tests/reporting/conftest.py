@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.paths import FIXTURES
 
-from obdbench.reporting.suite_results import SuiteResults, read_suite_results
+from obdbench.reporting.grids.suite_results import SuiteResults, read_suite_results
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import pytest
 from support.paths import ROOT
 
 from obdbench.experiments.suite import load_suite
+from obdbench.reporting.grids.suite_results import SuiteResults, make_entry, read_suite_results
 from obdbench.reporting.pages import markdown_blocks
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import SuiteResults, make_entry, read_suite_results
+from obdbench.reporting.tables.suite_report import build_report
 from obdbench.results.record import Manifest, Result, write_json
 
 COMMITTED = ROOT / "leaderboards" / "results"

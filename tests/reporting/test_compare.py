@@ -16,7 +16,7 @@ from obdbench.reporting.compare import (
     objective_name,
     resolve_row_names,
 )
-from obdbench.reporting.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
 from obdbench.results.record import Result
 
 
@@ -71,7 +71,7 @@ def test_the_verdict_names_the_datasets_with_a_single_seed():
     )
     assert result.significant_sign == 0
     assert result.verdict.startswith(
-        "mine lies 0.5 points above pbc on 2 datasets, 1 to 5 common seeds, but a single common "
+        "mine is 0.5 points above pbc on 2 datasets, 1 to 5 common seeds, but a single common "
         "seed on walker2d-medium gives no interval: run at least three seeds."
     )
     pairs = [(name, {seed: 2.0}, data) for name in ("mine", "pbc") for seed, data in enumerate(TWO)]

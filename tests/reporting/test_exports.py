@@ -9,10 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.result_entries import HOPPER, entry
 
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, UnknownNameError
-from obdbench.reporting.exports import CSV_COLUMNS, Leaderboards, export_results
+from obdbench.experiments.spec import TrialSpec
+from obdbench.reporting.exports import CSV_COLUMNS, Leaderboards, export_results, scores_csv
+from obdbench.reporting.grids.suite_results import SuiteResults, make_entry
+from obdbench.reporting.tables.suite_report import build_report
+from obdbench.results.record import Result
 
 
 @pytest.fixture
@@ -25,6 +30,24 @@ def test_csv_has_a_line_per_score(folder: Path) -> None:
     assert tuple(lines[0]) == CSV_COLUMNS
     assert {line["status"] for line in lines} <= {"ok", "failed", "timeout", "missing"}
     assert any(line["normalized_return"] for line in lines)
+
+
+def test_csv_tells_failed_seeds_from_missing_ones() -> None:
+    scored = entry("pbc", {0: 10.0})
+    failed, missing = (
+        TrialSpec(objective="pbc", dataset=HOPPER, seeds=seeds) for seeds in ((1,), (2, 3))
+    )
+    record = Result.unfinished(failed, "s", "failed", "no reason")
+    entries = (scored, make_entry(record, f"{record.key}.json"))
+    expected = {spec.key: spec for spec in (scored.spec, failed, missing)}
+    results = SuiteResults("s", entries, expected, has_manifest=True)
+    lines = csv.DictReader(io.StringIO(scores_csv(build_report(results))))
+    assert {line["seed"]: line["status"] for line in lines} == {
+        "0": "ok",
+        "1": "failed",
+        "2": "missing",
+        "3": "missing",
+    }
 
 
 def test_json_follows_the_schema(folder: Path) -> None:
@@ -59,6 +82,17 @@ def test_command_prints_tables_or_writes_them(call, folder: Path, tmp_path: Path
     code, _, _ = call("export", str(folder), "--to", "tables/quick.tex")
     assert code == 0
     assert (tmp_path / "tables" / "quick.tex").read_text() == printed
+
+
+def test_command_refuses_a_file_whose_suffix_belongs_to_no_format(call, folder, tmp_path) -> None:
+    for name in ("t.npz", "t"):
+        code, _, error = call("export", str(folder), "--to", name)
+        assert code == 2
+        assert "--format" in error
+        assert not (tmp_path / name).exists()
+    code, _, _ = call("export", str(folder), "--to", "t.txt", "--format", "csv")
+    assert code == 0
+    assert (tmp_path / "t.txt").read_text() == export_results(folder, "csv")
 
 
 def test_command_exports_a_synset(call, toy_dataset, tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from support.paths import ROOT as REPOSITORY
 from obdbench.errors import InvalidDataError
 from obdbench.reporting import pages
 from obdbench.reporting.exports import CSV_COLUMNS, Leaderboards
-from obdbench.reporting.frame import load_results
-from obdbench.reporting.grouping import build_grids
+from obdbench.reporting.grids.frame import load_results
+from obdbench.reporting.grids.grouping import build_grids
 from obdbench.reporting.pages import TABLES_PER_PAGE, begin_marker, end_marker, table_pages
-from obdbench.reporting.plots import list_plots
-from obdbench.reporting.suite_report import build_report
+from obdbench.reporting.rendering.plots import list_plots
+from obdbench.reporting.tables.suite_report import build_report
 from obdbench.tasks.task import TASKS, normalized_return
 
 LONGEST_LINE = 400  # a row of a table with nine datasets
@@ -208,11 +208,19 @@ def test_a_missing_page_and_a_missing_result_are_detected(home):
 
 
 def test_the_page_of_a_suite_whose_results_are_removed_becomes_empty(home):
+    (home / "plots").mkdir()
+    plots = ["d4rl-profile.png", "d4rl-heatmap.svg", "d4rl-own.png", "quick-embedded-profile.png"]
+    for name in plots:
+        (home / "plots" / name).touch()
+    assert check(home) == []
     shutil.rmtree(home / "results" / "d4rl")
-    assert "d4rl.md" in affected(check(home))
+    outdated = {"d4rl.csv", "plots/d4rl-profile.png", "plots/d4rl-heatmap.svg"}
+    assert affected(check(home)) >= {"d4rl.md"} | outdated
     pages.write_pages(home / "results", home, plots=False)
     assert "No results yet" in (home / "d4rl.md").read_text()
     assert not list((home / "d4rl").glob("*.md"))
+    assert not any((home / name).exists() for name in outdated)
+    assert sorted(path.name for path in (home / "plots").iterdir()) == plots[2:]
     assert check(home) == []
 
 
@@ -277,6 +285,17 @@ def test_the_page_of_a_suite_without_results_needs_no_block(home):
     assert check(home) == []
 
 
+def test_other_files_beside_the_pages_are_not_suites(home):
+    (home / "notes.md").write_text("# Notes\n")
+    (home / "embedded.csv").write_text("a,b\n")
+    pages.write_pages(home / "results", home, plots=False)
+    assert (home / "notes.md").read_text() == "# Notes\n"
+    assert (home / "embedded.csv").exists()
+    content = Leaderboards.model_validate_json((home / "results.json").read_text())
+    assert set(content.suites) == {"quick", "d4rl"}
+    assert check(home) == []
+
+
 def test_every_block_of_a_name_is_compared(home):
     page = home / "quick.md"
     text = page.read_text()
@@ -318,14 +337,14 @@ def test_index_and_other_pages_show_blocks_of_suites(home):
     names = ("d4rl/main", "d4rl/pages", "d4rl/summary")
     blocks = "".join(f"{begin_marker(name)}\n{end_marker(name)}\n" for name in names)
     outside.write_text(f"Hello\n{blocks}")
-    pages.write_pages(home / "results", home, plots=False, also=[outside])
+    pages.write_pages(home / "results", home, plots=False, extra_pages=[outside])
     index = (home / "README.md").read_text()
     assert "[quick](quick.md)" in index
     assert "sdw 38.6" in index
     assert "(../d4rl/details.md)" in outside.read_text()
-    assert check(home, also=[outside]) == []
+    assert check(home, extra_pages=[outside]) == []
     outside.write_text(outside.read_text().replace("±", "+", 1))
-    assert len(check(home, also=[outside])) == 1
+    assert len(check(home, extra_pages=[outside])) == 1
 
 
 def test_strict_refuses_files_that_lenient_reading_names(home):

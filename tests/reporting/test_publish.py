@@ -7,11 +7,12 @@ import shutil
 import pytest
 
 from obdbench.errors import InvalidDataError
+from obdbench.experiments.spec import TrialSpec
+from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.reporting.pages import markdown_blocks
 from obdbench.reporting.publish import publish_results
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import read_suite_results
-from obdbench.results.record import Result, read_json, write_json
+from obdbench.reporting.tables.suite_report import build_report
+from obdbench.results.record import Environment, Point, Result, read_json, write_json
 
 
 def tables(folder):
@@ -61,6 +62,31 @@ def test_publishing_again_changes_nothing(raw, tmp_path):
     publish_results(raw, tmp_path / "board")
     publish_results(target, tmp_path / "board")
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+@pytest.mark.parametrize("references", [None, (0.0, 1.0), (-0.5, 0.5), (0.0, 999.0)])
+def test_published_returns_have_enough_digits_for_any_range(tmp_path, references):
+    low, high = references or (0.0, 100.0)
+    returns = [low + (high - low) * share for share in (0.12345678, 0.45678912)]
+    score = 100.0 * (sum(returns) / 2 - low) / (high - low)
+    environment = Environment(
+        env_id="Mine-v0", device="cpu", threads=1, versions={}, reference_returns=references
+    )
+    spec = TrialSpec(objective="pbc", dataset="lab/mine", seeds=(0,))
+    point = Point(seed=0, step=0, arm="default", returns=[returns], normalized_return=score)
+    record = Result(
+        key=spec.key,
+        suite="lab",
+        spec=spec,
+        status="ok",
+        points=[point],
+        environment=environment,
+    )
+    write_json(record, tmp_path / "lab" / f"{record.key}.json")
+    target = publish_results(tmp_path / "lab", tmp_path / "board")
+    (entry,) = read_suite_results(target, strict=True).entries
+    ((_, published),) = entry.curves["default"][0]
+    assert published == pytest.approx(score, abs=0.01)
 
 
 def test_results_of_two_machines_are_merged(raw, tmp_path):

@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 from support.result_entries import checked_entry
 
 from obdbench.errors import InvalidDataError
-from obdbench.reporting.captions import HIGH_MISSED_VARIANCE
 from obdbench.reporting.show import describe_file
-from obdbench.reporting.table import MISSING
+from obdbench.reporting.tables.captions import HIGH_MISSED_VARIANCE
+from obdbench.reporting.tables.table import MISSING
 from obdbench.results.record import write_json
 
 

@@ -14,8 +14,8 @@ import pytest
 from obdbench.experiments.spec import TrialSpec
 from obdbench.registry import D4RL_NAMES
 from obdbench.reporting import pages
-from obdbench.reporting.suite_report import build_report
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.grids.suite_results import read_suite_results
+from obdbench.reporting.tables.suite_report import build_report
 from obdbench.tasks.task import get_task
 
 FILES, SECONDS = 10_000, 10.0

@@ -1,4 +1,4 @@
-"""Marks of seeds whose students end far from what was optimized."""
+"""Marks of seeds whose students miss much of the variance of the target actions."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from support.paths import FIXTURES
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.synset import Synset
 from obdbench.errors import FetchError, InvalidDataError, InvalidSettingError, ObdError
-from obdbench.reporting.suite_results import read_suite_results
+from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.sharing.hub import INDEX, pull_from_hub, push_to_hub
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")

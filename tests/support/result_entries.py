@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.suite_results import ResultEntry
+from obdbench.reporting.grids.suite_results import ResultEntry
 from obdbench.results.record import DataIdentity, Result, StudentCheckRecord
 
 TWO = HOPPER, WALKER = "d4rl/hopper-medium-v2", "d4rl/walker2d-medium-v2"

@@ -22,9 +22,9 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import execute, plan
 from obdbench.experiments.suite import Suite
 from obdbench.registry import tasks
-from obdbench.reporting.captions import score_notes
-from obdbench.reporting.grouping import build_grids
-from obdbench.reporting.suite_results import suite_results_of
+from obdbench.reporting.grids.grouping import build_grids
+from obdbench.reporting.grids.suite_results import suite_results_of
+from obdbench.reporting.tables.captions import score_notes
 from obdbench.tasks.action_bounds import to_environment_actions, to_unit_actions
 from obdbench.tasks.rollout import run_episodes
 from obdbench.tasks.task import PENDULUM, Task, get_task, normalized_return

@@ -1,0 +1,1 @@
+"""Results as grids of scores, and the statistics of them."""

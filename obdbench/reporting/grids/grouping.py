@@ -1,0 +1,239 @@
+"""Group the results of a suite into grids and count them against what the manifest expects.
+
+A row is one objective with its parameters and settings, under one arm of one protocol. Results of
+other rows do not change its numbers. Trials that differ only in the number of outer steps share a
+row unless they differ on the same dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from obdbench.datasets.identifier import DatasetId
+from obdbench.distillation.settings import PRESETS, resolve_settings
+from obdbench.experiments.spec import TrialSpec, canonical_json, flatten_content, format_params
+from obdbench.reporting.grids.grid import (
+    BASELINES,
+    Grid,
+    GridCell,
+    Row,
+    dataset_sort_key,
+    row_sort_key,
+)
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
+from obdbench.results.headline import Curve
+from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
+
+Trial = tuple[TrialSpec, ResultEntry | None]
+COLUMNS = (
+    "key",
+    "trial",
+    "source",
+    "protocol",
+    "dataset",
+    "pairs",
+    "steps",
+    "code",
+    "teacher",
+    "teacher_checksum",
+)
+
+
+def build_grids(results: SuiteResults) -> list[Grid]:
+    """The grids of a suite, sorted by source and protocol."""
+    trials: dict[str, Trial] = {key: (spec, None) for key, spec in results.expected.items()}
+    trials |= {entry.record.key: (entry.spec, entry) for entry in results.entries}
+    frame = pd.DataFrame(
+        [
+            (
+                key,
+                (spec, entry),
+                DatasetId(spec.dataset).source,
+                spec.protocol,
+                spec.dataset,
+                spec.settings.pairs,
+                spec.settings.steps,
+                canonical_json(spec.code),
+                spec.teacher or "",
+                spec.teacher_checksum or "",
+            )
+            for key, (spec, entry) in trials.items()
+        ],
+        columns=COLUMNS,
+    )
+    return [_grid(part, results) for _, part in frame.groupby(["source", "protocol"])]
+
+
+def _grid(trials: pd.DataFrame, results: SuiteResults) -> Grid:
+    source, protocol = trials["source"].iloc[0], trials["protocol"].iloc[0]
+    datasets = trials["dataset"].unique()
+    planned = trials.loc[trials["key"].isin(results.expected.keys()), "dataset"].unique()
+    expected = tuple(sorted(planned if len(planned) else datasets, key=dataset_sort_key))
+    trials = trials.assign(identity=_identities(trials))
+    first_trials = trials.groupby("identity", sort=False)["trial"].first()
+    labels = _labels({str(identity): spec for identity, (spec, _) in first_trials.items()})
+    rows = [
+        row
+        for identity, members in trials.groupby("identity", sort=False)["trial"]
+        for row in _rows(str(identity), labels[str(identity)], list(members), expected)
+    ]
+    return Grid(
+        source=source,
+        protocol=protocol,
+        datasets=tuple(sorted(datasets, key=dataset_sort_key)),
+        expected_datasets=expected,
+        rows=tuple(sorted(rows, key=row_sort_key)),
+        has_manifest=results.has_manifest,
+    )
+
+
+def _identities(trials: pd.DataFrame) -> pd.Series[str]:
+    """Identify the row of each trial by everything except its dataset, seeds and arm.
+
+    The number of outer steps, the teacher and the code of dataset loaders may differ between the
+    datasets of a row. Where they differ on one dataset, they are part of the identity.
+    """
+    contents = [_row_content(spec) for spec, _ in trials["trial"]]
+    base = pd.Series([canonical_json(content) for content in contents], index=trials.index)
+    cell = [base, trials["dataset"], trials["pairs"]]
+
+    def differs(column: str) -> pd.Series[bool]:
+        variants = trials[column].groupby(cell).transform("nunique")
+        return variants.gt(1).groupby(base).transform("any")
+
+    teacher_differs = differs("teacher")
+    cell.append(trials["teacher"])
+    steps_differ, code_differs = differs("steps"), differs("code")
+    weights_differ = differs("teacher_checksum")
+    identities = []
+    for index, (spec, _), content in zip(trials.index, trials["trial"], contents, strict=True):
+        if teacher_differs[index]:
+            content["teacher"] = spec.teacher or "default"
+        if weights_differ[index]:
+            content["teacher_checksum"] = (spec.teacher_checksum or "")[:8]
+        if steps_differ[index]:
+            content["settings"]["steps"] = spec.settings.steps
+        if code_differs[index]:
+            content["code"] = spec.code
+        identities.append(canonical_json(content))
+    return pd.Series(identities, index=trials.index)
+
+
+def _row_content(spec: TrialSpec) -> dict[str, Any]:
+    left_out = {"dataset", "seeds", "preset", "protocol", "teacher", "teacher_checksum"}
+    content = spec.model_dump(mode="json", exclude=left_out)
+    del content["settings"]["steps"]
+    content["code"].pop("dataset", None)
+    if spec.protocol == "size":
+        del content["settings"]["pairs"]
+    return content
+
+
+def _rows(
+    identity: str, label: str, trials: list[Trial], expected_datasets: tuple[str, ...]
+) -> Iterable[Row]:
+    arms = sorted({arm for _, entry in trials if entry is not None for arm in entry.curves})
+    by_arm: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        spec = trial[0]
+        for arm in [str(spec.settings.pairs)] if spec.protocol == "size" else arms or ["default"]:
+            by_arm[arm].append(trial)
+    for arm, members in by_arm.items():
+        specs = [spec for spec, _ in members]
+        entries = [entry for _, entry in members if entry is not None]
+        by_dataset: dict[str, list[Trial]] = defaultdict(list)
+        for trial in members:
+            by_dataset[trial[0].dataset].append(trial)
+        yield Row(
+            identity=identity,
+            spec=min(specs, key=lambda spec: spec.key),
+            arm=arm,
+            label=label,
+            preset=" ".join(sorted({spec.preset for spec in specs})),
+            steps=tuple(sorted({spec.settings.steps for spec in specs})),
+            seeds=frozenset(seed for spec in specs for seed in spec.seeds),
+            cells={dataset: _cell(arm, group) for dataset, group in by_dataset.items()},
+            expected_datasets=expected_datasets,
+            entries=tuple(
+                sorted(entries, key=lambda e: (dataset_sort_key(e.spec.dataset), e.file))
+            ),
+        )
+
+
+def _cell(arm: str, trials: list[Trial]) -> GridCell:
+    """Join the trials of one cell; the trial with more seeds decides a seed that two scored."""
+    curves: dict[int, Curve] = {}
+    missed: dict[int, Curve] = {}
+    marked: set[int] = set()
+    failures: dict[int, str] = {}
+    files = []
+    for spec, entry in sorted(trials, key=lambda trial: (-len(trial[0].seeds), trial[0].key)):
+        if entry is None:
+            continue
+        scored = entry.curves.get(arm, {})
+        if spec.protocol == "size":
+            scored = next(iter(entry.curves.values()), {})
+        if entry.record.status != "ok":
+            failures = dict.fromkeys(spec.seeds, entry.record.status) | failures
+        new = {seed: curve for seed, curve in scored.items() if seed not in curves}
+        curves |= new
+        marked |= seeds_with_high_missed_variance(entry.record) & new.keys()
+        for seed in new:
+            checks = entry.record.student_checks.get(str(seed), [])
+            missed[seed] = tuple((check.step, missed_variance(check)) for check in checks)
+        if new or not scored:
+            files.append(entry.file)
+    expected = frozenset(seed for spec, _ in trials for seed in spec.seeds)
+    return GridCell(expected, curves, tuple(files), failures, missed, frozenset(marked))
+
+
+def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
+    """Name the row of each identity by its objective and the values that tell it from other rows.
+
+    Parameters of objectives always appear, those of baselines only if they differ. Settings that
+    differ among the rows of an objective appear unless they have the value of the preset; if two
+    rows would then have one name, all of them appear.
+    """
+    contents = {identity: json.loads(identity) for identity in specs}
+    objectives = pd.Series({identity: c["objective"] for identity, c in contents.items()})
+    labels: dict[str, str] = {}
+    for objective, variants in objectives.groupby(objectives):
+        flat = {
+            identity: _flat(specs[identity].protocol, contents[identity])
+            for identity in variants.index
+        }
+        text = pd.DataFrame(
+            {n: canonical_json(v) for n, v in values.items()} for values in flat.values()
+        )
+        differing = text.columns[text.nunique(dropna=False) > 1]
+        names, short_names = {}, {}
+        for identity, values in flat.items():
+            params = {} if objective in BASELINES else contents[identity]["objective_params"]
+            shown = {name: values[name] for name in differing if name in values}
+            preset_values = _preset_settings(specs[identity].preset)
+            changed = {
+                name: value
+                for name, value in shown.items()
+                if name not in preset_values or preset_values[name] != value
+            }
+            names[identity] = f"{objective}{format_params(params | shown)}"
+            short_names[identity] = f"{objective}{format_params(params | changed)}"
+        distinct = len(set(short_names.values())) == len(short_names)
+        labels |= short_names if distinct else names
+    return labels
+
+
+def _preset_settings(preset: str) -> dict[str, Any]:
+    """The settings of a preset; nothing for a preset that is not registered."""
+    return resolve_settings(preset).model_dump(mode="json") if preset in PRESETS else {}
+
+
+def _flat(protocol: str, content: dict[str, Any]) -> dict[str, Any]:
+    teacher = {name: content[name] for name in ("teacher", "teacher_checksum") if name in content}
+    baseline = content["objective_params"] if content["objective"] in BASELINES else {}
+    return {**flatten_content(protocol, content), **baseline, **teacher}

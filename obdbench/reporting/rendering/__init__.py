@@ -1,0 +1,1 @@
+"""Tables and grids as Markdown, LaTeX, text and plots."""

@@ -1,0 +1,1 @@
+"""The leaderboard site: its data, its templates and its file."""

@@ -1,0 +1,1 @@
+"""Tables of grids: cells, captions, and all tables of a suite."""

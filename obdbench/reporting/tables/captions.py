@@ -1,0 +1,318 @@
+"""Text around tables: titles, column names, notes, warnings, and how results were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from obdbench.datasets.identifier import DatasetId
+from obdbench.reporting.grids.control_gain import ControlGain
+from obdbench.reporting.grids.grid import Grid, Row, natural_sort_key
+from obdbench.reporting.tables.table import MISSING
+from obdbench.results.check_scores import find_reference_returns
+from obdbench.results.headline import HEADLINE_POINTS, distilled_points
+from obdbench.results.record import Result
+from obdbench.results.student_checks import LARGEST_MISSED_VARIANCE
+
+SCORES_TITLES = {  # by protocol
+    "default": "Main table",
+    "cross-architecture": "Cross-architecture",
+    "cross-optimizer": "Cross-optimizer",
+    "ensemble": "Ensemble",
+    "size": "Size of the synset",
+}
+TITLES = {  # of the other tables, by name
+    "summary": "Summary",
+    "best": "Best evaluation point",
+    "comparisons": "Probability of improvement",
+    "papers": "Measured beside published",
+    "cost": "Cost",
+    "data": "Data and teachers",
+    "gaps": "Failed, missing and skipped trials",
+    "files": "Result files",
+}
+PAGE_TITLES = {
+    "sources": "Further data sources",
+    "protocols": "Other protocols",
+    "papers": "Comparison with published results",
+    "details": "Best points, cost, data and result files",
+}
+NOTES = {
+    "best": (
+        "Mean ± standard deviation over seeds of the best evaluation point of each seed. The score "
+        "itself selects the point, which overestimates every row; no rank depends on it."
+    ),
+    "comparisons": (
+        "Probability that a seed of the row has a higher score than a seed of the other row on the "
+        "same dataset, averaged over datasets, with its 95% interval from the stratified "
+        "bootstrap. 0.5 means no difference. Incomplete rows are not compared."
+    ),
+    "cost": (
+        "Medians over the trials of each row. The seeds of a trial run in one program; times "
+        "except the preparation are divided by their number. Where a preset takes most steps at "
+        "infinite width, the median step is one of them, and exact steps take longer. Trials that "
+        "reuse synsets count for evaluation only."
+    ),
+    "comparison": (
+        "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "
+        "each seed is the mean of its last five evaluation points, or of as many as it has, "
+        "without step 0 where there are others. Differences are paired by seed."
+    ),
+}
+WITHIN_INTERVAL = "≈"
+RECIPE_NOTE = (
+    "The papers use D4RL's files; the embedded datasets were collected by this project with D4RL's "
+    "recipe."
+)
+ENSEMBLE_MEMBERS = 10  # default of the ensemble protocol, whose module would import torch
+NO_MANIFEST_NOTE = "There is no manifest, so trials without a result are unknown."
+HIGH_MISSED_VARIANCE = "‡"
+BELOW_START = "↓"
+BASELINE_NOTE = (
+    "behavior is the mean return of the recorded episodes. Rows named whole train on the whole "
+    "dataset (baselines/). These rows are not distilled and have no rank."
+)
+
+
+def measurement_facts(grids: Sequence[Grid]) -> list[str]:
+    """How the results were measured: one line per protocol and source, versions and date."""
+    entries = [entry for grid in grids for entry in grid.entries]
+    environments = [e.record.environment for e in entries if e.record.environment]
+    versions = sorted({f"{n} {v}" for e in environments for n, v in e.versions.items()})
+    newest = max((entry.record.timing.started for entry in entries), default="")
+    return [
+        *(_grid_facts(grid) for grid in grids),
+        f"versions: {', '.join(versions) or MISSING}",
+        f"newest result: {newest[:10] or MISSING}",
+    ]
+
+
+def _grid_facts(grid: Grid) -> str:
+    environments = [e.record.environment for e in grid.entries if e.record.environment]
+    distilled = [row for row in grid.rows if row.method == "distillation"]
+    budgets = dict.fromkeys(map(format_budget, distilled or grid.ranked_rows))
+    facts = [
+        f"protocol {grid.protocol} on {grid.source} ({count_noun(len(grid.datasets), 'dataset')}): "
+        + (" or ".join(_evaluations(grid)) or "not evaluated"),
+        f"budget {' or '.join(b for b in budgets if b != MISSING) or MISSING}",
+        f"seeds {format_ranges(grid.seeds)}",
+        f"environment {_join(e.env_id for e in environments)}",
+        f"device {_join(e.device for e in environments)}",
+    ]
+    return "; ".join(facts)
+
+
+def _evaluations(grid: Grid) -> list[str]:
+    """What scores one evaluation point, such as ``10 policies × 10 episodes per point``."""
+    shapes = {e.episodes for row in grid.ranked_rows for e in row.entries if e.episodes}
+    texts = []
+    for shape in sorted(shapes):
+        policies = count_noun(len(shape), "policy", "policies")
+        if grid.protocol == "ensemble":
+            params = (e.spec.protocol_params for row in grid.rows for e in row.entries)
+            sizes = sorted({p.get("policies", ENSEMBLE_MEMBERS) for p in params})
+            policies = f"an ensemble of {'/'.join(map(str, sizes))}"
+        episodes = "/".join(map(str, sorted(set(shape))))
+        texts.append(f"{policies} × {episodes} episodes per evaluation point")
+    return list(dict.fromkeys(texts))
+
+
+def score_notes(grid: Grid) -> tuple[str, ...]:
+    """How to read a table of scores."""
+    lines = [
+        "D4RL-normalized return, 0 to 100: mean ± standard deviation over seeds. The score of each "
+        f"seed is {_headline_text(grid)}. The average is the mean over datasets and determines the "
+        "rank; incomplete rows (scores present/expected) have neither. IQM is the interquartile "
+        "mean over all seeds and datasets with its 95% bootstrap interval."
+    ]
+    if any(row.is_baseline for row in grid.rows):
+        lines.append(BASELINE_NOTE)
+    lines += _distillation_notes(grid)
+    rows = [row for row in grid.rows if row.method == "distillation"]
+    if any((c.change or 0.0) < 0.0 for row in rows for c in row.cells.values()):
+        lines.append(
+            f"{BELOW_START} marks a distilled row that has a lower score than its initial pairs at "
+            "step 0 (mean over seeds)."
+        )
+    if names := environments_without_references(grid):
+        lines.append(
+            f"Scores in {', '.join(names)} are raw returns: no reference returns are known."
+        )
+    if names := datasets_with_several_checksums(grid):
+        lines.append(
+            f"The columns {', '.join(names)} combine results from different files of one name; "
+            "the table of data and teachers lists their checksums."
+        )
+    checked = [entry.record for entry in grid.entries if entry.record.student_checks]
+    if checked:
+        lines.append(
+            f"{high_missed_variance_note(checked)} Only trials with guard_interval are checked."
+        )
+    if not grid.has_manifest:
+        lines.append(NO_MANIFEST_NOTE)
+    return tuple(lines)
+
+
+def high_missed_variance_note(checked: Iterable[Result]) -> str:
+    """The meaning of the mark of students that miss much of the variance of the target actions."""
+    rises = " or ".join(f"{v:g}" for v in sorted({r.spec.settings.guard_max_rise for r in checked}))
+    return (
+        f"{HIGH_MISSED_VARIANCE} Students of at least one seed miss much of the variance of the "
+        "target actions: at the last check on held-out states, the share that they miss exceeds "
+        f"{LARGEST_MISSED_VARIANCE:g}, or exceeds its minimum during the distillation by more than "
+        f"{rises}."
+    )
+
+
+def summary_caption(grid: Grid) -> str:
+    """What a summary of a grid averages: datasets, kind of scores, and seeds of the rows."""
+    counts = {row.label: len(row.seeds) for row in grid.ranked_rows}
+    most_common = max(counts.values(), key=list(counts.values()).count)
+    others: dict[int, list[str]] = {}
+    for label, count in counts.items():
+        if count != most_common:
+            others.setdefault(count, []).append(label)
+    exceptions = "; ".join(f"{n} for {', '.join(labels)}" for n, labels in sorted(others.items()))
+    datasets = count_noun(len(grid.expected_datasets), "dataset")
+    return (
+        f"D4RL-normalized returns, 0 to 100: mean over {datasets} ({grid.source}) and "
+        f"{count_noun(most_common, 'seed')}{f' ({exceptions})' if others else ''}."
+    )
+
+
+def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
+    """How to read the column ``over same labels``, with the control of each kind of labels."""
+    present = [gain for gain in gains if gain is not None]
+    if not present:
+        return ()
+    best: dict[str, list[str]] = {}
+    for gain in sorted(present, key=lambda gain: gain.control.labels):
+        best.setdefault(gain.control.labels, []).append(gain.control.label)
+    names = (f"{' or '.join(dict.fromkeys(v))} for the {labels}'s" for labels, v in best.items())
+    return (
+        "The column 'over same labels' contains the mean gain over the best selection with as many "
+        "pairs and the same labels (the data's actions for dbc, the teacher's for the others), "
+        "with its 95% interval from differences paired by dataset and seed. The best selection is "
+        f"{' and '.join(names)} labels.",
+    )
+
+
+def _distillation_notes(grid: Grid) -> list[str]:
+    """How the rows distill: solver and source of states."""
+    rows: dict[str, list[str]] = {}
+    for row in grid.rows:
+        if row.method == "distillation":
+            rows.setdefault(_describe_distillation(row), []).append(row.label)
+    if len(rows) == 1:
+        return [f"Distillation: {text}." for text in rows]
+    return [f"Distillation of {', '.join(dict.fromkeys(v))}: {text}." for text, v in rows.items()]
+
+
+def _describe_distillation(row: Row) -> str:
+    settings = row.spec.settings
+    if settings.solver == "full":
+        solver = "exact meta-gradients"
+    elif settings.window is not None:
+        solver = f"{settings.solver} meta-gradients of {settings.window} inner steps"
+    elif settings.solver == "corrected":
+        solver = f"infinite-width gradients, corrected every {settings.exact_interval} steps"
+    else:
+        solver = f"the solver {settings.solver}"
+    if settings.kernel_share == 1:
+        solver = "every step is an infinite-width step"
+    elif settings.kernel_share:
+        share = f"{100 * settings.kernel_share:g}% of the steps"
+        solver = f"{share} are infinite-width steps, the others use {solver}"
+    else:
+        solver = f"every step uses {solver}"
+    states = "states of the data"
+    if settings.smoothing and settings.state_source != "data":
+        states += f" with noise of {settings.smoothing:g} standard deviations"
+    if settings.state_source not in ("data", "smoothed"):
+        states += f" and states of the source '{settings.state_source}'"
+    return f"{solver}, on {states}"
+
+
+def environments_without_references(grid: Grid) -> list[str]:
+    """The environments whose scores are raw returns."""
+    environments = [entry.record.environment for entry in grid.entries]
+    return sorted(
+        {e.env_id for e in environments if e is not None and find_reference_returns(e) is None}
+    )
+
+
+def datasets_with_several_checksums(grid: Grid) -> list[str]:
+    """Short names of the datasets whose results come from files with different checksums."""
+    records = [entry.record.dataset for entry in grid.entries if entry.record.dataset]
+    pairs = {(record.id, record.checksum) for record in records}
+    ids = [dataset for dataset, _ in pairs]
+    return [DatasetId(d).short_name for d in grid.datasets if ids.count(d) > 1]
+
+
+def _headline_text(grid: Grid) -> str:
+    cells = (cell for row in grid.ranked_rows for cell in row.cells.values())
+    curves = (curve for cell in cells for curve in cell.curves.values())
+    n_points = min(
+        max((len(distilled_points(curve)) for curve in curves), default=0), HEADLINE_POINTS
+    )
+    if n_points < 2:
+        return "that of its last evaluation point"
+    return f"the mean of its last {n_points} evaluation points"
+
+
+def table_title(name: str, grid: Grid, suffix: str = "") -> str:
+    """The title of a table with the source of the data."""
+    return f"{TITLES[name]}{suffix}: {grid.source}"
+
+
+def scores_title(grid: Grid) -> str:
+    """The title of the table of scores under a protocol."""
+    return f"{SCORES_TITLES.get(grid.protocol, f'Protocol {grid.protocol}')}: {grid.source}"
+
+
+def paper_notes(grid: Grid, source: str, setting: str, note: str) -> tuple[str, ...]:
+    """How to read measured scores beside those of a paper, and where these are from."""
+    return (
+        "Measured (published, difference). Differences are between means over seeds, for complete "
+        "cells only.",
+        f"{WITHIN_INTERVAL} The published value lies within the 95% interval of the measured mean "
+        "(Student, over seeds). The uncertainty of the published value is not included.",
+        f"Published: {source}; {setting}.",
+        *([note] if note else []),
+        *([RECIPE_NOTE] if grid.source != "d4rl" else []),
+    )
+
+
+def dataset_columns(datasets: Iterable[str]) -> list[str]:
+    """Column names of datasets, such as ``hopper medium-replay``."""
+    return [DatasetId(dataset).short_name.replace("-", " ", 1) for dataset in datasets]
+
+
+def format_budget(row: Row) -> str:
+    """Number of pairs, and for distilled rows the preset and number of outer steps."""
+    if row.is_baseline:
+        return "whole data"
+    pairs = [] if row.spec.protocol == "size" else [count_noun(row.spec.settings.pairs, "pair")]
+    if row.method == "distillation":
+        pairs += [row.preset, f"{format_ranges(row.steps)} steps"]
+    return ", ".join(pairs) or MISSING
+
+
+def _join(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names), key=natural_sort_key)) or MISSING
+
+
+def count_noun(count: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def format_ranges(numbers: Sequence[int], dash: str = "–") -> str:
+    """``0, 1, 2, 5`` as ``0–2,5``."""
+    ranges: list[list[int]] = []
+    for value in numbers:
+        if ranges and value == ranges[-1][-1] + 1:
+            ranges[-1].append(value)
+        else:
+            ranges.append([value])
+    texts = [f"{r[0]}{dash}{r[-1]}" if len(r) > 1 else str(r[0]) for r in ranges]
+    return ",".join(texts) or MISSING

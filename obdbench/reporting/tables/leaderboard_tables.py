@@ -1,0 +1,353 @@
+"""The leaderboard's tables, computed from grids and suite results alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from obdbench.experiments.spec import TrialSpec
+from obdbench.reporting.grids import statistics as stats
+from obdbench.reporting.grids.control_gain import gain_over_controls, paired_gain
+from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults, shorten
+from obdbench.reporting.tables.captions import (
+    NOTES,
+    TITLES,
+    control_notes,
+    dataset_columns,
+    format_budget,
+    format_ranges,
+    score_notes,
+    scores_title,
+    table_title,
+)
+from obdbench.reporting.tables.cells import (
+    average_cell,
+    format_mean_std,
+    gain_cell,
+    interval_cell,
+    score_cell,
+)
+from obdbench.reporting.tables.table import MISSING, Cell, Table, format_number
+
+ARM_COLUMNS = {
+    "cross-architecture": "architecture",
+    "cross-optimizer": "optimizer",
+    "size": "pairs",
+}
+GAIN_OVER_RANDOM = "gain over random (95% interval)"
+REASON_LENGTH = 120
+
+
+def scores_table(grid: Grid) -> Table:
+    """Headline scores: objective by dataset, ranked unless the protocol has several arms.
+
+    Without arms, the table has the gain of distilled rows over the best control.
+    """
+    has_arms = any(row.arm not in SINGLE_ARMS for row in grid.rows)
+    leaders = {} if has_arms else _leaders(grid)
+    gains = [] if has_arms else [gain_over_controls(grid, row) for row in grid.sorted_rows()]
+    rows = []
+    for number, row in enumerate(grid.rows if has_arms else grid.sorted_rows()):
+        rank, distilled = grid.rank(row), row.method == "distillation"
+        scores = [
+            score_cell(row.cells.get(d), leaders.get(d) is row, mark_decrease=distilled)
+            for d in grid.datasets
+        ]
+        rows.append(
+            (
+                Cell(row.label),
+                Cell(row.arm) if has_arms else Cell(row.method),
+                Cell(format_budget(row)),
+                *scores,
+                average_cell(row),
+                *([] if has_arms else [gain_cell(gains[number], len(grid.expected_datasets))]),
+                interval_cell(row.iqm),
+                *([] if has_arms else [Cell(str(rank) if rank else MISSING, rank)]),
+                Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1)),
+            )
+        )
+    return Table(
+        name=grid.protocol,
+        title=scores_title(grid),
+        source=grid.source,
+        columns=(
+            "objective",
+            ARM_COLUMNS.get(grid.protocol, "arm") if has_arms else "method",
+            "budget",
+            *dataset_columns(grid.datasets),
+            "average",
+            *([] if has_arms else ["over same labels"]),
+            "IQM",
+            *([] if has_arms else ["rank"]),
+            "scores",
+        ),
+        rows=tuple(rows),
+        notes=(*score_notes(grid), *control_notes(gains)),
+        n_text_columns=3,
+    )
+
+
+def _leaders(grid: Grid) -> dict[str, Row]:
+    """The ranked row with the highest mean on each dataset that two or more rows complete."""
+    means = pd.DataFrame(
+        {
+            number: {
+                dataset: stats.mean_std(cell.scores)[0]
+                for dataset, cell in row.cells.items()
+                if cell.complete and not row.is_baseline
+            }
+            for number, row in enumerate(grid.rows)
+        }
+    )
+    contested = means[means.count(axis=1) > 1]
+    return {str(dataset): grid.rows[i] for dataset, i in contested.idxmax(axis=1).items()}
+
+
+def summary_table(grid: Grid) -> Table:
+    """Average of each complete row, and its gains over random selection and over controls."""
+    references = {row.arm: row for row in grid.rows if row.label == "random" and row.complete}
+    rows = []
+    for row in grid.sorted_rows():
+        average, gain = None, None
+        if row.complete:
+            average = stats.bootstrap_interval(stats.mean_over_datasets, row.scores_by_dataset)
+            reference = references.get(row.arm)
+            if reference is not None and row is not reference and not row.is_baseline:
+                gain = paired_gain(row, reference, row.expected_datasets)
+        over_controls = gain_over_controls(grid, row) if row.complete else None
+        rows.append(
+            (
+                Cell(row.label if row.arm in SINGLE_ARMS else f"{row.label}, {row.arm}"),
+                interval_cell(average),
+                interval_cell(gain, sign=True),
+                gain_cell(over_controls, len(grid.expected_datasets)),
+            )
+        )
+    return Table(
+        name="summary",
+        title=table_title("summary", grid),
+        source=grid.source,
+        columns=(
+            "row",
+            "average (95% interval)",
+            GAIN_OVER_RANDOM,
+            "gain over same labels (95% interval)",
+        ),
+        rows=tuple(rows),
+    )
+
+
+def best_points_table(grid: Grid) -> Table:
+    """The best evaluation point of each seed, apart from the headline score."""
+
+    def best_cell(row: Row, dataset: str) -> Cell:
+        cell = row.cells.get(dataset)
+        if cell is None or not cell.best_scores:
+            return Cell(MISSING)
+        return Cell(format_mean_std(cell.best_scores), stats.mean_std(cell.best_scores)[0])
+
+    return Table(
+        name="best",
+        title=table_title("best", grid),
+        source=grid.source,
+        columns=("objective", *dataset_columns(grid.datasets)),
+        rows=tuple(
+            (Cell(row.label), *(best_cell(row, dataset) for dataset in grid.datasets))
+            for row in grid.sorted_rows()
+            if not row.is_baseline
+        ),
+        notes=(NOTES["best"],),
+    )
+
+
+def improvement_table(grid: Grid) -> Table | None:
+    """Probability of improvement over random, DBC and the best other row, for complete rows."""
+    complete = [row for row in grid.sorted_rows() if row.complete and not row.is_baseline]
+    if len(complete) < 2:
+        return None
+    by_label = {row.label: row for row in complete}
+    by_average = sorted(complete, key=lambda row: -(row.average or 0.0))
+    rows = []
+    for row in complete:
+        best_other = next(other for other in by_average if other is not row)
+        cells = [
+            Cell(MISSING)
+            if other is None or other is row
+            else interval_cell(
+                stats.bootstrap_interval(
+                    stats.probability_of_improvement, row.scores_by_dataset, other.scores_by_dataset
+                ),
+                digits=2,
+            )
+            for other in (by_label.get("random"), by_label.get("dbc"), best_other)
+        ]
+        rows.append((Cell(row.label), *cells, Cell(best_other.label)))
+    return Table(
+        name="comparisons",
+        title=table_title("comparisons", grid),
+        source=grid.source,
+        columns=("objective", "over random", "over dbc", "over the best other", "best other"),
+        rows=tuple(rows),
+        notes=(NOTES["comparisons"],),
+    )
+
+
+def cost_table(grid: Grid) -> Table:
+    """Median times of the trials of each row, per seed."""
+    rows = grid.sorted_rows()
+    trials = pd.DataFrame(
+        [
+            (number, *_trial_costs(entry))
+            for number, row in enumerate(rows)
+            for entry in row.entries
+            if entry.record.status == "ok"
+        ],
+        columns=["row", "seeds", "distill", "step", "prepare", "evaluate", "device", "threads"],
+    )
+    distilled = trials[trials["distill"] > 0].groupby("row")[["step", "prepare", "distill"]]
+    medians = distilled.median().join(trials.groupby("row")["evaluate"].median(), how="outer")
+    medians = medians.reindex(range(len(rows)))
+    distinct = trials.groupby("row")[["seeds", "device", "threads"]].agg(_join_distinct)
+    distinct = distinct.reindex(range(len(rows)), fill_value=MISSING)
+    n_trials = trials.groupby("row").size().reindex(range(len(rows)), fill_value=0)
+    cells = [
+        (
+            Cell(row.label),
+            Cell(format_budget(row)),
+            Cell(distinct["seeds"][number]),
+            _number_cell(medians["step"][number], 3),
+            _number_cell(medians["prepare"][number], 1),
+            _number_cell(medians["distill"][number], 1),
+            _number_cell(medians["evaluate"][number], 1),
+            Cell(distinct["device"][number]),
+            Cell(distinct["threads"][number]),
+            Cell(f"{n_trials[number]}/{len(row.entries)}"),
+        )
+        for number, row in enumerate(rows)
+    ]
+    return Table(
+        name="cost",
+        title=table_title("cost", grid),
+        source=grid.source,
+        columns=(
+            "objective",
+            "budget",
+            "seeds per trial",
+            "seconds per step and seed",
+            "seconds to prepare",
+            "minutes to distill, per seed",
+            "minutes to evaluate, per seed",
+            "device",
+            "threads",
+            "trials",
+        ),
+        rows=tuple(cells),
+        notes=(NOTES["cost"],),
+        n_text_columns=2,
+    )
+
+
+def _trial_costs(entry: ResultEntry) -> tuple[object, ...]:
+    """Number of seeds; minutes and seconds as in the columns of the table; device and threads."""
+    timing, n_seeds = entry.record.timing, len(entry.spec.seeds)
+    times = (timing.distill / 60 / n_seeds, timing.step / n_seeds, timing.prepare)
+    environment = entry.record.environment
+    machine = (environment.device, str(environment.threads)) if environment else (None, None)
+    return (n_seeds, *times, timing.evaluate / 60 / n_seeds, *machine)
+
+
+def _join_distinct(values: pd.Series[Any]) -> str:
+    return ", ".join(sorted(map(str, values.dropna().unique()), key=natural_sort_key)) or MISSING
+
+
+def _number_cell(value: float, digits: int) -> Cell:
+    number = None if pd.isna(value) else float(value)
+    return Cell(format_number(number, digits), number)
+
+
+def data_table(grid: Grid) -> Table:
+    """The datasets and teachers behind the scores, with checksums of their content."""
+    records = [entry.record for entry in grid.entries if entry.record.dataset is not None]
+    facts = sorted(
+        {
+            (record.dataset.id, record.dataset.checksum, record.dataset.size or 0)
+            + ((record.teacher.id, record.teacher.checksum) if record.teacher else ("", ""))
+            for record in records
+            if record.dataset is not None
+        }
+    )
+    return Table(
+        name="data",
+        title=table_title("data", grid),
+        source=grid.source,
+        columns=("dataset", "teacher", "transitions", "SHA-256", "SHA-256 of the teacher"),
+        rows=tuple(
+            (
+                Cell(dataset),
+                Cell(teacher or MISSING),
+                Cell(f"{size:,}" if size else MISSING, size),
+                Cell(checksum[:16]),
+                Cell(teacher_checksum[:16] or MISSING),
+            )
+            for dataset, checksum, size, teacher, teacher_checksum in facts
+        ),
+        n_text_columns=2,
+    )
+
+
+def gaps_table(results: SuiteResults) -> Table | None:
+    """Every expected trial without scores and every skipped file, with the reason."""
+    rows = [
+        (
+            *_trial_cells(results, entry.record.key, entry.spec),
+            Cell(entry.record.status, link=entry.file),
+            Cell(shorten(entry.record.error or "unknown", REASON_LENGTH)),
+        )
+        for entry in results.entries
+        if entry.record.status != "ok"
+    ]
+    rows += [
+        (*_trial_cells(results, key, spec), Cell("missing"), Cell("no result file"))
+        for key, spec in results.missing.items()
+    ]
+    rows += [
+        (Cell(file.file), Cell(MISSING), Cell("skipped"), Cell(shorten(file.reason, REASON_LENGTH)))
+        for file in results.skipped
+    ]
+    if not rows:
+        return None
+    return Table(
+        name="gaps",
+        title=TITLES["gaps"],
+        source="",
+        columns=("trial or file", "dataset", "status", "reason"),
+        rows=tuple(sorted(rows, key=lambda row: tuple(cell.text for cell in row))),
+        n_text_columns=4,
+    )
+
+
+def files_table(results: SuiteResults) -> Table:
+    """Every result file, by dataset and trial."""
+    rows = [
+        (
+            *_trial_cells(results, entry.record.key, entry.spec),
+            Cell(format_ranges(sorted(entry.spec.seeds))),
+            Cell(entry.record.status),
+            Cell(entry.file, link=entry.file),
+        )
+        for entry in results.entries
+    ]
+    return Table(
+        name="files",
+        title=TITLES["files"],
+        source="",
+        columns=("trial", "dataset", "seeds", "status", "file"),
+        rows=tuple(sorted(rows, key=lambda row: (row[1].text, row[0].text, row[-1].text))),
+        n_text_columns=5,
+    )
+
+
+def _trial_cells(results: SuiteResults, key: str, spec: TrialSpec) -> tuple[Cell, Cell]:
+    return Cell(results.labels[key].removeprefix(f"{spec.dataset} ")), Cell(spec.dataset)

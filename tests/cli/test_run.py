@@ -1,0 +1,33 @@
+"""Which trials a comparison plans."""
+
+from __future__ import annotations
+
+import pytest
+
+from obdbench.cli.run import group_by_settings
+from obdbench.experiments.suite import load_suite
+
+
+@pytest.mark.parametrize(
+    ("rows", "planned"),
+    [
+        (["pbc", "random"], ["pbc", "random"]),
+        (["pbc", "random (labels=teacher)"], ["pbc", "random"]),
+        (["random", "random (labels=teacher)"], ["random", "random"]),
+        (["random (pairs=16)", "random"], ["random", "random"]),
+        (["sdr", "kmeans++"], ["sdr", "kmeans++"]),
+    ],
+)
+def test_a_comparison_plans_one_trial_per_row(rows, planned):
+    suite = load_suite("quick")
+    parts = [part.specs() for part in group_by_settings(suite, rows)]
+    specs = [spec for part in parts for spec in part]
+    assert sorted(spec.objective for spec in specs) == sorted(planned)
+    named = {"labels=teacher" in row for row in rows if row.startswith("random")}
+    random = [spec for spec in specs if spec.objective == "random"]
+    assert {"labels" in spec.objective_params for spec in random} == named
+
+
+def test_a_run_of_an_objective_includes_all_its_entries():
+    suite = load_suite("quick").select(objectives=["random"])
+    assert [spec.objective_params for spec in suite.specs()] == [{}, {"labels": "teacher"}]
