@@ -3,7 +3,8 @@
 A study is ``docs/studies/NAME.toml``::
 
     datasets = ["embedded/hopper-medium-replay-v1"]
-    seeds = "10"                           # or ["0-2", "3-4"] for separate trials
+    seeds = "10"
+    seeds_per_trial = 3                    # default: all seeds in one trial
     objective = "av-pbc"                   # of variants that name no objective
     settings = { smoothing = 0.0 }         # of all variants
     teachers = { "file:x.npz" = "x.safetensors" }  # of datasets without a teacher of their own
@@ -73,7 +74,8 @@ class Study(BaseModel):
 
     name: str
     datasets: tuple[str, ...]
-    seeds: str | tuple[str, ...]
+    seeds: str
+    seeds_per_trial: int | None = None
     objective: str = "av-pbc"
     scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite embedded
     folder: str = ""
@@ -87,34 +89,33 @@ class Study(BaseModel):
         folder = variant.folder or self.folder
         return ROOT / folder if folder else HERE / "results" / self.name
 
-    def suites(self, variant: Variant) -> list[Suite]:
-        """The trials of a variant, one suite per group of seeds."""
-        return [
-            Suite(
-                name=self.results_folder(variant).name,
-                preset=variant.preset,
-                datasets=self.datasets,
-                objectives=[variant.objective or self.objective],
-                teachers=self.teachers,
-                protocols=[NamedComponent(name="default", params=self.scoring)],
-                seeds=seeds,
-                settings={**self.settings, **variant.settings},
-            )
-            for seeds in ([self.seeds] if isinstance(self.seeds, str) else self.seeds)
-        ]
+    def suite(self, variant: Variant) -> Suite:
+        """The trials of a variant."""
+        return Suite(
+            name=self.results_folder(variant).name,
+            preset=variant.preset,
+            datasets=self.datasets,
+            objectives=[variant.objective or self.objective],
+            teachers=self.teachers,
+            protocols=[NamedComponent(name="default", params=self.scoring)],
+            seeds=self.seeds,
+            seeds_per_trial=self.seeds_per_trial,
+            settings={**self.settings, **variant.settings},
+        )
 
     def results(self, variant: Variant) -> dict[str, list[Result]]:
         """The results of a variant by dataset; a dataset with a missing trial has none."""
         folder = self.results_folder(variant)
         store = ResultStore(folder.parent, folder.name)
-        results: dict[str, list[Result]] = {dataset: [] for dataset in self.datasets}
-        suites = self.suites(variant)
-        for suite in suites:
-            for spec in suite.specs():
-                result = store.read_result(spec.key)
-                if result is not None and result.status == "ok":
-                    results[spec.dataset].append(result)
-        return {name: r if len(r) == len(suites) else [] for name, r in results.items()}
+        results: dict[str, list[Result | None]] = {dataset: [] for dataset in self.datasets}
+        for spec in self.suite(variant).specs():
+            result = store.read_result(spec.key)
+            is_good = result is not None and result.status == "ok"
+            results[spec.dataset].append(result if is_good else None)
+        return {
+            dataset: [] if None in found else [result for result in found if result is not None]
+            for dataset, found in results.items()
+        }
 
 
 def load_study(name: str) -> Study:
@@ -133,12 +134,10 @@ def run_study(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
     complete = True
     for variant in study.variants:
         if not only or variant.name in only:
-            for suite in study.suites(variant):
-                config = ExecutionConfig(
-                    study.results_folder(variant).parent, workers=workers, existing="resume"
-                )
-                summary = execute(plan(suite, config))
-                complete &= summary.exit_code == 0 and not summary.stop_reason
+            folder = study.results_folder(variant).parent
+            config = ExecutionConfig(folder, workers=workers, existing="resume")
+            summary = execute(plan(study.suite(variant), config))
+            complete &= summary.exit_code == 0 and not summary.stop_reason
     return complete
 
 

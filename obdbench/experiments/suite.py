@@ -8,6 +8,7 @@
     objectives = ["random", "pbc", { name = "sdw", params = { base = "pbc" } }]
     protocols = ["default", { name = "ensemble", params = { policies = 5 } }]
     seeds = "0-4"                                # or a list
+    seeds_per_trial = 3                          # trials of the seeds 0 to 2 and 3 to 4
     [settings]                                   # overrides of the preset
     steps = 500
     [teachers]                                   # of other data than the dataset's own teacher
@@ -72,6 +73,7 @@ class Suite(BaseModel):
     objectives: tuple[NamedComponent, ...]
     protocols: tuple[NamedComponent, ...] = (NamedComponent(name="default"),)
     seeds: tuple[int, ...] = (0, 1, 2)
+    seeds_per_trial: int | None = Field(None, ge=1)  # None: all seeds in one trial
     settings: dict[str, Any] = Field(default_factory=dict)
     teachers: dict[str, str] = Field(default_factory=dict)
 
@@ -155,12 +157,13 @@ class Suite(BaseModel):
                 protocol_params=protocol_params,
                 preset=self.preset,
                 settings=_settings_of(objective, variant),
-                seeds=self.seeds,
+                seeds=seeds,
             )
             for dataset_id in dataset_ids
             for objective_name, objective_params, objective in objectives
             for protocol_name, protocol_params, variants in protocols
             for variant in variants
+            for seeds in self._seed_groups()
         ]
         if not specs:
             raise InvalidSettingError(
@@ -168,6 +171,11 @@ class Suite(BaseModel):
                 "Name at least one dataset, one objective and one protocol.",
             )
         return list({spec.key: spec for spec in specs}.values())
+
+    def _seed_groups(self) -> list[tuple[int, ...]]:
+        """The seeds of each trial of a combination."""
+        size = self.seeds_per_trial or max(1, len(self.seeds))
+        return [self.seeds[i : i + size] for i in range(0, len(self.seeds), size)] or [self.seeds]
 
     def _resolve_teachers(self, dataset_ids: Sequence[str]) -> dict[str, str]:
         """The teachers by resolved identifier; one of a dataset outside the grid is an error."""

@@ -42,8 +42,7 @@ def curves(module: ModuleType) -> ModuleType:
 @pytest.mark.parametrize("name", NAMES)
 def test_variants_are_distinct_trials(module: ModuleType, name: str) -> None:
     study = module.load_study(name)
-    suites = [suite for variant in study.variants for suite in study.suites(variant)]
-    keys = [spec.key for suite in suites for spec in suite.specs()]
+    keys = [spec.key for variant in study.variants for spec in study.suite(variant).specs()]
     assert len(set(keys)) == len(keys)
     assert len({variant.name for variant in study.variants}) == len(study.variants)
 
@@ -149,7 +148,8 @@ def test_separate_trials_of_one_variant_form_one_row(
     module: ModuleType, curves: ModuleType, tmp_path: Path
 ) -> None:
     variants = [{"name": "run", "preset": "tiny", "settings": {"steps": 2}}]
-    separate = toy_study(module, tmp_path / "separate", seeds=["0-1", "4"], variants=variants)
+    groups = {"seeds": "0-1,4", "seeds_per_trial": 2}
+    separate = toy_study(module, tmp_path / "separate", variants=variants, **groups)
     first = separate.model_copy(update={"seeds": "0-1"})
     assert module.run_study(first, workers=1)
     assert " – " in module.format_table(separate).splitlines()[2].split("|")[2]

@@ -28,7 +28,7 @@ def test_shipped_suites_resolve(name):
     expected = {
         "smoke": 2,
         "quick": 14,
-        "embedded": 9 * 14,
+        "embedded": 9 * 14 * 2,  # seeds 0 to 2, and 3 and 4
         "embedded-protocols": 9 * 5 * 3,
         "embedded-size": 3 * 2 * 5,
         "d4rl": 9 * 14,
@@ -138,6 +138,15 @@ def test_unknown_suite_and_missing_file():
         load_suite("qiuck")
     with pytest.raises(InvalidSettingError, match="no suite file"):
         load_suite("nowhere.toml")
+
+
+def test_seeds_are_divided_among_trials():
+    suite = load_suite("smoke").select(objectives=["pbc"], seeds=[0, 1, 2, 5, 7])
+    assert {spec.seeds for spec in suite.specs()} == {(0, 1, 2, 5, 7)}
+    divided = suite.model_copy(update={"seeds_per_trial": 2})
+    combinations = len(suite.specs())
+    groups = [spec.seeds for spec in divided.specs()]
+    assert groups == [(0, 1), (2, 5), (7,)] * combinations
 
 
 @pytest.mark.parametrize(

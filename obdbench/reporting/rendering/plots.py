@@ -1,7 +1,7 @@
 """Plots of a leaderboard as PNG and SVG; equal results give equal bytes.
 
 The colors are those of Okabe and Ito, which remain distinct under common color blindness. Every
-line also has its own dash pattern and marker, so that grey prints are readable. Matplotlib is
+line also has its own dash pattern and marker, so that gray prints are readable. Matplotlib is
 imported when a plot is drawn.
 """
 
