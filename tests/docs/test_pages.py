@@ -84,7 +84,7 @@ def test_preset_and_suite_in_the_guide_are_valid(
     assert preset.resolve({}).steps == 800
     assert preset.objectives == {"av-pbc": {"beta": 0.05}}
     specs = load_suite(str(tmp_path / "grid.toml")).specs()
-    assert len(specs) == 2 * 3 * 2
+    assert len(specs) == 2 * 3 * 2 * 2  # datasets, objectives, protocols, groups of seeds
     assert {spec.settings.pairs for spec in specs} == {128}
 
 
