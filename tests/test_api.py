@@ -100,7 +100,7 @@ COMMANDS = {
     "compare": "objectives --dataset --task --suite --protocol --seeds --preset --set --teacher "
     "--plugin --executor --address --workers --threads --memory --device --timeout --latex --out",
     "tune": "objective --dataset --task --param --trials --criterion --name --seeds --preset --set "
-    "--teacher --plugin --address --workers --threads --device --search-seed",
+    "--teacher --plugin --address --workers --threads --memory --device --search-seed",
     "teach": "dataset --task --algorithm --policy --steps --seed --set --threads --episodes "
     "--export",
     "list": "kind --plugin",
