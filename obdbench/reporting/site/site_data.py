@@ -161,7 +161,7 @@ class SiteData:
         return {
             "dataset": self.names.index(dataset),
             "seeds": sorted(cell.curves),
-            "scores": [round(score, 2) for score in cell.scores],
+            "scores": [round_number(score) for score in cell.scores],
             "expected": len(cell.expected_seeds),
             "status": next(iter(cell.failures.values()), "missing") if not curves else "",
             "curves": [
@@ -286,7 +286,7 @@ def task_averages(row: Row) -> dict[str, list[float | None]]:
         if groups and len(groups) == len(datasets):
             interval = stats.bootstrap_interval(stats.mean_over_datasets, groups)
             bounds = (interval.estimate, interval.low, interval.high)
-            averages[task] = [None if value is None else round(value, 2) for value in bounds]
+            averages[task] = [round_number(value) for value in bounds]
     return averages
 
 

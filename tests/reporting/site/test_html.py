@@ -191,7 +191,7 @@ def test_the_average_of_a_task_is_over_its_datasets(d4rl):
     for task in set(averages) - {"all"}:
         cells = [cell for dataset, cell in row.cells.items() if task in dataset]
         means = [np.mean(cell.scores) for cell in cells]
-        assert averages[task][0] == pytest.approx(float(np.mean(means)), abs=0.005)
+        assert averages[task][0] == pytest.approx(float(np.mean(means)), abs=5e-5)
 
 
 def test_long_curves_keep_the_points_of_the_headline_score():
