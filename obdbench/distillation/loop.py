@@ -23,7 +23,6 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.initialization import select_initial_pairs
-from obdbench.distillation.matmul_precision import matmul_precision
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.outer_step import OuterStep
@@ -222,8 +221,7 @@ def _run_to(
         if state.step >= last_step:
             return
         started = time.perf_counter()
-        with matmul_precision(settings.precision):
-            losses = take_outer_step()
+        losses = take_outer_step()
         wait = observers.is_report_due()
         mean_loss = _record_step(state, losses, settings, started, wait=wait)
         observers.after_step(mean_loss if wait else None)

@@ -138,7 +138,8 @@ class DistillSettings(BaseModel):
     )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",
-        description="Precision of float32 matrix products on devices that offer a choice",
+        description="Precision of the factors in the reverse sweep of exact steps, on devices that "
+        "have such products; students are cloned in float32 in every case",
     )
     outer_optimizer: Literal["sgd", "adam"] = Field(
         "adam", description="Optimizer that updates the synset"
@@ -252,6 +253,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "exact": {
         "steps": 400,
+        "precision": "bfloat16",
         "smoothing": 0.2,
         "guard_interval": 50,
         "evaluate_at": (0.0, 0.5, 0.96, 0.97, 0.98, 0.99, 1.0),

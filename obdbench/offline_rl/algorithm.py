@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from obdbench.policies.matmul_precision import has_bfloat16_products
 from obdbench.policies.networks import Params, seeded_generator
 from obdbench.teachers.teacher import Layers
 
@@ -30,17 +31,6 @@ class Batch:
     continues: Tensor  # 0 where the task ended the episode, else 1
     returns: Tensor  # discounted return of the data from this transition on
     policy_actions: Tensor  # of the evaluated policy in the next states; else of size 0
-
-
-def has_bfloat16_products() -> bool:
-    """Whether the processor has instructions for matrix products of ``bfloat16`` factors.
-
-    These are AVX512_BF16 and AMX; without them such products are slower than those of ``float32``.
-    """
-    return any(
-        bool(getattr(torch.cpu, name, bool)())
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
 
 
 @dataclass(frozen=True)

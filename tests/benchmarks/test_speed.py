@@ -21,6 +21,7 @@ from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import resolve_settings
 from obdbench.objectives.objective import make_objective
+from obdbench.policies.matmul_precision import has_bfloat16_products
 
 pytestmark = pytest.mark.benchmark
 PAPER = BenchmarkSetting()
@@ -207,6 +208,22 @@ def test_sweep_against_eager_step(benchmark: Any, task: str, cores: int) -> None
         step,
         cores=cores,
         name=f"ratio: {'one core, ' if cores else ''}{task}, eager to sweep",
+    )
+
+
+@pytest.mark.skipif(not has_bfloat16_products(), reason="needs bfloat16 products")
+@pytest.mark.parametrize("cores", [0, 1], ids=["all", "one"])
+@pytest.mark.parametrize("task", TIMED)
+def test_bfloat16_sweep_against_eager_step(benchmark: Any, task: str, cores: int) -> None:
+    """The reverse sweep with bfloat16 factors and the eager step in alternation."""
+    step = BenchmarkStep(BenchmarkSetting(task), precision="bfloat16")
+    inputs = (step.x[0], step.a[0], step.states[0], step.target[0])
+    measure_alternately(
+        benchmark,
+        partial(eager_outer_step, *inputs),
+        step,
+        cores=cores,
+        name=f"ratio: {'one core, ' if cores else ''}{task}, eager to sweep with bfloat16 factors",
     )
 
 

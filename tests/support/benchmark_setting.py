@@ -59,6 +59,7 @@ class BenchmarkStep:
         use_reverse_sweep: bool = True,
         window: int | None = None,
         dtype: torch.dtype = torch.float32,
+        precision: str = "float32",
     ) -> None:
         observation, action = TASK_SIZES[setting.task]
         generator = torch.Generator().manual_seed(0)
@@ -69,7 +70,9 @@ class BenchmarkStep:
         target = torch.rand(setting.seeds, setting.states, action, generator=generator)
         self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
         self.cloning = CloningConfig(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
-        self.solver = MetaGradientSolver(self.cloning, use_reverse_sweep=use_reverse_sweep)
+        self.solver = MetaGradientSolver(
+            self.cloning, precision=precision, use_reverse_sweep=use_reverse_sweep
+        )
         self.window = window
         self.generators = [seeded_generator(seed, 1) for seed in range(setting.seeds)]
         self.sizes = (observation, action)

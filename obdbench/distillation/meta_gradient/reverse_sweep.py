@@ -43,6 +43,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -83,6 +84,7 @@ class ReverseSweep:
     dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
     kept_steps: int = field(init=False)
+    record_dtype: ClassVar[torch.dtype | None] = None  # of activations and adjoints; else ``dtype``
 
     def __post_init__(self) -> None:
         self.depth, width = self.architecture.depth, self.architecture.width
@@ -91,7 +93,7 @@ class ReverseSweep:
         S, N, n, A = self.stack, self.pairs, self.observation_size, self.action_size
         shapes = _weight_shapes(self.architecture, n, outputs)
         self.record_bytes = step_record_bytes(
-            self.architecture, S, N, n, A, self.sampled, self.dtype
+            self.architecture, S, N, n, A, self.sampled, self.dtype, self.record_dtype
         )
         differentiated = min(self.window or self.steps, self.steps)
         self.kept_steps = max_kept_steps(
@@ -107,22 +109,23 @@ class ReverseSweep:
         self.x_t = self.x.transpose(1, 2)
         self.ones = torch.ones(S, 1, N, dtype=self.dtype, device=self.device)
         self.ones_t = self.ones.transpose(1, 2)
-        self.W = _StepBuffers([empty(K + 1, S, *shape) for shape in shapes])
+        self.W = StepBuffers([empty(K + 1, S, *shape) for shape in shapes])
         self.b = [empty(S, 1, width) for _ in range(top)] + [empty(S, outputs, 1)]  # b_0 is in W_0
-        self.X = _StepBuffers([empty(K, S, N, width) for _ in range(top)])
-        self.D = _StepBuffers(
-            [*(empty(K, S, N, width) for _ in range(top)), empty(K, S, outputs, N)]
-        )
-        self.Y = _StepBuffers([empty(K, S, A, N) for _ in range(3)])  # y, 1 - y², RD_L / Ru
-        self.E = (
-            _StepBuffers([empty(K, S, A, N), empty(K, S, outputs, N)]) if self.sampled else None
-        )
+        self.X = StepBuffers(self._allocate_hidden(K, top))
+        self.D = StepBuffers([*self._allocate_hidden(K, top), empty(K, S, outputs, N)])
+        self.Y = StepBuffers([empty(K, S, A, N) for _ in range(3)])  # y, 1 - y², RD_L / Ru
+        self.E = StepBuffers([empty(K, S, A, N), empty(K, S, outputs, N)]) if self.sampled else None
         self.RX = [empty(S, N, width) for _ in range(top)]
         self.RD = [*(empty(S, N, width) for _ in range(top)), empty(S, outputs, N)]
         self.RX_t = [value.transpose(1, 2) for value in self.RX]
         self.RD_t = [value.transpose(1, 2) for value in self.RD]
         self.out, self.error = empty(S, outputs, N), empty(S, A, N)
         self.rate = self.lr * 2.0 / (N * A)
+
+    def _allocate_hidden(self, steps: int, layers: int) -> list[Tensor]:
+        """Allocate a buffer of every hidden layer for this many inner steps."""
+        shape = (steps, self.stack, self.pairs, self.architecture.width)
+        return [torch.empty(shape, dtype=self.dtype, device=self.device) for _ in range(layers)]
 
     def run_forward(
         self,
@@ -236,7 +239,11 @@ class ReverseSweep:
                 b[i].baddbmm_(self.ones, D[i], alpha=rate)
             torch.baddbmm(W[top], D[top], X[top - 1], alpha=rate, out=new[top])
             b[top].baddbmm_(D[top], self.ones_t, alpha=rate)
+            self._keep(k)
         self._curvature([y[: end - start] for y in self.Y.all], self.D.all[top][: end - start])
+
+    def _keep(self, k: int) -> None:
+        """Keep the activations and adjoints of record ``k``, which are in place already."""
 
     def _output(self, k: int, out: Tensor, noise: Tensor | None) -> None:
         """Write y and D_L, and du / d(raw log std), of record ``k`` from the output layer."""
@@ -286,11 +293,10 @@ class ReverseSweep:
 
         ``is_first`` marks the first differentiated step, after which (V, c) is not needed.
         """
-        top, rate, A = self.depth - 1, -self.rate, self.action_size
+        top, rate = self.depth - 1, -self.rate
         X, X_t, D, D_t = self.X.at[k], self.X.t[k], self.D.at[k], self.D.t[k]
         W, W_t, V, V_t, c = self.W.at[k], self.W.t[k], self.V, self.V_t, self.c
         RX, RX_t, RD, RD_t = self.RX, self.RX_t, self.RD, self.RD_t
-        _, slope, curve = self.Y.at[k]
 
         torch.bmm(self.x_t, V[0], out=RX[0])
         _relu_backward(RX[0], X[0], 0, grad_input=RX[0])
@@ -301,14 +307,7 @@ class ReverseSweep:
         ru = torch.baddbmm(c[top], V[top], X_t[top - 1], out=self.out)
         ru.baddbmm_(W[top], RX_t[top - 1])
 
-        if self.E is None:
-            torch.mul(ru, curve, out=RD[top])
-        else:
-            e, raw = self.E.at[k][0], ru[:, A:]
-            ru = ru[:, :A].addcmul_(e, raw)
-            du = torch.mul(ru, curve, out=RD[top][:, :A])
-            torch.mul(du, e, out=RD[top][:, A:]).addcmul_(D[top][:, A:], raw)
-        ga.addcmul_(slope, ru, value=-rate)
+        self._reverse_output(k, ru, ga)
 
         torch.bmm(D_t[top], V[top], out=RD[top - 1])
         RD[top - 1].baddbmm_(RD_t[top], W[top])
@@ -330,6 +329,19 @@ class ReverseSweep:
         if not is_first:
             V[0].baddbmm_(self.x, RD[0], alpha=rate)
 
+    def _reverse_output(self, k: int, ru: Tensor, ga: Tensor) -> None:
+        """Write RD_L of record ``k`` from Ru, and add to the gradient in the actions."""
+        A, target = self.action_size, self.RD[self.depth - 1]
+        _, slope, curve = self.Y.at[k]
+        if self.E is None:
+            torch.mul(ru, curve, out=target)
+        else:
+            e, raw = self.E.at[k][0], ru[:, A:]
+            ru = ru[:, :A].addcmul_(e, raw)
+            du = torch.mul(ru, curve, out=target[:, :A])
+            torch.mul(du, e, out=target[:, A:]).addcmul_(self.D.at[k][-1][:, A:], raw)
+        ga.addcmul_(slope, ru, value=self.rate)
+
 
 def _weight_shapes(architecture: Architecture, inputs: int, outputs: int) -> list[tuple[int, int]]:
     """Return the weights' shapes in the internal layout, the first layer's with its bias."""
@@ -345,14 +357,19 @@ def step_record_bytes(
     action_size: int,
     sampled: bool,
     dtype: torch.dtype,
+    record_dtype: torch.dtype | None = None,
 ) -> int:
-    """Return the size of the record of one inner step of a stack."""
+    """Return the size of the record of one inner step of a stack.
+
+    Activations and adjoints of hidden layers have the type ``record_dtype``, else ``dtype``.
+    """
     outputs = action_size * (2 if sampled else 1)
     shapes = _weight_shapes(architecture, observation_size, outputs)
     weights = sum(rows * columns for rows, columns in shapes)
     thin = outputs + 3 * action_size + (outputs + action_size if sampled else 0)
     hidden = 2 * (architecture.depth - 1) * architecture.width
-    return dtype.itemsize * stack * (weights + pairs * (hidden + thin))
+    hidden_bytes = pairs * hidden * (record_dtype or dtype).itemsize
+    return stack * ((weights + pairs * thin) * dtype.itemsize + hidden_bytes)
 
 
 def max_kept_steps(
@@ -372,7 +389,7 @@ def max_kept_steps(
     return kept_steps
 
 
-class _StepBuffers:
+class StepBuffers:
     """Buffers for several inner steps: views ``at[step][layer]`` and their transposes ``t``."""
 
     def __init__(self, tensors: list[Tensor]) -> None:

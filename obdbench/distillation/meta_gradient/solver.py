@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
+from obdbench.distillation.meta_gradient.bfloat16_reverse_sweep import Bfloat16ReverseSweep
 from obdbench.distillation.meta_gradient.general import MetaGradient, general_meta_gradient
 from obdbench.distillation.meta_gradient.grouped_reverse_sweep import GroupedReverseSweep
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss
@@ -33,6 +34,7 @@ from obdbench.distillation.meta_gradient.trajectory import (
     segment_length,
 )
 from obdbench.policies.cloning import CloningConfig
+from obdbench.policies.matmul_precision import has_bfloat16_products, matmul_precision
 from obdbench.policies.networks import Architecture, Params
 
 
@@ -40,11 +42,14 @@ from obdbench.policies.networks import Architecture, Params
 class MetaGradientSolver:
     """Computes meta-gradients of stacks of students within ``memory`` bytes.
 
-    ``use_reverse_sweep=False`` takes the general method for every student.
+    ``precision`` is that of the factors in the reverse sweep, where the device has such products.
+    ``use_reverse_sweep=False`` takes the general method for every student, which has no other
+    precision than that of its inputs.
     """
 
     cloning: CloningConfig
     memory: int = DEFAULT_MEMORY_BYTES
+    precision: str = "float32"
     use_reverse_sweep: bool = True
     reverse_sweep: GroupedReverseSweep | None = field(default=None, init=False)
     _sweep_key: tuple[Any, ...] = field(default=(), init=False)
@@ -94,7 +99,9 @@ class MetaGradientSolver:
         with torch.no_grad():
             final_params = sweep.run_forward(params, x, a, noise, steps)
         losses, gradient = sweep.outer_gradient(outer_loss, final_params)
-        with torch.no_grad():
+        # On a CPU the precision selects the sweep, and PyTorch's own setting stays as it is.
+        precision = self.precision if x.is_cuda else "float32"
+        with torch.no_grad(), matmul_precision(precision):
             gx, ga = sweep.run_backward(gradient, reverse_noise)
         return MetaGradient(losses, gx, ga)
 
@@ -109,7 +116,7 @@ class MetaGradientSolver:
         window: int | None,
         dtype: torch.dtype,
     ) -> int:
-        """Return the size of a stack's trajectory.
+        """Return the size of a stack's trajectory, without rounding of what is kept.
 
         Raises :class:`~obdbench.errors.InvalidSettingError` if it exceeds the memory.
         """
@@ -137,7 +144,7 @@ class MetaGradientSolver:
             self.reverse_sweep = None  # frees the old buffers first
             stack, pairs, observation_size = x.shape
             make_sweep = partial(
-                ReverseSweep,
+                self._sweep_type(x),
                 self.cloning.architecture,
                 pairs=pairs,
                 observation_size=observation_size,
@@ -154,3 +161,10 @@ class MetaGradientSolver:
             )
             self._sweep_key = key
         return self.reverse_sweep
+
+    def _sweep_type(self, x: Tensor) -> type[ReverseSweep]:
+        """Return the reverse sweep for synsets like this one."""
+        is_rounded = self.precision == "bfloat16" and x.dtype == torch.float32
+        if is_rounded and x.device.type == "cpu" and has_bfloat16_products():
+            return Bfloat16ReverseSweep
+        return ReverseSweep

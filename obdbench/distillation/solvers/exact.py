@@ -41,7 +41,9 @@ class Exact(Solver):
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         super().__init__(settings, memory)
-        self.meta_gradient = MetaGradientSolver(self.cloning, memory=memory)
+        self.meta_gradient = MetaGradientSolver(
+            self.cloning, memory=memory, precision=settings.precision
+        )
 
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Average the meta-gradients of ``draws`` students per seed on one batch."""
