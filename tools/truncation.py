@@ -1,9 +1,9 @@
 """Measure the cost and the error of other meta-gradients than the full one, in two minutes.
 
-The gradients of truncated solvers and of the reverse sweep with bfloat16 factors are compared with the full gradient on the embedded
-hopper-medium-replay data with the objective av-pbc, for freshly drawn policies: at the initial
-synset and after some outer steps with the full gradient. Cost is the CPU time of one thread; the
-solvers alternate.
+The gradients of truncated solvers and of the reverse sweep with bfloat16 factors are compared with
+the full gradient on the embedded hopper-medium-replay data with the objective av-pbc, for freshly
+drawn policies: at the initial synset and after some outer steps with the full gradient. Cost is the
+CPU time of one thread; the solvers alternate.
 """
 
 from __future__ import annotations
