@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,12 +137,17 @@ def format_precision(results: dict[str, dict[str, Any]]) -> list[str]:
     for name, row in results.items():
         if not name.startswith("precision "):
             continue
-        errors = {path: sorted(row[path]) for path in ("sweep", "general")}
-        medians = {path: f"{values[len(values) // 2]:.1e}" for path, values in errors.items()}
+        methods = {"sweep": "sweep", "bfloat16": "sweep with bfloat16 factors"}
+        methods["general"] = "general path"
+        medians = ", ".join(
+            f"{label} {statistics.median(row[method]):.1e}"
+            for method, label in methods.items()
+            if method in row
+        )
         lines.append(
             f"- Gradient after 100 inner steps, {name.split()[-1]}, {len(row['sweep'])} students, "
-            f"median relative distance of float32 from float64: sweep {medians['sweep']}, general "
-            f"path {medians['general']}; the two in float64 at most {row['float64']:.0e} apart."
+            f"median relative distance of float32 from float64: {medians}; sweep and general path "
+            f"in float64 at most {row['float64']:.0e} apart."
         )
     return lines
 

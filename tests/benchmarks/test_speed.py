@@ -272,32 +272,33 @@ def test_growth(benchmark: Any, what: str, few: int, many: int, cores: int) -> N
 
 @pytest.mark.parametrize("task", TIMED)
 def test_precision(benchmark: Any, task: str) -> None:
-    """Errors of both methods in float32 relative to float64, and their difference in float64."""
+    """Errors of all methods in float32 relative to float64, and their difference in float64."""
     setting = BenchmarkSetting(task, seeds=3)
-    results: dict[tuple[bool, torch.dtype], torch.Tensor] = {}
+    methods: dict[str, dict[str, Any]] = {
+        "exact": {"use_reverse_sweep": False, "dtype": torch.float64},
+        "float64": {"dtype": torch.float64},
+        "sweep": {},
+        "general": {"use_reverse_sweep": False},
+    }
+    if has_bfloat16_products():
+        methods["bfloat16"] = {"precision": "bfloat16"}
+    gradients: dict[str, torch.Tensor] = {}
 
     def call() -> None:
-        for use_reverse_sweep in (True, False):
-            for dtype in (torch.float64, torch.float32):
-                gradient = BenchmarkStep(
-                    setting, use_reverse_sweep=use_reverse_sweep, dtype=dtype
-                )()
-                both = [gradient.states.flatten(1), gradient.actions.flatten(1)]
-                results[use_reverse_sweep, dtype] = torch.cat(both, 1).double()
+        for name, options in methods.items():
+            gradient = BenchmarkStep(setting, **options)()
+            both = [gradient.states.flatten(1), gradient.actions.flatten(1)]
+            gradients[name] = torch.cat(both, 1).double()
 
     benchmark.pedantic(call, rounds=1)
-    exact = results[False, torch.float64]
-
-    def errors(use_reverse_sweep: bool, dtype: torch.dtype) -> list[float]:
-        return (
-            (results[use_reverse_sweep, dtype] - exact).norm(dim=1) / exact.norm(dim=1)
-        ).tolist()
-
+    exact = gradients.pop("exact")
+    errors = {
+        name: ((gradient - exact).norm(dim=1) / exact.norm(dim=1)).tolist()
+        for name, gradient in gradients.items()
+    }
     benchmark.extra_info.update(
+        {**errors, "float64": max(errors["float64"])},
         name=f"precision {task}",
-        float64=max(errors(True, torch.float64)),
-        sweep=errors(True, torch.float32),
-        general=errors(False, torch.float32),
         cores=torch.get_num_threads(),
     )
 
