@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-EventKind = Literal["start", "step", "score", "ok", "failed", "timeout", "restart", "fatal"]
+EventKind = Literal[
+    "start", "step", "scoring", "score", "ok", "failed", "timeout", "restart", "fatal"
+]
 FINAL_KINDS: tuple[EventKind, ...] = ("ok", "failed", "timeout")
 
 

@@ -38,6 +38,7 @@ class TrialProgress:
     steps_per_second: float | None = None
     missed_variance: float | None = None
     score: float | None = None
+    is_scoring: bool = False
     scoring_seconds: float = 0.0
     remaining_seconds: float | None = None  # expected, scoring included
 
@@ -103,6 +104,7 @@ class ProgressDisplay:
             self._finish(event, spec)
             return
         line = self.running.setdefault(event.key, TrialProgress(spec, time.monotonic()))
+        line.is_scoring = event.kind == "scoring"
         if event.kind == "step":
             line.step, line.steps = event.step, event.steps
             line.loss, line.steps_per_second = event.loss, event.steps_per_second
@@ -220,7 +222,7 @@ def describe_trial(trial: TrialProgress) -> str:
     parts = []
     if trial.steps and trial.step:
         parts.append(f"{trial.step}/{trial.steps}")
-        if trial.step == trial.steps:
+        if trial.is_scoring or trial.step == trial.steps:
             parts.append("scoring")
         elif trial.steps_per_second:
             parts.append(f"{trial.steps_per_second:.2g}/s")
@@ -231,7 +233,8 @@ def describe_trial(trial: TrialProgress) -> str:
         if trial.missed_variance is not None:
             parts.append(f"missed {format_share(trial.missed_variance)}")
     else:
-        parts.append(f"preparing {format_clock(time.monotonic() - trial.started)}")
+        phase = "scoring" if trial.is_scoring else "preparing"
+        parts.append(f"{phase} {format_clock(time.monotonic() - trial.started)}")
     if trial.score is not None:
         parts.append(f"last point {trial.score:.1f}")
     numbers = " ".join(parts)

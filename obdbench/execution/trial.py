@@ -298,6 +298,7 @@ class _TrialRun:
     def score(self, step: int, synsets: Sequence[Synset]) -> None:
         """Score the synsets of one evaluation point, and store the scores."""
         self._check_time()
+        self.on_event(Event("scoring", self.spec.key, step=step))
         started = time.monotonic()
         scores = self.protocol.score(synsets, self.spec.settings, list(self.spec.seeds))
         seconds = time.monotonic() - started

@@ -116,6 +116,14 @@ def test_counts_failures_once_and_best():
     assert display.remaining_time.share_done() == 1.0
 
 
+def test_a_trial_with_synsets_of_an_earlier_run_is_shown_as_scoring():
+    a = SPECS[0]
+    events = [Event("start", a.key)]
+    assert "preparing 0:00" in run_display(False, events, [a])[1]
+    events.append(Event("scoring", a.key, step=300))
+    assert "scoring 0:00\n" in run_display(False, events, [a])[1].split("time:")[0]
+
+
 def test_a_finished_trial_has_one_line_with_its_times():
     a, b = SPECS[:2]
     events = [
