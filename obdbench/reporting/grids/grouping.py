@@ -8,7 +8,7 @@ row unless they differ on the same dataset.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -195,10 +195,13 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
 def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
     """Name the row of each identity by its objective and the values that tell it from other rows.
 
-    Parameters of objectives always appear, those of baselines only if they differ. Settings that
-    differ among the rows of an objective appear unless they have the value of the preset; if two
-    rows would then have one name, all of them appear.
+    Parameters of objectives always appear, those of baselines only if they differ. A preset appears
+    if most rows have another one. Settings that differ among the rows of an objective appear unless
+    they have the value of the row's preset; if two rows would then have one name, all of them
+    appear.
     """
+    presets = Counter(sorted((spec.preset for spec in specs.values()), key=_preset_order))
+    usual_preset = presets.most_common(1)[0][0]
     contents = {identity: json.loads(identity) for identity in specs}
     objectives = pd.Series({identity: c["objective"] for identity, c in contents.items()})
     labels: dict[str, str] = {}
@@ -215,17 +218,26 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
         for identity, values in flat.items():
             params = {} if objective in BASELINES else contents[identity]["objective_params"]
             shown = {name: values[name] for name in differing if name in values}
-            preset_values = _preset_settings(specs[identity].preset)
+            preset = specs[identity].preset
+            preset_values = _preset_settings(preset)
             changed = {
                 name: value
                 for name, value in shown.items()
                 if name not in preset_values or preset_values[name] != value
             }
+            if preset != usual_preset and preset in PRESETS:
+                changed = {"preset": preset, **changed}
             names[identity] = f"{objective}{format_params(params | shown)}"
             short_names[identity] = f"{objective}{format_params(params | changed)}"
         distinct = len(set(short_names.values())) == len(short_names)
         labels |= short_names if distinct else names
     return labels
+
+
+def _preset_order(preset: str) -> tuple[bool, int, str]:
+    """Order of presets: built-in ones first."""
+    order = list(PRESETS)
+    return (preset not in order, order.index(preset) if preset in order else 0, preset)
 
 
 def _preset_settings(preset: str) -> dict[str, Any]:

@@ -110,13 +110,16 @@ def test_a_setting_and_a_protocol_parameter_of_one_name_are_both_part_of_a_label
     assert labels_of(*trials[1:]) == ["pbc (ensemble steps=1000)", "pbc (ensemble steps=2000)"]
 
 
-def test_rows_of_two_presets_are_labeled_with_their_settings() -> None:
-    labels = labels_of(
-        spec_of("pbc", resolve_settings("fast")),
-        spec_of("pbc", resolve_settings("exact"), preset="exact"),
-    )
-    assert len(set(labels)) == 2
-    assert all("kernel_share" in label for label in labels)
+def test_rows_of_another_preset_than_most_are_labeled_with_it() -> None:
+    fast, smooth = resolve_settings("fast"), resolve_settings("fast", {"smoothing": 0.3})
+    exact = resolve_settings("exact")
+    assert labels_of(
+        spec_of("pbc", fast), spec_of("pbc", smooth), spec_of("pbc", exact, preset="exact")
+    ) == ["pbc", "pbc (preset=exact)", "pbc (smoothing=0.3)"]
+    assert labels_of(spec_of("pbc", fast), spec_of("pbc", exact, preset="exact")) == [
+        "pbc",
+        "pbc (preset=exact)",
+    ]
 
 
 def test_parameters_of_a_baseline_are_part_of_its_label_only_if_they_differ() -> None:
