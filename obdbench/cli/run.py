@@ -207,9 +207,9 @@ def compare(
         list[str],
         typer.Argument(
             help="Two or more rows; the first is compared with the others. A row with parameters "
-            "is named as in tables: 'random (labels=teacher)'; settings of the distillation may be "
-            "parameters: 'pbc (solver=label-solving)'. Baselines that use the whole dataset are "
-            "read from OUT and are not run."
+            "is named as in tables: 'random (labels=teacher)'; settings of the distillation and the "
+            "preset may be parameters: 'pbc (solver=label-solving)', 'pbc (preset=exact)'. "
+            "Baselines that use the whole dataset are read from OUT and are not run."
         ),
     ],
     dataset: Datasets = None,
@@ -310,7 +310,10 @@ def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
     parts = []
     for row in rows:
         objective, settings = split_row_settings(row)
-        part = grid.select(objectives=[objective], settings=settings)
+        overrides = {key: value for key, value in settings.items() if key != "preset"}
+        part = grid.select(
+            objectives=[objective], settings=overrides, preset=settings.get("preset")
+        )
         bare = tuple(component for component in part.objectives if not component.params)
         part = part.model_copy(update={"objectives": bare or part.objectives})
         if settings:

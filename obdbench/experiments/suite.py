@@ -222,11 +222,12 @@ def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
     """Separate a row's name, as ``av-pbc (beta=0.05, solver=full)``, from its settings.
 
     Returns the objective with its parameters, ``av-pbc (beta=0.05)``, and the settings of the
-    distillation, ``{"solver": "full"}``.
+    distillation, ``{"solver": "full"}``. The name may also state the ``preset``.
     """
     name, _, text = row.partition(" (")
     params = parse_params(text.removesuffix(")"))
-    settings = {key: value for key, value in params.items() if key in DistillSettings.model_fields}
+    known = {"preset", *DistillSettings.model_fields}
+    settings = {key: value for key, value in params.items() if key in known}
     if not settings:
         return row, {}
     if "solver" in settings:

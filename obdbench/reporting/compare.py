@@ -208,7 +208,7 @@ def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:
     requested = {name: split_row_settings(name) for name in names}
     rows = []
     for row in grid.rows:
-        values = row.spec.settings.model_dump(mode="json")
+        values = {"preset": row.preset, **row.spec.settings.model_dump(mode="json")}
         matching = [
             name
             for name, (plain, settings) in requested.items()

@@ -31,3 +31,9 @@ def test_a_comparison_plans_one_trial_per_row(rows, planned):
 def test_a_run_of_an_objective_includes_all_its_entries():
     suite = load_suite("quick").select(objectives=["random"])
     assert [spec.objective_params for spec in suite.specs()] == [{}, {"labels": "teacher"}]
+
+
+def test_a_row_may_name_a_preset():
+    parts = group_by_settings(load_suite("quick"), ["pbc (preset=exact, pairs=16)", "pbc"])
+    specs = [spec for part in parts for spec in part.specs()]
+    assert {(spec.preset, spec.settings.pairs) for spec in specs} == {("fast", 256), ("exact", 16)}

@@ -7,7 +7,7 @@ import re
 import pytest
 from support.result_entries import HOPPER, TWO, WALKER, entry
 
-from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.experiments.suite import split_row_settings
 from obdbench.reporting.compare import (
@@ -130,10 +130,21 @@ def test_rows_of_solvers_are_compared():
         assert result.first_scores == ((4.0, 5.0),)
 
 
+def test_rows_of_two_presets_are_compared():
+    entries = (
+        entry("pbc", {0: 1.0, 1: 2.0}, settings=resolve_settings("fast")),
+        entry("pbc", {0: 4.0, 1: 5.0}, settings=resolve_settings("exact"), preset="exact"),
+    )
+    result = compare_pair(*entries, names=("pbc (preset=exact)", "pbc"))
+    assert result.first_scores == ((4.0, 5.0),)
+    assert result.second_scores == ((1.0, 2.0),)
+
+
 def test_settings_in_the_name_of_a_row_are_separated():
     row = "sdw (base=pbc, solver=exact, steps=5)"
     assert split_row_settings(row) == ("sdw (base=pbc)", {"solver": "full", "steps": 5})
     assert split_row_settings("random (labels=teacher)") == ("random (labels=teacher)", {})
+    assert split_row_settings("pbc (preset=exact)") == ("pbc", {"preset": "exact"})
 
 
 def test_aliases_are_resolved():
