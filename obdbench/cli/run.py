@@ -207,8 +207,8 @@ def compare(
         list[str],
         typer.Argument(
             help="Two or more rows; the first is compared with the others. A row with parameters "
-            "is named as in tables: 'random (labels=teacher)'; settings of the distillation and the "
-            "preset may be parameters: 'pbc (solver=label-solving)', 'pbc (preset=exact)'. "
+            "is named as in tables: 'random (labels=teacher)'; settings of the distillation and "
+            "the preset may be parameters: 'pbc (solver=label-solving)', 'pbc (preset=exact)'. "
             "Baselines that use the whole dataset are read from OUT and are not run."
         ),
     ],
