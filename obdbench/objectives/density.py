@@ -3,7 +3,7 @@ r"""State density by a masked autoregressive flow.
 Papamakarios, Pavlakou and Murray, 2017, arXiv 1705.07057, implemented by ``zuko``: five transforms
 with one hidden layer of 100 units, the size stated in related work of the SDW authors (arXiv
 2512.18246). They train with Adam at 1e-4 in batches of 100. Here Adam starts at 3e-3 in batches of
-1024 with cosine decay, which reaches the same likelihood in about a minute.
+1024 with cosine decay, which reaches the same likelihood in about 17 s.
 
 The flow is fitted to standardized states once per dataset and cached under the dataset's checksum,
 so that all trials, processes and machines that share the cache use the same. It also gives the
