@@ -237,8 +237,8 @@ class DistillSettings(BaseModel):
 
 SUMMARIES = {
     "fast": "infinite-width steps, checks of real students, exact steps; a minute per seed",
-    "exact": "400 exact steps, smoothed states; 0.95 s per step, 6.5 minutes per seed on one core",
-    "paper": "the published settings with 20,000 exact steps; four to seven hours per seed on one core",
+    "exact": "400 exact steps, smoothed states; four to seven minutes per seed on one core",
+    "paper": "the published settings, 20,000 exact steps; four to seven hours per seed on one core",
     "tiny": "four steps on 16 pairs, for tests",
 }
 PRESETS: dict[str, dict[str, Any]] = {

@@ -189,13 +189,22 @@ class Grid:
         return sorted(average for average in averages if average is not None)
 
     def sorted_rows(self) -> list[Row]:
-        """Distillation by budget, selection, whole data; each by descending average."""
+        """Distillation by budget, selection, whole data; each by descending average.
+
+        The budget with the highest average comes first.
+        """
+
+        def budget(row: Row) -> tuple[Any, ...]:
+            return (row.spec.settings.pairs, row.steps) if row.method == "distillation" else ()
+
+        highest: dict[tuple[Any, ...], float] = {}
+        for row in self.rows:
+            highest[budget(row)] = max(highest.get(budget(row), 0.0), row.average or 0.0)
 
         def sort_key(row: Row) -> tuple[Any, ...]:
-            average = row.average
-            method = METHODS.index(row.method)
-            budget = (row.spec.settings.pairs, row.steps) if row.method == "distillation" else ()
-            return (method, budget, average is None, -(average or 0.0), row_sort_key(row))
+            average, own = row.average, budget(row)
+            order = (METHODS.index(row.method), -highest[own], own)
+            return (*order, average is None, -(average or 0.0), row_sort_key(row))
 
         return sorted(self.rows, key=sort_key)
 
