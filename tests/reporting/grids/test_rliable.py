@@ -71,7 +71,7 @@ def test_rliable_agrees_within_a_hundredth(python, d4rl, case):
     if case == "fixture":
         part = next(part for part in build_grids(d4rl) if part.protocol == "default")
         rows = {row.label: row for row in part.rows}
-        ours, theirs = (np.array(rows[name].groups).T for name in ("sdw", "av-pbc"))
+        ours, theirs = (np.array(rows[name].scores_by_dataset).T for name in ("sdw", "av-pbc"))
     else:
         ours, theirs = random_groups()
     taus = np.linspace(0.0, 60.0, 13)
