@@ -42,6 +42,7 @@ from obdbench.distillation.student_guard import StudentGuard
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError, ObdError
 from obdbench.objectives.objective import Objective
+from obdbench.policies.matmul_precision import matmul_precision
 from obdbench.policies.networks import seeded_generator
 from obdbench.teachers.teacher import Teacher
 
@@ -221,7 +222,8 @@ def _run_to(
         if state.step >= last_step:
             return
         started = time.perf_counter()
-        losses = take_outer_step()
+        with matmul_precision("float32"):  # whatever the caller has set; the sweep may lower it
+            losses = take_outer_step()
         wait = observers.is_report_due()
         mean_loss = _record_step(state, losses, settings, started, wait=wait)
         observers.after_step(mean_loss if wait else None)

@@ -198,32 +198,20 @@ def test_small(benchmark: Any) -> None:
 
 @pytest.mark.parametrize("cores", [0, 1], ids=["all", "one"])
 @pytest.mark.parametrize("task", TIMED)
-def test_sweep_against_eager_step(benchmark: Any, task: str, cores: int) -> None:
+@pytest.mark.parametrize(
+    "precision", ["float32", *(["bfloat16"] if has_bfloat16_products() else [])]
+)
+def test_sweep_against_eager_step(benchmark: Any, task: str, cores: int, precision: str) -> None:
     """The reverse sweep and the eager step in alternation."""
-    step = BenchmarkStep(BenchmarkSetting(task))
+    step = BenchmarkStep(BenchmarkSetting(task), precision=precision)
     inputs = (step.x[0], step.a[0], step.states[0], step.target[0])
+    factors = "" if precision == "float32" else f" with {precision} factors"
     measure_alternately(
         benchmark,
         partial(eager_outer_step, *inputs),
         step,
         cores=cores,
-        name=f"ratio: {'one core, ' if cores else ''}{task}, eager to sweep",
-    )
-
-
-@pytest.mark.skipif(not has_bfloat16_products(), reason="needs bfloat16 products")
-@pytest.mark.parametrize("cores", [0, 1], ids=["all", "one"])
-@pytest.mark.parametrize("task", TIMED)
-def test_bfloat16_sweep_against_eager_step(benchmark: Any, task: str, cores: int) -> None:
-    """The reverse sweep with bfloat16 factors and the eager step in alternation."""
-    step = BenchmarkStep(BenchmarkSetting(task), precision="bfloat16")
-    inputs = (step.x[0], step.a[0], step.states[0], step.target[0])
-    measure_alternately(
-        benchmark,
-        partial(eager_outer_step, *inputs),
-        step,
-        cores=cores,
-        name=f"ratio: {'one core, ' if cores else ''}{task}, eager to sweep with bfloat16 factors",
+        name=f"ratio: {'one core, ' if cores else ''}{task}, eager to sweep{factors}",
     )
 
 

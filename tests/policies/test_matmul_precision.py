@@ -17,21 +17,44 @@ from obdbench.policies.networks import MLP4, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 
 
+class RecordingObjective:
+    """PBC that records the precision under which its loss is computed."""
+
+    def __init__(self):
+        self.inner = make_objective("pbc")
+        self.precisions = set()
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def loss(self, actions, batch):
+        self.precisions.add(torch.get_float32_matmul_precision())
+        return self.inner.loss(actions, batch)
+
+
 def distill(precision):
     dataset = make_toy_dataset()
     settings = resolve_settings("tiny", {"pairs": 8, "steps": 2, "precision": precision})
-    objective = make_objective("pbc")
+    objective = RecordingObjective()
     points = distill_points(dataset, make_toy_teacher(dataset), objective, settings, [0])
-    return list(points)[-1].synsets[0].states
+    return list(points)[-1].synsets[0].states, objective.precisions
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_precision_distills_and_leaves_pytorchs_setting(precision):
     before = torch.get_float32_matmul_precision()
-    states = distill(precision)
+    states, precisions = distill(precision)
+    assert precisions == {PRECISIONS["float32"]}
     assert torch.get_float32_matmul_precision() == before
     assert np.isfinite(states).all()
-    assert np.allclose(states, distill("float32"), atol=0.05)
+    assert np.allclose(states, distill("float32")[0], atol=0.05)
+
+
+def test_outer_steps_do_not_use_a_precision_that_the_caller_has_set():
+    with matmul_precision("bfloat16"):
+        _, precisions = distill("float32")
+        assert torch.get_float32_matmul_precision() == PRECISIONS["bfloat16"]
+    assert precisions == {PRECISIONS["float32"]}
 
 
 def test_precision_is_restored_after_an_error():

@@ -99,7 +99,7 @@ class MetaGradientSolver:
         with torch.no_grad():
             final_params = sweep.run_forward(params, x, a, noise, steps)
         losses, gradient = sweep.outer_gradient(outer_loss, final_params)
-        # On a CPU the precision selects the sweep, and PyTorch's own setting stays as it is.
+        # On a CPU the precision selects the sweep instead.
         precision = self.precision if x.is_cuda else "float32"
         with torch.no_grad(), matmul_precision(precision):
             gx, ga = sweep.run_backward(gradient, reverse_noise)
