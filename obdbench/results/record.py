@@ -163,19 +163,28 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
+def _check_version(path: Path, raw: str, remedy: str) -> None:
+    """Raise an error unless a JSON text states the schema version of this module."""
+    content = json.loads(raw)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA:
+        raise InvalidDataError(
+            f"{path} has schema version {version!r:.80}; this version reads {SCHEMA}.", remedy
+        )
+
+
 def read_json(model: type[R], path: Path) -> R:
     """Read and validate a record; a corrupt, foreign or older file raises InvalidDataError."""
     remedy = f"Restore it, or run the {'trial' if model is Result else 'suite'} again."
     try:
         raw = read_bytes(path).decode("utf-8")
-        content = json.loads(raw)
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if version != SCHEMA:
-            raise InvalidDataError(
-                f"{path} has schema version {version!r:.80}; this version reads {SCHEMA}.",
-                remedy,
-            )
-        record = model.model_validate_json(raw)
+        try:
+            record = model.model_validate_json(raw)
+        except ValidationError:
+            _check_version(path, raw, remedy)
+            raise
+        if "schema_version" not in record.model_fields_set:
+            _check_version(path, raw, remedy)
         if isinstance(record, Result) and record.key != record.spec.key:
             raise InvalidDataError(
                 f"{path} names the trial {record.key} but its spec is that of {record.spec.key}.",

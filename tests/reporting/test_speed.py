@@ -1,4 +1,4 @@
-"""Tables from ten thousand result files in ten seconds."""
+"""Tables from ten thousand result files take a small multiple of the time to parse their JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.reporting.tables.suite_report import build_report
 from obdbench.tasks.task import get_task
 
-FILES, SECONDS = 10_000, 10.0
+FILES, LARGEST_RATIO = 10_000, 6.0
 
 
 def write_many(folder: Path) -> None:
@@ -64,14 +64,22 @@ def write_many(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_files(tmp_path):
-    write_many(tmp_path / "results" / "many")
+    folder = tmp_path / "results" / "many"
+    write_many(folder)
     start = time.process_time()
-    collection = read_suite_results(tmp_path / "results" / "many", strict=True)
+    for path in folder.iterdir():
+        json.loads(path.read_bytes())
+    parse = time.process_time() - start
+    start = time.process_time()
+    collection = read_suite_results(folder, strict=True)
     read = time.process_time() - start
     report = build_report(collection)
     texts = pages.markdown_blocks(report, "results/many/", "")
     total = time.process_time() - start
-    sys.stderr.write(f"\n{len(collection)} files: read {read:.1f} s, with tables {total:.1f} s\n")
+    sys.stderr.write(
+        f"\n{len(collection)} files: parsed {parse:.1f} s, read {read:.1f} s, "
+        f"with tables {total:.1f} s\n"
+    )
     assert len(collection) == FILES
     assert texts["main"].count("\n") > FILES / 9
-    assert total <= SECONDS
+    assert total <= LARGEST_RATIO * parse
