@@ -200,13 +200,16 @@ class Grid:
         highest: dict[tuple[Any, ...], float] = {}
         for row in self.rows:
             highest[budget(row)] = max(highest.get(budget(row), 0.0), row.average or 0.0)
+        by_average = sorted(self.rows, key=_average_sort_key)
+        return sorted(
+            by_average,
+            key=lambda row: (METHODS.index(row.method), -highest[budget(row)], budget(row)),
+        )
 
-        def sort_key(row: Row) -> tuple[Any, ...]:
-            average, own = row.average, budget(row)
-            order = (METHODS.index(row.method), -highest[own], own)
-            return (*order, average is None, -(average or 0.0), row_sort_key(row))
-
-        return sorted(self.rows, key=sort_key)
+    def rows_by_average(self) -> list[Row]:
+        """Distillation of all budgets, selection, whole data; each by descending average."""
+        by_average = sorted(self.rows, key=_average_sort_key)
+        return sorted(by_average, key=lambda row: METHODS.index(row.method))
 
     def rank(self, row: Row) -> int | None:
         """Rank among the complete rows that may have one; None for other rows."""
@@ -218,6 +221,10 @@ class Grid:
 def _can_have_rank(row: Row) -> bool:
     """Whether a row may have a rank; scores of different arms or of baselines are not compared."""
     return row.arm in SINGLE_ARMS and not row.is_baseline
+
+
+def _average_sort_key(row: Row) -> tuple[Any, ...]:
+    return (row.average is None, -(row.average or 0.0), row_sort_key(row))
 
 
 def row_sort_key(row: Row) -> tuple[Any, ...]:

@@ -308,7 +308,7 @@ def encode_points(points: Array) -> str:
 def _rows_with_summary(grid: Grid) -> Iterator[tuple[Row, dict[str, Any]]]:
     """Rows with the columns of the summary table behind the average, as text and number."""
     table = summary_table(grid)
-    for row, cells in zip(grid.sorted_rows(), table.rows, strict=True):
+    for row, cells in zip(grid.rows_by_average(), table.rows, strict=True):
         named = zip(table.columns[2:], cells[2:], strict=True)
         yield row, {name: [cell.text, round_number(cell.value)] for name, cell in named}
 

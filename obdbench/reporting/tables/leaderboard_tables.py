@@ -109,7 +109,7 @@ def summary_table(grid: Grid) -> Table:
     """Average of each complete row, and its gains over random selection and over controls."""
     references = {row.arm: row for row in grid.rows if row.label == "random" and row.complete}
     rows = []
-    for row in grid.sorted_rows():
+    for row in grid.rows_by_average():
         average, gain = None, None
         if row.complete:
             average = stats.bootstrap_interval(stats.mean_over_datasets, row.scores_by_dataset)

@@ -143,7 +143,7 @@ def test_only_ranked_rows_that_end_below_their_start_are_marked():
 
 def test_rows_are_ordered_by_method_and_budget():
     grid = grid_of(
-        distilled("sdw", {0: 90.0, 1: 90.0}, settings=DistillSettings(steps=500)),
+        distilled("sdw", {0: 30.0, 1: 30.0}, settings=DistillSettings(steps=500)),
         distilled("pbc", {0: 10.0, 1: 10.0}, settings=DistillSettings(steps=50)),
         distilled("dbc", {0: 40.0, 1: 40.0}, settings=DistillSettings(steps=50)),
         entry("behavior", {0: 70.0, 1: 70.0}),
@@ -153,11 +153,13 @@ def test_rows_are_ordered_by_method_and_budget():
     )
     rows = [(row.objective, row.method) for row in grid.sorted_rows()]
     assert rows == [
-        *((name, "distillation") for name in ("sdw", "dbc", "pbc")),
+        *((name, "distillation") for name in ("dbc", "pbc", "sdw")),
         *((name, "selection") for name in ("top-q", "mine", "random")),
         ("behavior", "whole data"),
     ]
-    assert [grid.rank(row) for row in grid.sorted_rows()] == [2, 4, 5, 1, 3, 6, None]
+    assert [grid.rank(row) for row in grid.sorted_rows()] == [3, 5, 4, 1, 2, 6, None]
+    by_average = [row.objective for row in grid.rows_by_average()]
+    assert by_average == ["dbc", "sdw", "pbc", "top-q", "mine", "random", "behavior"]
 
 
 def test_the_caption_names_solver_and_states():
