@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from obdbench.errors import ObdError
 
+T = TypeVar("T")
 LOCK_TIMEOUT = 3600.0  # seconds
 
 
@@ -63,9 +65,21 @@ def lock(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     except Timeout as error:
         raise LockTimeoutError(
             f"Another process holds the lock of {path.name} for more than {timeout:g} seconds.",
-            f"Stop that process, or remove {path.name}.lock if no such process exists.",
+            "Wait for that process, or stop it.",
         ) from error
     try:
         yield
     finally:
         file_lock.release()
+
+
+def read_or_make(path: Path, read: Callable[[], T | None], make: Callable[[], T]) -> T:
+    """Return what ``read`` finds at a path of the cache, or what ``make`` then writes there.
+
+    One process makes it while others wait. A read-only cache, which allows no lock, can be read.
+    """
+    if (found := read()) is not None:
+        return found
+    with lock(path):
+        found = read()
+        return make() if found is None else found

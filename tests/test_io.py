@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from obdbench.io import LockTimeoutError, lock, replace_atomically, write_atomically
+from obdbench.io import (
+    LockTimeoutError,
+    lock,
+    read_or_make,
+    replace_atomically,
+    write_atomically,
+)
 
 
 def test_text_and_bytes_replace_the_old_content(tmp_path: Path):
@@ -39,6 +45,23 @@ def test_content_is_on_the_disk_before_the_rename_and_the_name_after_it(tmp_path
         monkeypatch.setattr(os, name, lambda *a, n=name, r=real: calls.append(n) or r(*a))
     write_atomically(tmp_path / "file", "new")
     assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_a_cached_value_is_read_without_the_lock_and_made_once(tmp_path: Path):
+    path, made = tmp_path / "folder" / "file", []
+
+    def read() -> str | None:
+        return path.read_text() if path.is_file() else None
+
+    def make() -> str:
+        made.append(path)
+        write_atomically(path, "value")
+        return "value"
+
+    assert read_or_make(path, read, make) == "value"
+    with lock(path):
+        assert read_or_make(path, read, make) == "value"
+    assert made == [path]
 
 
 def test_a_lock_that_stays_held_is_one_error(tmp_path: Path):

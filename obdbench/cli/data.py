@@ -144,7 +144,7 @@ def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> 
         return_difference,
         return_tolerance,
     )
-    from obdbench.teachers.loading import SOURCES_WITH_TEACHERS, load_teacher
+    from obdbench.teachers.loading import has_default_teacher, load_teacher
     from obdbench.teachers.published_scores import evaluate_teacher
 
     for dataset_id in _resolve(ids):
@@ -153,7 +153,7 @@ def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> 
             dataset, has_teacher = embedded.load(dataset_id, folder), False
         else:
             dataset = load_dataset(dataset_id)
-            has_teacher = source in SOURCES_WITH_TEACHERS
+            has_teacher = has_default_teacher(dataset_id)
         typer.echo(f"{dataset_id}: {len(dataset):,} transitions, SHA-256 {dataset.checksum}")
         for line in format_comparison(dataset):
             typer.echo(line)

@@ -58,8 +58,8 @@ class Standardizer:
 class Dataset:
     """Offline transitions of one task.
 
-    ``observations`` are raw. ``next_observations``, ``timeouts`` and the card are optional: the
-    objectives need states and actions only, while offline RL needs them all.
+    ``observations`` are raw. ``next_observations``, ``timeouts`` and the card are optional. Offline
+    RL and imagined states need ``next_observations``.
     """
 
     id: str
@@ -90,7 +90,10 @@ class Dataset:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 over shapes, types and bytes of the transitions: the dataset's identity."""
+        """SHA-256 over shapes, types and bytes of the required columns: the dataset's identity.
+
+        A change of ``next_observations`` or ``timeouts`` alone does not change it.
+        """
         digest = hashlib.sha256()
         for name in REQUIRED_COLUMNS:
             array = np.ascontiguousarray(getattr(self, name))

@@ -26,7 +26,7 @@ OPEN_SOURCES = ("d4rl", "minari", "file")
 
 @dataclass(frozen=True)
 class DatasetId:
-    """An identifier and its parts; every text is one, and ``load_dataset`` checks the name."""
+    """An identifier and its parts. Any text is accepted; ``load_dataset`` checks the name."""
 
     text: str
 

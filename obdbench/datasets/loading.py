@@ -14,8 +14,8 @@ from obdbench.registry import datasets
 def load_dataset(dataset_id: str) -> Dataset:
     """Load a dataset by identifier, such as ``embedded/hopper-medium-replay-v1``.
 
-    ``file:PATH.hdf5`` and ``file:PATH.npz`` read the user's files, ``minari/<id>`` any MuJoCo
-    dataset of Minari, and ``d4rl/<name>-v2`` any gym-mujoco dataset of D4RL.
+    ``file:PATH.hdf5`` and ``file:PATH.npz`` read the user's files, ``minari/<id>`` a dataset of
+    Minari and ``d4rl/<name>-v2`` one of D4RL, for hopper, walker2d and halfcheetah.
     """
     source = DatasetId(dataset_id).source
     if source == "file":

@@ -38,6 +38,7 @@ def distill(
         preset: The settings that ``overrides`` are applied to.
         seed: Fixes all random numbers.
         snapshot: A file that the state is saved to and that an interrupted call resumes from.
+            It does not record the code of the objective: delete it after changing that code.
         progress: Whether to show a progress bar.
         device: The torch device.
         overrides: Fields of :class:`~obdbench.distillation.settings.DistillSettings`, such as

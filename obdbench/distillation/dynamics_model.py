@@ -29,7 +29,7 @@ from torch.nn.functional import silu
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.download import cache_root
 from obdbench.errors import InvalidDataError
-from obdbench.io import lock, replace_atomically
+from obdbench.io import read_or_make, replace_atomically
 from obdbench.policies.networks import Params, seeded_generator, stacked_linear
 from obdbench.policies.single_thread import single_thread
 
@@ -165,14 +165,14 @@ def load_dynamics(
 ) -> DynamicsModel:
     """The model of a dataset, fitted on first use."""
     path = dynamics_path(dataset, settings)
-    with lock(path):
-        cached = _read(path, dataset, settings)
-        if cached is not None:
-            return cached
+
+    def fit() -> DynamicsModel:
         with single_thread():
             model = fit_dynamics(dataset, settings)
         _write(model, path)
-    return model
+        return model
+
+    return read_or_make(path, lambda: _read(path, dataset, settings), fit)
 
 
 def _write(model: DynamicsModel, path: Path) -> None:

@@ -101,7 +101,7 @@ class StudentEvaluator:
         self.targets = torch.from_numpy(np.asarray(targets, np.float32)).to(like)
         for name in held_out.keys() & teacher_columns.keys():
             held_out[name] = torch.from_numpy(teacher_columns[name]).to(like)
-        # one more than the students of seed 0 have, whose streams are (0, CHECK_STREAM, index)
+        # the stream after those of the students of seed 0, which are (0, CHECK_STREAM, index)
         generator = seeded_generator(0, CHECK_STREAM, settings.guard_students)
         for name in objective.noise_columns:
             action_noise = torch.randn(self.targets.shape, generator=generator)

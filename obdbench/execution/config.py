@@ -28,7 +28,7 @@ class ExecutionConfig:
         out: Folder of results; one folder per suite is created in it.
         executor: ``local`` (processes on this machine) or ``ray`` (Ray Tune).
         address: Address of an existing Ray cluster.
-        workers: Trials that run at the same time; see :meth:`local_workers` for the default.
+        workers: Jobs that run at the same time; see :meth:`local_workers` for the default.
         threads: Torch threads per trial.
         memory: GiB that the inner loop of one trial may keep.
         device: ``cpu``, ``cuda`` or ``cuda:N``.

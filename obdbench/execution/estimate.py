@@ -60,7 +60,7 @@ def estimate_run(plan: Plan) -> Estimate:
     n_known = sum(step_key(spec) in measured for spec in specs)
     finished = plan.finished_distillations()
     distillations = len({spec.distill_key for spec in specs})
-    workers = max(1, min(plan.config.local_workers(), distillations or 1))
+    workers = max(1, min(plan.config.ray_workers() or 1, distillations or 1))
     times: dict[str, float] = {}  # by distillation
     for spec in specs:
         seconds = UNIT_SECONDS * distillation_cost(spec)

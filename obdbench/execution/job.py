@@ -34,6 +34,10 @@ from obdbench.results.store import ResultStore
 SLOW_IMPORTS = ("obdbench.distillation.loop", "obdbench.evaluation.protocol")
 
 
+class PluginVersionError(ObdError):
+    """A plugin whose code differs between two processes."""
+
+
 @dataclass(frozen=True)
 class Job:
     """Trials of one suite that share one distillation."""
@@ -85,9 +89,10 @@ def check_specs(specs: Iterable[TrialSpec]) -> None:
         solvers.get(settings.solver)
         state_sources.get(settings.state_source)
         if spec.fingerprint_code() != spec.code:
-            raise ObdError(
+            raise PluginVersionError(
                 f"The plugin code of {spec.label()!r} differs from that of the main process.",
-                "Install the same version of the plugin on every node.",
+                "Install the same version of the plugin on every machine, and continue with "
+                "--resume.",
             )
 
 
@@ -100,11 +105,14 @@ def run_job(job: Job, config: ExecutionConfig, on_event: EventHandler) -> None:
         prepare_process(config)
         check_specs(job.specs)
     except ObdError as error:
-        raise ObdError(
-            f"A worker on {platform.node()} cannot run {job.specs[0].label()}: {error.cause}",
-            "Name the plugin with --plugin (in Python: plugins=), or install it on every machine, "
-            "and continue with --resume.",
-        ) from error
+        remedy = (
+            error.remedy
+            if isinstance(error, PluginVersionError)
+            else "Name the plugin with --plugin (in Python: plugins=), or install it on every "
+            "machine, and continue with --resume."
+        )
+        cause = f"A worker on {platform.node()} cannot run {job.specs[0].label()}: {error.cause}"
+        raise ObdError(cause, remedy) from error
     store = job.open_store(config)
     for spec in store.find_missing(job.specs):
         run_trial(spec, store, config, on_event, exit_on_hang=True)

@@ -1,6 +1,6 @@
 """The progress display of a run: live lines on a terminal, plain lines in a log.
 
-Lines have at most 80 columns; on a terminal, the display fits its height.
+Lines of running trials have at most 80 columns; on a terminal, the display fits its height.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def run_trial(
         raise
     except Exception as error:
         if (refusal := find_disk_error(error, store.folder)) is not None:
-            raise StorageError(store.folder, refusal) from error
+            raise StorageError(refusal.filename or store.folder, refusal) from error
         status: Status = "timeout" if isinstance(error, TrialTimeoutError) else "failed"
         result = Result.unfinished(spec, store.suite, status, error_summary(error), started)
         store.save(result, traceback.format_exc())

@@ -47,8 +47,8 @@ SUITE_ORDER = (
     "minari",
     "paper",
 )
-# The settings on which selected pairs and their scores depend
-SELECTION_SETTINGS = {"pairs", "architecture", "noise", "init", "init_labels"}
+# The settings on which undistilled pairs and their scores depend
+UNDISTILLED_SETTINGS = {"pairs", "architecture", "noise", "init", "init_labels"}
 MAX_SEEDS = 1000
 
 
@@ -237,10 +237,16 @@ def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
 
 
 def _settings_of(objective: Objective, settings: DistillSettings) -> DistillSettings:
-    """The settings that affect a trial: those of the outer loop do not affect selected pairs."""
+    """The settings that affect a trial: those of the outer loop do not affect undistilled pairs.
+
+    A selection method that is its own row does not start from the pairs of ``init`` either.
+    """
+    from obdbench.selection.undistilled import SelectedPairs
+
     if objective.distills:
         return settings
-    return DistillSettings(**settings.model_dump(include=SELECTION_SETTINGS))
+    start = {"init", "init_labels"} if isinstance(objective, SelectedPairs) else set()
+    return DistillSettings(**settings.model_dump(include=UNDISTILLED_SETTINGS - start))
 
 
 def resolve_dataset_id(dataset_id: str) -> str:

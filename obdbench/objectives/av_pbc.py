@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.dataset import Array, Dataset, DerivedDataset
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import (
     Batch,
@@ -61,7 +61,7 @@ class AvPBC(PBC):
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
         """PBC's columns and the weight."""
-        teacher = require_teacher(teacher, self.name)
+        teacher = require_teacher(teacher, f"The objective {self.name!r}")
         teacher.require_critics(dataset.id)
         teacher_columns = teacher.columns(dataset.observations)
         q = teacher_columns["teacher_q"]
@@ -81,7 +81,7 @@ class AvPBC(PBC):
                 "Use pbc, or a teacher of positive rewards: `obdbench teach --set reward_bias=B` "
                 "adds B to every reward.",
             )
-        if zero_share > MAX_ZERO_WEIGHT_SHARE:
+        if zero_share > MAX_ZERO_WEIGHT_SHARE and not isinstance(dataset, DerivedDataset):
             logger.warning(
                 "The teacher %r has action values below zero on %.0f%% of the states of %s; %s "
                 "gives them zero weight.",

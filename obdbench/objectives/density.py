@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from obdbench.datasets.dataset import Array, Dataset, DerivedDataset
 from obdbench.datasets.download import cache_root
-from obdbench.io import lock, replace_atomically
+from obdbench.io import read_or_make, replace_atomically
 from obdbench.objectives.objective import float_tensor
 from obdbench.policies.networks import seeded_generator
 from obdbench.policies.single_thread import single_thread
@@ -100,20 +100,27 @@ def load_flow(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Any:
     if isinstance(dataset, DerivedDataset):
         return load_flow(dataset.reference, settings)
     path = flow_cache_path(dataset, settings)
-    with lock(path):
+
+    def read() -> Any:
         flow = initial_flow(dataset.observation_size, settings)
         try:
             parameters = load_file(path)
             if not all(torch.isfinite(value).all() for value in parameters.values()):
-                raise ValueError("parameters that are not finite")
+                return None
             flow.load_state_dict(parameters)
-        except (OSError, SafetensorError, RuntimeError, ValueError):  # absent or damaged
-            with single_thread():
-                flow = fit_flow(dataset.states, settings)
-            parameters = {name: v.contiguous().clone() for name, v in flow.state_dict().items()}
-            with replace_atomically(path) as temporary:
-                save_file(parameters, temporary)
-    return flow
+        except (OSError, SafetensorError, RuntimeError):  # absent, damaged or of other sizes
+            return None
+        return flow
+
+    def fit() -> Any:
+        with single_thread():
+            flow = fit_flow(dataset.states, settings)
+        parameters = {name: v.contiguous().clone() for name, v in flow.state_dict().items()}
+        with replace_atomically(path) as temporary:
+            save_file(parameters, temporary)
+        return flow
+
+    return read_or_make(path, read, fit)
 
 
 def log_density(dataset: Dataset, settings: FlowSettings = FlowSettings()) -> Array:

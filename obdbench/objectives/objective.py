@@ -48,8 +48,8 @@ class Objective:
     """Base class. Settings are the keyword arguments of ``__init__``, stored as attributes.
 
     ``uses_teacher`` says that ``prepare`` needs a teacher, ``distills`` that the objective
-    optimizes the synset. The engine draws standard normal numbers for each of ``noise_columns``
-    per batch.
+    optimizes the synset. The distillation loop draws standard normal numbers for each of
+    ``noise_columns`` per batch.
     """
 
     name: ClassVar[str] = ""
@@ -122,12 +122,12 @@ def normalize_weights(weight: Tensor, normalization: Normalization) -> Tensor:
     return weight / weight.mean() if normalization == "mean-one" else weight
 
 
-def require_teacher(teacher: Teacher | None, name: str) -> Teacher:
-    """The teacher; raises an error if there is none."""
+def require_teacher(teacher: Teacher | None, user: str) -> Teacher:
+    """The teacher; raises an error if there is none. ``user`` says what needs it."""
     if teacher is None:
         raise InvalidSettingError(
-            f"The objective {name!r} needs a teacher.",
-            "Name a teacher, or use an objective without one.",
+            f"{user} needs a teacher, and none is given.",
+            "Name a teacher, or choose objectives, selection methods and labels without one.",
         )
     return teacher
 

@@ -48,7 +48,7 @@ class PBC(Objective):
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
         """The teacher's action on every state, or its Gaussian if actions are sampled."""
-        teacher = require_teacher(teacher, self.name)
+        teacher = require_teacher(teacher, f"The objective {self.name!r}")
         return self.target_columns(teacher.columns(dataset.observations))
 
     def target_columns(self, teacher_columns: Mapping[str, Array]) -> Columns:

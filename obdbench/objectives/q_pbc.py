@@ -53,21 +53,22 @@ class QPBC(PBC):
         super().__init__()
         check_range("value_weight", value_weight, 0.0, 1e6)
         self.value_weight = value_weight
-        self._source: tuple[Dataset, Teacher] | None = None  # of the critic and its weight
+        self._critic_inputs: tuple[Dataset, Teacher] | None = None  # of the critic and its weight
 
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
     ) -> Columns:
         """PBC's columns and the teacher's action value."""
-        teacher = require_teacher(teacher, self.name)
+        teacher = require_teacher(teacher, f"The objective {self.name!r}")
         teacher.require_critics(dataset.id)
         original = dataset
         while isinstance(original, RelatedDataset):
             original = original.reference
-        if self._source is None or any(
-            old is not new for old, new in zip(self._source, (original, teacher), strict=True)
+        if self._critic_inputs is None or any(
+            old is not new
+            for old, new in zip(self._critic_inputs, (original, teacher), strict=True)
         ):
-            self._source, self._critic = (original, teacher), Critic(teacher, original)
+            self._critic_inputs, self._critic = (original, teacher), Critic(teacher, original)
             spread = action_spread(teacher, original)
             self._weight = self.value_weight * spread / critic_sensitivity(teacher, original)
         teacher_columns = teacher.columns(dataset.observations)
@@ -100,7 +101,7 @@ def critic_sensitivity(teacher: Teacher, dataset: Dataset) -> float:
 
 
 def action_spread(teacher: Teacher, dataset: Dataset) -> float:
-    """The squared distance ρ of the data's from the teacher's actions, over the variance of these.
+    """The squared distance ρ of data and teacher, over the variance of the teacher's actions.
 
     At most one, which is the value for actions that do not depend on the state.
     """

@@ -89,9 +89,9 @@ class OfflineAlgorithm(ABC):
     networks: dict[str, Params]
     optimizers: dict[str, torch.optim.Adam]
 
+    @abstractmethod
     def __init__(self, shape: Shape, settings: Any, seed: int, steps: int) -> None:
         """Build the networks of a problem; ``steps`` is the length of the training."""
-        raise TypeError(f"{type(self).__name__} builds no networks.")
 
     @abstractmethod
     def update(self, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -33,12 +33,13 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 class StorageError(ObdError):
-    """The results folder cannot be written, so no trial can run."""
+    """The results folder or the cache cannot be written, so no trial can run."""
 
     def __init__(self, path: Path | str, error: OSError) -> None:
         super().__init__(
             f"Cannot write {path}: {error.strerror or error}.",
-            "Free space, or choose another folder with --out, and continue with --resume.",
+            "Free space, or choose another folder (--out for results, OBDBENCH_CACHE for the "
+            "cache), and continue with --resume.",
         )
 
 
@@ -52,7 +53,10 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def find_disk_error(error: BaseException | None, folder: Path) -> OSError | None:
-    """Return the failed write below a folder that an error comes from, if there is one."""
+    """Return the failed write that an error comes from, if there is one.
+
+    That is a full, read-only or broken disk, or a missing permission below ``folder``.
+    """
     while error is not None:
         if isinstance(error, OSError):
             inside = error.filename is not None and str(folder) in str(error.filename)

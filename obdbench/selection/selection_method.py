@@ -1,9 +1,9 @@
-"""What a selection method is.
+"""The base class of selection methods, which choose transitions of the data.
 
-A selection method chooses transitions of the data. Its pairs are a row of their own in tables,
-with the data's or the teacher's actions as labels, and a starting point of distillation. It has
-one method, :meth:`SelectionMethod.select`; its settings are the keyword arguments of ``__init__``,
-kept as attributes.
+Tables show the pairs of a selection method as a separate row, with the data's or the teacher's
+actions as labels; a distillation can start from them. A method defines
+:meth:`SelectionMethod.select`; its settings are the keyword arguments of ``__init__``, kept as
+attributes.
 """
 
 from __future__ import annotations
@@ -69,12 +69,3 @@ def select_rows(
             "Return a vector of distinct row indices.",
         )
     return rows
-
-
-def require_teacher(teacher: Teacher | None, name: str) -> Teacher:
-    """The teacher, or an error if there is none."""
-    if teacher is None:
-        raise InvalidSettingError(
-            f"The selection method {name!r} needs a teacher.", "Pass one, or use 'random'."
-        )
-    return teacher

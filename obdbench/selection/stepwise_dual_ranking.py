@@ -26,11 +26,8 @@ from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.episodes import time_steps
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.density import log_density
-from obdbench.objectives.objective import check_range
-from obdbench.selection.selection_method import (
-    SelectionMethod,
-    require_teacher,
-)
+from obdbench.objectives.objective import check_range, require_teacher
+from obdbench.selection.selection_method import SelectionMethod
 from obdbench.teachers.teacher import Teacher
 
 SCALE = 100.0  # steps
@@ -52,7 +49,8 @@ class StepwiseDualRanking(SelectionMethod):
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
     ) -> Array:
         """Rows drawn from those that both rankings keep."""
-        teacher, known = require_teacher(teacher, self.name), self._rows
+        teacher = require_teacher(teacher, f"The selection method {self.name!r}")
+        known = self._rows
         if known is None or known[0] is not dataset or known[1] is not teacher:
             teacher.require_critics(dataset.id)
             values = teacher.columns(dataset.observations)["teacher_q"]

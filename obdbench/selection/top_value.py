@@ -7,11 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
-from obdbench.objectives.objective import check_range
-from obdbench.selection.selection_method import (
-    SelectionMethod,
-    require_teacher,
-)
+from obdbench.objectives.objective import check_range, require_teacher
+from obdbench.selection.selection_method import SelectionMethod
 from obdbench.teachers.teacher import Teacher
 
 
@@ -30,7 +27,9 @@ class TopValue(SelectionMethod):
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
     ) -> Array:
         """Rows whose recorded actions have a high value."""
-        values = self._values_of(dataset, require_teacher(teacher, self.name))
+        values = self._values_of(
+            dataset, require_teacher(teacher, f"The selection method {self.name!r}")
+        )
         size = max(pairs, int(len(dataset) * self.share))
         best = np.sort(np.argpartition(-values, size - 1)[:size])
         return np.asarray(rng.choice(best, pairs, replace=False))

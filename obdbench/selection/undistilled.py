@@ -14,12 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
-from obdbench.objectives.objective import Objective, check_choice
+from obdbench.objectives.objective import Objective, check_choice, require_teacher
 from obdbench.registry import selections
 from obdbench.selection.selection_method import (
     SelectionMethod,
     make_selection,
-    require_teacher,
     select_rows,
 )
 from obdbench.teachers.teacher import Teacher
@@ -46,7 +45,7 @@ def select_pairs(
     check_choice("source of labels", labels, ("data", "teacher"))
     rows = select_rows(method, dataset, teacher, pairs, rng)
     if labels == "teacher":
-        actions = require_teacher(teacher, method.name).act(dataset.observations[rows])
+        actions = require_teacher(teacher, "Labeling by a teacher").act(dataset.observations[rows])
     else:
         actions = dataset.actions[rows]
     return dataset.states[rows].copy(), np.array(actions, dtype=np.float32)

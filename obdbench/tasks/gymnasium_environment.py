@@ -56,7 +56,7 @@ class GymnasiumSlots:
             try:
                 observations.append(self.environments[slot].reset(seed=seed)[0])
             except Exception as error:
-                raise self._environment_error(slot, error) from error
+                raise self._environment_error(slot, "reset", error) from error
         return np.asarray(observations, np.float64).reshape(-1, self.task.observation_size)
 
     def step(self, slots: Array, actions: Array) -> tuple[Array, Array, Array]:
@@ -77,7 +77,7 @@ class GymnasiumSlots:
                 terminations.append(terminated)
                 truncations.append(truncated)
         except Exception as error:
-            raise self._environment_error(slot, error) from error
+            raise self._environment_error(slot, f"step {self.steps + 1}", error) from error
         self.steps += 1
         if any(truncations):
             self.truncations[slots] = truncations
@@ -94,12 +94,12 @@ class GymnasiumSlots:
         """Whether the environment cut off the episode of each slot at its last step."""
         return self.truncations[slots]
 
-    def _environment_error(self, slot: int, error: Exception) -> InvalidDataError:
+    def _environment_error(self, slot: int, moment: str, error: Exception) -> InvalidDataError:
         """One line for an exception of an environment, which is closed: its state is unknown."""
         close(self.environments.pop(slot))
         return InvalidDataError(
-            f"The environment of {self.task.name!r} raised {type(error).__name__} at step "
-            f"{self.steps + 1} of the episode with seed {self.seeds[slot]}: {first_line(error)}.",
+            f"The environment of {self.task.name!r} raised {type(error).__name__} at {moment} "
+            f"of the episode with seed {self.seeds[slot]}: {first_line(error)}.",
             "Fix the environment.",
         )
 

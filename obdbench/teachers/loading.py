@@ -16,11 +16,9 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.registry import teachers
 from obdbench.teachers.policy_file import load_policy_file
-from obdbench.teachers.published import load_published_teacher
+from obdbench.teachers.published import load_published_teacher, published_teachers
 from obdbench.teachers.teacher import Teacher
 from obdbench.teachers.trained import find_newest_algorithm, load_trained_teacher
-
-SOURCES_WITH_TEACHERS = ("embedded", "d4rl")
 
 
 def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
@@ -29,8 +27,8 @@ def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
     ``teacher`` is a registered name (``obdbench list teachers``) or the path of a policy file: one
     written by :meth:`Teacher.save`, a Stable-Baselines3 zip, a d3rlpy model, a CORL checkpoint or a
     D4RL HDF5 file. The default of an embedded dataset is the teacher shipped with it, that of
-    a ``d4rl/`` dataset the published Cal-QL policy, and that of any other dataset the
-    teacher that ``obdbench teach`` trained last.
+    a ``d4rl/`` dataset the published Cal-QL policy if there is one, and that of any other dataset
+    the teacher that ``obdbench teach`` trained last.
     """
     if teacher is None:
         return _load_default_teacher(dataset_id)
@@ -89,17 +87,23 @@ def find_default_teacher_name(dataset_id: str) -> str | None:
 
     ``None`` if the dataset is shipped or published with a teacher, or if no teacher is trained.
     """
-    if DatasetId(dataset_id).source in SOURCES_WITH_TEACHERS:
+    if has_default_teacher(dataset_id):
         return None
     return find_newest_algorithm(dataset_id)
 
 
+def has_default_teacher(dataset_id: str) -> bool:
+    """Whether a dataset is shipped or published with a teacher."""
+    parsed = DatasetId(dataset_id)
+    return parsed.source == "embedded" or (
+        parsed.source == "d4rl" and parsed.name in published_teachers()
+    )
+
+
 def _load_default_teacher(dataset_id: str) -> Teacher:
-    source = DatasetId(dataset_id).source
-    if source == "embedded":
-        return load_embedded_teacher(dataset_id)
-    if source == "d4rl":
-        return load_d4rl_teacher(dataset_id)
+    if has_default_teacher(dataset_id):
+        is_embedded = DatasetId(dataset_id).source == "embedded"
+        return (load_embedded_teacher if is_embedded else load_d4rl_teacher)(dataset_id)
     teacher = load_trained_teacher(dataset_id)
     if teacher is None:
         raise ObdError(

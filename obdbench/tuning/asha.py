@@ -23,7 +23,7 @@ from obdbench.execution.trial import error_summary
 from obdbench.tuning.criterion import CandidateResult, measure_candidate
 from obdbench.tuning.search_space import Candidate, SearchConfig
 
-MAX_LOSSES = 1  # how often a candidate whose process is lost starts again
+MAX_RESTARTS = 1  # how often a candidate whose process is lost starts again
 
 
 def search_with_asha(
@@ -60,7 +60,7 @@ def search_with_asha(
             config=config,
             workers=workers,
             callback=monitor,
-            max_failures=MAX_LOSSES,
+            max_failures=MAX_RESTARTS,
             scheduler=scheduler,
         )
     return rank_candidates([result.metrics for result in results], draws)
@@ -130,7 +130,7 @@ class SearchMonitor(RunCallback):
         self.best = min(self.best, result.get("criterion", self.best))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate whose process is lost too often is left out."""
+        """A candidate whose process is lost too often ends with its last report."""
         self._print_line("failed (its process was lost)")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +117,30 @@ def test_skipped_evaluation_points_hold_the_best_synset(
     assert [point.step for point in guarded] == [0, 30, 60]
     assert np.array_equal(guarded[-1].synsets[0].states, expected.synsets[0].states)
     assert np.array_equal(guarded[-1].synsets[0].actions, expected.synsets[0].actions)
+
+
+def test_a_run_interrupted_at_a_skipped_point_resumes(
+    toy_dataset: Dataset, steep_teacher: Teacher, tmp_path: Path
+) -> None:
+    """Several evaluation points are skipped at once, and the run stops at the first of them."""
+    fractions = {"evaluate_at": (0.0, 0.5, 0.75, 0.9, 1.0)}
+    settings = resolve_settings("tiny", {**LEAVING_THE_LIMIT, **GUARD, **fractions})
+
+    def points() -> Iterator[EvaluationPoint]:
+        snapshot = tmp_path / "snapshot.safetensors"
+        objective = make_objective("pbc")
+        return distill_points(
+            toy_dataset, steep_teacher, objective, settings, [0], snapshot=snapshot
+        )
+
+    interrupted = points()
+    assert [next(interrupted).step for _ in range(2)] == [0, 31]
+    interrupted.close()
+    resumed = list(points())
+    assert [point.step for point in resumed] == settings.evaluation_steps
+    assert have_equal_synsets(
+        resumed, distill(toy_dataset, steep_teacher, **LEAVING_THE_LIMIT | GUARD | fractions)
+    )
 
 
 @pytest.mark.parametrize("objective", ["pbc", "dbc", "av-pbc"])

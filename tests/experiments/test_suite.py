@@ -243,5 +243,6 @@ def test_selected_pairs_depend_on_no_setting_of_the_outer_loop():
 
     selected = keys("fast", "random", pairs=64)
     assert selected == keys("exact", "random", pairs=64, smoothing=0.5, steps=7)
+    assert selected == keys("fast", "random", pairs=64, init="kmeans++", init_labels="teacher")
     assert selected.isdisjoint(keys("fast", "random", pairs=32))
     assert keys("fast", "dbc", pairs=64).isdisjoint(keys("fast", "dbc", pairs=64, smoothing=0.5))

@@ -15,7 +15,11 @@ from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Teacher
 from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
 
-OTHER_DATASETS = ["minari/mujoco/hopper/medium-v0", "file:hopper-mine.npz"]
+OTHER_DATASETS = [
+    "minari/mujoco/hopper/medium-v0",
+    "file:hopper-mine.npz",
+    "d4rl/hopper-expert-v2",  # without a published teacher
+]
 
 
 @pytest.fixture(autouse=True)

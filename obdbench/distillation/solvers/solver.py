@@ -1,8 +1,8 @@
 """The base class of solvers, which compute the outer steps of a distillation.
 
 A solver gets the stacked synsets of all seeds and returns a gradient in their states and actions,
-which the outer optimizer follows. What it needs besides, it draws from an :class:`OuterProblem`:
-batches of the objective, students, and random numbers, each seed's from the seed's own generators.
+which the outer optimizer follows. An :class:`OuterProblem` provides batches, students and random
+numbers, each from the generators of the seed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ProblemSize:
 class OuterProblem:
     """What a solver sees of a distillation at outer step ``step``.
 
-    Batches, students and noise have generators of their own, one per seed. ``carried`` holds the
+    Batches, students and noise have separate generators, one per seed. ``carried`` holds the
     tensors that the solver carries from one step to the next, which snapshots contain: of the shape
     of the stacked states under names ending in ``.x``, of the actions under names ending in ``.a``.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -55,7 +55,7 @@ class _Worker:
         self.pipe, remote = Pipe()
         self.job: Job | None = None
         self.current_key = ""  # of the trial that the last event was about
-        self.log = log
+        self.log, self.device = log, config.device
         threads = dict.fromkeys(THREAD_VARIABLES, str(config.threads))
         module = "obdbench.execution.executors.local_worker"
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -116,12 +116,12 @@ class _LocalRun:
         self._assign_next(worker)
 
     def _config_on_device(self) -> ExecutionConfig:
-        """Assign GPUs round-robin where there are several."""
+        """Choose the GPU with the fewest workers where there are several."""
         if self.config.device != "cuda":
             return self.config
-
-        index = self.started % max(1, torch.cuda.device_count())
-        return replace(self.config, device=f"cuda:{index}")
+        workers = Counter(worker.device for worker in self.workers)
+        devices = [f"cuda:{index}" for index in range(max(1, torch.cuda.device_count()))]
+        return replace(self.config, device=min(devices, key=lambda device: workers[device]))
 
     def _assign_next(self, worker: _Worker) -> None:
         """Give a worker the next job, or end it if there is none."""

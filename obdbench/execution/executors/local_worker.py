@@ -15,10 +15,8 @@ from multiprocessing.connection import Connection
 
 from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.events import Event, StepThrottle
+from obdbench.execution.events import Event
 from obdbench.execution.job import Job, run_job
-
-STEP_SECONDS = 0.2
 
 
 def serve_jobs(pipe: Connection[object, object], parent: int) -> None:
@@ -33,13 +31,12 @@ def serve_jobs(pipe: Connection[object, object], parent: int) -> None:
         except OSError:  # the parent process ended; this is not a failure of the trial
             os._exit(1)
 
-    on_event = StepThrottle(send, STEP_SECONDS)
     while True:
         job = pipe.recv()
         if not isinstance(job, Job):
             return
         try:
-            run_job(job, config, on_event)
+            run_job(job, config, send)
         except ObdError as error:  # no trial can be run here
             send(Event("fatal", message=str(error)))
             return

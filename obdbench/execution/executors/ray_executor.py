@@ -34,7 +34,7 @@ from obdbench.execution.trial import error_summary
 from obdbench.experiments.spec import TrialSpec
 
 STEP_SECONDS = 1.0
-LOSS = "its process or node was lost"
+LOST_PROCESS = "its process or node was lost"
 
 
 def execute(jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
@@ -135,7 +135,7 @@ class RayRunMonitor(RunCallback):
         with self._keep_error():
             missing = self.events.forward_stored_results(job.specs)
             if running not in self.events.finished:  # otherwise a timeout ended the process
-                self.events.count_death(missing, running, LOSS)
+                self.events.count_death(missing, running, LOST_PROCESS)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tune's loop has waited for events for a tenth of a second at most."""
@@ -147,7 +147,9 @@ class RayRunMonitor(RunCallback):
         with self._keep_error():
             for job in jobs:
                 missing = self.events.forward_stored_results(job.specs)
-                rest += self.events.count_death(missing, self.running.pop(job.name, ""), LOSS)
+                rest += self.events.count_death(
+                    missing, self.running.pop(job.name, ""), LOST_PROCESS
+                )
         return group_into_jobs(rest, self.store.suite)
 
     @contextmanager
