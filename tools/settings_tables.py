@@ -2,7 +2,8 @@
 
 A table after the comment ``<!-- settings: KIND NAME -->`` has one row per setting. Names and
 defaults come from the code. For the settings of distillation (kind ``loops``) the meaning comes
-from the code as well; for objectives and protocols it is written in the page. After a change, run::
+from the code as well; for objectives, protocols and the algorithms of ``obdbench teach`` (kind
+``algorithms``) it is written in the page. After a change, run::
 
     python tools/settings_tables.py
 """
@@ -12,15 +13,17 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from obdbench.distillation.settings import PRESETS, DistillSettings
 from obdbench.objectives.objective import parameters_of
+from obdbench.offline_rl.trainer import ALGORITHMS
 from obdbench.registry import objectives, protocols
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/concepts.md", "docs/methods.md", "docs/protocols.md")
+PAGES = ("docs/concepts.md", "docs/data.md", "docs/methods.md", "docs/protocols.md")
 MAX_VALUES = 9  # longer lists are abbreviated
 _TABLE = re.compile(
     r"(?P<comment><!-- settings: (?P<kind>\w+) ?(?P<name>[\w+-]*) -->\n)"
@@ -57,12 +60,25 @@ def expected_columns(kind: str, name: str) -> dict[str, Row]:
             }
             for field, info in DistillSettings.model_fields.items()
         }
+    if kind == "algorithms":
+        return algorithm_columns()
     if kind == "objective":
         defaults = parameters_of(objectives.get(name))
     else:
         parameters = list(inspect.signature(protocols.get(name).__init__).parameters.values())[1:]
         defaults = {parameter.name: parameter.default for parameter in parameters}
     return {setting: {"default": format_value(value)} for setting, value in defaults.items()}
+
+
+def algorithm_columns() -> dict[str, Row]:
+    """The default of every setting of offline RL, by setting and algorithm."""
+    columns: dict[str, Row] = {}
+    for algorithm, (_, settings) in ALGORITHMS.items():
+        for field in fields(settings):
+            depends = field.default is MISSING  # on the processor
+            value = "where supported" if depends else format_value(field.default)
+            columns.setdefault(field.name, dict.fromkeys(ALGORITHMS, ""))[algorithm] = value
+    return columns
 
 
 def format_value(value: Any) -> str:

@@ -42,6 +42,7 @@ from obdbench.reporting.tables.suite_report import (
 )
 from obdbench.reporting.tables.table import MISSING, Cell, Table, format_number
 
+LOCAL_OPTIONS = ("--out", "--workers")  # of ``obdbench run``, with a value
 BLOCKS = ("main", "comparisons", "plots", "measurement", "pages")
 INDEX = "README"
 PLOTS = "plots"
@@ -201,13 +202,26 @@ def _front_tables(report: SuiteReport) -> dict[str, list[Table]]:
     return {"main": main, "comparisons": report.tables["comparisons"][:rest]}
 
 
-def _measurement(grids: Sequence[Grid]) -> str:
+def _measurement(grids: Sequence[Grid], *, with_commands: bool = True) -> str:
     parts = ["### How the results were measured", render_list(measurement_facts(grids))]
-    words = {entry.command for grid in grids for entry in grid.entries} - {()}
+    used = {entry.command for grid in grids for entry in grid.entries if with_commands}
+    words = {_without_local_options(command) for command in used} - {()}
     commands = [shlex.join(("obdbench", *command)) for command in sorted(words)]
     if shown := [command for command in commands if command.isprintable() and "`" not in command]:
         parts.append("\n".join(["```bash", *map(wrap_command, shown), "```"]))
     return "\n\n".join(parts)
+
+
+def _without_local_options(command: Sequence[str]) -> tuple[str, ...]:
+    """A command without the options that do not affect scores: folder, workers and resuming."""
+    words = iter(command)
+    kept: list[str] = []
+    for word in words:
+        if word in LOCAL_OPTIONS:
+            next(words, None)
+        elif word != "--resume" and word.partition("=")[0] not in LOCAL_OPTIONS:
+            kept.append(word)
+    return tuple(kept)
 
 
 def _render_page(report: SuiteReport, page: TablePage, link_prefix: str) -> str:
@@ -218,7 +232,7 @@ def _render_page(report: SuiteReport, page: TablePage, link_prefix: str) -> str:
             f"# {suite}: {page.title}",
             f"[Leaderboard of {suite}](../{quote(report.suite)}.md)",
             render_sections(page.tables, link_prefix),
-            f"{_measurement(page.grids)}\n",
+            f"{_measurement(page.grids, with_commands=False)}\n",
         ]
     )
 

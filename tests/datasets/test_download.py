@@ -60,7 +60,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(CONTENT)
 
     def be_breaks(self):
-        """Break off after 100,000 bytes, and go on where asked to."""
+        """Stop after 100,000 bytes, and continue at the requested byte."""
         start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
         if start and self.headers.get("If-Range") == '"one"':
             span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"

@@ -83,13 +83,13 @@ def test_the_foreign_class_is_replaced_and_forgotten(tmp_path, monkeypatch):
 
 @pytest.mark.reliability(
     "input",
-    "Datasets and checkpoints with a bit turned over",
+    "Datasets and checkpoints with one bit flipped",
     injection="60 random bits each of an HDF5, an NPZ and a .pt file",
     outcome="one `ObdError`, or a valid content",
 )
 @pytest.mark.parametrize("kind", ["hdf5", "npz", "pt"])
 def test_random_damage_never_escapes(kind, tmp_path, attempts):
-    """Sixty bits turned over, one at a time: an `ObdError` or a valid content, nothing else."""
+    """Sixty bits flipped, one at a time: an `ObdError` or a valid content, nothing else."""
     path = write_valid_file(tmp_path, kind)
     intact = path.read_bytes()
     rng = np.random.default_rng(1)

@@ -38,7 +38,7 @@ def test_every_objective_and_protocol_with_settings_has_a_table() -> None:
         ("objective", name) for name in built_in["objective"] if expected_columns("objective", name)
     }
     all_protocols = {("protocol", name) for name in built_in["protocol"]}
-    assert documented == with_settings | all_protocols | {("loops", "")}
+    assert documented == with_settings | all_protocols | {("loops", ""), ("algorithms", "")}
 
 
 def test_every_setting_of_distillation_is_described() -> None:

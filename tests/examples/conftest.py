@@ -1,4 +1,4 @@
-"""Running the examples as a reader would: in a process of its own, from a folder of its own."""
+"""Run the examples as a reader would: each in a separate process and folder."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ NAMES = {
 
 @pytest.fixture(scope="module")
 def installed(python: Script, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Installed into a folder of its own: nothing is fetched, nothing else is touched."""
+    """Installed into a separate folder: nothing is downloaded, nothing else is changed."""
     pytest.importorskip("hatchling", reason="the package's build backend is not installed")
     target = tmp_path_factory.mktemp("site")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", target]

@@ -87,8 +87,8 @@ def test_a_full_disk_is_one_line(tmp_path, toy, executor):
     "fault",
     "Disk that fills up in mid-run",
     injection="a tmpfs with room for some of eight trials, with either executor",
-    outcome="one line, exit code 2, every result there is whole; with room again `--resume` ends "
-    "with the results of an undisturbed run, bit for bit",
+    outcome="one line, exit code 2, every existing result is complete; with room again `--resume` "
+    "ends with the results of an undisturbed run, bit for bit",
 )
 @EXECUTORS
 def test_a_disk_that_fills_up_loses_nothing(tmp_path, toy, executor):

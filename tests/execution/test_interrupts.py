@@ -35,7 +35,7 @@ def restore_sigint():
     "fault",
     "Ctrl-C, and SIGTERM of a scheduler",
     injection="the signal to the whole process group once a result is there, with either executor",
-    outcome="exit code 130, one line that says how to go on, no process and no temporary file "
+    outcome="exit code 130, one line that states how to continue, no process and no temporary file "
     "left; `--resume` ends with the results of an undisturbed run, bit for bit",
 )
 @pytest.mark.parametrize("executor", ["local", "ray"])

@@ -44,7 +44,7 @@ def members(pid, role):
 
 
 def kill_at_random(tmp_path, executor, targets, moments, attempts):
-    """Kill at as many moments and go on each time; every fault found."""
+    """Kill at as many moments and resume each time; every fault found."""
     log = tmp_path / "log"
     faults, victims = [], Counter()
 

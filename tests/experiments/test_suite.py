@@ -71,7 +71,7 @@ def test_own_suite(tmp_path):
     assert {spec.objective for spec in specs} == {"av-pbc", "sdw"}  # the alias is resolved
     assert {spec.seeds for spec in specs} == {(0, 1, 7)}
     assert [s.settings.pairs for s in specs if s.protocol == "size"] == [8, 16, 8, 16]
-    # size asks for distillations of its own, ensemble shares the default one
+    # size needs further distillations, ensemble shares the default one
     assert len({spec.distill_key for spec in specs}) == 6
     assert all(spec.settings.steps == 10 for spec in specs)
 

@@ -229,7 +229,7 @@ def continue_run(run: Any) -> None:
 
 @reading_test("snapshots")
 def test_snapshot(folder: Path, read_counter: ReadCounter) -> None:
-    """A run goes on from what it can use, and says what to do where it cannot."""
+    """A run continues from what it can use, and otherwise says what to do."""
     path = folder / "snapshot"
 
     def fresh() -> Any:

@@ -13,7 +13,7 @@ from support.paths import ROOT
 
 
 def run_environment(temporary=None):
-    """The environment of a run, with a temporary folder of its own where one is given."""
+    """The environment of a run, with a separate temporary folder if one is given."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return environment if temporary is None else {**environment, "TMPDIR": str(temporary)}
 

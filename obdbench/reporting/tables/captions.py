@@ -68,8 +68,9 @@ NO_MANIFEST_NOTE = "There is no manifest, so trials without a result are unknown
 HIGH_MISSED_VARIANCE = "‡"
 BELOW_START = "↓"
 BASELINE_NOTE = (
-    "behavior is the mean return of the recorded episodes. Rows named whole train on the whole "
-    "dataset (baselines/). These rows are not distilled and have no rank."
+    "behavior is the mean return of the recorded episodes. bc-whole clones all transitions of the "
+    "dataset; offline RL named whole is the score of a teacher, which may have been trained on a "
+    "larger collection (baselines/). These rows are not distilled and have no rank."
 )
 
 
@@ -220,7 +221,7 @@ def _describe_distillation(row: Row) -> str:
     if settings.kernel_share == 1:
         solver = "every step is an infinite-width step"
     elif settings.kernel_share:
-        share = f"{100 * settings.kernel_share:g}% of the steps"
+        share = f"up to {100 * settings.kernel_share:g}% of the steps"
         solver = f"{share} are infinite-width steps, the others use {solver}"
     else:
         solver = f"every step uses {solver}"

@@ -96,7 +96,7 @@ def test_bad_trials_are_rows_with_their_reason(outcome):
     "fault",
     "Trials that hang beyond their time",
     injection="an endless sleep in the loss with a timeout of 2 s; local",
-    outcome="a timeout row each; the rest goes on",
+    outcome="a timeout row each; the other trials continue",
 )
 def test_a_trial_that_hangs_becomes_a_row_and_the_rest_goes_on(tmp_path, toy_suite):
     options = ExecutionConfig(out=tmp_path, workers=1, timeout=2.0, grace=1.0, plugins=PLUGINS)
@@ -161,7 +161,8 @@ def test_collect_takes_results_of_any_suite(outcome, toy_suite, tmp_path):
     "fault",
     "--fail-fast",
     injection="a trial that raises; local",
-    outcome="the run ends at it and says why; the rest is missing, for --resume",
+    outcome="the run ends at this trial and prints the reason; the others are missing, "
+    "for --resume",
 )
 def test_fail_fast_stops_and_says_why(tmp_path, toy_suite):
     options = ExecutionConfig(out=tmp_path, workers=1, fail_fast=True, plugins=PLUGINS)

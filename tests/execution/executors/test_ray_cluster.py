@@ -155,8 +155,7 @@ def test_trials_of_a_killed_node_continue_on_the_other(two_nodes, tmp_path, toy_
 @pytest.mark.reliability(
     "fault",
     "Nodes without shared storage",
-    injection="a second Ray node in a mount namespace of its own, in which the "
-    "results folder is empty",
+    injection="a second Ray node in its own mount namespace, in which the results folder is empty",
     outcome="one line before any trial starts, which names the node and --out",
 )
 def test_node_that_lacks_the_results_folder_is_refused(node_with_another_disk, tmp_path, toy_suite):
