@@ -166,6 +166,6 @@ def test_the_caption_names_solver_and_states():
     settings = DistillSettings(kernel_share=0.95, smoothing=0.2)
     grid = grid_of(distilled("pbc", {0: 1.0}, settings=settings), distilled("dbc", {0: 1.0}))
     notes = " ".join(scores_table(grid).notes)
-    assert "Distillation of pbc: 95% of the steps are infinite-width steps" in notes
+    assert "Distillation of pbc: up to 95% of the steps are infinite-width steps" in notes
     assert "noise of 0.2 standard deviations" in notes
     assert "Distillation of dbc: every step uses exact meta-gradients" in notes
