@@ -102,8 +102,9 @@ def has_default_teacher(dataset_id: str) -> bool:
 
 def _load_default_teacher(dataset_id: str) -> Teacher:
     if has_default_teacher(dataset_id):
-        is_embedded = DatasetId(dataset_id).source == "embedded"
-        return (load_embedded_teacher if is_embedded else load_d4rl_teacher)(dataset_id)
+        if DatasetId(dataset_id).source == "embedded":
+            return load_embedded_teacher(dataset_id)
+        return load_d4rl_teacher(dataset_id)
     teacher = load_trained_teacher(dataset_id)
     if teacher is None:
         raise ObdError(

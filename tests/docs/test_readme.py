@@ -1,4 +1,4 @@
-"""Every code block of the README runs in a copy of a checkout; its table is that of the results."""
+"""Every code block of the README runs in a copy of a checkout; its figures are those of results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from support.paths import FIXTURES, ROOT
 
 from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.reporting.pages import fill_blocks, markdown_blocks
+from obdbench.reporting.tables.paper_tables import load_paper_tables
 from obdbench.reporting.tables.suite_report import build_report
 
 README = runnable_blocks("README.md")
@@ -105,3 +106,10 @@ def test_gain_over_random_is_the_mean_difference_over_seeds_and_datasets() -> No
     for name in ("dbc", "pbc", "av-pbc", "sdw"):
         assert float(gains[name]) == pytest.approx(averages[name] - averages["random"], abs=0.11)
     assert gains["random"] == "–"
+
+
+def test_figures_quoted_from_the_papers_are_theirs() -> None:
+    table = next(table for table in load_paper_tables() if table.name == "table 1")
+    text = " ".join((ROOT / "README.md").read_text().split())
+    teachers, synsets = table.average("offrl-whole"), table.average("av-pbc")
+    assert f"average {teachers:.1f}, synsets of 256 pairs {synsets:.1f}" in text

@@ -18,7 +18,7 @@ from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.reporting.tables.suite_report import build_report
 from obdbench.tasks.task import get_task
 
-FILES, LARGEST_RATIO = 10_000, 6.0
+FILES, LARGEST_RATIO = 10_000, 5.0
 
 
 def write_many(folder: Path) -> None:
