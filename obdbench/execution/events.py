@@ -37,7 +37,7 @@ def ignore_event(event: Event) -> None:
 
 
 class StepThrottle:
-    """Pass events on, but at most one ``step`` event in ``seconds``."""
+    """Pass events on; of ``step`` events, one in ``seconds`` and that of the last step."""
 
     def __init__(self, on_event: EventHandler, seconds: float) -> None:
         self._on_event = on_event
@@ -47,7 +47,7 @@ class StepThrottle:
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
         if event.kind == "step":
-            if now - self._last < self._seconds:
+            if now - self._last < self._seconds and event.step != event.steps:
                 return
             self._last = now
         self._on_event(event)
