@@ -1,4 +1,4 @@
-r"""Behavioral cloning on the whole data: the row ``bc-whole``.
+r"""Behavioral cloning on the whole data: the rows ``bc-whole`` and ``pbc-whole``.
 
 .. math::
 
@@ -6,10 +6,12 @@ r"""Behavioral cloning on the whole data: the row ``bc-whole``.
     \frac{1}{n_a} \lVert \tanh \mu_\theta(\hat s) - a \rVert^2
 
 for the students' architecture ``mlp4``, scored as D4RL does: deterministic episodes of the policy
-after its last step. All seeds and all datasets of one task train together with stacked parameters.
-Each run has its own generators of initial weights and batches, so that runs are independent.
+after its last step. For ``pbc-whole``, ``a`` is the teacher's action on ``s`` instead of the
+recorded one. The two rows minimize the objectives DBC and PBC over policies instead of synsets. All
+seeds and all datasets of one task train together with stacked parameters. Each run has its own
+generators of initial weights and batches, so that runs are independent.
 
-    python -m baselines.bc --dataset embedded/hopper-medium-v1 --seeds 0-4
+    python -m baselines.bc --dataset embedded/hopper-medium-v1 --seeds 0-4 --labels teacher
 """
 
 from __future__ import annotations
@@ -41,8 +43,11 @@ from obdbench.offline_rl.training_state import save_state, saved_state, state_na
 from obdbench.policies.networks import MLP4, Params, seeded_generator
 from obdbench.results.record import Result
 from obdbench.tasks.rollout import deterministic_returns
+from obdbench.teachers.loading import load_teacher
+from obdbench.teachers.teacher import Teacher
 
 SAVE_EVERY = 2_000
+ROWS = {"data": "bc-whole", "teacher": "pbc-whole"}  # by whose actions are cloned
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,17 @@ class Settings:
 
 
 class CloningRun:
-    """A run of policies, ordered by dataset and then by seed, and their optimizer."""
+    """A run of policies, ordered by dataset and then by seed, and their optimizer.
+
+    They clone the actions of ``teachers``, one for each dataset, or those of the data without any.
+    """
 
     def __init__(
-        self, datasets: Sequence[Dataset], seeds: Sequence[int], settings: Settings
+        self,
+        datasets: Sequence[Dataset],
+        seeds: Sequence[int],
+        settings: Settings,
+        teachers: Sequence[Teacher] = (),
     ) -> None:
         self.datasets, self.seeds, self.settings = datasets, seeds, settings
         first = datasets[0]
@@ -68,9 +80,16 @@ class CloningRun:
         for tensor in self.params.values():
             tensor.requires_grad_(True)
         self.optimizer = torch.optim.Adam(self.params.values(), settings.lr, fused=True)
+        self.teachers = teachers
+        labels = [dataset.actions for dataset in datasets]
+        if teachers:
+            labels = [
+                teacher.columns(dataset.observations)["teacher_actions"]
+                for dataset, teacher in zip(datasets, teachers, strict=True)
+            ]
         self.tables = [
-            (torch.from_numpy(dataset.states), torch.from_numpy(dataset.actions))
-            for dataset in datasets
+            (torch.from_numpy(dataset.states), torch.from_numpy(actions))
+            for dataset, actions in zip(datasets, labels, strict=True)
             for _ in seeds
         ]
         self.step, self.seconds = 0, 0.0
@@ -110,8 +129,9 @@ class CloningRun:
         return deterministic_returns(policies, dataset.task, episodes)
 
     def identity(self) -> dict[str, Any]:
-        """Data, seeds and settings, which must match when a run is resumed."""
+        """Data, teachers, seeds and settings, which must match when a run is resumed."""
         checksums = [dataset.checksum for dataset in self.datasets]
+        checksums += [teacher.checksum for teacher in self.teachers]
         return {"data": checksums, "seeds": list(self.seeds), **asdict(self.settings)}
 
     def save(self, path: Path) -> None:
@@ -146,10 +166,11 @@ def train(
     settings: Settings,
     resume: Path | None = None,
     *,
+    teachers: Sequence[Teacher] = (),
     progress: bool = True,
 ) -> CloningRun:
     """Train for all steps, and continue from the file ``resume`` if it exists."""
-    run = CloningRun(datasets, seeds, settings)
+    run = CloningRun(datasets, seeds, settings, teachers)
     if resume is not None:
         run.resume(resume)
     started = time.perf_counter() - run.seconds
@@ -172,21 +193,23 @@ def run_bc(
     settings: Settings,
     out: Path,
     *,
+    teachers: Sequence[Teacher] = (),
     episodes: int = 20,
     resume: Path | None = None,
     progress: bool = True,
 ) -> list[Result]:
     """Train and score all seeds on datasets of one task, and write a record for each dataset."""
-    run = train(datasets, seeds, settings, resume, progress=progress)
+    run = train(datasets, seeds, settings, resume, teachers=teachers, progress=progress)
     results = [
         write_row(
             dataset,
-            "bc-whole",
+            ROWS["teacher" if teachers else "data"],
             {seed: row[None] for seed, row in zip(seeds, run.returns(i, episodes), strict=True)},
             out,
             params={"batch": settings.batch, "lr": settings.lr},
             steps=settings.steps,
             seconds=run.seconds / len(datasets),
+            teacher=teachers[i] if teachers else None,
         )
         for i, dataset in enumerate(datasets)
     ]
@@ -200,6 +223,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dataset", nargs="+", action="extend", required=True)
     parser.add_argument("--seeds", type=parse_seeds, default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--labels",
+        choices=list(ROWS),
+        default="data",
+        help="whose actions are cloned: the row bc-whole or pbc-whole",
+    )
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--episodes", type=int, default=20, help="episodes per seed")
     parser.add_argument(
@@ -217,8 +246,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.seeds,
             Settings(steps=options.steps),
             options.out,
+            teachers=[load_teacher(each.id) for each in group if options.labels == "teacher"],
             episodes=options.episodes,
-            resume=options.work / f"{options.out.name}-{task}-{state_name(group)}.pt",
+            resume=options.work
+            / f"{options.out.name}-{ROWS[options.labels]}-{task}-{state_name(group)}.pt",
         )
         for result in results:
             print(format_result(result))

@@ -20,6 +20,7 @@ from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError, run_script
 from obdbench.results.record import Result, read_json
 from obdbench.tasks.task import TASKS, normalized_return
+from obdbench.teachers.teacher import Teacher
 
 HOPPER = TASKS["hopper"]
 TINY = Settings(steps=6, batch=16)
@@ -102,6 +103,27 @@ def test_its_row_holds_the_returns_of_every_seed(tmp_path: Path) -> None:
             assert point.normalized_return == pytest.approx(expected)
     again = bc.run_bc(datasets[:1], [0, 4], TINY, out, episodes=3, progress=False)[0]
     assert again.points == results[0].points
+
+
+def test_policies_can_clone_the_teacher_instead_of_the_data(
+    toy_teacher: Teacher, tmp_path: Path
+) -> None:
+    dataset = toy()
+    relabeled = replace(
+        dataset, actions=toy_teacher.columns(dataset.observations)["teacher_actions"]
+    )
+    expected = advance(CloningRun([relabeled], [0, 1], TINY), 6)
+    run = CloningRun([dataset], [0, 1], TINY, [toy_teacher])
+    assert torch.equal(advance(run, 6), expected)
+    run.save(tmp_path / "bc.pt")
+    with pytest.raises(InvalidDataError, match="other data or settings"):
+        CloningRun([dataset], [0, 1], TINY).resume(tmp_path / "bc.pt")
+    (result,) = bc.run_bc(
+        [dataset], [0], TINY, tmp_path, teachers=[toy_teacher], episodes=1, progress=False
+    )
+    assert result.spec.objective == "pbc-whole"
+    assert result.teacher is not None
+    assert result.teacher.checksum == toy_teacher.checksum
 
 
 def test_the_behavior_row_is_the_mean_of_the_episodes(tmp_path: Path) -> None:

@@ -15,7 +15,15 @@ from obdbench.reporting.grids import statistics as stats
 from obdbench.reporting.grids.suite_results import ResultEntry, best_point
 from obdbench.results.headline import Curve, distilled_points, headline_score
 
-BASELINES = ("behavior", "bc-whole", "td3-bc-whole", "iql-whole", "cal-ql-whole", "offrl-whole")
+BASELINES = (
+    "behavior",
+    "bc-whole",
+    "pbc-whole",
+    "td3-bc-whole",
+    "iql-whole",
+    "cal-ql-whole",
+    "offrl-whole",
+)
 SELECTIONS = ("random", "kmeans++", "top-q", "top-return", "omp", "sdr")
 OBJECTIVES = ("random", "dbc", "pbc", "av-pbc", "sdw")
 _TASKS = ("hopper", "walker2d", "halfcheetah")
