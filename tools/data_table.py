@@ -1,8 +1,7 @@
 """Fill in the tables of the embedded datasets and teachers in ``docs/data.md`` from their cards.
 
-The tables stand between the comments ``<!-- data: begin -->`` and ``<!-- data: end -->``, and
-``<!-- teachers: begin -->`` and ``<!-- teachers: end -->``. After a dataset was built or a teacher
-trained, run::
+The tables are the blocks ``data`` and ``teachers``. After a dataset was built or a teacher trained,
+run::
 
     python tools/data_table.py
 """
@@ -10,14 +9,13 @@ trained, run::
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from obdbench.datasets.embedded import FILES, NAMES
 from obdbench.datasets.references import get_reference
-from obdbench.io import write_atomically
 from obdbench.reporting import tables
+from obdbench.reporting.blocks import write_blocks
 from obdbench.tasks.task import get_task, normalized_return
 
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
@@ -50,7 +48,7 @@ def data_table(folder: Path = FILES) -> str:
         path = folder / f"{name}.json"
         card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
         rows.append(_row(name, card))
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 def teacher_table(folder: Path = FILES) -> str:
@@ -78,7 +76,7 @@ def teacher_table(folder: Path = FILES) -> str:
     if len(returns) == len(NAMES):
         means = [f"{sum(column) / len(column):.1f}" for column in zip(*returns, strict=True)]
         rows.append(f"| average | {' | '.join(means)} | | |")
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 def _row(name: str, card: dict[str, Any] | None) -> str:
@@ -101,17 +99,5 @@ def _row(name: str, card: dict[str, Any] | None) -> str:
     return f"| `{name}` | {' | '.join(cells)} | {reference.rows:,} |"
 
 
-def fill_tables(page: str, folder: Path = FILES) -> str:
-    """The page with the tables made again."""
-    for block, table in (("data", data_table(folder)), ("teachers", teacher_table(folder))):
-        pattern = rf"(?<=<!-- {block}: begin -->\n).*?(?=<!-- {block}: end -->)"
-        page, count = re.subn(pattern, lambda _, table=table: table, page, flags=re.DOTALL)
-        if count != 1:
-            raise SystemExit(
-                f"{PAGE.name} needs one block between {block}: begin and {block}: end."
-            )
-    return page
-
-
 if __name__ == "__main__":
-    write_atomically(PAGE, fill_tables(PAGE.read_text(encoding="utf-8")))
+    write_blocks(PAGE, {"data": data_table(), "teachers": teacher_table()})

@@ -6,11 +6,11 @@ The report comes from `make benchmark`, `tools/truncation.py` or `tools/teach_sp
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from obdbench.reporting.blocks import write_blocks
 from tools import teach_speed, truncation
 from tools.benchmark_table import format_table
 
@@ -31,18 +31,9 @@ def publish(report_path: Path) -> None:
 
 
 def publish_block(block: str, file: str, report: dict[str, Any], table: str) -> None:
-    """Store the report, and write its table between the markers of the page."""
+    """Store the report, and write its table into the page."""
     (ROOT / "docs/benchmarks" / file).write_text(json.dumps(report, indent=1) + "\n")
-    page = ROOT / "docs/performance.md"
-    text, count = re.subn(
-        rf"(<!-- {block}:begin -->\n).*?(<!-- {block}:end -->)",
-        lambda match: f"{match[1]}\n{table}\n\n{match[2]}",
-        page.read_text(),
-        flags=re.DOTALL,
-    )
-    if count != 1:
-        raise SystemExit(f"{page} has {count} blocks named {block!r} instead of one.")
-    page.write_text(text)
+    write_blocks(ROOT / "docs/performance.md", {block: table})
 
 
 def remove_rounds(report: dict[str, Any]) -> dict[str, Any]:

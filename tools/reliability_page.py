@@ -166,6 +166,8 @@ def read_json(path: Path) -> Any:
 
 def main() -> None:
     """Write the page."""
+    if not RESULTS.is_file():
+        raise SystemExit(f"{RESULTS.relative_to(ROOT)} is missing: the tests did not run.")
     PAGE.write_text(render_page(read_json(RESULTS), read_json(OVERHEAD)), encoding="utf-8")
     print(f"Wrote {PAGE.relative_to(ROOT)}: {summary(read_json(RESULTS)['tests'])}")
 

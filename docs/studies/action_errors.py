@@ -15,21 +15,20 @@ file to ``docs/studies/results/action-errors/`` with
   teacher's action variance on the data, in the first 20, the next 80 and all later steps;
 - the score of the teacher with white noise of the students' squared error added to its actions.
 
-``table`` writes the table between the markers ``action-errors`` of ``docs/further-studies.md``.
+``table`` writes the block ``action-errors`` of ``docs/further-studies.md``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
+from dataset_study import DOCS, DatasetStudy, markdown_table
 
 import obdbench
 from obdbench.datasets.dataset import Array, Dataset
@@ -39,17 +38,10 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import run_script
 from obdbench.evaluation.default import Default
 from obdbench.evaluation.students import BatchedActor, episode_seeds, train_students
-from obdbench.io import write_atomically
 from obdbench.tasks.rollout import ActFunction, Episodes, run_episodes
 from obdbench.tasks.task import normalized_return
 from obdbench.teachers.teacher import Teacher
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from dataset_study import markdown_table, write_page_table
-
-DOCS = Path(__file__).parent.parent
-RESULTS, PAGE = DOCS / "studies" / "results" / "action-errors", DOCS / "further-studies.md"
 CORRECTED = {"solver": "corrected", "exact_interval": 10, "steps": 200, "outer_lr": 0.03}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "av-pbc, infinite width": ("av-pbc", {}),
@@ -62,6 +54,7 @@ DATASETS = [
     "embedded/walker2d-medium-v1",
     "embedded/hopper-medium-replay-v1",
 ]
+SEED = 30
 GAINS = (1.0, 1.2, 1.5, 2.0)
 PHASES = ((0, 20), (20, 100), (100, 1000))
 STATES, POLICIES, EPISODES, LOW_SCORE, LOCAL_NOISE = 2000, 4, 5, 5.0, 0.1
@@ -141,19 +134,19 @@ class Measurement:
         return float(self.scores(act)[0].mean())
 
 
-def measure(dataset_id: str, variant: str, seed: int) -> dict[str, Any]:
+def measure(dataset_id: str, variant: str) -> dict[str, Any]:
     """Distill, clone and measure."""
     dataset, teacher = obdbench.load_dataset(dataset_id), obdbench.load_teacher(dataset_id)
     objective, changes = VARIANTS[variant]
     settings = {"kernel_start": "zero", **changes}
-    synset = obdbench.distill(dataset, teacher, objective, seed=seed, **settings)
-    students = Measurement(dataset, teacher, synset, seed)
+    synset = obdbench.distill(dataset, teacher, objective, seed=SEED, **settings)
+    students = Measurement(dataset, teacher, synset, SEED)
     runs = {gain: students.with_gain(gain) for gain in GAINS}
     scores, episodes = runs[1.0]
     return {
         "dataset": dataset_id,
         "variant": variant,
-        "seed": seed,
+        "seed": SEED,
         **students.on_data(),
         "scores_by_gain": {f"{gain:g}": float(runs[gain][0].mean()) for gain in GAINS},
         "low_share": float((scores < LOW_SCORE).mean()),
@@ -181,44 +174,20 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(header, lines, left=2)
 
 
-def result_path(dataset_id: str, variant: str) -> Path:
-    """The result file of a dataset and variant."""
-    words = re.sub(r"[^a-z0-9]+", "-", f"{DatasetId(dataset_id).short_name} {variant}".lower())
-    return RESULTS / f"{words.strip('-')}.json"
+def file_name(dataset_id: str, variant: str) -> str:
+    """The name of the result file of a dataset and variant, without its suffix."""
+    name = DatasetId(dataset_id).short_name
+    return re.sub(r"[^a-z0-9]+", "-", f"{name} {variant}".lower()).strip("-")
 
 
-def read_rows() -> list[dict[str, Any]]:
-    """The committed results in the order of datasets and variants."""
-    paths = [result_path(dataset, variant) for dataset in DATASETS for variant in VARIANTS]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-
-
-def write_table() -> None:
-    """Update the table of the page."""
-    write_page_table(PAGE, "action-errors", format_table(read_rows()))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    running = commands.add_parser("run", help="measure what is missing")
-    running.add_argument("--seed", type=int, default=30)
-    commands.add_parser("table", help="write the table of docs/further-studies.md")
-    options = parser.parse_args(arguments)
-    if options.command == "run":
-        torch.set_num_threads(1)
-        for dataset in DATASETS:
-            for variant in VARIANTS:
-                path = result_path(dataset, variant)
-                if not path.exists():
-                    print(path.stem)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    row = measure(dataset, variant, options.seed)
-                    write_atomically(path, json.dumps(row) + "\n")
-    write_table()
-    return 0
+STUDY = DatasetStudy(
+    "action-errors",
+    DOCS / "further-studies.md",
+    measure,
+    format_table,
+    {file_name(*case): case for case in product(DATASETS, VARIANTS)},
+)
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(run_script(STUDY.main))

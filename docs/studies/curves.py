@@ -16,15 +16,12 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
+from study import DOCS, Study, load_study
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import run_script
 from obdbench.reporting.rendering.plots import RC, STYLES, WIDTH
 from obdbench.results.record import Result
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from study import DOCS, Study, load_study
 
 PICTURES = DOCS / "pictures"
 Curve = list[tuple[float, float]]  # seconds a seed, value

@@ -3,8 +3,8 @@ r"""The density model of SDW beside a Gaussian, on held-out states of the embedd
 ``run`` fits the masked autoregressive flow of :mod:`obdbench.objectives.density` and a Gaussian
 with a full covariance matrix to nine tenths of the episodes of a dataset, and writes the mean
 log-likelihood of the standardized states of the other tenth to
-``docs/studies/results/density/``, one JSON file per dataset. ``table`` writes the table between the
-markers ``density`` of ``docs/methods.md``::
+``docs/studies/results/density/``, one JSON file per dataset. ``table`` writes the table in
+the block ``density`` of ``docs/methods.md``::
 
     python docs/studies/density.py run
 """
@@ -14,10 +14,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dataset_study import DOCS, DatasetStudy, markdown_table
 from scipy.stats import multivariate_normal
 
 import obdbench
@@ -25,11 +25,6 @@ from obdbench.datasets.episodes import episode_numbers
 from obdbench.errors import run_script
 from obdbench.objectives.density import evaluate_log_density, fit_flow
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from dataset_study import DOCS, DatasetStudy, markdown_table
-
-PAGE = DOCS / "methods.md"
 HELD_OUT_EVERY = 10  # every tenth episode is held out
 
 
@@ -64,13 +59,8 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(["dataset", "flow", "Gaussian", "difference"], lines)
 
 
-STUDY = DatasetStudy("density", measure, format_table)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return STUDY.run_command_line(PAGE, arguments)
+STUDY = DatasetStudy("density", DOCS / "methods.md", measure, format_table)
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(run_script(STUDY.main))

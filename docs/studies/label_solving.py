@@ -4,7 +4,8 @@ Both solvers start from the same pairs, take as many outer steps as fit into the
 one thread, and have the cosine schedule over these steps. The objective, PBC, of students of
 infinite width is measured on the same 4,096 states, which are drawn apart from those of the outer
 steps. ``run`` writes one JSON file per dataset to ``docs/studies/results/label-solving/``.
-``table`` writes the table between the markers ``label-solving`` of ``docs/methods.md``::
+``table`` writes the table in
+the block ``label-solving`` of ``docs/methods.md``::
 
     python docs/studies/label_solving.py run
 """
@@ -14,11 +15,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from dataset_study import DOCS, DatasetStudy, markdown_table
 
 import obdbench
 from obdbench.distillation.batch_sampler import BatchSampler
@@ -30,11 +31,6 @@ from obdbench.errors import run_script
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.networks import MLP4
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from dataset_study import DOCS, DatasetStudy, markdown_table
-
-PAGE = DOCS / "methods.md"
 SOLVERS = ("infinite-width", "label-solving")
 SECONDS = (3.0, 10.0)
 PROBE_STEPS, STATES, SEED = 20, 4096, 30
@@ -112,13 +108,8 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(header, lines)
 
 
-STUDY = DatasetStudy("label-solving", measure, format_table)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return STUDY.run_command_line(PAGE, arguments)
+STUDY = DatasetStudy("label-solving", DOCS / "methods.md", measure, format_table)
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(run_script(STUDY.main))

@@ -18,7 +18,7 @@ A study is ``docs/studies/NAME.toml``::
 
 ``run`` writes one result file per trial to ``docs/studies/results/NAME/`` or to ``folder``, which
 can be the folder of a suite whose trials the study shares. ``table`` writes the tables of these
-results between the markers of the pages in ``docs/``::
+results into the blocks ``study/NAME`` of the pages in ``docs/``::
 
     python docs/studies/study.py run preset --workers 2
     python docs/studies/study.py table
@@ -27,12 +27,12 @@ results between the markers of the pages in ``docs/``::
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dataset_study import DOCS, markdown_table
 from pydantic import BaseModel, ConfigDict, Field
 
 from obdbench.datasets.identifier import DatasetId
@@ -41,18 +41,17 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import execute, plan
 from obdbench.experiments import presets
 from obdbench.experiments.suite import NamedComponent, Suite
+from obdbench.reporting.blocks import list_blocks, write_blocks
 from obdbench.reporting.grids.statistics import Interval, mean_std, paired_difference
+from obdbench.reporting.tables.cells import format_mean_std
 from obdbench.reporting.tables.table import format_number
-from obdbench.results.headline import headline_score
+from obdbench.results.headline import curves_of, headline_score
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
 
-HERE = Path(__file__).parent
-DOCS = HERE.parent
+HERE = DOCS / "studies"
 ROOT = DOCS.parent
-_BLOCK = re.compile(
-    r"(<!-- study:begin (?P<name>[\w-]+) -->\n).*?(<!-- study:end (?P=name) -->)", re.DOTALL
-)
+BLOCKS = "study/"  # before the name of a study in that of the block with its table
 
 
 class Variant(BaseModel):
@@ -143,12 +142,11 @@ def run_study(study: Study, workers: int, only: Sequence[str] = ()) -> bool:
 
 def seed_scores(results: Sequence[Result]) -> dict[int, float]:
     """The score of each seed, computed as for the leaderboard."""
-    scores = {}
-    for result in results:
-        for seed in result.spec.seeds:
-            points = sorted((p.step, p.normalized_return) for p in result.points if p.seed == seed)
-            scores[seed] = headline_score(tuple(points))
-    return scores
+    return {
+        seed: headline_score(curve)
+        for result in results
+        for seed, curve in curves_of(result)["default"].items()
+    }
 
 
 def format_table(study: Study) -> str:
@@ -156,7 +154,7 @@ def format_table(study: Study) -> str:
     names = [DatasetId(dataset).short_name.replace("-", "<br>", 1) for dataset in study.datasets]
     other = "row above" if study.pairs else "first row"
     header = ["variant", *names, "average", f"difference to {other}", "s per seed"]
-    lines = [header, [":--", *["--:"] * (len(header) - 1)]]
+    lines = []
     reference: dict[str, dict[int, float]] = {}
     checksums: dict[str, set[str]] = {}
     for index, variant in enumerate(study.variants):
@@ -173,7 +171,7 @@ def format_table(study: Study) -> str:
                 checksums.setdefault(result.dataset.id, set()).add(result.dataset.checksum)
         is_reference = index % 2 == 0 if study.pairs else index == 0
         reference = scores if is_reference else reference
-        cells = [format_scores(list(scores[d].values())) if d in scores else "–" for d in results]
+        cells = [format_mean_std(list(scores[d].values())) if d in scores else "–" for d in results]
         complete = len(scores) == len(results)
         mean = sum(mean_std(list(s.values()))[0] for s in scores.values()) / max(1, len(scores))
         cells.append(format_number(mean) if complete else "–")
@@ -181,16 +179,10 @@ def format_table(study: Study) -> str:
         cells.append(difference if complete and not is_reference else "–")
         cells.append(f"{sum(seconds) / len(seconds):.0f}" if seconds else "–")
         lines.append([variant.name, *cells])
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = markdown_table(header, lines)
     if any(len(values) > 1 for values in checksums.values()):
-        text += "\n*The rows use different files of one dataset name; their checksums differ.*\n"
+        text += "\n\n*The rows use different files of one dataset name; their checksums differ.*"
     return text
-
-
-def format_scores(scores: Sequence[float]) -> str:
-    """Mean ± standard deviation over seeds."""
-    mean, deviation = mean_std(scores)
-    return format_number(mean) + ("" if deviation is None else f" ± {format_number(deviation)}")
 
 
 def format_difference(
@@ -214,12 +206,10 @@ def write_tables(pages: Sequence[Path]) -> list[Path]:
     changed = []
     for page in pages:
         text = page.read_text(encoding="utf-8")
-        new = _BLOCK.sub(
-            lambda match: f"{match[1]}\n{format_table(load_study(match['name']))}\n{match[3]}",
-            text,
-        )
-        if new != text:
-            page.write_text(new, encoding="utf-8")
+        names = [name for name, _ in list_blocks(text) if name.startswith(BLOCKS)]
+        tables = {name: format_table(load_study(name.removeprefix(BLOCKS))) for name in names}
+        write_blocks(page, tables)
+        if page.read_text(encoding="utf-8") != text:
             changed.append(page)
     return changed
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from dataset_study import DOCS, DatasetStudy, markdown_table
 from torch import Tensor
 
 import obdbench
@@ -37,11 +37,6 @@ from obdbench.objectives.objective import make_objective
 from obdbench.policies.networks import MLP4, Params, seeded_generator
 from obdbench.teachers.teacher import Teacher
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from dataset_study import DOCS, DatasetStudy, markdown_table
-
-PAGE = DOCS / "fast-preset.md"
 SEED, STUDENTS, STREAM = 30, 4, 77
 SYNSETS = {"start": "start", "after 200 infinite-width steps": "200 steps", "end of `fast`": "end"}
 
@@ -146,13 +141,8 @@ def format_table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown_table(header, lines)
 
 
-STUDY = DatasetStudy("tangent-kernels", measure, format_table)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    return STUDY.run_command_line(PAGE, arguments)
+STUDY = DatasetStudy("tangent-kernels", DOCS / "fast-preset.md", measure, format_table)
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(main))
+    sys.exit(run_script(STUDY.main))

@@ -171,7 +171,7 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
         typer.echo(f"Interrupted; {resumed}", err=True)
         raise typer.Exit(INTERRUPTED)
     if summary.stop_reason:
-        typer.echo(f"The run {summary.stop_reason}; {resumed}", err=True)
+        typer.echo(f"The run {summary.stop_reason.rstrip('.')}; {resumed}", err=True)
     elif summary.errors:
         retried = f"{command} …{' --retry-failed' if resume else ''}"
         typer.echo(f"Run the failed trials again with: {retried}", err=True)
@@ -183,7 +183,7 @@ def print_summary_table(summary: RunSummary) -> None:
     """Print average scores with intervals of the finished trials."""
     from obdbench.reporting.rendering.terminal import summarize_results
 
-    if table := summarize_results(summary.results.values(), summary.store.suite):
+    if table := summarize_results(summary.results.values(), summary.specs, summary.store.suite):
         typer.echo(table)
 
 
@@ -336,7 +336,7 @@ def tune(
         list[str] | None,
         typer.Option(
             "--param",
-            help="What to search: outer_lr=0.001:0.1 (log), beta=0,0.02,0.1; may be repeated.",
+            help="What to search: outer_lr=0.001:0.1 (log), beta=0.01,0.1; may be repeated.",
         ),
     ] = None,
     trials: Annotated[int, typer.Option("--trials", min=1, help="Number of candidates.")] = 16,

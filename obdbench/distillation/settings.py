@@ -203,6 +203,11 @@ class DistillSettings(BaseModel):
         description="Evaluation points as fractions of the outer steps",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _parse_none(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: parse_none(name, value) for name, value in values.items()}
+
     @model_validator(mode="after")
     def _consistent(self) -> DistillSettings:
         if self.solver in TRUNCATED_SOLVERS and self.window is None:
@@ -233,6 +238,13 @@ class DistillSettings(BaseModel):
     def evaluation_steps(self) -> list[int]:
         """Outer steps after which the synset is evaluated, increasing and without repeats."""
         return sorted({round(fraction * self.steps) for fraction in self.evaluate_at})
+
+
+def parse_none(name: str, value: Any) -> Any:
+    """The value of a setting, which the text ``none`` turns off if it may be turned off."""
+    field = DistillSettings.model_fields.get(name)
+    optional = field is not None and type(None) in get_args(field.annotation)
+    return None if optional and value == "none" else value
 
 
 SUMMARIES = {

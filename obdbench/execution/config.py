@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -119,7 +120,8 @@ class ExecutionConfig:
 
 
 def without_folders(word: str) -> str:
-    """Shorten an absolute path, because the command is published with the results."""
-    option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
-    path = Path(value)
-    return f"{option}{equals}{path.name}" if path.is_absolute() and path.name else word
+    """Shorten absolute paths in a word, because the command is published with the results.
+
+    A path may follow ``=`` or ``file:``, as in ``--teacher=file:/data/hopper.npz=/data/sac.zip``.
+    """
+    return re.sub(r"(^|=|file:)/[^=#]+", lambda m: m[1] + Path(m[0].removeprefix(m[1])).name, word)

@@ -44,12 +44,13 @@ class Estimate:
     def __str__(self) -> str:
         if self.trials == 0:
             return "Nothing to do."
-        basis = (
-            f"{self.measured} of them from earlier results" if self.measured else "a rough guess"
-        )
+        guess = "Step times are a rough guess."
+        if self.measured:
+            guess = f"Step times of {self.measured} of {self.trials} trials were measured before."
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         return (
-            f"About {format_duration(self.seconds)} with {self.workers} at once ({basis}), "
-            f"{self.bytes / 1024**3:.1f} GiB of memory."
+            f"About {format_duration(self.seconds)} with {workers}, "
+            f"{self.bytes / 1024**3:.1f} GiB of memory. {guess}"
         )
 
 
@@ -93,7 +94,7 @@ def measure_step_times(plan: Plan) -> dict[tuple[str, ...], float]:
         return {}  # this machine does not know the GPUs of the cluster
     machine = get_device_name(config.device), config.threads
     times: dict[tuple[str, ...], list[float]] = {}
-    for result in read_good_results(plan):
+    for result in read_successful_results(plan):
         environment = result.environment
         if environment is None or (environment.device, environment.threads) != machine:
             continue
@@ -103,8 +104,8 @@ def measure_step_times(plan: Plan) -> dict[tuple[str, ...], float]:
     return {key: statistics.median(values) for key, values in times.items()}
 
 
-def read_good_results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
-    """Yield good results of all suites in the results folder; reads at most ``limit`` files."""
+def read_successful_results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
+    """Yield successful results of all suites in the results folder, from ``limit`` files."""
     yield from (result for result in plan.results.values() if result.status == "ok")
     paths = [
         (store, path.stem)

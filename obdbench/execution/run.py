@@ -179,7 +179,9 @@ def plan_missing(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], P
     check_unchanged((result.spec, result.dataset) for result in good.values())
     rest = [spec for spec in prepared.specs if spec.key not in good]
     failed = {key: result for key, result in prepared.results.items() if key not in good}
-    return list(good.values()), replace(prepared, specs=rest, results=failed)
+    planned = {spec.key: spec for spec in prepared.specs}  # a stored one may name another preset
+    reused = [result.model_copy(update={"spec": planned[key]}) for key, result in good.items()]
+    return reused, replace(prepared, specs=rest, results=failed)
 
 
 def check_inputs(specs: Sequence[TrialSpec]) -> None:

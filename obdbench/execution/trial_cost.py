@@ -16,7 +16,7 @@ def distillation_cost(spec: TrialSpec) -> float:
     """Return outer steps times their size, in units of about ``UNIT_SECONDS``."""
     settings = spec.settings
     narrow = 1.0 if settings.width is None else min(1.0, settings.width / 256)
-    rest = narrow * getattr(solvers.get(settings.solver), "relative_cost", 1.0)
+    rest = narrow * solvers.get(settings.solver).relative_cost
     if settings.solver == "corrected":
         rest = rest / settings.exact_interval + InfiniteWidth.relative_cost
     share = settings.kernel_share

@@ -138,8 +138,8 @@ def format_toml_value(value: Any) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """Parse a TOML value or ``none``; any other text stays a text."""
-    if text.lower() in ("none", "null"):
+    """Parse a TOML value or ``null``; any other text stays a text."""
+    if text == "null":
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]

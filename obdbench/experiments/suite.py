@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from obdbench import registry
 from obdbench.datasets.identifier import DatasetId
-from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.settings import DistillSettings, parse_none
 from obdbench.errors import InvalidSettingError, format_validation_error, unknown_name
 from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
 from obdbench.experiments.spec import END_OF_SEEDS, TrialSpec, format_params
@@ -227,7 +227,7 @@ def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
     name, _, text = row.partition(" (")
     params = parse_params(text.removesuffix(")"))
     known = {"preset", *DistillSettings.model_fields}
-    settings = {key: value for key, value in params.items() if key in known}
+    settings = {key: parse_none(key, value) for key, value in params.items() if key in known}
     if not settings:
         return row, {}
     if "solver" in settings:

@@ -101,7 +101,7 @@ class Leaderboards(BaseModel):
 def export_results(folder: Path | str, format_name: str, *, strict: bool = False) -> str:
     """The tables of the suite whose results a folder contains, as CSV, JSON or LaTeX.
 
-    LaTeX contains the tables of scores and of differences from the reference rows. It needs the
+    LaTeX contains the tables of scores and of the probability of improvement. It needs the
     package ``booktabs``.
     """
     folder = Path(folder)

@@ -121,7 +121,7 @@ Command = tuple[Annotated[str, Field(max_length=1000)], ...]
 
 
 class Manifest(Record):
-    """Every trial that a suite expects, so that missing ones are known, and who asked for it."""
+    """Every trial that a suite expects, so that missing ones are known, and the command of each."""
 
     schema_version: Literal[1] = 1
     suite: str

@@ -9,7 +9,7 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import strip_control_characters
 from obdbench.reporting.grids.suite_results import read_suite_results
 from obdbench.reporting.rendering.markdown import render_table
-from obdbench.reporting.tables.suite_report import build_report
+from obdbench.reporting.tables.suite_report import PROTOCOL_BLOCKS, build_report
 
 MAX_VALUE = 200  # characters of a value in the table
 FRONT_MATTER = """---
@@ -61,7 +61,9 @@ def describe_results(folder: Path, repository: str) -> str:
     """The README of a repository with the results of one suite."""
     report = build_report(read_suite_results(folder, strict=True))
     tables = "\n\n".join(
-        f"## {table.title}\n\n{render_table(table)}" for table in report.tables["main"]
+        f"## {table.title}\n\n{render_table(table)}"
+        for block in ("main", *PROTOCOL_BLOCKS)
+        for table in report.tables[block]
     )
     return f"""{FRONT_MATTER}# Results of the suite {_table_text(report.suite)}
 

@@ -33,7 +33,10 @@ class TuningResult:
     def format_summary(self) -> str:
         """The best candidates and how to use the preset, as the command prints them."""
         criterion = self.preset.provenance["criterion"]
-        lines = [f"Best of {len(self.candidates)} by the criterion {criterion!r}, smallest first:"]
+        lines = [
+            f"Best of {len(self.candidates)} by the criterion {criterion!r}; candidates that ASHA "
+            "did not stop come first:"
+        ]
         for result in self.candidates[:SHOWN_CANDIDATES]:
             values = " ".join(f"{name}={value}" for name, value in result.params.items())
             lines.append(

@@ -130,11 +130,11 @@ class SearchMonitor(RunCallback):
         self.best = min(self.best, result.get("criterion", self.best))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate whose process is lost too often ends with its last report."""
+        """Print that a candidate ended with its last report, because its process was lost."""
         self._print_line("failed (its process was lost)")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A candidate went to its end, was stopped, or raised an error."""
+        """Print the outcome of a candidate that was finished, was stopped or raised an error."""
         error = trial.last_result.get("error")
         self._print_line(f"failed ({error})" if error else f"step {trial.last_result.get('step')}")
 

@@ -64,8 +64,9 @@ def measure_candidate(
     criteria: list[Criterion] = []
     for dataset_id in search.datasets:
         objective = make_objective(search.objective, candidate.objective_params)
-        teaching = needs_teacher(objective, candidate.settings)
-        teacher = load_teacher(dataset_id, search.teachers.get(dataset_id)) if teaching else None
+        teacher = None
+        if needs_teacher(objective, candidate.settings):
+            teacher = load_teacher(dataset_id, search.teachers.get(dataset_id))
         training, held_out = split_dataset(load_dataset(dataset_id))
         criteria.append(make_criterion(search, held_out, teacher, candidate.settings))
         runs.append(

@@ -47,7 +47,7 @@ class ParameterRange:
 
 
 def parse_ranges(texts: Sequence[str]) -> tuple[ParameterRange, ...]:
-    """Parse ranges: ``outer_lr=0.001:0.1`` is an interval, ``beta=0,0.02`` a list."""
+    """Parse ranges: ``outer_lr=0.001:0.1`` is an interval, ``beta=0.01,0.1`` a list."""
     return tuple(map(_parse_range, texts))
 
 
@@ -65,7 +65,7 @@ def _parse_range(text: str) -> ParameterRange:
         return ParameterRange(name.strip(), (), *bounds)
     except ValueError:
         raise InvalidSettingError(
-            f"{text!r} is not a range.", "Write outer_lr=0.001:0.1 or beta=0,0.02,0.1."
+            f"{text!r} is not a range.", "Write outer_lr=0.001:0.1 or beta=0.01,0.1."
         ) from None
 
 

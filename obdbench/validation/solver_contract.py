@@ -80,7 +80,7 @@ class SolverChecks:
             ("a step is deterministic given its generators", "step", self.check_repeats),
             ("a seed does not depend on other seeds", "step", self.check_independence),
             ("it does not change states or random state", "step", self.check_side_effects),
-            ("it states its memory", "required_bytes", self.check_cost),
+            ("it states its memory", "required_bytes", self.check_memory),
             ("it distills a synset", "step", self.check_distillation),
             ("an interrupted distillation ends with the same bits", "step", self.check_resume),
         ]
@@ -181,9 +181,11 @@ class SolverChecks:
 
         check_side_effects(self.dataset, step, "the generators of the problem")
 
-    def check_cost(self) -> str:
+    def check_memory(self) -> str:
         solver = make_solver(self.settings.solver, self.settings)
-        required = solver.required_bytes(ProblemSize(len(SEEDS), 11, 3))
+        dataset = self.dataset
+        size = ProblemSize(len(SEEDS), dataset.observation_size, dataset.action_size)
+        required = solver.required_bytes(size)
         if required < 0:
             raise ContractError(f"it is {required} bytes")
         return f"{required:,} bytes per step"

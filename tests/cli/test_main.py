@@ -17,6 +17,7 @@ from obdbench import registry
 from obdbench.cli import main as cli
 from obdbench.cli import run as run_command
 from obdbench.cli.options import parse_assignments
+from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.run import RunSummary
 from obdbench.experiments.spec import TrialSpec
@@ -440,7 +441,7 @@ def test_version(call):
 
 
 def test_assignments():
-    texts = ["a=1", "b=0.5", "c=true", "d=cosine", "e=[0.0, 1.0]", "f=none", "g='x y'", "h="]
+    texts = ["a=1", "b=0.5", "c=true", "d=cosine", "e=[0.0, 1.0]", "f=null", "g='x y'", "h=none"]
     assert parse_assignments(texts) == {
         "a": 1,
         "b": 0.5,
@@ -449,7 +450,17 @@ def test_assignments():
         "e": [0.0, 1.0],
         "f": None,
         "g": "x y",
-        "h": "",
+        "h": "none",
     }
+    assert parse_assignments(["i="]) == {"i": ""}
     with pytest.raises(InvalidSettingError):
         parse_assignments(["=3"])
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [("noise=none", "noise", "none"), ("clip=none", "clip", None), ("clip=null", "clip", None)],
+)
+def test_none_is_a_choice_or_turns_a_setting_off(text, name, value):
+    settings = resolve_settings("paper", parse_assignments([text]))
+    assert getattr(settings, name) == value

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from obdbench.datasets.embedded import FILES
-from tools.data_table import PAGE, data_table, fill_tables, teacher_table
+from obdbench.reporting.blocks import fill_blocks
+from tools.data_table import PAGE, data_table, teacher_table
 
 
 def test_the_documented_tables_follow_from_the_cards():
     page = PAGE.read_text(encoding="utf-8")
-    assert fill_tables(page) == page
+    blocks = {"data": data_table(), "teachers": teacher_table()}
+    assert fill_blocks(page, blocks, PAGE.name) == page
 
 
 def test_a_row_shows_the_return_beside_the_published_one(tmp_path):
@@ -25,11 +25,6 @@ def test_a_row_shows_the_return_beside_the_published_one(tmp_path):
     assert "not built" in rows["walker2d-medium-expert-v1"]
     assert "(10)" in rows["walker2d-medium-expert-v1"]
     assert len(rows) == 9
-
-
-def test_a_page_without_the_block_is_refused():
-    with pytest.raises(SystemExit):
-        fill_tables("no table")
 
 
 def test_a_teacher_stands_beside_its_data_and_the_published_teacher(tmp_path):

@@ -10,8 +10,9 @@ from support.command_server import CommandServer
 from support.doc_blocks import Block, copy_checkout, run_code, runnable_blocks
 from support.paths import FIXTURES, ROOT
 
+from obdbench.reporting.blocks import fill_blocks
 from obdbench.reporting.grids.suite_results import read_suite_results
-from obdbench.reporting.pages import fill_blocks, markdown_blocks
+from obdbench.reporting.pages import markdown_blocks
 from obdbench.reporting.tables.paper_tables import load_paper_tables
 from obdbench.reporting.tables.suite_report import build_report
 

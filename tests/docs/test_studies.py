@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from support.command_server import CommandServer
 from support.paths import ROOT
 
 from obdbench.errors import UnknownNameError
+from obdbench.reporting.blocks import fill_blocks, list_blocks
 
 STUDIES = ROOT / "docs" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.toml"))
@@ -58,18 +60,12 @@ def test_study_tables_follow_from_results(module: ModuleType, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["action_errors", "density", "label_solving", "tangent_kernels"])
-def test_tables_of_programs_follow_from_results(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program, page = load_module(name), tmp_path / "page.md"
-    text = program.PAGE.read_text(encoding="utf-8")
-    begin, end = (f"<!-- {name.replace('_', '-')}:{mark} -->" for mark in ("begin", "end"))
-    before, _, rest = text.partition(begin)
-    table, _, after = rest.partition(end)
-    assert "| dataset |" in table
-    page.write_text(f"{before}{begin}\n{end}{after}", encoding="utf-8")
-    monkeypatch.setattr(program, "PAGE", page)
-    program.main(["table"])
+def test_tables_of_programs_follow_from_results(name: str, tmp_path: Path) -> None:
+    study, page = load_module(name).STUDY, tmp_path / "page.md"
+    text = study.page.read_text(encoding="utf-8")
+    assert "| dataset |" in dict(list_blocks(text))[study.name]
+    page.write_text(fill_blocks(text, {study.name: ""}, page.name), encoding="utf-8")
+    replace(study, page=page).main(["table"])
     assert page.read_text(encoding="utf-8") == text, f"run `python docs/studies/{name}.py table`"
 
 

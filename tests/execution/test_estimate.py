@@ -89,7 +89,7 @@ def test_step_times_come_from_earlier_results(toy_suite, tmp_path):
     scoring = count_episodes(longer.specs[0]) * EPISODE_SECONDS
     steps, seconds = result.timing.curve[-1]
     assert known.seconds == pytest.approx(5 + 4000 * seconds / steps + scoring)
-    assert "earlier results" in str(known)
+    assert "measured before" in str(known)
     other_machines = (
         replace(config, threads=2),
         replace(config, executor="ray", device="cuda", address="auto"),

@@ -51,6 +51,16 @@ def test_each_result_is_parsed_once_per_run(toy_suite, config, reads):
     assert set(reads.values()) == {1}
 
 
+def test_a_reused_result_has_the_preset_that_the_plan_names(toy_suite, config):
+    (good,) = execute(plan(toy_suite("random"), config)).results.values()
+    other = toy_suite("random", name="other").model_copy(update={"preset": "exact"})
+    (spec,) = plan(other, config).specs
+    renamed = spec.model_copy(update={"preset": good.spec.preset})
+    assert renamed == good.spec  # the settings of the toy suite override both presets
+    (reused,), _ = collect(other, config)
+    assert reused.spec == spec
+
+
 def test_the_manifest_keeps_the_first_command_of_a_trial(toy_suite, config):
     first = execute(plan(toy_suite("random"), config))
     second = execute(plan(toy_suite("random", "raises"), replace(config, command=("run", "two"))))

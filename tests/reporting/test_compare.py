@@ -145,6 +145,10 @@ def test_settings_in_the_name_of_a_row_are_separated():
     assert split_row_settings(row) == ("sdw (base=pbc)", {"solver": "full", "steps": 5})
     assert split_row_settings("random (labels=teacher)") == ("random (labels=teacher)", {})
     assert split_row_settings("pbc (preset=exact)") == ("pbc", {"preset": "exact"})
+    assert split_row_settings("pbc (clip=none)") == ("pbc", {"clip": None})
+    row = "sdw (density_normalization=none)"
+    assert split_row_settings(row) == (row, {})
+    assert resolve_row_names([row, "pbc"])[0] == row
 
 
 def test_aliases_are_resolved():

@@ -14,10 +14,11 @@ from support.paths import ROOT as REPOSITORY
 
 from obdbench.errors import InvalidDataError
 from obdbench.reporting import pages
+from obdbench.reporting.blocks import begin_marker, end_marker
 from obdbench.reporting.exports import CSV_COLUMNS, Leaderboards
 from obdbench.reporting.grids.frame import load_results
 from obdbench.reporting.grids.grouping import build_grids
-from obdbench.reporting.pages import TABLES_PER_PAGE, begin_marker, end_marker, table_pages
+from obdbench.reporting.pages import TABLES_PER_PAGE, table_pages
 from obdbench.reporting.rendering.plots import list_plots
 from obdbench.reporting.tables.suite_report import build_report
 from obdbench.tasks.task import TASKS, normalized_return

@@ -49,6 +49,9 @@ def test_ranges_are_parsed():
     interval, names = parse_ranges(["outer_lr=0.001:0.1", "schedule=cosine,constant"])
     assert (interval.low, interval.high, interval.values) == (0.001, 0.1, ())
     assert names.values == ("cosine", "constant")
+    assert parse_ranges(["weight_normalization=none,mean-one"])[0].values == ("none", "mean-one")
+    (documented,) = parse_ranges(["beta=0.01,0.1"])  # the example of the help text
+    assert draw_candidates(make_search(objective="av-pbc", ranges=(documented,), trials=2))
     for bad in ("outer_lr", "outer_lr=", "outer_lr=2:1", "outer_lr=a:b", "=1:2", "x=1:inf"):
         with pytest.raises(InvalidSettingError, match="is not a range"):
             parse_ranges([bad])

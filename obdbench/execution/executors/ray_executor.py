@@ -122,14 +122,14 @@ class RayRunMonitor(RunCallback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A worker reports an event."""
+        """Forward the event that a worker reports."""
         event = Event(**result["event"])
         self.running[trial.config["job"]] = event.key
         with self._keep_error():
             self.events.forward(event)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The process or node of a job is lost, and Tune starts the job again."""
+        """Count a lost process or node; Tune starts its job again."""
         job = self.jobs[trial.config["job"]]
         running = self.running.pop(job.name, "")
         with self._keep_error():
@@ -138,7 +138,7 @@ class RayRunMonitor(RunCallback):
                 self.events.count_death(missing, running, LOST_PROCESS)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Tune's loop has waited for events for a tenth of a second at most."""
+        """Refresh the display; Tune calls this several times per second."""
         self.listener.refresh()
 
     def finish_round(self, jobs: Sequence[Job]) -> list[Job]:

@@ -104,8 +104,8 @@ class Row:
         """Whose actions the objective imitates or the selected pairs carry: data or teacher."""
         if self.method == "selection":
             return str(self.spec.objective_params.get("labels", "data"))
-        taught = any(entry.record.teacher is not None for entry in self.entries)
-        return "teacher" if taught and self.objective != "dbc" else "data"
+        has_teacher = any(entry.record.teacher is not None for entry in self.entries)
+        return "teacher" if has_teacher and self.objective != "dbc" else "data"
 
     @property
     def is_baseline(self) -> bool:

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from obdbench.errors import strip_control_characters
+from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.grids.grouping import build_grids
 from obdbench.reporting.grids.suite_results import suite_results_of
 from obdbench.reporting.tables.leaderboard_tables import GAIN_OVER_RANDOM, summary_table
@@ -22,10 +24,16 @@ from obdbench.results.record import Result
 MIN_WIDTH = 80
 
 
-def summarize_results(results: Iterable[Result], suite: str) -> str:
-    """The summary table of every data source and protocol among finished trials."""
-    finished = [result for result in results if result.status == "ok"]
-    grids = build_grids(suite_results_of(finished, suite))
+def summarize_results(results: Iterable[Result], specs: Iterable[TrialSpec], suite: str) -> str:
+    """The summary table of every data source and protocol among finished trials.
+
+    A row that lacks scores of one of the trials ``specs`` has no average. Without any finished
+    trial the text is empty.
+    """
+    finished = suite_results_of((r for r in results if r.status == "ok"), suite)
+    if not finished.entries:
+        return ""
+    grids = build_grids(replace(finished, expected={spec.key: spec for spec in specs}))
     return "\n\n".join(
         render_terminal_table(summary_table(grid), GAIN_OVER_RANDOM) for grid in grids
     )

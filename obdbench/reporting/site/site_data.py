@@ -337,7 +337,7 @@ def _table(table: Table) -> dict[str, Any]:
         "columns": table.columns,
         "text_columns": table.n_text_columns,
         "rows": [
-            [_trim([c.text, round_number(c.value), c.link, int(c.bold)]) for c in row]
+            [_trim([c.text, round_number(c.value), c.link, c.bold]) for c in row]
             for row in table.rows
         ],
         "notes": table.notes,
@@ -346,6 +346,6 @@ def _table(table: Table) -> dict[str, Any]:
 
 def _trim(values: list[Any]) -> list[Any]:
     """The values without trailing empty ones."""
-    while len(values) > 1 and values[-1] in (None, "", 0):
+    while len(values) > 1 and (values[-1] is None or values[-1] is False or values[-1] == ""):
         values.pop()
     return values

@@ -14,6 +14,10 @@ from obdbench.results.provenance import describe_environment
 from obdbench.results.record import Point, Result
 
 
+def summarize(*results: Result, missing: tuple[TrialSpec, ...] = ()) -> str:
+    return summarize_results(results, [*(r.spec for r in results), *missing], "s")
+
+
 def result(objective: str, scores: list[float], status: str = "ok") -> Result:
     seeds = tuple(range(len(scores)))
     spec = TrialSpec(objective=objective, dataset=HOPPER, seeds=seeds)
@@ -42,9 +46,7 @@ def result(objective: str, scores: list[float], status: str = "ok") -> Result:
 
 
 def test_a_row_per_method_with_average_interval_and_gain_over_random():
-    text = summarize_results(
-        [result("random", [10.0, 12.0, 11.0]), result("pbc", [30.0, 33.0, 36.0])], "s"
-    )
+    text = summarize(result("random", [10.0, 12.0, 11.0]), result("pbc", [30.0, 33.0, 36.0]))
     assert "33.0" in text
     assert "11.0" in text
     assert "22.0" in text  # the gain
@@ -66,10 +68,19 @@ def test_numbers_are_not_wrapped_in_80_columns():
 
 
 def test_failed_trials_have_no_row_and_no_results_no_table():
-    assert summarize_results([result("pbc", [1.0], "failed")], "s") == ""
+    assert summarize(result("pbc", [1.0], "failed")) == ""
+
+
+def test_a_row_without_all_of_its_trials_has_no_average():
+    first = result("pbc", [30.0, 33.0, 36.0])
+    second = first.spec.model_copy(update={"dataset": "d4rl/walker2d-medium-replay-v2"})
+    assert "33.0" in summarize(first)
+    assert "33.0" not in summarize(first, missing=(second,))
+    failed = Result.unfinished(second, "s", "failed", "no reason")
+    assert "33.0" not in summarize(first, failed)
 
 
 def test_control_characters_and_markup_of_names_are_shown_as_text():
-    text = summarize_results([result("[red]x\x1b[31m", [1.0, 2.0])], "s")
+    text = summarize(result("[red]x\x1b[31m", [1.0, 2.0]))
     assert "\x1b" not in text
     assert "[red]x" in text

@@ -1,6 +1,6 @@
 "use strict";
 
-// The data that `obdbench leaderboard --html` wrote; see obdbench/reporting/site_data.py.
+// The data that `obdbench leaderboard --html` wrote; see obdbench/reporting/site/site_data.py.
 const holder = document.getElementById("data");
 const data = holder ? JSON.parse(holder.textContent) : null;
 const main = document.getElementById("content");
@@ -29,7 +29,8 @@ const svg = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
 const familyClass = (family) => (family === "whole data" ? "whole" : family);
 const fixed = (value, digits = 1) =>
-  value === null || value === undefined ? MISSING : value.toFixed(digits).replace("-", "−");
+  value === null || value === undefined ? MISSING
+    : value.toFixed(digits).replace(/^-(?=0(\.0*)?$)/, "").replace("-", "−");
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 function deviation(values) {
   const center = mean(values);
@@ -144,7 +145,8 @@ function select(label, values, chosen, onChange, names = {}) {
 /** A range that contains the values and zero, with round ticks. */
 function scoreAxis(values) {
   const low = Math.min(0, ...values), high = Math.max(10, ...values);
-  const step = high - low > 120 ? 50 : high - low > 45 ? 20 : high - low > 20 ? 10 : 5;
+  const unit = 10 ** Math.floor(Math.log10((high - low) / 2.5));
+  const step = [1, 2, 5, 10].map((n) => n * unit).find((s) => (high - low) / s <= 6);
   const last = Math.ceil(high / step) * step, ticks = [];
   for (let tick = Math.ceil(low / step) * step; tick <= last; tick += step) ticks.push(tick);
   return { low, high: last, ticks, x: (v, width) => 8 + (v - low) / (last - low) * (width - 16) };
