@@ -42,7 +42,7 @@ from obdbench.execution.run import execute, plan
 from obdbench.experiments import presets
 from obdbench.experiments.suite import NamedComponent, Suite
 from obdbench.reporting.blocks import list_blocks, write_blocks
-from obdbench.reporting.grids.statistics import Interval, mean_std, paired_difference
+from obdbench.reporting.grids.statistics import Interval, mean_interval, mean_std
 from obdbench.reporting.tables.cells import format_mean_std
 from obdbench.reporting.tables.table import format_number
 from obdbench.results.headline import curves_of, headline_score
@@ -191,7 +191,7 @@ def format_difference(
     """Mean over datasets of the paired differences over seeds, with its interval."""
     if not scores or not set(scores) <= set(reference):
         return "–"
-    interval: Interval = paired_difference(
+    interval: Interval = mean_interval(
         [[scores[d][seed] - reference[d][seed] for seed in scores[d]] for d in scores]
     )
     text = format_number(interval.estimate, sign=True)

@@ -49,7 +49,7 @@ class Comparison:
     def difference(self) -> stats.Interval:
         """Mean of the differences per seed, with the Student interval of paired samples."""
         differences = stats.differences_per_seed(self.first_scores, self.second_scores)
-        return stats.paired_difference(differences)
+        return stats.mean_interval(differences)
 
     @property
     def improvement(self) -> stats.Interval:
@@ -285,7 +285,7 @@ def comparison_table(comparison: Comparison) -> Table:
             DatasetId(dataset).short_name,
             format_mean_std(first),
             format_mean_std(second),
-            stats.paired_difference(stats.differences_per_seed([first], [second])),
+            stats.mean_interval(stats.differences_per_seed([first], [second])),
             format_ranges(seeds),
         )
         for (dataset, seeds), first, second in zip(

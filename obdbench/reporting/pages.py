@@ -22,7 +22,7 @@ from obdbench.io import write_atomically
 from obdbench.reporting.blocks import BEGIN, begin_marker, end_marker, fill_blocks, list_blocks
 from obdbench.reporting.exports import CSV_COLUMNS, results_json, scores_csv
 from obdbench.reporting.grids.grid import Grid
-from obdbench.reporting.grids.suite_results import LEADERBOARDS_JSON
+from obdbench.reporting.grids.suite_results import LEADERBOARDS_JSON, ResultEntry
 from obdbench.reporting.rendering.links import relative_link
 from obdbench.reporting.rendering.markdown import (
     escape_markdown,
@@ -67,7 +67,6 @@ class TablePage:
     name: str
     title: str
     tables: tuple[Table, ...]
-    grids: tuple[Grid, ...]  # what they were computed from
 
 
 def write_pages(
@@ -178,25 +177,24 @@ def markdown_blocks(report: SuiteReport, link_prefix: str, page_prefix: str) -> 
 
 def table_pages(report: SuiteReport) -> list[TablePage]:
     """The generated pages of a suite: every table that its front page does not show."""
-    main, tables, front = report.main_grids, report.tables, _front_tables(report)
+    tables, front = report.tables, _front_tables(report)
     remaining_tables = [table for name in front for table in tables[name][len(front[name]) :]]
     protocols = [table for block in PROTOCOL_BLOCKS for table in tables[block]]
     details = [t for b in ("best", "cost", "data", "gaps", "files") for t in tables[b]]
-    others = [g for g in report.grids if g.protocol not in ("default", "convergence")]
-    groups: tuple[tuple[str, list[Table], Iterable[Grid]], ...] = (
-        ("sources", remaining_tables, main),
-        ("protocols", protocols, others),
-        ("papers", tables["papers"], report.grids),
-        ("details", details, main),
-    )
+    groups = {
+        "sources": remaining_tables,
+        "protocols": protocols,
+        "papers": tables["papers"],
+        "details": details,
+    }
     pages = []
-    for name, group, grids in groups:
+    for name, group in groups.items():
         for start in range(0, len(group), TABLES_PER_PAGE):
             number = 1 + start // TABLES_PER_PAGE
             suffix, part = ("", "") if number == 1 else (f"-{number}", f", part {number}")
             title = PAGE_TITLES[name] + part
             tables_of_page = tuple(group[start : start + TABLES_PER_PAGE])
-            pages.append(TablePage(name + suffix, title, tables_of_page, tuple(grids)))
+            pages.append(TablePage(name + suffix, title, tables_of_page))
     return pages
 
 
@@ -207,24 +205,38 @@ def _front_tables(report: SuiteReport) -> dict[str, list[Table]]:
     return {"main": main, "comparisons": report.tables["comparisons"][:rest]}
 
 
-def _measurement(grids: Sequence[Grid], *, with_commands: bool = True) -> str:
+def _measurement(grids: Sequence[Grid]) -> str:
     parts = ["### How the results were measured", render_list(measurement_facts(grids))]
-    used = {entry.command for grid in grids for entry in grid.entries if with_commands}
-    words = {_without_local_options(command) for command in used} - {()}
-    commands = [shlex.join(("obdbench", *command)) for command in sorted(words)]
+    commands = list_commands([entry for grid in grids for entry in grid.entries])
     if shown := [command for command in commands if command.isprintable() and "`" not in command]:
         parts.append("\n".join(["```bash", *map(wrap_command, shown), "```"]))
     return "\n\n".join(parts)
 
 
-def _without_local_options(command: Sequence[str]) -> tuple[str, ...]:
-    """A command without the options that do not affect scores."""
+def list_commands(entries: Sequence[ResultEntry]) -> list[str]:
+    """Commands that make the results: those that differ in their datasets become one."""
+    every = {entry.spec.dataset for entry in entries}
+    datasets: dict[tuple[str, ...], set[str]] = {}
+    for entry in entries:
+        if words := _without_options(entry.command, LOCAL_OPTIONS):
+            common = _without_options(words, ("--dataset",))
+            named = {entry.spec.dataset} if common != words else every
+            datasets.setdefault(common, set()).update(named)
+    commands = []
+    for words, names in sorted(datasets.items()):
+        options = [f"--dataset={name}" for name in sorted(names) if names != every]
+        commands.append(shlex.join(["obdbench", *words, *options]))
+    return commands
+
+
+def _without_options(command: Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
+    """A command without options that have a value and without flags that affect no scores."""
     words = iter(command)
     kept: list[str] = []
     for word in words:
-        if word in LOCAL_OPTIONS:
+        if word in options:
             next(words, None)
-        elif word not in LOCAL_FLAGS and word.partition("=")[0] not in LOCAL_OPTIONS:
+        elif word not in LOCAL_FLAGS and word.partition("=")[0] not in options:
             kept.append(word)
     return tuple(kept)
 
@@ -237,7 +249,8 @@ def _render_page(report: SuiteReport, page: TablePage, link_prefix: str) -> str:
             f"# {suite}: {page.title}",
             f"[Leaderboard of {suite}](../{quote(report.suite)}.md)",
             render_sections(page.tables, link_prefix),
-            f"{_measurement(page.grids, with_commands=False)}\n",
+            f"[How the results were measured](../{quote(report.suite)}.md"
+            "#how-the-results-were-measured)\n",
         ]
     )
 

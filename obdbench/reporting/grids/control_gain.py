@@ -77,4 +77,4 @@ def paired_gain(row: Row, reference: Row, datasets: Iterable[str]) -> stats.Inte
         scores.append(cell.scores_of(seeds))
         references.append(other.scores_of(seeds))
     differences = stats.differences_per_seed(scores, references)
-    return stats.paired_difference(differences) if all(differences) else None
+    return stats.mean_interval(differences) if all(differences) else None

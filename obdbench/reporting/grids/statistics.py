@@ -142,8 +142,8 @@ def differences_per_seed(first: Groups, second: Groups) -> list[list[float]]:
     return [[x - y for x, y in zip(*pair, strict=True)] for pair in zip(first, second, strict=True)]
 
 
-def paired_difference(differences: Groups, level: float = LEVEL) -> Interval:
-    r"""Mean over datasets of the differences per seed, with a Student interval.
+def mean_interval(samples: Groups, level: float = LEVEL) -> Interval:
+    r"""Mean over datasets of scores or of paired differences per seed, with a Student interval.
 
     .. math::
 
@@ -151,10 +151,11 @@ def paired_difference(differences: Groups, level: float = LEVEL) -> Interval:
         \hat v = \frac1{D^2} \sum_i \frac{s_i^2}{n_i}, \qquad
         \nu = \frac{(\sum_i s_i^2 / n_i)^2}{\sum_i (s_i^2 / n_i)^2 / (n_i - 1)}
 
-    (Welch, 1947). With one dataset this is the paired t interval. Unlike the bootstrap interval it
+    (Welch, 1947): the variance of the mean adds those of the datasets, whose seeds are independent.
+    With one dataset this is the t interval. Unlike the bootstrap interval it
     keeps its coverage with three seeds. It describes other seeds on the same datasets.
     """
-    groups = as_arrays(differences)
+    groups = as_arrays(samples)
     estimate = float(mean_over_datasets(groups))
     if any(len(group) < 2 for group in groups):
         return Interval(estimate)

@@ -284,7 +284,7 @@ def task_averages(row: Row) -> dict[str, list[float | None]]:
         cells = [row.cells.get(dataset) for dataset in datasets]
         groups = [cell.scores for cell in cells if cell is not None and cell.complete]
         if groups and len(groups) == len(datasets):
-            interval = stats.bootstrap_interval(stats.mean_over_datasets, groups)
+            interval = stats.mean_interval(groups)
             bounds = (interval.estimate, interval.low, interval.high)
             averages[task] = [round_number(value) for value in bounds]
     return averages

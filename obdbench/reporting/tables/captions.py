@@ -176,8 +176,8 @@ def summary_caption(grid: Grid) -> str:
     exceptions = "; ".join(f"{n} for {', '.join(labels)}" for n, labels in sorted(others.items()))
     datasets = count_noun(len(grid.expected_datasets), "dataset")
     return (
-        f"D4RL-normalized returns, 0 to 100: mean over {datasets} ({grid.source}) and "
-        f"{count_noun(most_common, 'seed')}{f' ({exceptions})' if others else ''}."
+        f"D4RL-normalized returns (0 = random, 100 = expert): mean over {datasets} ({grid.source}) "
+        f"and {count_noun(most_common, 'seed')}{f' ({exceptions})' if others else ''}."
     )
 
 
@@ -277,7 +277,8 @@ def paper_notes(grid: Grid, source: str, setting: str, note: str) -> tuple[str, 
         "Measured (published, difference). Differences are between means over seeds, for complete "
         "cells only.",
         f"{WITHIN_INTERVAL} The published value lies within the 95% interval of the measured mean "
-        "(Student, over seeds). The uncertainty of the published value is not included.",
+        "(Student, over seeds). With few seeds the interval is wide, so this is not evidence of "
+        "agreement. The uncertainty of the published value is not included.",
         f"Published: {source}; {setting}.",
         *([note] if note else []),
         *([RECIPE_NOTE] if grid.source != "d4rl" else []),

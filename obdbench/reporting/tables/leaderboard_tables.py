@@ -112,7 +112,7 @@ def summary_table(grid: Grid) -> Table:
     for row in grid.rows_by_average():
         average, gain = None, None
         if row.complete:
-            average = stats.bootstrap_interval(stats.mean_over_datasets, row.scores_by_dataset)
+            average = stats.mean_interval(row.scores_by_dataset)
             reference = references.get(row.arm)
             if reference is not None and row is not reference and not row.is_baseline:
                 gain = paired_gain(row, reference, row.expected_datasets)

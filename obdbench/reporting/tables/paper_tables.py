@@ -87,7 +87,8 @@ def _matching_rows(grid: Grid, paper: PaperTable, name: str) -> list[Row]:
     if paper.by == "arm":
         return [r for r in grid.rows if r.objective == paper.objective and r.arm == name]
     names = (name, *OTHER_NAMES.get(name, ()))
-    return [r for r in grid.rows if r.objective in names and r.arm in SINGLE_ARMS]
+    rows = [r for r in grid.rows if r.objective in names and r.arm in SINGLE_ARMS]
+    return [r for r in rows if r.method != "selection" or r.labels == "data"]
 
 
 def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
@@ -138,7 +139,7 @@ def _score_cell(measured: GridCell | None, printed: float | None) -> Cell:
 def _difference_text(measured: stats.Groups, printed: Sequence[float]) -> str:
     """The mean difference to one printed value per group, marked if its interval contains zero."""
     references = [[p] * len(group) for group, p in zip(measured, printed, strict=True)]
-    interval = stats.paired_difference(stats.differences_per_seed(measured, references))
+    interval = stats.mean_interval(stats.differences_per_seed(measured, references))
     text = format_number(interval.estimate, sign=True)
     if interval.low is None or interval.high is None:
         return text

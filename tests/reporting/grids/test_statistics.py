@@ -74,14 +74,14 @@ def test_paired_interval_is_scipys_for_one_dataset(differences):
     if np.ptp(differences) < 1e-3:
         return
     expected = oracle.ttest_1samp(differences, 0.0).confidence_interval(0.95)
-    interval = stats.paired_difference([differences])
+    interval = stats.mean_interval([differences])
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), rel=1e-4)
 
 
 def test_paired_interval_over_datasets_follows_welch():
     """With signs turned, two datasets' mean difference is half of Welch's two-sample difference."""
     first, second = [1.0, 2.0, 4.0, 4.5], [-0.5, -3.0, -1.0]
-    interval = stats.paired_difference([first, second])
+    interval = stats.mean_interval([first, second])
     turned = [-value for value in second]
     welch = oracle.ttest_ind(first, turned, equal_var=False).confidence_interval(0.95)
     assert interval.low == pytest.approx(welch.low / 2, rel=1e-4)
@@ -89,16 +89,16 @@ def test_paired_interval_over_datasets_follows_welch():
 
 
 def test_paired_interval_needs_two_seeds_and_shrinks_to_a_point():
-    single = stats.paired_difference([[1.0], [2.0, 3.0]])
+    single = stats.mean_interval([[1.0], [2.0, 3.0]])
     assert (single.low, single.high) == (None, None)
-    still = stats.paired_difference([[2.0, 2.0], [4.0, 4.0]])
+    still = stats.mean_interval([[2.0, 2.0], [4.0, 4.0]])
     assert (still.low, still.estimate, still.high) == (3.0, 3.0, 3.0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-90])
 def test_two_seeds_of_one_dataset_have_one_degree_of_freedom(scale: float) -> None:
     """Rounding and underflow leave it at one."""
-    interval = stats.paired_difference([[-23.6526 * scale, 12.4078 * scale]])
+    interval = stats.mean_interval([[-23.6526 * scale, 12.4078 * scale]])
     assert interval.high is not None
     reach = (12.4078 + 23.6526) / 2 * np.tan(0.475 * np.pi) * scale
     assert interval.high - interval.estimate == pytest.approx(reach, rel=1e-6)

@@ -349,7 +349,7 @@ function leaderboardPage() {
   draw();
   return [html("h1", {}, "Leaderboard"),
     html("p", { class: "soft" },
-      "Mean over datasets of the mean over seeds, with the 95% bootstrap interval. ",
+      "Mean over datasets of the mean over seeds, with its 95% Student interval. ",
       "Ranks compare the complete rows of one suite and data source, except those of the whole data; ",
       "averages over different datasets are not comparable. Select a method for its seeds, curves and settings."),
     controls, familyLegend(), place];
