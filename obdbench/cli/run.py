@@ -293,7 +293,7 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
         raise InvalidSettingError(
             f"{count} have no result in {store.root}, a folder of published results. "
             "compare does not write to this folder.",
-            "Choose another folder for the trials: --out results.",
+            "Restrict the comparison with --seeds, or choose another folder: --out results.",
         )
     typer.echo(
         strip_control_characters(f"{count} have no result; they run now, into {store.folder}."),

@@ -250,7 +250,7 @@ def parse_none(name: str, value: Any) -> Any:
 SUMMARIES = {
     "fast": "infinite-width steps, checks of real students, exact steps; a minute per seed",
     "thorough": "400 infinite-width and 100 exact steps, imagined states; 2 to 3 minutes per seed",
-    "exact": "400 exact steps, smoothed states; four to seven minutes per seed on one core",
+    "exact": "400 exact steps, smoothed states; four to ten minutes per seed on one core",
     "paper": "the published settings, 20,000 exact steps; four to seven hours per seed on one core",
     "tiny": "four steps on 16 pairs, for tests",
 }
