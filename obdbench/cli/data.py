@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from obdbench.cli.options import Plugins, load_plugin_options
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidSettingError, strip_control_characters, unknown_name
 from obdbench.registry import datasets
@@ -108,8 +109,10 @@ def verify(
         Path | None,
         typer.Option(help="Folder of the packed files instead of the package's (embedded/ only)."),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Check datasets; without identifiers, compare published teachers with the paper's scores."""
+    load_plugin_options(plugin)
     checks = _verify_datasets(ids, episodes, folder) if ids else _verify_teachers(episodes)
     problems = list(checks)
     for problem in problems:

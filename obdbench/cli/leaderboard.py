@@ -50,6 +50,10 @@ def leaderboard(
     for folder in publish or []:
         typer.echo(f"Copied {folder} to {publish_results(folder, to, strict=strict)}.")
     out = out or to / "results"
+    if (to / "manifest.json").is_file():
+        raise InvalidSettingError(
+            f"{to} contains the results of a suite.", "Choose another folder for pages: --to."
+        )
     extra_pages = [
         page for page in (Path("README.md"),) if page.is_file() and out == to / "results"
     ]
@@ -66,7 +70,7 @@ def leaderboard(
     write_pages(out, to, extra_pages=extra_pages, reports=reports)
     if html:
         typer.echo(f"Open {write_html(list_suites(reports, out) + own, to)} in a browser.")
-    typer.echo(f"Wrote {to}. To compare two rows: obdbench compare av-pbc random")
+    typer.echo(f"Wrote {to}.")
 
 
 def show(

@@ -207,7 +207,9 @@ def _print_exception(error: Exception) -> None:
     elif type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{usage()}\n")
     else:
-        print_error(f"{usage()} `obdbench --help` lists commands and options.")
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "obdbench"
+        print_error(f"{usage()} `{command} --help` lists what can be given.")
 
 
 def print_error(message: str) -> None:

@@ -33,7 +33,8 @@ from obdbench.cli.options import (
     parse_assignments,
     parse_seed_option,
 )
-from obdbench.errors import InvalidSettingError, strip_control_characters
+from obdbench.datasets.identifier import DatasetId
+from obdbench.errors import InvalidDataError, InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import NamedComponent, Suite, load_suite, split_row_settings
@@ -128,7 +129,14 @@ def run(
     if dry_run:
         preview(plan)
         return
-    finish(runner.execute(plan), f"obdbench run {suite}")
+    finish(runner.execute(plan), command_line(context))
+
+
+def command_line(context: typer.Context) -> str:
+    """The present command for a shell, without the options for existing results."""
+    existing = ("--resume", "--fresh", "--retry-failed")
+    words = (word for word in context.find_root().obj or () if word not in existing)
+    return shlex.join(["obdbench", *words])
 
 
 def command_words(context: typer.Context) -> tuple[str, ...]:
@@ -140,6 +148,9 @@ def preview(plan: Plan) -> None:
     """Print what ``--dry-run`` shows."""
     from obdbench.execution.estimate import estimate_run
 
+    for dataset in {DatasetId(spec.dataset): None for spec in plan.specs}:
+        if dataset.source == "file" and not dataset.path.is_file():
+            raise InvalidDataError(f"There is no file {dataset.path}.", "Check the path.")
     total = estimate_run(plan)
     names = {"missing": "to run", "ok": "done"}
     remaining = {spec.key for spec in plan.remaining}
@@ -166,14 +177,14 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
     typer.echo(f"{text} in {summary.store.folder}")
     if help_text := describe_tracebacks(summary):
         typer.echo(strip_control_characters(help_text), err=True)
-    resumed = f"continue with: {command} …{' --resume' if resume else ''}"
+    resumed = f"continue with: {command}{' --resume' if resume else ''}"
     if summary.stop_reason == "interrupted":
         typer.echo(f"Interrupted; {resumed}", err=True)
         raise typer.Exit(INTERRUPTED)
     if summary.stop_reason:
         typer.echo(f"The run {summary.stop_reason.rstrip('.')}; {resumed}", err=True)
     elif summary.errors:
-        retried = f"{command} …{' --retry-failed' if resume else ''}"
+        retried = f"{command}{' --retry-failed' if resume else ''}"
         typer.echo(f"Run the failed trials again with: {retried}", err=True)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
@@ -274,7 +285,7 @@ def compare(
         summary = runner.execute(missing)
         results += [result for result in summary.results.values() if result.status == "ok"]
         if summary.stop_reason or summary.exit_code:
-            finish(summary, f"obdbench compare {shlex.join(rows)}", resume=False)
+            finish(summary, command_line(context), resume=False)
     compared = report.add_baselines(results, rows, out, grid.datasets)
     print_comparison(report.compare_as_text(compared, rows, latex=latex))
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from obdbench.cli.options import Sets, TaskName, add_task, parse_assignments
+from obdbench.cli.options import (
+    Plugins,
+    Sets,
+    TaskName,
+    add_task,
+    load_plugin_options,
+    parse_assignments,
+)
+from obdbench.cli.run import INTERRUPTED
 
 
 def teach(
@@ -31,6 +40,7 @@ def teach(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Gradient steps.")] = 200_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights and batches.")] = 0,
     set_: Sets = None,
+    plugin: Plugins = None,
     threads: Annotated[int, typer.Option("--threads", min=1, max=1024, help="Torch threads.")] = 1,
     episodes: Annotated[
         int,
@@ -41,6 +51,9 @@ def teach(
     export: Annotated[
         Path | None, typer.Option("--export", help="Also write the teacher to this file.")
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="Print the complete card of the teacher as JSON.")
+    ] = False,
 ) -> None:
     """Train a teacher offline; later commands find it by the dataset's identifier.
 
@@ -53,16 +66,44 @@ def teach(
     from obdbench.offline_rl.api import train_teacher
 
     torch.set_num_threads(threads)
+    load_plugin_options(plugin)
     (dataset,) = add_task([dataset], task)
-    teacher = train_teacher(
-        dataset,
-        algorithm,
-        steps=steps,
-        seed=seed,
-        settings=parse_assignments(set_),
-        policy=policy,
-        episodes=episodes,
-    )
+    try:
+        teacher = train_teacher(
+            dataset,
+            algorithm,
+            steps=steps,
+            seed=seed,
+            settings=parse_assignments(set_),
+            policy=policy,
+            episodes=episodes,
+        )
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; the same command continues the training.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     if export is not None:
         teacher.save(export)
-    typer.echo(json.dumps(dict(teacher.card), indent=1))
+    if card:
+        typer.echo(json.dumps(dict(teacher.card), indent=1))
+    else:
+        typer.echo(describe_teacher(teacher.card))
+
+
+def describe_teacher(card: Mapping[str, Any]) -> str:
+    """The return of a trained teacher and its statistics on held-out transitions."""
+    lines = [f"Later commands find this teacher of {card['id']} as {card['algorithm']}."]
+    if measured := card.get("measured"):
+        lines.append(
+            f"Score: {measured['normalized_return']:.1f} ± {measured['standard_deviation']:.1f} "
+            f"over {measured['episodes']} episodes of {measured['environment']}."
+        )
+    if held_out := card["held_out"]:
+        share = held_out["action_variance_share"]
+        lines.append(
+            f"Held-out transitions: the policy misses {share:.0%} of the variance of the data's "
+            "actions, and the correlation of values and returns is "
+            f"{held_out['value_return_correlation']:.2f}."
+        )
+        if share > 1:
+            lines.append("A constant action would miss less: train longer, with --steps.")
+    return "\n".join(lines)

@@ -72,7 +72,7 @@ class LearnerState(NamedTuple):
 
 @jax.custom_vjp  # type: ignore[untyped-decorator, unused-ignore]
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Matrix product with rounded factors and ``float32`` sums; the derivative's are too."""
+    """Matrix product with rounded factors and ``float32`` sums; so are those of its derivative."""
     return _contract(a, b, 1, 0)
 
 

@@ -23,7 +23,7 @@ from obdbench.datasets.arrays import (
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.transitions import as_float32, qlearning_columns
-from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
 from obdbench.registry import tasks
 from obdbench.tasks.action_bounds import to_unit_actions
 from obdbench.tasks.task import Task, get_task
@@ -56,6 +56,8 @@ def resolve_path_and_task(dataset_id: str) -> tuple[Path, Task]:
         raise InvalidSettingError(f"{dataset_id!r} names no file.", "Write file:PATH.hdf5.")
     path = parsed.path
     name = parsed.fragment or read_task_name(path) or parsed.task_name
+    if name is None and not path.is_file():
+        raise InvalidDataError(f"There is no file {path}.", "Check the path.")
     if name is None:
         raise InvalidSettingError(
             f"The name of {path.name} does not begin with a task.",

@@ -22,6 +22,16 @@ from obdbench.tasks.task import find_leading_task_name, match_task_name
 
 TASK_SOURCES = ("embedded", "d4rl", "minari", "file")
 OPEN_SOURCES = ("d4rl", "minari", "file")
+FILE_SUFFIXES = (".hdf5", ".h5", ".npz")
+
+
+def resolve_registered_name(dataset_id: str) -> str:
+    """The name of a registered dataset; an error that explains ``file:`` for the path of a file."""
+    if dataset_id not in registry.datasets and Path(dataset_id).suffix in FILE_SUFFIXES:
+        raise InvalidSettingError(
+            f"{dataset_id!r} is the path of a file.", f"Write file:{dataset_id}."
+        )
+    return registry.datasets.resolve_name(dataset_id)
 
 
 @dataclass(frozen=True)

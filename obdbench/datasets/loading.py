@@ -6,7 +6,7 @@ from typing import Any
 
 from obdbench.datasets import d4rl, file, minari
 from obdbench.datasets.dataset import Dataset
-from obdbench.datasets.identifier import DatasetId
+from obdbench.datasets.identifier import DatasetId, resolve_registered_name
 from obdbench.errors import InvalidDataError
 from obdbench.registry import datasets
 
@@ -25,7 +25,8 @@ def load_dataset(dataset_id: str) -> Dataset:
     elif dataset_id not in datasets and source == "d4rl":
         loaded = d4rl.load(dataset_id)
     else:
-        loaded = datasets.get(dataset_id)(datasets.resolve_name(dataset_id))
+        name = resolve_registered_name(dataset_id)
+        loaded = datasets.get(name)(name)
     if not isinstance(loaded, Dataset):
         raise InvalidDataError(
             f"The loader of {dataset_id!r} returned {type(loaded).__name__}, not a Dataset.",

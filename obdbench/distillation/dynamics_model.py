@@ -34,6 +34,7 @@ from obdbench.policies.networks import Params, seeded_generator, stacked_linear
 from obdbench.policies.single_thread import single_thread
 
 STREAM = 21
+FIT_VERSION = 2  # of the fit, so that a changed one is not read from the cache
 HELD_OUT = 0.05
 LARGEST_HELD_OUT = 10_000
 EDGE = 5e-4  # quantile that bounds the range of the data
@@ -92,8 +93,9 @@ def fit_dynamics(
     states = torch.from_numpy(dataset.states)
     differences = torch.from_numpy(dataset.standardizer.apply(dataset.next_observations)) - states
     inputs = torch.cat([states, torch.from_numpy(np.asarray(dataset.actions, np.float32))], dim=1)
-    order = torch.randperm(len(inputs), generator=seeded_generator(settings.seed, STREAM, 0))
-    held_out = order[: min(LARGEST_HELD_OUT, max(1, int(HELD_OUT * len(inputs))))]
+    rows = _rows_with_next_state(dataset)
+    order = rows[torch.randperm(len(rows), generator=seeded_generator(settings.seed, STREAM, 0))]
+    held_out = order[: min(LARGEST_HELD_OUT, max(1, int(HELD_OUT * len(order))))]
     training = order[len(held_out) :]
     mean = differences[training].mean(dim=0)
     std = differences[training].std(dim=0).clamp_min(1e-6)
@@ -104,6 +106,17 @@ def fit_dynamics(
         error = float((predicted - targets[held_out]).square().mean())
     lowest, highest = _range_of(dataset.states)
     return DynamicsModel(params, mean, std, lowest, highest, error)
+
+
+def _rows_with_next_state(dataset: Dataset) -> Tensor:
+    """Rows whose next observation is that of their transition.
+
+    In D4RL's form the next observation of a terminal row is the first one of the next episode.
+    """
+    assert dataset.next_observations is not None
+    following = (dataset.next_observations[:-1] == dataset.observations[1:]).all(axis=1)
+    resets = np.append(following & np.asarray(dataset.terminals[:-1], bool), False)
+    return torch.from_numpy(np.flatnonzero(~resets))
 
 
 def _train(inputs: Tensor, targets: Tensor, rows: Tensor, settings: DynamicsSettings) -> Params:
@@ -153,7 +166,8 @@ def _range_of(states: Array) -> tuple[Tensor, Tensor]:
 
 def dynamics_path(dataset: Dataset, settings: DynamicsSettings) -> Path:
     """Where the model of a dataset is kept."""
-    digest = hashlib.sha256(json.dumps([dataset.checksum, asdict(settings)]).encode())
+    identity = [FIT_VERSION, dataset.checksum, asdict(settings)]
+    digest = hashlib.sha256(json.dumps(identity).encode())
     if dataset.next_observations is not None:  # the dataset's checksum does not contain them
         digest.update(np.ascontiguousarray(dataset.next_observations).tobytes())
     name = digest.hexdigest()[:24]

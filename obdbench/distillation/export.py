@@ -17,6 +17,7 @@ environment.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -69,9 +70,9 @@ def export_pairs(
     task: Task,
     card: Mapping[str, Any],
 ) -> None:
-    """Write raw observations and actions; for Minari, the name of ``path`` is the dataset's."""
+    """Write raw observations and actions; for Minari, ``path`` is the identifier."""
     if format_name == "minari":
-        _write_minari(path.name, observations, actions, task)
+        _write_minari(path.as_posix(), observations, actions, task)
     elif format_name == "hdf5":
         write_file(path, _d4rl_file(observations, actions, card))
     elif format_name == "d3rlpy":
@@ -155,6 +156,11 @@ def _write_minari(dataset_id: str, observations: Array, actions: Array, task: Ta
     except ImportError as error:
         raise MissingExtraError("Exporting to Minari", "minari") from error
 
+    if re.fullmatch(r"([\w-]+/)*[\w-]+-v\d+", dataset_id) is None:
+        raise InvalidSettingError(
+            f"{dataset_id!r} is neither a file nor a dataset of Minari.",
+            "Write a file with a suffix (.hdf5, .h5, .npz or .py), or a name such as hopper-v0.",
+        )
     env = make_from(task.name, task.make_environment or task.env_id)
     bound = np.maximum(np.abs(actions).max(axis=0), 1.0)
     rows = zip(observations.astype(env.observation_space.dtype), actions, strict=True)

@@ -353,6 +353,7 @@ def evaluation_point(
     checks = [] if state.guard is None else state.guard.checks
     checks = [[check for check in seed_checks if check.step <= step] for seed_checks in checks]
     ended = {} if state.guard is None else state.guard.ended
+    ended = {index: end for index, end in ended.items() if end <= step}
     synsets = [
         Synset(
             states=states[i].float().numpy(),
@@ -367,4 +368,4 @@ def evaluation_point(
     ]
     losses = [[entry for entry in curve if entry[0] < step] for curve in state.losses]
     step_seconds = statistics.median(state.durations) if state.durations else 0.0
-    return EvaluationPoint(step, synsets, losses, seconds, step_seconds, checks, dict(ended))
+    return EvaluationPoint(step, synsets, losses, seconds, step_seconds, checks, ended)

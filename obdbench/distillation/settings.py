@@ -170,7 +170,7 @@ class DistillSettings(BaseModel):
         0,
         ge=0,
         le=10_000_000,
-        description="Outer steps between two checks of real students on held-out states; if their "
+        description="Outer steps between two checks of real students; if their "
         "missed variance and missed objective both rise, the infinite-width phase ends early; 0 "
         "turns the checks off",
     )
@@ -181,7 +181,8 @@ class DistillSettings(BaseModel):
         1024,
         ge=1,
         le=1_000_000,
-        description="Held-out states on which each check compares students with their targets",
+        description="Dataset states, with noise that no outer step draws, on which each check "
+        "compares students with their targets",
     )
     guard_max_rise: float = Field(
         0.05,

@@ -1,16 +1,16 @@
 r"""Checks of real students during a distillation.
 
 A check clones a few real students on the current synset, with the exact number of inner steps, and
-measures on held-out states s with target actions t which share of the targets' variance they miss,
+measures on states s with target actions t which share of the targets' variance they miss,
 
 .. math:: \frac{\sum_s \|\pi_\theta(s) - t(s)\|^2}{\sum_s \|t(s) - \bar t\|^2},
 
 and the same ratio of the objective: that of the students' actions over that of the mean target
 :math:`\bar t`. Targets are the teacher's actions, or the dataset's if there is no teacher. The
-held-out states are dataset states with noise that no outer step draws. The teacher's columns
-(:meth:`~obdbench.teachers.teacher.Teacher.columns`) are those of the held-out state; other columns
-of the objective, such as weights, are those of the dataset state. Checks use their own random
-numbers.
+states are dataset states with noise that no outer step draws. The teacher's columns
+(:meth:`~obdbench.teachers.teacher.Teacher.columns`) are those of the state with noise; other
+columns of the objective, such as weights, are those of the dataset state. Checks use their own
+random numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from obdbench.policies.networks import get_architecture, seeded_generator
 from obdbench.teachers.teacher import Teacher
 
 CHECK_STREAM = SMOOTHING_STREAM + 1
-DEFAULT_NOISE_SCALE = 0.1  # of held-out states if the distillation does not smooth its states
+DEFAULT_NOISE_SCALE = 0.1  # of the states if the distillation does not smooth its states
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class GuardState:
 
 
 class StudentEvaluator:
-    """Clones students on synsets and measures what they miss on held-out states."""
+    """Clones students on synsets and measures what they miss of their targets."""
 
     def __init__(
         self,

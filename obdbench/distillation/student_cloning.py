@@ -21,7 +21,7 @@ def clone_students(
         settings.inner_lr,
         settings.inner_steps,
     )
-    stack, dtype, device = len(generators), x.dtype, x.device
+    stack, shape, dtype, device = len(generators), a.shape, x.dtype, x.device
     params = cloning.architecture.init(
         generators, x.shape[1], a.shape[1], dtype=dtype, device=str(device)
     )
@@ -29,7 +29,7 @@ def clone_students(
     def draw_noise(_: int) -> Tensor | None:
         if settings.noise == "none":
             return None
-        noise = [torch.randn(a.shape, generator=generator) for generator in generators]
+        noise = [torch.randn(shape, generator=generator) for generator in generators]
         return torch.stack(noise).to(device, dtype)
 
     x, a = x.expand(stack, *x.shape), a.expand(stack, *a.shape)

@@ -37,18 +37,21 @@ class StudentGuard:
         """
         started = time.perf_counter()
         state, settings = self.state, self.evaluator.settings
-        is_due = state.step % settings.guard_interval == 0 or state.step == settings.steps
-        if is_due and state.step < settings.kernel_steps:
+        if self._is_due() and state.step < settings.kernel_steps:
             for index in state.active_seeds:
                 self._check_seed(index)
             if not state.active_seeds:
                 state.step = settings.kernel_steps
         if state.step >= settings.kernel_steps:
             self._restore_ended_seeds()
-            if is_due:
+            if self._is_due():
                 for index in range(len(self.seeds)):
                     self._check_seed(index)
         state.seconds += time.perf_counter() - started
+
+    def _is_due(self) -> bool:
+        step, settings = self.state.step, self.evaluator.settings
+        return step % settings.guard_interval == 0 or step == settings.steps
 
     def _check_seed(self, index: int) -> None:
         """Add a check of one seed, update its best synset, and end its phase if necessary."""

@@ -98,6 +98,8 @@ class Synset:
     def load(cls, path: Path | str) -> Synset:
         """Read a synset written by :meth:`save`; its card is optional."""
         path = Path(path)
+        if not path.is_file():
+            raise InvalidDataError(f"There is no file {path}.", "Check the path.")
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise InvalidDataError(f"{path} is too large to be a synset.", "Check the path.")

@@ -45,6 +45,10 @@ class Preset(BaseModel):
     objectives: dict[str, dict[str, Any]] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
 
+    def stated_settings(self) -> dict[str, Any]:
+        """The settings whose values the preset states; the others keep their defaults."""
+        return {**PRESETS[self.base], **self.settings}
+
     def resolve(self, overrides: dict[str, Any]) -> DistillSettings:
         """Return the settings of the preset with further overrides."""
         return resolve_settings(self.base, {**self.settings, **overrides})

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from obdbench import registry
-from obdbench.datasets.identifier import DatasetId
+from obdbench.datasets.identifier import DatasetId, resolve_registered_name
 from obdbench.distillation.settings import DistillSettings, parse_none
 from obdbench.errors import InvalidSettingError, format_validation_error, unknown_name
 from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
@@ -104,9 +104,12 @@ class Suite(BaseModel):
 
         Objectives and protocols that the suite contains keep the parameters they have in it. A name
         with parameters, as in ``random (labels=teacher)``, selects that component alone. A
-        teacher is written as ``TEACHER``, for all datasets, or as ``DATASET=TEACHER``.
+        teacher is written as ``TEACHER``, for all datasets, or as ``DATASET=TEACHER``. A preset
+        replaces the settings of the suite whose values it states.
         """
-        changes: dict[str, Any] = {"settings": {**self.settings, **(settings or {})}}
+        stated = load_preset(preset).stated_settings() if preset else {}
+        kept = {name: value for name, value in self.settings.items() if name not in stated}
+        changes: dict[str, Any] = {"settings": {**kept, **(settings or {})}}
         if objectives:
             changes["objectives"] = _select(self.objectives, objectives, registry.objectives)
         if protocols:
@@ -253,7 +256,7 @@ def resolve_dataset_id(dataset_id: str) -> str:
     """Return a registered dataset's name, or the identifier if its source resolves any name."""
     if DatasetId(dataset_id).is_open and dataset_id not in registry.datasets:
         return dataset_id
-    return registry.datasets.resolve_name(dataset_id)
+    return resolve_registered_name(dataset_id)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -291,6 +294,8 @@ def load_suite(name: str) -> Suite:
     if not path.is_file():
         if name.endswith(".toml"):
             raise InvalidSettingError(f"There is no suite file {name}.", "Check the path.")
+        if Path(f"{name}.toml").is_file():
+            raise InvalidSettingError(f"{name!r} is no suite.", f"Write {name}.toml for the file.")
         raise unknown_name("suite", name, list_suites())
     content = read_toml(path)
     check_keys(path, content, list(Suite.model_fields))

@@ -74,7 +74,7 @@ class AvPBC(PBC):
     def _check_values(self, q: Array, teacher: Teacher, dataset: Dataset) -> None:
         """Raise an error if every weight is zero, and warn if most are."""
         zero_share = float((q <= 0).mean())
-        if zero_share == 1:
+        if zero_share == 1 and not isinstance(dataset, DerivedDataset):
             raise InvalidDataError(
                 f"The teacher {teacher.id!r} has no positive action value on {dataset.id}, so "
                 f"every weight of {self.name} is zero.",

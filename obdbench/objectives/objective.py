@@ -119,7 +119,9 @@ def squared_error(actions: Tensor, target: Tensor) -> Tensor:
 
 def normalize_weights(weight: Tensor, normalization: Normalization) -> Tensor:
     """The weights, scaled to mean one over the dataset if ``normalization`` is ``mean-one``."""
-    return weight / weight.mean() if normalization == "mean-one" else weight
+    if normalization == "none" or not weight.any():
+        return weight
+    return weight / weight.mean()
 
 
 def require_teacher(teacher: Teacher | None, user: str) -> Teacher:

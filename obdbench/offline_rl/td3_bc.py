@@ -13,7 +13,7 @@ and every second step the actor minimizes
           \lambda = \frac{\alpha}{\mathbb E\,|Q_1(s, \pi(s))|},
 
 with :math:`\lambda` treated as a constant. Defaults are those of the paper, except ``batch_size``,
-which is 256 there.
+which is 256 there, a scale of the rewards, and bfloat16 factors where the processor has them.
 """
 
 from __future__ import annotations

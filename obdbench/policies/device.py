@@ -8,6 +8,8 @@ it have finished, so the caller keeps no reference.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,6 @@ def check_device(device: str) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Raise an error if a seed is negative."""
-    if seed < 0:
-        raise InvalidSettingError(f"The seed is {seed}.", "Give 0 or a positive integer.")
+    """Raise an error unless a seed is an integer that is not negative."""
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
+        raise InvalidSettingError(f"The seed is {seed!r}.", "Give 0 or a positive integer.")

@@ -144,7 +144,7 @@ def _student_checks(record: Result) -> str:
     )
     table = tabulate(rows, columns, tablefmt="plain", stralign="right", disable_numparse=True)
     note = f"\n{high_missed_variance_note([record])}" if marked else ""
-    return f"students on held-out states:\n{table}{note}"
+    return f"checks of students:\n{table}{note}"
 
 
 def _share(value: float | None) -> str:

@@ -48,7 +48,7 @@ class Point(Record):
 
 
 class StudentCheckRecord(Record):
-    """What real students missed on held-out states; null if a student diverged."""
+    """What real students missed in a check; null if a student diverged."""
 
     step: Count  # outer step of the synset that the students were cloned on
     missed_variance: Annotated[float, Field(ge=0)] | None

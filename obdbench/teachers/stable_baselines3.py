@@ -8,6 +8,7 @@ between -1 and 1 span the bounds of the environment, as Stable-Baselines3 rescal
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,7 +83,7 @@ def _check_activation(path: Path, settings: Mapping[str, Any]) -> None:
     """Refuse activations other than ReLU that the settings name."""
     policy = settings.get("policy_kwargs")
     activation = str(policy.get("activation_fn", "ReLU")) if isinstance(policy, dict) else "ReLU"
-    if "ReLU" not in activation or "LeakyReLU" in activation:
+    if re.search(r"\bReLU\b", activation) is None:
         raise InvalidDataError(
             f"The policy {path.name} has the activation {activation}.", f"Use {FORM}."
         )

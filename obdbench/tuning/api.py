@@ -40,8 +40,10 @@ class TuningResult:
         for result in self.candidates[:SHOWN_CANDIDATES]:
             values = " ".join(f"{name}={value}" for name, value in result.params.items())
             lines.append(
-                f"{result.criterion:10.5g}  step {result.step:<6} {values or '(unchanged)'}"
+                f"{result.criterion:10.5g}  step {result.step:<6} {values or '(base preset)'}"
             )
+        if not self.candidates[0].params:
+            lines.append("No candidate was better than the base preset, which the new one equals.")
         lines.append(f"Saved as {self.path}; use it with --preset {self.preset.name}.")
         return "\n".join(lines)
 

@@ -178,10 +178,13 @@ def test_column_order_is_kept_for_fortran_arrays(tmp_path):
     assert both[0].checksum == both[1].checksum
 
 
-def test_the_task_must_be_known():
+def test_the_task_must_be_known(tmp_path):
     assert resolve_path_and_task("file:/a/hopper_x.npz")[1].name == "hopper"
     assert resolve_path_and_task("file:/a/hopper_x.npz#walker2d")[1].name == "walker2d"
+    (tmp_path / "data.npz").touch()
     with pytest.raises(InvalidSettingError, match="task"):
+        resolve_path_and_task(f"file:{tmp_path / 'data.npz'}")
+    with pytest.raises(InvalidDataError, match="There is no file"):
         resolve_path_and_task("file:/a/data.npz")
     with pytest.raises(UnknownNameError, match="walker2d"):
         resolve_path_and_task("file:/a/data.npz#walker")

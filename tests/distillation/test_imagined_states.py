@@ -49,6 +49,21 @@ def test_the_model_predicts_held_out_transitions(dataset, model):
     assert (model.step(states, actions) - expected).square().mean() < 0.05
 
 
+def test_first_observations_of_the_next_episode_are_no_transitions(dataset):
+    terminals, following = np.zeros(len(dataset), bool), dataset.next_observations.copy()
+    terminals[99::100] = True
+    resets = np.flatnonzero(terminals[:-1])
+    following[resets] = dataset.observations[resets + 1]
+    reset = fit_dynamics(replace(dataset, terminals=terminals, next_observations=following), SMALL)
+    kept = np.delete(np.arange(len(dataset)), resets)
+    columns = {
+        name: getattr(dataset, name)[kept] for name in ("observations", "actions", "rewards")
+    }
+    columns |= {"terminals": terminals[kept], "next_observations": dataset.next_observations[kept]}
+    without = fit_dynamics(replace(dataset, **columns), SMALL)
+    torch.testing.assert_close(reset.difference_std, without.difference_std, rtol=0.02, atol=0)
+
+
 def test_a_fitted_model_is_read_from_the_cache(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
     first = load_dynamics(dataset, SMALL)

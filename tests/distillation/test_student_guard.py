@@ -19,9 +19,11 @@ from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.student_check import StudentCheck, StudentEvaluator
+from obdbench.distillation.student_cloning import clone_students
 from obdbench.distillation.student_guard import phase_should_end
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import make_objective
+from obdbench.policies.networks import seeded_generator
 from obdbench.teachers.teacher import Teacher
 
 GUARD: dict[str, Any] = {
@@ -168,6 +170,23 @@ def test_guard_that_does_not_act_changes_no_bit(
     assert "student_checks" not in unguarded[-1].synsets[0].card
 
 
+def test_students_with_noise_learn_at_the_same_rate_as_alone() -> None:
+    settings = resolve_settings("tiny", {"noise": "published", "architecture": "mlp2"})
+    x, a = torch.randn(8, 4), torch.rand(8, 2)
+    together = clone_students(settings, x, a, [seeded_generator(1), seeded_generator(2)])
+    for index, seed in enumerate((1, 2)):
+        alone = clone_students(settings, x, a, [seeded_generator(seed)])
+        for name, tensor in alone.items():
+            torch.testing.assert_close(together[name][index], tensor[0], rtol=1e-4, atol=1e-6)
+
+
+def test_cards_do_not_state_a_later_end(toy_dataset: Dataset, steep_teacher: Teacher) -> None:
+    points = distill(toy_dataset, steep_teacher, **SMALL_STUDENTS, **GUARD)
+    end = points[-1].ended[0]
+    for point in points:
+        assert point.ended == ({0: end} if end <= point.step else {})
+
+
 def test_seeds_checked_together_equal_seeds_checked_alone(
     toy_dataset: Dataset, steep_teacher: Teacher
 ) -> None:
@@ -186,6 +205,8 @@ def test_seeds_checked_together_equal_seeds_checked_alone(
             **GUARD,
         )
         assert together[-1].ended.get(index) == alone[-1].ended.get(0)
+        steps = [check.step for check in alone[-1].checks[0]]
+        assert [check.step for check in together[-1].checks[index]] == steps
         stacked, single = together[-1].synsets[index], alone[-1].synsets[0]
         assert np.allclose(stacked.states, single.states, atol=1e-4)
         assert np.allclose(stacked.actions, single.actions, atol=1e-4)

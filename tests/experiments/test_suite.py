@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 from obdbench.evaluation.protocol import make_protocol
 from obdbench.experiments import presets
@@ -88,9 +89,19 @@ def test_select_narrows_keeps_params_and_replaces(tmp_path):
     assert specs[0].seeds == (3,)
     assert (specs[0].settings.batch, specs[0].settings.steps, specs[0].settings.pairs) == (
         9,
-        10,
+        4,  # of the preset, which replaces the suite's setting
         16,
     )
+    other = load_suite(write(tmp_path, MINE)).select(settings={"batch": 9})
+    assert {spec.settings.steps for spec in other.specs()} == {10}
+
+
+def test_a_chosen_preset_keeps_its_steps():
+    for preset in ("fast", "thorough", "exact", "paper"):
+        (spec,) = load_suite("quick").select(objectives=["pbc"], preset=preset).specs()
+        assert spec.settings == resolve_settings(preset)
+    (spec,) = load_suite("quick").select(objectives=["pbc"]).specs()
+    assert spec.settings.steps == 220
 
 
 def test_select_takes_the_names_of_rows():

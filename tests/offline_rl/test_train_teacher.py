@@ -62,7 +62,11 @@ def test_names_of_different_datasets_differ():
 def test_teach_prints_the_card_and_exports_the_teacher(call, tmp_path):
     dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
     export = tmp_path / "teacher.safetensors"
-    code, out, _ = call("teach", dataset_id, *FAST, "--export", str(export))
+    code, out, _ = call("teach", dataset_id, *FAST)
+    assert code == 0
+    assert "of Hopper-v4." in out
+    assert "of the variance of the data's actions" in out
+    code, out, _ = call("teach", dataset_id, *FAST, "--card", "--export", str(export))
     assert code == 0
     card = json.loads(out)
     assert card["algorithm"] == "td3-bc"

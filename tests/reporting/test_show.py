@@ -39,7 +39,7 @@ def test_checks_of_students_are_described_and_marked(tmp_path):
     path = tmp_path / f"{record.key}.json"
     write_json(record, path)
     lines = describe_file(path).splitlines()
-    heading = lines.index("students on held-out states:")
+    heading = lines.index("checks of students:")
     assert lines[heading + 2].split() == ["0", "0.2", "0.2", "10", "0.2", "10", "2", MISSING]
     assert lines[heading + 3].split() == [
         *("1", HIGH_MISSED_VARIANCE, "diverged", "diverged", "20", "0.3", "10", "3", "20")

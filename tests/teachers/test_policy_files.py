@@ -150,6 +150,12 @@ def sb3_tanh(folder: Path) -> Path:
     return files.write_sb3(folder / "a.zip", state, settings)
 
 
+def sb3_relu6(folder: Path) -> Path:
+    settings = {"policy_kwargs": {"activation_fn": "<class 'torch.nn.modules.activation.ReLU6'>"}}
+    state = files.prefixed("actor.mu", files.mlp(11, 3))
+    return files.write_sb3(folder / "a.zip", state, settings)
+
+
 def sb3_other_algorithm(folder: Path) -> Path:
     return files.write_sb3(folder / "a.zip", files.prefixed("action_net", files.mlp(11, 3)))
 
@@ -240,6 +246,7 @@ def truncated(folder: Path) -> Path:
 
 HOSTILE = [
     *(sb3_code, sb3_pickled_policy, sb3_bomb, sb3_settings_bomb, sb3_nan, sb3_tanh),
+    sb3_relu6,
     *(sb3_other_algorithm, sb3_list, d3_code, d3_code_in_archive, d3_without_policy),
     *(d3_other_activation, d3_other_bounds, corl_code, corl_without_actor, corl_shared_numbers),
     *(d4rl_tanh, d4rl_without_policy, d4rl_link, d4rl_giant_chunk, empty, text, truncated),

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from obdbench.errors import strip_control_characters
 from obdbench.experiments.spec import TrialSpec
+from obdbench.reporting.grids.grid import Grid
 from obdbench.reporting.grids.grouping import build_grids
 from obdbench.reporting.grids.suite_results import suite_results_of
 from obdbench.reporting.tables.leaderboard_tables import GAIN_OVER_RANDOM, summary_table
@@ -35,8 +36,16 @@ def summarize_results(results: Iterable[Result], specs: Iterable[TrialSpec], sui
         return ""
     grids = build_grids(replace(finished, expected={spec.key: spec for spec in specs}))
     return "\n\n".join(
-        render_terminal_table(summary_table(grid), GAIN_OVER_RANDOM) for grid in grids
+        render_terminal_table(_named_summary(grid), GAIN_OVER_RANDOM) for grid in grids
     )
+
+
+def _named_summary(grid: Grid) -> Table:
+    """The summary table, whose title names a protocol other than the default."""
+    table = summary_table(grid)
+    if grid.protocol == "default":
+        return table
+    return replace(table, title=f"{table.title}, protocol {grid.protocol}")
 
 
 def render_terminal_table(table: Table, optional: str = "") -> str:

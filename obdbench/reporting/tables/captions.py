@@ -159,7 +159,7 @@ def high_missed_variance_note(checked: Iterable[Result]) -> str:
     rises = " or ".join(f"{v:g}" for v in sorted({r.spec.settings.guard_max_rise for r in checked}))
     return (
         f"{HIGH_MISSED_VARIANCE} Students of at least one seed miss much of the variance of the "
-        "target actions: at the last check on held-out states, the share that they miss exceeds "
+        "target actions: at the last check, the share that they miss exceeds "
         f"{LARGEST_MISSED_VARIANCE:g}, or exceeds its minimum during the distillation by more than "
         f"{rises}."
     )
