@@ -75,6 +75,9 @@ class Dataset:
     def __post_init__(self) -> None:
         validate(self)
 
+    def __repr__(self) -> str:
+        return f"<Dataset {self.id}, {len(self):,} transitions>"
+
     def __len__(self) -> int:
         return len(self.observations)
 

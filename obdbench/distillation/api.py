@@ -8,18 +8,20 @@ from typing import Any
 from tqdm import tqdm
 
 from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.loop import Progress, distill_points
 from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.step_methods import warn_kernel_mismatch
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.policies.device import check_device, check_seed
+from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Teacher
 
 
 def distill(
-    dataset: Dataset,
-    teacher: Teacher | None = None,
+    dataset: Dataset | str,
+    teacher: Teacher | str | None = None,
     objective: str | Objective = "av-pbc",
     *,
     preset: str = "fast",
@@ -32,8 +34,9 @@ def distill(
     """Distill one synset and return it as of the last evaluation point.
 
     Args:
-        dataset: The data that is distilled.
-        teacher: The policy that labels and weights the data, for objectives that use one.
+        dataset: The data that is distilled, or their identifier.
+        teacher: The policy that labels and weights the data, for objectives that use one, or the
+            name by which :func:`~obdbench.load_teacher` finds it.
         objective: A registered objective's name or an :class:`~obdbench.Objective`.
         preset: The settings that ``overrides`` are applied to.
         seed: Fixes all random numbers.
@@ -46,6 +49,10 @@ def distill(
     """
     settings = resolve_settings(preset, overrides)
     check_seed(seed)
+    if isinstance(dataset, str):
+        dataset = load_dataset(dataset)
+    if isinstance(teacher, str):
+        teacher = load_teacher(dataset.id, teacher)
     check_device(device)
     if isinstance(objective, str):
         objective = make_objective(objective)

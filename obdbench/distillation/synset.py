@@ -40,6 +40,9 @@ class Synset:
     task: Task
     card: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Synset {self.task.name}, {len(self)} pairs, {self.card.get('objective')}>"
+
     def __post_init__(self) -> None:
         n, task = len(self.states), self.task
         shapes = {"states": (n, task.observation_size), "actions": (n, task.action_size)}

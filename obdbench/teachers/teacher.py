@@ -71,6 +71,9 @@ class Teacher:
     log_std_offset: float = -1.0
     card: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Teacher {self.id}>"
+
     def __post_init__(self) -> None:
         observation, action = self.observation_size, self.action_size
         problems = [

@@ -16,7 +16,7 @@ from obdbench.distillation.initialization import select_initial_pairs
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.outer_optimizer import OuterOptimizer, learning_rate
 from obdbench.distillation.settings import PRESETS, DistillSettings, resolve_settings
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.objectives.objective import make_objective
 from obdbench.teachers.teacher import Teacher
 
@@ -345,6 +345,24 @@ def test_error_names_a_column_of_the_wrong_length(toy_dataset: Dataset) -> None:
     objective.prepare = lambda *_: {"weight": torch.ones(3)}  # type: ignore[method-assign]
     with pytest.raises(ObdError, match="'weight' has 3 rows"):
         list(distill_points(toy_dataset, None, objective, tiny(), [0]))
+
+
+def test_distill_takes_identifiers() -> None:
+    import obdbench
+
+    name = "embedded/hopper-medium-replay-v1"
+    settings: dict[str, Any] = {"preset": "tiny", "steps": 1, "progress": False}
+    dataset, teacher = obdbench.load_dataset(name), obdbench.load_teacher(name)
+    loaded = obdbench.distill(dataset, teacher, "pbc", **settings)
+    by_name = obdbench.distill(name, teacher, "pbc", **settings)
+    assert np.array_equal(by_name.states, loaded.states)
+    assert repr(loaded) == "<Synset hopper, 16 pairs, pbc>"
+    assert repr(dataset) == f"<Dataset {name}, 100,047 transitions>"
+    assert repr(teacher) == f"<Teacher {name}>"
+    with pytest.raises(ObdError, match="td4"):
+        obdbench.distill(name, "td4", "pbc", **settings)
+    with pytest.raises(InvalidSettingError, match="seed"):
+        obdbench.distill(name, teacher, "pbc", seed=1.5, **settings)
 
 
 def test_distill_returns_the_last_synset(toy_dataset: Dataset, toy_teacher: Teacher) -> None:
