@@ -35,7 +35,7 @@ SIGNATURES = {
     "Teacher": "(id: 'str', actor: 'Layers', critics: 'tuple[Layers, ...]', "
     "standardizer: 'Standardizer', log_std_multiplier: 'float' = 1.0, "
     "log_std_offset: 'float' = -1.0, card: 'Mapping[str, Any]' = <factory>) -> None",
-    "distill": "(dataset: 'Dataset', teacher: 'Teacher | None' = None, "
+    "distill": "(dataset: 'Dataset | str', teacher: 'Teacher | str | None' = None, "
     "objective: 'str | Objective' = 'av-pbc', *, preset: 'str' = 'fast', seed: 'int' = 0, "
     "snapshot: 'Path | str | None' = None, progress: 'bool' = True, device: 'str' = 'cpu', "
     "**overrides: 'Any') -> 'Synset'",
@@ -101,8 +101,8 @@ COMMANDS = {
     "--plugin --executor --address --workers --threads --memory --device --timeout --latex --out",
     "tune": "objective --dataset --task --param --trials --criterion --name --seeds --preset --set "
     "--teacher --plugin --address --workers --threads --memory --device --search-seed",
-    "teach": "dataset --task --algorithm --policy --steps --seed --set --threads --episodes "
-    "--export",
+    "teach": "dataset --task --algorithm --policy --steps --seed --set --plugin --threads --episodes "
+    "--export --card",
     "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --overlay --strict --publish",
     "show": "path",
@@ -113,7 +113,7 @@ COMMANDS = {
     "data list": "pattern",
     "data fetch": "ids --progress",
     "data build": "ids --run-folder --out --steps --transitions --progress",
-    "data verify": "ids --episodes --folder",
+    "data verify": "ids --episodes --folder --plugin",
 }
 GROUPS = {
     "objectives": "obdbench.objectives",
