@@ -101,8 +101,8 @@ COMMANDS = {
     "--plugin --executor --address --workers --threads --memory --device --timeout --latex --out",
     "tune": "objective --dataset --task --param --trials --criterion --name --seeds --preset --set "
     "--teacher --plugin --address --workers --threads --memory --device --search-seed",
-    "teach": "dataset --task --algorithm --policy --steps --seed --set --plugin --threads --episodes "
-    "--export --card",
+    "teach": "dataset --task --algorithm --policy --steps --seed --set --plugin --threads "
+    "--episodes --export --card",
     "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --overlay --strict --publish",
     "show": "path",
