@@ -3,8 +3,8 @@ r"""The density model of SDW beside a Gaussian, on held-out states of the embedd
 ``run`` fits the masked autoregressive flow of :mod:`obdbench.objectives.density` and a Gaussian
 with a full covariance matrix to nine tenths of the episodes of a dataset, and writes the mean
 log-likelihood of the standardized states of the other tenth to
-``docs/studies/results/density/``, one JSON file per dataset. ``table`` writes the table in
-the block ``density`` of ``docs/methods.md``::
+``docs/studies/results/density/``, one JSON file per dataset. ``table`` writes the block
+``density`` of ``docs/methods.md``::
 
     python docs/studies/density.py run
 """

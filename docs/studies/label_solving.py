@@ -4,8 +4,7 @@ Both solvers start from the same pairs, take as many outer steps as fit into the
 one thread, and have the cosine schedule over these steps. The objective, PBC, of students of
 infinite width is measured on the same 4,096 states, which are drawn apart from those of the outer
 steps. ``run`` writes one JSON file per dataset to ``docs/studies/results/label-solving/``.
-``table`` writes the table in
-the block ``label-solving`` of ``docs/methods.md``::
+``table`` writes the block ``label-solving`` of ``docs/methods.md``::
 
     python docs/studies/label_solving.py run
 """

@@ -206,7 +206,9 @@ class DistillSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _parse_none(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _parse_none(cls, values: Any) -> Any:
+        if not isinstance(values, dict):  # of a file; pydantic refuses it
+            return values
         return {name: parse_none(name, value) for name, value in values.items()}
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic import ValidationError
 from support.paths import TOY_PLUGIN as TOY
 from support.processes import run_environment
 
@@ -17,8 +18,9 @@ from obdbench import registry
 from obdbench.cli import main as cli
 from obdbench.cli import run as run_command
 from obdbench.cli.options import parse_assignments
-from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.execution.config import without_folders
 from obdbench.execution.run import RunSummary
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.record import (
@@ -352,6 +354,25 @@ def test_the_manifest_and_the_page_name_the_command_without_folders(call, tmp_pa
     assert str(tmp_path) not in page
     manifest = read_json(Manifest, tmp_path / "results" / "toy" / "manifest.json")
     assert set(manifest.commands.values()) == {(*words, "--out", "results")}
+
+
+@pytest.mark.parametrize(
+    ("word", "short"),
+    [
+        ("--out=/data/results", "--out=results"),
+        ("--dataset=file:/data/a.npz#hopper", "--dataset=file:a.npz#hopper"),
+        ("file:/data/a.npz=/models/sac.zip", "file:a.npz=sac.zip"),
+        ("results/own", "results/own"),
+    ],
+)
+def test_folders_of_absolute_paths_are_removed(word, short):
+    assert without_folders(word) == short
+
+
+@pytest.mark.parametrize("settings", [[], 3, "fast", None])
+def test_settings_of_a_file_that_are_no_table_are_refused(settings):
+    with pytest.raises(ValidationError):
+        DistillSettings.model_validate_json(json.dumps(settings))
 
 
 STEERING = "\x1b]0;title\x07 \x9b2J boo"
