@@ -14,6 +14,7 @@ A study is ``docs/studies/NAME.toml``::
     settings = { outer_lr = 0.02 }         # overrides of the preset; this and the rest is optional
     objective = { name = "sdw", params = { tau = 0.2 } }
     preset = "paper"
+    scoring = { steps = 200 }              # settings of the protocol; also for all variants
     folder = "leaderboards/results/embedded"  # folder of the results; also for all variants
 
 ``run`` writes one result file per trial to ``docs/studies/results/NAME/`` or to ``folder``, which
@@ -63,6 +64,7 @@ class Variant(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
     objective: str | NamedComponent | None = None
     preset: str = "fast"
+    scoring: dict[str, int | float] = Field(default_factory=dict)
     folder: str = ""
 
 
@@ -76,7 +78,7 @@ class Study(BaseModel):
     seeds: str
     seeds_per_trial: int | None = None
     objective: str = "av-pbc"
-    scoring: dict[str, int] = {"policies": 4, "episodes": 5}  # as in the suite embedded
+    scoring: dict[str, int | float] = {"policies": 4, "episodes": 5}  # as in the suite embedded
     folder: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     teachers: dict[str, str] = Field(default_factory=dict)
@@ -90,13 +92,14 @@ class Study(BaseModel):
 
     def suite(self, variant: Variant) -> Suite:
         """The trials of a variant."""
+        scoring = {**self.scoring, **variant.scoring}
         return Suite(
             name=self.results_folder(variant).name,
             preset=variant.preset,
             datasets=self.datasets,
             objectives=[variant.objective or self.objective],
             teachers=self.teachers,
-            protocols=[NamedComponent(name="default", params=self.scoring)],
+            protocols=[NamedComponent(name="default", params=scoring)],
             seeds=self.seeds,
             seeds_per_trial=self.seeds_per_trial,
             settings={**self.settings, **variant.settings},
