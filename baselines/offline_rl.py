@@ -34,7 +34,7 @@ from baselines.rows import (
 from obdbench.collection.recipe import load_collection
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
-from obdbench.errors import run_script
+from obdbench.errors import InvalidDataError, run_script
 from obdbench.io import write_atomically
 from obdbench.offline_rl.api import measure_return
 from obdbench.offline_rl.trainer import (
@@ -44,6 +44,7 @@ from obdbench.offline_rl.trainer import (
     train_teachers,
 )
 from obdbench.offline_rl.training_state import state_name
+from obdbench.reporting.grids.grid import BASELINES
 from obdbench.results.record import Result
 from obdbench.tasks.rollout import deterministic_returns
 from obdbench.tasks.task import normalized_return
@@ -100,9 +101,16 @@ def convert_teacher(teacher: Teacher, dtype: torch.dtype) -> Teacher:
 
 def teacher_row(dataset: Dataset, teacher: Teacher, out: Path, episodes: int = EPISODES) -> Result:
     """The row ``<algorithm>-whole`` of a teacher that was trained on the dataset."""
+    name = f"{str(teacher.card.get('algorithm', 'teacher')).lower()}-whole"
+    if name not in BASELINES:
+        raise InvalidDataError(
+            f"The teacher of {dataset.id} is not trained by one of obdbench's algorithms, so it "
+            "has no baseline row.",
+            f"Rows exist for {', '.join(row for row in BASELINES if row.endswith('-whole'))}.",
+        )
     return write_row(
         dataset,
-        f"{str(teacher.card.get('algorithm', 'teacher')).lower()}-whole",
+        name,
         {0: deterministic_returns([teacher.act], dataset.task, episodes)},
         out,
         steps=int(teacher.card.get("steps", 0)),

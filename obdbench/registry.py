@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
@@ -185,6 +186,8 @@ def load_target(target: str, kind: str = "object") -> Any:
 
 
 def _origin_of(target: Any) -> str:
+    while isinstance(target, partial):
+        target = target.func
     if isinstance(target, str):
         return target
     module = getattr(target, "__module__", type(target).__module__)
@@ -200,8 +203,8 @@ def _is_same_object(first: Any, second: Any) -> bool:
     if isinstance(second, str) and not isinstance(first, str):
         first, second = second, first
     origin = _origin_of(second)
-    if _origin_of(first) == origin:
-        return True
+    if _origin_of(first) == origin:  # an instance has its own values
+        return isinstance(second, str) or hasattr(second, "__qualname__") or first == second
     if not isinstance(first, str) or isinstance(second, str):
         return False
     module, _, attribute = first.partition(":")
@@ -351,7 +354,6 @@ for _depth in (2, 3, 4, 5, 6):
 architectures.register(
     "residual",
     "obdbench.policies.networks:RESIDUAL",
-    aliases=("resmlp",),
     summary="tanh-Gaussian MLP of 4 linear layers with skip connections, width 256",
 )
 
@@ -373,7 +375,6 @@ for _name, _target, _summary in (
     ),
     ("ensemble", "ensemble:Ensemble", "ten students that act together by their mean action"),
     ("size", "size:Size", "the default score of synsets of 16 to 256 pairs"),
-    ("convergence", "default:Convergence", "the default score at every evaluation point"),
 ):
     protocols.register(_name, f"obdbench.evaluation.{_target}", summary=_summary)
 

@@ -166,7 +166,7 @@ def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> 
             if "d4rl" in dataset.card and abs(difference) > tolerance:
                 yield (
                     f"{dataset_id}: the mean return differs from D4RL's by {difference:+.1f} "
-                    f"points; accepted are {tolerance:.0f}."
+                    f"points; the tolerance is {tolerance:.0f}."
                 )
         if dataset.card.get("mismatches", "none") != "none":
             yield f"{dataset_id}: {dataset.card['mismatches']}."

@@ -244,7 +244,7 @@ def compare(
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table as well.")] = False,
     out: Out = Path("results"),
 ) -> None:
-    """Run what is missing, failed or timed out, and say which row is better, with its interval."""
+    """Compare rows, with intervals; trials without a successful result are run first."""
     from obdbench.execution import run as runner
     from obdbench.reporting import compare as report
 

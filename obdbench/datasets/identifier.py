@@ -5,7 +5,7 @@
 ``d4rl/hopper-medium-v2``                 genuine D4RL file
 ``minari/mujoco/hopper/medium-v0``        Minari dataset
 ``file:PATH.npz``, ``file:PATH#hopper``   the user's file, with the task if the file lacks it
-``file:PATH.hdf5#task=hopper``            the same in words
+``file:PATH.hdf5#task=hopper``            the same, with the name of the value
 ``<source>/<name>``                       dataset of a plugin
 ========================================  ====================================================
 """

@@ -76,7 +76,7 @@ def _load_from_minari(name: str) -> Any:
         try:
             return minari.load_dataset(name, download=not is_offline())
         except BaseException as error:  # storage and network can raise almost any exception
-            if not is_local:  # Minari takes what an interrupted download left for a dataset
+            if not is_local:  # Minari would read an incomplete download as a dataset
                 shutil.rmtree(folder, ignore_errors=True)
             if not isinstance(error, Exception):
                 raise

@@ -11,13 +11,3 @@ class Default(Protocol):
     """New students of the architecture of the distillation."""
 
     name: ClassVar[str] = "default"
-
-
-class Convergence(Default):
-    """The default score at every evaluation point: the papers' figure 1."""
-
-    name: ClassVar[str] = "convergence"
-
-    def select(self, steps: list[int]) -> list[int]:
-        """All evaluation points."""
-        return sorted(steps)

@@ -1,4 +1,4 @@
-"""How a run is executed, as opposed to what it runs: device, workers, limits, output folder."""
+"""Execution settings: device, workers, limits and output folder."""
 
 from __future__ import annotations
 

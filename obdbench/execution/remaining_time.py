@@ -24,7 +24,7 @@ class RemainingTime:
     """Estimates how much of a run, and of each trial, remains.
 
     The distillations of the keys ``finished`` are not repeated and cost nothing. Outer steps of an
-    earlier process, from whose snapshot a distillation continues, are no work of the run either.
+    earlier process, from whose snapshot a distillation continues, are not counted.
     """
 
     def __init__(self, specs: Sequence[TrialSpec], finished: Collection[str] = ()) -> None:

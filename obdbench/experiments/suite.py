@@ -295,7 +295,9 @@ def load_suite(name: str) -> Suite:
         if name.endswith(".toml"):
             raise InvalidSettingError(f"There is no suite file {name}.", "Check the path.")
         if Path(f"{name}.toml").is_file():
-            raise InvalidSettingError(f"{name!r} is no suite.", f"Write {name}.toml for the file.")
+            raise InvalidSettingError(
+                f"{name!r} is not the name of a suite.", f"Write {name}.toml for the file."
+            )
         raise unknown_name("suite", name, list_suites())
     content = read_toml(path)
     check_keys(path, content, list(Suite.model_fields))

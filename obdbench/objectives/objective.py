@@ -65,7 +65,7 @@ class Objective:
 
     def loss(self, actions: Tensor, batch: Batch) -> Tensor:
         """One number per student: (S, B, n_a) -> (S,). Smaller is better."""
-        raise TypeError(f"{type(self).__name__} defines no loss")
+        raise NotImplementedError(f"{type(self).__name__} does not implement loss")
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of ``__init__``, JSON-serializable."""

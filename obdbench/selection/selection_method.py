@@ -32,7 +32,7 @@ class SelectionMethod:
         ``dataset.actions`` are the recorded actions, also if the teacher labels the pairs.
         Everything random is drawn from ``rng``.
         """
-        raise TypeError(f"{type(self).__name__} defines no select")
+        raise NotImplementedError(f"{type(self).__name__} does not implement select")
 
 
 def make_selection(name: str, params: dict[str, Any] | None = None) -> SelectionMethod:

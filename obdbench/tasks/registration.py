@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -95,9 +96,10 @@ def register_task(
         summary: One line for ``obdbench list tasks``.
     """
     task = EnvironmentTask(name, environment, reference_returns, episode_limit)
+    origin = f"{sys._getframe(1).f_globals.get('__name__')} (task {name})"  # of the caller
     described = environment if isinstance(environment, str) else "environment of a function"
     registry.tasks.register(
-        name, task, summary=summary or f"Gymnasium environment {described}", origin=f"task {name}"
+        name, task, summary=summary or f"Gymnasium environment {described}", origin=origin
     )
     return task
 

@@ -12,6 +12,7 @@ from baselines import offline_rl
 from obdbench.collection.recipe import save_collection
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
+from obdbench.errors import InvalidDataError
 from obdbench.offline_rl.trainer import train_teachers
 from obdbench.teachers.teacher import Teacher
 
@@ -64,6 +65,13 @@ def test_the_row_of_a_teacher_is_named_after_its_algorithm(
     assert result.teacher is not None
     assert len(result.points) == 1
     assert len(list((tmp_path / "suite").glob("*.json"))) == 1
+
+
+def test_a_teacher_of_another_algorithm_has_no_row(dataset, toy_teacher, tmp_path):
+    teacher = replace(toy_teacher, card={"algorithm": "fitted-q"})
+    with pytest.raises(InvalidDataError):
+        offline_rl.teacher_row(dataset, teacher, tmp_path / "suite", episodes=2)
+    assert not (tmp_path / "suite").exists()
 
 
 def test_the_rows_are_those_of_the_teachers_in_the_folder(dataset, toy_teacher, tmp_path, capsys):

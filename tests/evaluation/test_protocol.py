@@ -67,7 +67,6 @@ def test_points_get_fresh_students(toy_dataset: Dataset) -> None:
     ("name", "arms"),
     [
         ("default", ["default"]),
-        ("convergence", ["default"]),
         ("cross-architecture", ["mlp2", "mlp3", "mlp5", "mlp6", "residual"]),
         ("cross-optimizer", ["adam", "adamw", "sgdm"]),
         ("ensemble", ["ensemble"]),
@@ -90,7 +89,7 @@ def test_published_settings_are_available() -> None:
 
 
 def test_students_train_as_published_whatever_the_inner_loop() -> None:
-    for name in ("default", "ensemble", "size", "convergence", "cross-architecture"):
+    for name in ("default", "ensemble", "size", "cross-architecture"):
         for arm in make_protocol(name).arms(TINY):
             assert (arm.cloning.steps, arm.cloning.lr, arm.cloning.optimizer.name) == (
                 100,
@@ -101,7 +100,7 @@ def test_students_train_as_published_whatever_the_inner_loop() -> None:
 
 def test_steps_rate_and_architecture_are_those_asked_for() -> None:
     settings = resolve_settings("tiny", {"architecture": "mlp2"})
-    for name in ("default", "ensemble", "size", "convergence"):
+    for name in ("default", "ensemble", "size"):
         (arm,) = make_protocol(name, {"steps": 7, "lr": 0.3}).arms(settings)
         assert (arm.cloning.architecture.name, arm.cloning.steps, arm.cloning.lr) == (
             "mlp2",
@@ -139,13 +138,6 @@ def test_settings_make_the_same_protocol(name: str, params: dict[str, Any]) -> N
     assert make_protocol(name, settings).settings() == settings
 
 
-def test_an_alias_is_known_by_its_name() -> None:
-    protocol = make_protocol(
-        "cross-architecture", {"architectures": ["resmlp", "residual", "mlp2"]}
-    )
-    assert [arm.name for arm in protocol.arms(TINY)] == ["residual", "mlp2"]
-
-
 def test_selection_of_points() -> None:
     steps = [30, 0, 20, 10]
     assert make_protocol("default", {"points": 2}).select(steps) == [20, 30]
@@ -153,7 +145,6 @@ def test_selection_of_points() -> None:
     assert make_protocol("default").select(steps) == steps
     assert make_protocol("default", {"points": 2}).select(steps) == [20, 30]
     assert make_protocol("ensemble", {"points": 1}).select(steps) == [30]
-    assert make_protocol("convergence", {"points": 1}).select(steps) == steps
 
 
 def test_size_needs_one_distillation_a_size() -> None:

@@ -1,11 +1,13 @@
 """Estimates of ``--dry-run``: cost of a distillation, and times from earlier results."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from support.toy_suite import PLUGINS
 
 from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.solvers.exact import Exact
 from obdbench.evaluation.ensemble import Ensemble
 from obdbench.execution import estimate as estimates
 from obdbench.execution.config import ExecutionConfig
@@ -13,12 +15,20 @@ from obdbench.execution.run import plan
 from obdbench.execution.trial import run_trial
 from obdbench.execution.trial_cost import EPISODE_SECONDS, count_episodes, distillation_cost
 from obdbench.experiments.spec import TrialSpec
-from obdbench.registry import protocols
+from obdbench.registry import protocols, solvers
 
 
 def with_settings(**settings):
     spec = TrialSpec(dataset="embedded/hopper-medium-v1", objective="pbc", seeds=(0,))
     return spec.model_copy(update={"settings": resolve_settings("paper", settings)})
+
+
+def test_a_solver_that_is_a_function_costs_as_much_as_exact_steps():
+    solvers.register("mine", partial(Exact))
+    try:
+        assert distillation_cost(with_settings(solver="mine")) == distillation_cost(with_settings())
+    finally:
+        solvers.unregister("mine")
 
 
 def test_the_cost_grows_with_seeds_steps_and_draws():

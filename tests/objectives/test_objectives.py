@@ -297,7 +297,7 @@ def test_an_objective_without_loss_says_so() -> None:
     class Empty(Objective):
         name = "empty"
 
-    with pytest.raises(TypeError, match="Empty"):
+    with pytest.raises(NotImplementedError, match="Empty"):
         Empty().loss(torch.zeros(1, 1, 1), Batch({}))
 
 

@@ -198,6 +198,18 @@ def test_wrong_reference_returns_and_names_in_use_are_refused() -> None:
         register_task("hopper", "Hopper-v5")
 
 
+def test_a_second_module_cannot_replace_a_task() -> None:
+    source = "register_task('counter', 'Pendulum-v1', episode_limit={limit})"
+    for module in ("first", "first", "second"):
+        code, names = source.format(limit=len(module)), {"__name__": module}
+        if module == "first":
+            exec(code, names | {"register_task": register_task})
+            continue
+        with pytest.raises(DuplicateNameError, match="first"):
+            exec(code, names | {"register_task": register_task})
+    tasks.unregister("counter")
+
+
 def test_an_episode_limit_below_one_is_refused() -> None:
     for limit in (0, -5):
         with pytest.raises(InvalidSettingError, match=str(limit)):

@@ -115,6 +115,7 @@ class MetaGradientSolver:
         sampled: bool,
         window: int | None,
         dtype: torch.dtype,
+        device: torch.device | str = "cpu",
     ) -> int:
         """Return the size of a stack's trajectory, without rounding of what is kept.
 
@@ -128,7 +129,14 @@ class MetaGradientSolver:
             length = segment_length(differentiated, state_bytes, self.memory)
             return state_bytes * kept_states(differentiated, length)
         record_bytes = step_record_bytes(
-            self.cloning.architecture, stack, pairs, observation_size, action_size, sampled, dtype
+            self.cloning.architecture,
+            stack,
+            pairs,
+            observation_size,
+            action_size,
+            sampled,
+            dtype,
+            self._sweep_type(dtype, device).record_dtype,
         )
         return record_bytes * max_kept_steps(
             self.memory, 1.0, record_bytes, differentiated, self.cloning.steps
@@ -144,7 +152,7 @@ class MetaGradientSolver:
             self.reverse_sweep = None  # frees the old buffers first
             stack, pairs, observation_size = x.shape
             make_sweep = partial(
-                self._sweep_type(x),
+                self._sweep_type(x.dtype, x.device),
                 self.cloning.architecture,
                 pairs=pairs,
                 observation_size=observation_size,
@@ -162,9 +170,9 @@ class MetaGradientSolver:
             self._sweep_key = key
         return self.reverse_sweep
 
-    def _sweep_type(self, x: Tensor) -> type[ReverseSweep]:
-        """Return the reverse sweep for synsets like this one."""
-        is_rounded = self.precision == "bfloat16" and x.dtype == torch.float32
-        if is_rounded and x.device.type == "cpu" and has_bfloat16_products():
+    def _sweep_type(self, dtype: torch.dtype, device: torch.device | str) -> type[ReverseSweep]:
+        """Return the reverse sweep for synsets of this type on this device."""
+        is_rounded = self.precision == "bfloat16" and dtype == torch.float32
+        if is_rounded and torch.device(device).type == "cpu" and has_bfloat16_products():
             return Bfloat16ReverseSweep
         return ReverseSweep

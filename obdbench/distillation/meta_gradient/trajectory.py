@@ -7,7 +7,7 @@ at the cost of one more forward pass. While the reverse pass is in the last segm
 
 .. math:: K + \lceil T / K \rceil - 1
 
-states are kept, which is about :math:`2\sqrt T` at the least (checkpointing as in Chen et al.,
+states are kept, which is about :math:`2\sqrt T` at least (checkpointing as in Chen et al.,
 2016, arXiv 1604.06174).
 """
 

@@ -95,6 +95,7 @@ class Exact(Solver):
             sampled=settings.noise != "none",
             window=settings.window,
             dtype=size.dtype,
+            device=size.device,
         )
 
 

@@ -110,7 +110,7 @@ class Solver:
         A solver that computes labels directly writes them to ``actions`` and returns a gradient of
         zeros for them.
         """
-        raise TypeError(f"{type(self).__name__} defines no step")
+        raise NotImplementedError(f"{type(self).__name__} does not implement step")
 
     @property
     def cloning(self) -> CloningConfig:

@@ -43,7 +43,7 @@ class SquaredDistance:
 def squared_distance(problem: OuterProblem, batch: Batch, solver: str) -> SquaredDistance:
     """Return the objective on a batch as a weighted squared distance.
 
-    Raises :class:`~obdbench.errors.InvalidSettingError` if it is none.
+    Raises :class:`~obdbench.errors.InvalidSettingError` if it is not of this form.
     """
     zeros = torch.zeros(
         *(*batch.states.shape[:2], problem.action_size),
@@ -63,7 +63,7 @@ def squared_distance(problem: OuterProblem, batch: Batch, solver: str) -> Square
     if not error <= tolerance or curvature.min() < -tolerance or curvature.max() <= 0:
         raise InvalidSettingError(
             f"The solver {solver!r} needs an objective that is a weighted squared distance of the "
-            f"actions to targets, and {problem.objective.name!r} is none.",
+            f"actions to targets, and {problem.objective.name!r} is not one.",
             "Use the solver 'full'.",
         )
     has_weight = curvature > 0

@@ -52,7 +52,7 @@ class StateSource:
 
         Everything random depends on ``seed`` and ``step`` only.
         """
-        raise TypeError(f"{type(self).__name__} defines no new_states")
+        raise NotImplementedError(f"{type(self).__name__} does not implement new_states")
 
     def card(self) -> dict[str, Any]:
         """Return entries that describe the source on the card of a synset."""

@@ -27,7 +27,8 @@ except ImportError as error:
     raise MissingExtraError("The Ray executor", "ray") from error
 
 # Ray reads these settings from the environment only. They switch off telemetry, files that Tune
-# writes about every report, and Tune's own Ctrl-C handler, which would end a run as if it was done.
+# writes about every report, and Tune's own Ctrl-C handler, which would end a run as if it had
+# finished.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

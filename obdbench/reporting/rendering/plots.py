@@ -87,7 +87,6 @@ def draw_plots(grids: Sequence[Grid], suite: str, folder: Path) -> list[Path]:
 def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
     """Every plot that these results allow."""
     plots: list[Plot] = []
-    with_curves = {g.source for g in grids if g.protocol == "convergence" and _has_curves(g)}
     for grid in grids:
         source = grid.source
         prefix = suite if source == suite else f"{suite}-{source}"
@@ -96,10 +95,7 @@ def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
         def add(kind: str, title: str, draw: Draw, grid: Grid = grid, prefix: str = prefix) -> None:
             plots.append(Plot(f"{prefix}-{kind}", title, grid.source, draw, grid))
 
-        if _has_curves(grid) and (
-            grid.protocol == "convergence"
-            or (grid.protocol == "default" and grid.source not in with_curves)
-        ):
+        if grid.protocol == "default" and _has_curves(grid):
             has_checks = any(_missed_curves(c) for row in grid.rows for c in row.cells.values())
             lines = "; thin: missed variance" if has_checks else ""
             title = f"Score against outer steps: {source} (band: ± one standard deviation{lines})"

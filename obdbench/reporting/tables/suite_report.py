@@ -67,7 +67,7 @@ def build_report(results: SuiteResults) -> SuiteReport:
     main = [grid for grid in grids if grid.protocol == "default"]
     protocols: dict[str, list[Table]] = {block: [] for block in PROTOCOL_BLOCKS}
     for grid in grids:
-        if grid.protocol not in ("default", "convergence"):
+        if grid.protocol != "default":
             block = grid.protocol if grid.protocol in protocols else "other"
             protocols[block].append(scores_table(grid))
     tables = {

@@ -17,6 +17,7 @@ from support.gradients import (
     squared_error,
 )
 
+from obdbench.distillation.meta_gradient import solver as solver_module
 from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep
 from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
 from obdbench.errors import ObdError
@@ -103,3 +104,15 @@ def test_reverse_sweep_may_run_again_after_one_forward_sweep(
     for one, two, three in zip(first, second, third, strict=True):
         assert torch.equal(one, two)
         assert torch.equal(one, three)
+
+
+def test_rounded_records_take_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver_module, "has_bfloat16_products", lambda: True)
+    cloning = make_cloning(MLP4, "sgd")
+    exact, rounded = (
+        MetaGradientSolver(cloning, precision=precision).required_bytes(
+            STACK, 256, 11, 3, sampled=False, window=None, dtype=torch.float32
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded < exact
