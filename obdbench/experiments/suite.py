@@ -130,6 +130,7 @@ class Suite(BaseModel):
 
     def specs(self) -> list[TrialSpec]:
         """Expand the grid to trials, with every name, parameter and setting validated."""
+        from obdbench.distillation.compatibility import check_compatible
         from obdbench.distillation.initialization import needs_teacher
         from obdbench.evaluation.protocol import make_protocol
         from obdbench.experiments.teacher_choice import identify_teacher
@@ -150,6 +151,10 @@ class Suite(BaseModel):
             name = registry.protocols.resolve_name(protocol.name)
             variants = make_protocol(name, protocol.params).variants(settings)
             protocols.append((name, protocol.params, variants))
+        check_compatible(
+            [objective for _, _, objective in objectives],
+            [variant for _, _, variants in protocols for variant in variants],
+        )
         specs = [
             _make_spec(
                 dataset=dataset_id,
