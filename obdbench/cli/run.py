@@ -53,7 +53,10 @@ def run(
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            "--objective", help="Objective to run instead of the suite's; may be repeated."
+            "--objective",
+            help="Objective to run instead of the suite's, with its parameters if it has any: pbc, "
+            "'random (labels=teacher)'. A name alone selects the suite's row without parameters, "
+            "or all rows of that name if there is none. May be repeated.",
         ),
     ] = None,
     dataset: Datasets = None,
@@ -313,10 +316,7 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
 
 
 def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
-    """Return a suite for the rows without settings, and one for each other row.
-
-    A name without parameters selects the entry without parameters if the suite has one.
-    """
+    """Return a suite for the rows without settings, and one for each other row."""
     plain: list[NamedComponent] = []
     parts = []
     for row in rows:
@@ -325,8 +325,6 @@ def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
         part = grid.select(
             objectives=[objective], settings=overrides, preset=settings.get("preset")
         )
-        bare = tuple(component for component in part.objectives if not component.params)
-        part = part.model_copy(update={"objectives": bare or part.objectives})
         if settings:
             parts.append(part)
         else:

@@ -102,10 +102,10 @@ class Suite(BaseModel):
     ) -> Suite:
         """Return the suite with parts of its grid replaced.
 
-        Objectives and protocols that the suite contains keep the parameters they have in it. A name
-        with parameters, as in ``random (labels=teacher)``, selects that component alone. A
-        teacher is written as ``TEACHER``, for all datasets, or as ``DATASET=TEACHER``. A preset
-        replaces the settings of the suite whose values it states.
+        An objective or protocol is named with its parameters, as in ``random (labels=teacher)``. A
+        name alone selects the entry without parameters or, if the suite has none, all entries of
+        that name. A teacher is written as ``TEACHER``, for all datasets, or as ``DATASET=TEACHER``.
+        A preset replaces the settings of the suite whose values it states.
         """
         stated = load_preset(preset).stated_settings() if preset else {}
         kept = {name: value for name, value in self.settings.items() if name not in stated}
@@ -211,11 +211,9 @@ def _select(
     for text in names:
         name, _, params_text = text.partition(" (")
         name, params = known.resolve_name(name), parse_params(params_text.removesuffix(")"))
-        matching = [
-            item
-            for item in components
-            if known.resolve_name(item.name) == name and (not params or item.params == params)
-        ]
+        of_name = [item for item in components if known.resolve_name(item.name) == name]
+        exact = [item for item in of_name if item.params == params]
+        matching = exact or ([] if params else of_name)
         selected += matching or [NamedComponent(name=name, params=params)]
     return tuple(selected)
 
