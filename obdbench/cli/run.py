@@ -229,7 +229,11 @@ def compare(
     dataset: Datasets = None,
     task: TaskName = None,
     suite: Annotated[
-        str, typer.Option("--suite", help="Suite whose settings and datasets are used.")
+        str,
+        typer.Option(
+            "--suite",
+            help="Suite whose settings and datasets are used; new results go to OUT/compare-SUITE.",
+        ),
     ] = "quick",
     protocol: Protocols = None,
     seeds: Seeds = None,
@@ -275,9 +279,8 @@ def compare(
         settings=parse_assignments(set_),
         teachers=teacher or (),
     )
-    parts = [
-        part.model_copy(update={"name": "compare"}) for part in group_by_settings(grid, to_run)
-    ]
+    store = {"name": f"compare-{grid.name}"}  # a page ranks what its folder contains
+    parts = [part.model_copy(update=store) for part in group_by_settings(grid, to_run)]
     planned = [runner.plan_missing(part, config) for part in parts]
     announce_missing([missing for _, missing in planned], sum(len(good) for good, _ in planned))
     results: list[Result] = []

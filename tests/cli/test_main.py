@@ -248,7 +248,7 @@ def test_run_resume_show_and_dry_run(call, tmp_path):
     code, out, err = call("compare", "student", "random", "--suite", "toy.toml", "--plugin", TOY)
     assert code == 0, err
     assert "student" in out
-    assert not (tmp_path / "results/compare").exists()  # both were there
+    assert not list((tmp_path / "results").glob("compare*"))  # both were there
 
 
 def test_tune_limits_the_memory_of_candidates(call, monkeypatch):
@@ -308,7 +308,7 @@ def test_comparisons_take_rows_of_other_solvers(call, tmp_path):
     code, out, err = call("compare", "student (solver=loss-matching)", "student", *COMPARE)
     assert code == 0, err
     assert "**student (solver=loss-matching) against student**" in out
-    stored = (tmp_path / "results" / "compare").glob("[!m]*.json")
+    stored = (tmp_path / "results" / "compare-toy").glob("[!m]*.json")
     settings = [json.loads(path.read_text())["spec"]["settings"] for path in stored]
     assert {(s["solver"], s["draws"]) for s in settings} == {("loss-matching", 16), ("full", 1)}
 
@@ -324,15 +324,26 @@ def test_comparisons_try_again_what_did_not_end_well(call):
 
 
 def test_comparisons_announce_in_one_line_what_they_run(call, tmp_path):
+    folder = tmp_path / "results" / "compare-toy"
     code, _, err = call("compare", "student", "random", *COMPARE)
     assert code == 0, err
-    assert err.startswith(
-        f"2 of 2 trials have no result; they run now, into {tmp_path / 'results' / 'compare'}.\n"
-    )
+    assert err.startswith(f"2 of 2 trials have no result; they run now, into {folder}.\n")
     code, _, err = call("compare", "student (pause=0.001)", "random", *COMPARE)
     assert err.startswith("1 of 2 trials have no result;")
     code, _, err = call("compare", "student", "random", *COMPARE)
     assert (code, err) == (0, "")
+
+
+def test_comparisons_of_two_suites_are_not_ranked_together(call, tmp_path):
+    (tmp_path / "other.toml").write_text(SUITE.replace("steps = 4", "steps = 6"))
+    for suite in ("toy", "other"):
+        suite_options = ("--suite", f"{suite}.toml", "--plugin", TOY, "--workers", "1")
+        assert call("compare", "student", "student (pause=0.001)", *suite_options)[0] == 0
+    assert call("leaderboard", "--out", "results", "--to", "pages")[0] == 0
+    for suite, steps in (("toy", 4), ("other", 6)):
+        page = " ".join((tmp_path / "pages" / f"compare-{suite}.md").read_text().split())
+        assert f"fast, {steps} steps" in page
+        assert f"fast, {10 - steps} steps" not in page
 
 
 def test_comparisons_add_nothing_to_published_results(call, tmp_path):
