@@ -14,7 +14,7 @@ from obdbench.objectives.objective import Objective
 
 
 def check_compatible(objectives: Iterable[Objective], settings: Iterable[DistillSettings]) -> None:
-    """Raise one error for all combinations of an objective and settings that cannot be distilled."""
+    """Raise one error that states every objective and settings that do not work together."""
     errors = []
     for objective, each in product(objectives, settings):
         try:
