@@ -83,10 +83,11 @@ MEMBERS = {
     "terminals "
     "timeouts",
     "Evaluation": "normalized_return protocol returns scores",
-    "Objective": "distills loss name noise_columns prepare settings uses_teacher",
+    "Objective": "distills is_squared_distance loss name noise_columns prepare settings "
+    "uses_teacher",
     "SelectionMethod": "name select uses_teacher",
-    "Solver": "activation_bytes cloning default_settings name relative_cost required_bytes "
-    "required_settings step uses_infinite_width",
+    "Solver": "activation_bytes cloning default_settings name needs_squared_distance "
+    "relative_cost required_bytes required_settings step uses_infinite_width",
     "StateSource": "added_share adds_states card fixed_dataset is_due kept_rounds name new_states",
     "Synset": "actions card export load observations save standardizer states task",
     "Teacher": "act action_size actor card checksum columns critics distribution id load "

@@ -43,7 +43,7 @@ class Comparison:
         self.dataset, self.objective = obdbench.load_dataset(dataset_id), make_objective("pbc")
         self.teacher = obdbench.load_teacher(dataset_id)
         settings = self.settings(SOLVERS[0], 1)
-        source = make_state_source(self.dataset, self.teacher, self.objective, settings)
+        source = make_state_source(self.dataset, self.teacher, settings)
         states = load_fixed_dataset(source)
         columns = self.objective.prepare(states, self.teacher, np.random.default_rng(0))
         sampler = BatchSampler.from_dataset(states, columns, "cpu")

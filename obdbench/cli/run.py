@@ -53,7 +53,10 @@ def run(
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            "--objective", help="Objective to run instead of the suite's; may be repeated."
+            "--objective",
+            help="Objective to run instead of the suite's, with its parameters if it has any: pbc, "
+            "'random (labels=teacher)'. A name alone selects the suite's row without parameters, "
+            "or all rows of that name if there is none. May be repeated.",
         ),
     ] = None,
     dataset: Datasets = None,
@@ -226,7 +229,11 @@ def compare(
     dataset: Datasets = None,
     task: TaskName = None,
     suite: Annotated[
-        str, typer.Option("--suite", help="Suite whose settings and datasets are used.")
+        str,
+        typer.Option(
+            "--suite",
+            help="Suite whose settings and datasets are used; new results go to OUT/compare-SUITE.",
+        ),
     ] = "quick",
     protocol: Protocols = None,
     seeds: Seeds = None,
@@ -272,9 +279,8 @@ def compare(
         settings=parse_assignments(set_),
         teachers=teacher or (),
     )
-    parts = [
-        part.model_copy(update={"name": "compare"}) for part in group_by_settings(grid, to_run)
-    ]
+    store = {"name": f"compare-{grid.name}"}  # a page ranks what its folder contains
+    parts = [part.model_copy(update=store) for part in group_by_settings(grid, to_run)]
     planned = [runner.plan_missing(part, config) for part in parts]
     announce_missing([missing for _, missing in planned], sum(len(good) for good, _ in planned))
     results: list[Result] = []
@@ -313,10 +319,7 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
 
 
 def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
-    """Return a suite for the rows without settings, and one for each other row.
-
-    A name without parameters selects the entry without parameters if the suite has one.
-    """
+    """Return a suite for the rows without settings, and one for each other row."""
     plain: list[NamedComponent] = []
     parts = []
     for row in rows:
@@ -325,8 +328,6 @@ def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
         part = grid.select(
             objectives=[objective], settings=overrides, preset=settings.get("preset")
         )
-        bare = tuple(component for component in part.objectives if not component.params)
-        part = part.model_copy(update={"objectives": bare or part.objectives})
         if settings:
             parts.append(part)
         else:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.identifier import DatasetId
+from obdbench.distillation.compatibility import check_compatible
 from obdbench.distillation.initialization import select_initial_pairs
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.outer_optimizer import OuterOptimizer
@@ -150,6 +151,7 @@ def distill_points(
     infinite-width phase of a seed ends early if they become worse
     (:mod:`obdbench.distillation.student_guard`).
     """
+    check_compatible([objective], [settings])
     if teacher is not None:
         check_teacher_task(teacher, dataset)
     state = initial_state(dataset, teacher, objective, settings, seeds, device, dtype)
@@ -165,7 +167,7 @@ def distill_points(
         state.points[0] = (state.states.cpu(), state.actions.cpu(), 0.0)
         yield point_at(0)
         return
-    source = make_state_source(dataset, teacher, objective, settings)
+    source = make_state_source(dataset, teacher, settings)
     state.source_card = source.card()
     evaluation_steps = set(settings.evaluation_steps)
     if snapshot is not None and snapshot.exists():

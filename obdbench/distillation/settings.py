@@ -7,8 +7,13 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from obdbench.errors import InvalidSettingError, format_validation_error, unknown_name
-from obdbench.registry import selections, solvers, state_sources
+from obdbench.errors import (
+    InvalidSettingError,
+    UnknownNameError,
+    format_validation_error,
+    unknown_name,
+)
+from obdbench.registry import objectives, selections, solvers, state_sources
 
 TRUNCATED_SOLVERS = ("truncated", "random-truncated")
 Noise = Literal["none", "exact", "published"]
@@ -312,7 +317,7 @@ def resolve_settings(
     values = {**PRESETS[preset], **overrides}
     for name in values:
         if name not in DistillSettings.model_fields:
-            raise unknown_name("setting", name, DistillSettings.model_fields)
+            raise unknown_setting(name)
     if isinstance(values.get("init"), str):
         values["init"] = selections.resolve_name(values["init"])
     if isinstance(values.get("state_source"), str):
@@ -327,6 +332,20 @@ def resolve_settings(
             if about_points
             else "`obdbench list settings` lists all settings; docs/concepts.md explains them.",
         ) from error
+
+
+def unknown_setting(name: str) -> UnknownNameError:
+    """Make the error for an unknown setting; it says where a parameter of objectives belongs."""
+    from obdbench.objectives.objective import parameters_of
+
+    owners = [known for known in objectives.names() if name in parameters_of(objectives.get(known))]
+    if not owners:
+        return unknown_name("setting", name, DistillSettings.model_fields)
+    return UnknownNameError(
+        f"{name!r} is no setting, but a parameter of {', '.join(owners)}.",
+        f"Write it after the objective's name, as in '{owners[0]} ({name}=VALUE)'; `obdbench tune` "
+        f"takes it as --param {name}=VALUE.",
+    )
 
 
 def _solver_defaults(solver: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
 from obdbench.distillation.settings import DistillSettings
+from obdbench.errors import InvalidSettingError
 from obdbench.evaluation.protocol import (
     MIN_LEARNING_RATE,
     PUBLISHED_STEPS,
@@ -52,18 +53,25 @@ class CrossOptimizer(Protocol):
         )
         check_choice("cross-optimizer setting", setting, get_args(Setting))
         self.setting = setting
-        rates = dict(rates or {name: get_optimizer(name).default_lr for name in OTHER_OPTIMIZERS})
-        for optimizer, rate in rates.items():
+        if rates and setting != "own":
+            raise InvalidSettingError(
+                f"rates has no effect under the setting {setting!r}, whose rate is {self.lr}.",
+                "Omit rates, or choose the setting own.",
+            )
+        for optimizer, rate in (rates or {}).items():
             name = get_optimizer(optimizer).name
             check_range(f"the learning rate of {name}", rate, MIN_LEARNING_RATE, 100.0)
-        self.rates = rates
+        self.rates = dict(rates) if rates else None
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """One arm per optimizer."""
         architecture = get_architecture(settings.architecture)
         arms = []
-        for name, rate in self.rates.items():
+        rates = self.rates or {
+            name: get_optimizer(name).default_lr if self.setting == "own" else self.lr
+            for name in OTHER_OPTIMIZERS
+        }
+        for name, lr in rates.items():
             optimizer = get_optimizer("sgd" if self.setting == "as-run" else name)
-            lr = rate if self.setting == "own" else self.lr
             arms.append(Arm(name, CloningConfig(architecture, optimizer, lr, self.steps)))
         return arms

@@ -37,7 +37,7 @@ def run(
 
     Args:
         suite: Name of a suite, or path of a TOML file.
-        objectives: Run only these objectives.
+        objectives: Run only these objectives, named as for ``--objective``.
         datasets: Run only these datasets.
         protocols: Run only these protocols.
         seeds: Run these seeds instead of the suite's.

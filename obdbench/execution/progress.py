@@ -181,7 +181,8 @@ class ProgressDisplay:
         parts.append(format_clock(elapsed))
         share = self.remaining_time.share_done()
         if 0.02 < share < 1 and self.running:
-            parts.append(f"ETA {format_clock(elapsed * (1 - share) / share)}")
+            longest = max(trial.remaining_seconds or 0.0 for trial in self.running.values())
+            parts.append(f"ETA {format_clock(max(elapsed * (1 - share) / share, longest))}")
         if self.best is not None:
             parts.append(f"best {self.best[0]:.1f} {self.best[1]}")
         return truncate(f"{self.suite}: " + " · ".join(parts), WIDTH)

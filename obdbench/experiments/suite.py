@@ -102,10 +102,10 @@ class Suite(BaseModel):
     ) -> Suite:
         """Return the suite with parts of its grid replaced.
 
-        Objectives and protocols that the suite contains keep the parameters they have in it. A name
-        with parameters, as in ``random (labels=teacher)``, selects that component alone. A
-        teacher is written as ``TEACHER``, for all datasets, or as ``DATASET=TEACHER``. A preset
-        replaces the settings of the suite whose values it states.
+        An objective or protocol is named with its parameters, as in ``random (labels=teacher)``. A
+        name alone selects the entry without parameters or, if the suite has none, all entries of
+        that name. A teacher is written as ``TEACHER``, for all datasets, or as ``DATASET=TEACHER``.
+        A preset replaces the settings of the suite whose values it states.
         """
         stated = load_preset(preset).stated_settings() if preset else {}
         kept = {name: value for name, value in self.settings.items() if name not in stated}
@@ -130,6 +130,7 @@ class Suite(BaseModel):
 
     def specs(self) -> list[TrialSpec]:
         """Expand the grid to trials, with every name, parameter and setting validated."""
+        from obdbench.distillation.compatibility import check_compatible
         from obdbench.distillation.initialization import needs_teacher
         from obdbench.evaluation.protocol import make_protocol
         from obdbench.experiments.teacher_choice import identify_teacher
@@ -150,6 +151,10 @@ class Suite(BaseModel):
             name = registry.protocols.resolve_name(protocol.name)
             variants = make_protocol(name, protocol.params).variants(settings)
             protocols.append((name, protocol.params, variants))
+        check_compatible(
+            [objective for _, _, objective in objectives],
+            [variant for _, _, variants in protocols for variant in variants],
+        )
         specs = [
             _make_spec(
                 dataset=dataset_id,
@@ -206,11 +211,9 @@ def _select(
     for text in names:
         name, _, params_text = text.partition(" (")
         name, params = known.resolve_name(name), parse_params(params_text.removesuffix(")"))
-        matching = [
-            item
-            for item in components
-            if known.resolve_name(item.name) == name and (not params or item.params == params)
-        ]
+        of_name = [item for item in components if known.resolve_name(item.name) == name]
+        exact = [item for item in of_name if item.params == params]
+        matching = exact or ([] if params else of_name)
         selected += matching or [NamedComponent(name=name, params=params)]
     return tuple(selected)
 

@@ -47,7 +47,6 @@ def run_episodes(
     seeds: Sequence[int],
     *,
     record: bool = False,
-    max_steps: int | None = None,
 ) -> Episodes:
     """Run one episode per seed, all at once.
 
@@ -57,13 +56,12 @@ def run_episodes(
     ``float32`` actions.
     """
     simulator = get_simulator(task)
-    limit = task.episode_limit if max_steps is None else min(max_steps, task.episode_limit)
     active = np.arange(len(seeds))
     observations = simulator.reset(seeds)
     returns = np.zeros(len(seeds))
     lengths = np.zeros(len(seeds), dtype=np.int64)
     history: list[_Step] = []
-    for _ in range(limit):
+    for _ in range(task.episode_limit):
         if not len(active):
             break
         actions = _check_actions(act(observations, active), (len(active), task.action_size))

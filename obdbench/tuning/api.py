@@ -10,8 +10,10 @@ from typing import Any
 
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
 from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import check_inputs
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
+from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import resolve_dataset_id
 from obdbench.policies.device import check_device
 from obdbench.registry import objectives
@@ -59,12 +61,13 @@ def tune_settings(
     config = config or ExecutionConfig(executor="ray")
     search = _check_search(search)
     draws = draw_candidates(search)
-    for draw in draws:  # a value that a preset cannot hold is refused before the work
-        candidate = Candidate.from_draw(search, draw)
+    candidates = [Candidate.from_draw(search, draw) for draw in draws]
+    for candidate in candidates:  # a value that a preset cannot hold is refused before the work
         for value in (*candidate.overrides.values(), *candidate.objective_params.values()):
             presets.format_toml_value(value)
     if config.address is None:
         check_device(config.device)
+    check_inputs([spec for candidate in candidates for spec in _trials(search, candidate)])
 
     from obdbench.tuning.asha import search_with_asha  # Ray takes seconds to import
 
@@ -96,6 +99,21 @@ def _check_search(search: SearchConfig) -> SearchConfig:
         teachers={resolve_dataset_id(d): name for d, name in search.teachers.items()},
         loaded_preset=presets.load_preset(search.preset),
     )
+
+
+def _trials(search: SearchConfig, candidate: Candidate) -> list[TrialSpec]:
+    """The trials of a suite that would distill as a candidate does, one per dataset."""
+    return [
+        TrialSpec(
+            dataset=dataset,
+            teacher=search.teachers.get(dataset),
+            objective=search.objective,
+            objective_params=candidate.objective_params,
+            settings=candidate.settings,
+            seeds=search.seeds,
+        )
+        for dataset in search.datasets
+    ]
 
 
 def _make_preset(name: str, search: SearchConfig, results: Sequence[CandidateResult]) -> Preset:

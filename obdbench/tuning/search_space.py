@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from obdbench.distillation.compatibility import check_compatible
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.experiments import presets
@@ -129,5 +130,7 @@ def draw_candidates(search: SearchConfig) -> list[dict[str, Any]]:
         if draw not in draws:
             draws.append(draw)
     for draw in draws:
-        make_objective(search.objective, Candidate.from_draw(search, draw).objective_params)
+        candidate = Candidate.from_draw(search, draw)
+        objective = make_objective(search.objective, candidate.objective_params)
+        check_compatible([objective], [candidate.settings])
     return draws

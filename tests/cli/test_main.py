@@ -138,12 +138,15 @@ def test_list(call, kind, expected):
         (["run", "quick", "--set", "evaluate_at=0.5"], "evaluate_at=[0, 0.5, 1]"),
         (["run", "quick", "--set", "evaluate_at=0,1"], "evaluate_at=[0, 0.5, 1]"),
         (["run", "quick", "--set", "piars=3"], "Did you mean pairs?"),
+        (["run", "quick", "--set", "beta=1"], "as in 'av-pbc (beta=VALUE)'"),
         (["run", "quick", "--preset", "papre"], "Did you mean paper?"),
         (["run", "quick", "--workers", "0"], "--workers"),
         (["run", "quick", "--timeout", "-1"], "--timeout"),
         (["run", "quick", "--resume", "--fresh"], "contradict"),
         (["run", "quick", "--retry-failed", "--fresh"], "contradict"),
         (["run", "quick", "--device", "cuda:99"], "--device cpu"),
+        (["run", "quick", "--preset", "thorough", "--dry-run"], "set state_source=smoothed"),
+        (["run", "quick", "--set", "solver=label-solving"], "set solver=full"),
         (["run", "nowhere.toml"], "no suite file"),
         (["run", "quick", "--plugin", "nowhere.py"], "cannot be read"),
         (["compare", "pbc"], "two objectives"),
@@ -158,6 +161,8 @@ def test_list(call, kind, expected):
         (["tune", "pbc", "--param", "outer_lr=3:1"], "is not a range"),
         (["tune", "pbc", "--param", "outer_rl=1:3"], "Did you mean outer_lr"),
         (["tune", "random", "--param", "outer_lr=1:3"], "no setting to tune"),
+        (["tune", "sdw", "--param", "outer_lr=1:3", "--set", "tau=1"], "--param tau=VALUE"),
+        (["tune", "q-pbc", "--param", "solver=full,loss-matching"], "set solver=full"),
         (["tune", "pbc", "--param", "outer_lr=1:3", "--criterion", "online"], "offline"),
         (["tune", "pbc", "--param", "outer_lr=1:3", "--name", "paper"], "not a valid preset name"),
     ],
@@ -243,7 +248,7 @@ def test_run_resume_show_and_dry_run(call, tmp_path):
     code, out, err = call("compare", "student", "random", "--suite", "toy.toml", "--plugin", TOY)
     assert code == 0, err
     assert "student" in out
-    assert not (tmp_path / "results/compare").exists()  # both were there
+    assert not list((tmp_path / "results").glob("compare*"))  # both were there
 
 
 def test_tune_limits_the_memory_of_candidates(call, monkeypatch):
@@ -303,7 +308,7 @@ def test_comparisons_take_rows_of_other_solvers(call, tmp_path):
     code, out, err = call("compare", "student (solver=loss-matching)", "student", *COMPARE)
     assert code == 0, err
     assert "**student (solver=loss-matching) against student**" in out
-    stored = (tmp_path / "results" / "compare").glob("[!m]*.json")
+    stored = (tmp_path / "results" / "compare-toy").glob("[!m]*.json")
     settings = [json.loads(path.read_text())["spec"]["settings"] for path in stored]
     assert {(s["solver"], s["draws"]) for s in settings} == {("loss-matching", 16), ("full", 1)}
 
@@ -319,15 +324,26 @@ def test_comparisons_try_again_what_did_not_end_well(call):
 
 
 def test_comparisons_announce_in_one_line_what_they_run(call, tmp_path):
+    folder = tmp_path / "results" / "compare-toy"
     code, _, err = call("compare", "student", "random", *COMPARE)
     assert code == 0, err
-    assert err.startswith(
-        f"2 of 2 trials have no result; they run now, into {tmp_path / 'results' / 'compare'}.\n"
-    )
+    assert err.startswith(f"2 of 2 trials have no result; they run now, into {folder}.\n")
     code, _, err = call("compare", "student (pause=0.001)", "random", *COMPARE)
     assert err.startswith("1 of 2 trials have no result;")
     code, _, err = call("compare", "student", "random", *COMPARE)
     assert (code, err) == (0, "")
+
+
+def test_comparisons_of_two_suites_are_not_ranked_together(call, tmp_path):
+    (tmp_path / "other.toml").write_text(SUITE.replace("steps = 4", "steps = 6"))
+    for suite in ("toy", "other"):
+        suite_options = ("--suite", f"{suite}.toml", "--plugin", TOY, "--workers", "1")
+        assert call("compare", "student", "student (pause=0.001)", *suite_options)[0] == 0
+    assert call("leaderboard", "--out", "results", "--to", "pages")[0] == 0
+    for suite, steps in (("toy", 4), ("other", 6)):
+        page = " ".join((tmp_path / "pages" / f"compare-{suite}.md").read_text().split())
+        assert f"fast, {steps} steps" in page
+        assert f"fast, {10 - steps} steps" not in page
 
 
 def test_comparisons_add_nothing_to_published_results(call, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from obdbench.cli.run import group_by_settings
-from obdbench.experiments.suite import load_suite
+from obdbench.experiments.suite import Suite, load_suite
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,13 @@ def test_a_comparison_plans_one_trial_per_row(rows, planned):
     assert {"labels" in spec.objective_params for spec in random} == named
 
 
-def test_a_run_of_an_objective_includes_all_its_entries():
+def test_a_name_alone_selects_the_row_without_parameters_if_there_is_one():
     suite = load_suite("quick").select(objectives=["random"])
-    assert [spec.objective_params for spec in suite.specs()] == [{}, {"labels": "teacher"}]
+    assert [spec.objective_params for spec in suite.specs()] == [{}]
+    variants = [{"name": "sdw", "params": {"tau": tau}} for tau in (0.1, 0.2)]
+    suite = Suite(name="mine", datasets=suite.datasets, objectives=[*variants, "pbc"])
+    selected = suite.select(objectives=["sdw"]).specs()
+    assert [spec.objective_params for spec in selected] == [{"tau": 0.1}, {"tau": 0.2}]
 
 
 def test_a_row_may_name_a_preset():

@@ -223,9 +223,7 @@ def test_unknown_source_and_class_of_another_kind_are_refused(dataset: Dataset) 
     state_sources.register("no-source", RecordingPBC)
     try:
         with pytest.raises(InvalidSettingError):
-            make_state_source(
-                dataset, None, make_objective("dbc"), imagined(state_source="no-source")
-            )
+            make_state_source(dataset, None, imagined(state_source="no-source"))
     finally:
         state_sources.unregister("no-source")
 
@@ -294,5 +292,5 @@ def test_a_round_is_not_kept_longer_than_asked(dataset: Dataset, teacher: Teache
 
 
 def test_smoothed_is_the_default(dataset: Dataset) -> None:
-    source = make_state_source(dataset, None, make_objective("dbc"), resolve_settings("fast"))
+    source = make_state_source(dataset, None, resolve_settings("fast"))
     assert type(source) is SmoothedStates

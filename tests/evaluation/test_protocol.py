@@ -128,7 +128,8 @@ def test_every_optimizer_has_a_rate_of_its_own() -> None:
     [
         ("default", {"policies": 3, "episodes": 4, "points": 2, "steps": 5, "lr": 0.2}),
         ("cross-architecture", {"architectures": ["mlp2"], "points": 2, "published": True}),
-        ("cross-optimizer", {"rates": {"adam": 0.2}, "setting": "as-run", "episodes": 4}),
+        ("cross-optimizer", {"rates": {"adam": 0.2}, "setting": "own", "episodes": 4}),
+        ("cross-optimizer", {"setting": "as-run", "episodes": 4}),
         ("size", {"sizes": [4, 8]}),
     ],
 )
@@ -317,6 +318,8 @@ def test_parameters_may_have_any_name(toy_dataset: Dataset) -> None:
         ("cross-architecture", {"steps": 0}, "steps"),
         ("cross-optimizer", {"steps": 0}, "steps"),
         ("cross-optimizer", {"setting": "published"}, "as-run"),
+        ("cross-optimizer", {"setting": "stated", "rates": {"adam": 0.2}}, "rates has no effect"),
+        ("cross-optimizer", {"setting": "as-run", "rates": {"adam": 0.2}}, "rates has no effect"),
     ],
 )
 def test_wrong_calls_are_one_clear_line(name: str, params: dict[str, Any], words: str) -> None:

@@ -149,6 +149,15 @@ def test_the_end_states_the_time_of_distilling_and_of_scoring():
     assert display.time_line().endswith("distilling 1:00, scoring 0:40")
 
 
+def test_a_run_ends_no_earlier_than_its_running_trials():
+    a, b = SPECS[:2]
+    display, _ = run_display(False, [Event("ok", a.key), Event("start", b.key, steps=300)], [a, b])
+    display.on_event(Event("step", b.key, step=10, steps=300, steps_per_second=0.01))
+    remaining = display.running[b.key].remaining_seconds
+    assert remaining > 29_000
+    assert f"ETA {format_clock(remaining)}" in display.summary_line()
+
+
 def test_a_restart_is_shown_and_counts_nothing():
     a = SPECS[0]
     events = [Event("start", a.key), Event("restart", a.key, message="killed")]

@@ -110,7 +110,6 @@ def test_select_takes_the_names_of_rows():
     )
     assert [(spec.objective, spec.objective_params) for spec in suite.specs()] == [
         ("random", {}),
-        ("random", {"labels": "teacher"}),
         ("kmeans++", {"labels": "teacher"}),
         ("sdr", {"labels": "data", "lambda_1": 0.2}),
     ]

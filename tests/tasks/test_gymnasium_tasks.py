@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ def test_pen_is_stepped_through_gymnasium_robotics() -> None:
     task = get_task("pen")
     assert (task.observation_size, task.action_size, task.episode_limit) == (45, 24, 200)
     assert task.reference_returns is None
-    still = run_episodes(lambda o, _: np.zeros((len(o), 24), np.float32), task, [0, 1], max_steps=5)
+    short = replace(task, episode_limit=5)
+    still = run_episodes(lambda o, _: np.zeros((len(o), 24), np.float32), short, [0, 1])
     assert np.isfinite(still.returns).all()
 
 
@@ -118,7 +120,7 @@ def test_episodes_equal_those_of_gymnasium(name: str) -> None:
     def act(observations: np.ndarray, _: Any) -> np.ndarray:
         return np.tanh(observations @ gain).astype(np.float32)
 
-    episodes = run_episodes(act, task, [3, 4], max_steps=60)
+    episodes = run_episodes(act, replace(task, episode_limit=60), [3, 4])
     for seed, total, length in zip((3, 4), episodes.returns, episodes.lengths, strict=True):
         env = gymnasium.make(task.env_id)
         observation, _ = env.reset(seed=seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gymnasium
 import numpy as np
@@ -55,7 +55,7 @@ class GymnasiumEpisode:
 @pytest.mark.parametrize("task", [*TASKS.values(), *MINARI_TASKS.values()], ids=lambda t: t.env_id)
 def test_equal_to_gymnasium_bit_for_bit(task):
     act, seeds = linear_policy(task), list(range(40, 49))
-    episodes = run_episodes(act, task, seeds, record=True, max_steps=STEPS)
+    episodes = run_episodes(act, replace(task, episode_limit=STEPS), seeds, record=True)
     for i, seed in enumerate(seeds):
         reference = GymnasiumEpisode.run(task, act, seed, STEPS)
         assert episodes.lengths[i] == len(reference.rewards)
@@ -97,11 +97,11 @@ def test_finished_slots_are_compacted_away():
 
 
 def test_no_state_leaks_between_runs():
-    task = TASKS["walker2d"]
+    task = replace(TASKS["walker2d"], episode_limit=60)
     act = linear_policy(task, 1)
-    first = run_episodes(act, task, [1, 2, 3], max_steps=60)
-    run_episodes(linear_policy(task, 2), task, [9] * 7, max_steps=33)
-    again = run_episodes(act, task, [3, 1], max_steps=60)
+    first = run_episodes(act, task, [1, 2, 3])
+    run_episodes(linear_policy(task, 2), task, [9] * 7)
+    again = run_episodes(act, task, [3, 1])
     np.testing.assert_array_equal(again.returns, first.returns[[2, 0]])
 
 
@@ -153,7 +153,7 @@ def test_hundred_hopper_episodes_keep_up_with_the_bare_environment():
             actions[mine] = hidden
         return actions
 
-    run_episodes(act, task, range(100), max_steps=5)
+    run_episodes(act, task, range(100))  # creates the slots
     started = time.perf_counter()
     lengths = run_episodes(act, task, range(100)).lengths
     rate = lengths.sum() / (time.perf_counter() - started)

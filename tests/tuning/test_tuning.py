@@ -197,6 +197,21 @@ def test_value_that_a_preset_cannot_hold_is_refused_before_the_work(plugin):
         tune_settings(make_search(settings={**SETTINGS, "clip": None}), name="mine")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datasets": ("toy/hopper-toy-v0", "file:nowhere.npz#hopper")}, "nowhere.npz"),
+        ({"objective": "pbc"}, "toy/hopper-toy-v0"),
+        ({"ranges": parse_ranges(["pairs=16,301"])}, "301 pairs"),
+    ],
+)
+def test_data_and_teachers_are_checked_before_ray_starts(plugin, monkeypatch, changes, message):
+    asha = pytest.importorskip("obdbench.tuning.asha")
+    monkeypatch.setattr(asha, "search_with_asha", lambda *_: pytest.fail("started"))
+    with pytest.raises(ObdError, match=message):
+        tune_settings(make_search(**changes), name="mine")
+
+
 def test_existing_preset_is_not_overwritten(plugin, tmp_path, monkeypatch):
     monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
     (tmp_path / "mine.toml").write_text('base = "tiny"')
@@ -223,7 +238,10 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
         return [CandidateResult({}, 1.0, 6)]
 
     monkeypatch.setattr(asha, "search_with_asha", elsewhere)
-    outcome = tune_settings(make_search(preset="own", objective="av-pbc"), name="mine")
+    search = make_search(
+        preset="own", objective="av-pbc", datasets=("embedded/hopper-medium-replay-v1",)
+    )
+    outcome = tune_settings(search, name="mine")
     assert outcome.preset.settings["outer_lr"] == 0.07
     assert presets.load_preset("mine").objectives == {"av-pbc": {"beta": 0.3}}
 

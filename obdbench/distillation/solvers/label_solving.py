@@ -60,6 +60,7 @@ class LabelSolving(InfiniteWidth):
 
     name: ClassVar[str] = "label-solving"
     relative_cost: ClassVar[float] = 0.06
+    needs_squared_distance: ClassVar[bool] = True
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0, "kernel_start": "zero"}
     required_settings: ClassVar[dict[str, Any]] = {
         "inner_optimizer": "sgd",

@@ -38,6 +38,7 @@ class LossMatching(Solver):
 
     name: ClassVar[str] = "loss-matching"
     relative_cost: ClassVar[float] = 0.015
+    needs_squared_distance: ClassVar[bool] = True
     default_settings: ClassVar[dict[str, Any]] = {"kernel_share": 0.0, "draws": 16}
     required_settings: ClassVar[dict[str, Any]] = {"noise": "none"}
 

@@ -91,6 +91,7 @@ class Solver:
     name: ClassVar[str] = ""
     default_settings: ClassVar[dict[str, Any]] = {}
     required_settings: ClassVar[dict[str, Any]] = {}  # the only values that it supports
+    needs_squared_distance: ClassVar[bool] = False  # as the objective
     uses_infinite_width: ClassVar[bool] = False  # its steps contain the limit of a ReLU MLP
     relative_cost: ClassVar[float] = 1.0  # of a step, relative to one of the solver 'full'
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from obdbench.distillation.solvers.solver import OuterProblem
 from obdbench.errors import InvalidSettingError
-from obdbench.objectives.objective import Batch
+from obdbench.objectives.objective import Batch, Objective
 
 TOLERANCE = 1e-3  # of the largest gradient
 
@@ -38,6 +38,15 @@ class SquaredDistance:
         return SquaredDistance(
             self.weights / self.weights.mean((-2, -1), keepdim=True), self.targets
         )
+
+
+def not_squared_distance(solver: str, objective: Objective) -> InvalidSettingError:
+    """Make the error for a solver that needs another kind of objective."""
+    return InvalidSettingError(
+        f"The solver {solver!r} needs an objective that is a weighted squared distance of the "
+        f"actions to targets, and {objective.name!r} is not one.",
+        "Use another objective, or set solver=full.",
+    )
 
 
 def squared_distance(problem: OuterProblem, batch: Batch, solver: str) -> SquaredDistance:
@@ -61,11 +70,7 @@ def squared_distance(problem: OuterProblem, batch: Batch, solver: str) -> Square
     tolerance = TOLERANCE * torch.maximum(at_zero.abs().max(), curvature.abs().max())
     error = (at_zero + curvature * pattern - at_pattern).abs().max()
     if not error <= tolerance or curvature.min() < -tolerance or curvature.max() <= 0:
-        raise InvalidSettingError(
-            f"The solver {solver!r} needs an objective that is a weighted squared distance of the "
-            f"actions to targets, and {problem.objective.name!r} is not one.",
-            "Use the solver 'full'.",
-        )
+        raise not_squared_distance(solver, problem.objective)
     has_weight = curvature > 0
     targets = torch.where(
         has_weight, -at_zero / curvature.where(has_weight, at_one.new_ones(())), 0

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.settings import DistillSettings
-from obdbench.errors import InvalidDataError, InvalidSettingError
-from obdbench.objectives.objective import Objective
+from obdbench.errors import InvalidDataError
+from obdbench.objectives.objective import require_teacher
 from obdbench.registry import state_sources
 from obdbench.teachers.teacher import Teacher
 
@@ -59,18 +59,18 @@ class StateSource:
         return {}
 
 
+def adds_states(settings: DistillSettings) -> bool:
+    """Whether the state source that the settings name adds states during the distillation."""
+    return bool(getattr(state_sources.get(settings.state_source), "adds_states", False))
+
+
 def make_state_source(
-    dataset: Dataset, teacher: Teacher | None, objective: Objective, settings: DistillSettings
+    dataset: Dataset, teacher: Teacher | None, settings: DistillSettings
 ) -> StateSource:
-    """Create the state source that the settings name, and check that the objective can use it."""
+    """Create the state source that the settings name."""
     name = settings.state_source
-    adds_states = getattr(state_sources.get(name), "adds_states", False)
-    if adds_states and (teacher is None or not objective.uses_teacher):
-        raise InvalidSettingError(
-            f"The objective {objective.name!r} uses no teacher, and the states that the state "
-            f"source {name!r} adds have no recorded actions.",
-            "Use an objective with a teacher, or the state source 'smoothed'.",
-        )
+    if adds_states(settings):
+        require_teacher(teacher, f"The state source {name!r}")
     source: StateSource = state_sources.create(name, {"dataset": dataset, "settings": settings})
     return source
 
