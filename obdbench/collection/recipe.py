@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from obdbench.collection.actor import Actor
 from obdbench.collection.sac import SacSettings, train
@@ -41,6 +40,7 @@ from obdbench.datasets.references import get_reference
 from obdbench.datasets.statistics import describe
 from obdbench.errors import InvalidDataError
 from obdbench.io import replace_atomically, write_atomically
+from obdbench.progress_bar import progress_bar
 from obdbench.tasks.rollout import Episodes
 from obdbench.tasks.task import Task, get_task, normalized_return
 
@@ -191,7 +191,7 @@ class Run:
         ]
         seeds = range(CANDIDATE_SEEDS, CANDIDATE_SEEDS + CANDIDATE_EPISODES)
         description = f"{self.task.name} candidates"
-        for checkpoint in tqdm(pending, desc=description, disable=not progress):
+        for checkpoint in progress_bar(pending, desc=description, progress=progress):
             returns = self.actor(checkpoint).rollout(self.task, seeds, stochastic=True).returns
             entry = {
                 "step": checkpoint.step,
@@ -282,7 +282,7 @@ def collect_rollouts(
     actor, seed, collected = run.actor(checkpoint), ROLLOUT_SEEDS[which], 0
     batches: list[dict[str, Array]] = []
     label = f"{run.task.name} {which}"
-    with tqdm(total=transitions, unit="step", desc=label, disable=not progress) as bar:
+    with progress_bar(total=transitions, unit="step", desc=label, progress=progress) as bar:
         while collected < transitions:
             seeds = range(seed, seed := seed + BATCH)
             batch = concatenate_episodes(

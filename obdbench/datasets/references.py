@@ -18,8 +18,8 @@ from obdbench.errors import unknown_name
 class Reference:
     """What is published about one genuine file.
 
-    ``rows`` and the returns are of whole episodes, an unfinished last one excluded. ``size`` and the
-    moments of states are of the rows that ``qlearning_dataset`` keeps.
+    ``rows`` and the returns are of whole episodes, without an unfinished last one. ``size`` and
+    the moments of states are of the rows that ``qlearning_dataset`` keeps.
     """
 
     bytes: int
