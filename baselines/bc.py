@@ -28,7 +28,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from baselines.rows import (
     RESULTS_FOLDER,
@@ -41,6 +40,7 @@ from obdbench.errors import run_script
 from obdbench.experiments.suite import parse_seeds
 from obdbench.offline_rl.training_state import save_state, saved_state, state_name
 from obdbench.policies.networks import MLP4, Params, seeded_generator
+from obdbench.progress_bar import progress_bar
 from obdbench.results.record import Result
 from obdbench.tasks.rollout import deterministic_returns
 from obdbench.teachers.loading import load_teacher
@@ -175,12 +175,12 @@ def train(
         run.resume(resume)
     started = time.perf_counter() - run.seconds
     total, desc = settings.steps, f"bc {datasets[0].task.name}"
-    with tqdm(total=total, initial=run.step, desc=desc, disable=not progress) as bar:
+    with progress_bar(total=total, initial=run.step, desc=desc, progress=progress) as bar:
         while run.step < settings.steps:
             losses = run.advance()
             bar.update()
             if run.step % SAVE_EVERY == 0 or run.step == settings.steps:
-                bar.set_postfix(loss=f"{losses.mean():.4f}")
+                bar.set_postfix(loss=f"{losses.mean():.4f}", refresh=False)
                 run.seconds = time.perf_counter() - started
                 if resume is not None:
                     run.save(resume)

@@ -55,6 +55,12 @@ def first_line(message: object) -> str:
     return str(message).strip().partition("\n")[0][:200]
 
 
+def shorten(text: object, limit: int = 240) -> str:
+    """A text on one line with at most ``limit`` characters."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
 def strip_control_characters(text: str) -> str:
     """Replace control characters, so that untrusted text cannot control the terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

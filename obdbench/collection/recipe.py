@@ -9,7 +9,8 @@ one nearest to D4RL's published mean returns,
 
 with mean :math:`m_k` and standard deviation :math:`s_k` of the checkpoint's :math:`n_k` stochastic
 evaluation episodes, and mean return :math:`r_k` of the episodes in the replay buffer before it.
-The few nearest and the few best checkpoints are evaluated over more episodes before the choice.
+The few nearest and the few best checkpoints are evaluated over more episodes, and the choice is
+among these.
 
 :func:`build` writes the *full collection*, on which teachers are trained, and packs a subsample of
 whole episodes, small enough to be shipped.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from obdbench.collection.actor import Actor
 from obdbench.collection.sac import SacSettings, train
@@ -40,6 +40,7 @@ from obdbench.datasets.references import get_reference
 from obdbench.datasets.statistics import describe
 from obdbench.errors import InvalidDataError
 from obdbench.io import replace_atomically, write_atomically
+from obdbench.progress_bar import progress_bar
 from obdbench.tasks.rollout import Episodes
 from obdbench.tasks.task import Task, get_task, normalized_return
 
@@ -76,29 +77,39 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a SAC run, finished or still going on."""
+    """The folder of a SAC run, finished or still going on.
+
+    ``candidates`` are the checkpoints that were evaluated over more episodes after the training. If
+    there are any, the medium and the best checkpoint are chosen among them.
+    """
 
     folder: Path
     task: Task
     settings: Mapping[str, Any]
-    checkpoints: tuple[Checkpoint, ...]
+    checkpoints: tuple[Checkpoint, ...]  # as evaluated during the training
+    candidates: tuple[Checkpoint, ...] = ()
 
     @classmethod
     def read(cls, folder: Path, task: Task) -> Run:
         """Read settings and log; of a step that is logged twice, the later line counts."""
         try:
             lines = (folder / "progress.jsonl").read_text(encoding="utf-8").splitlines()
-            entries = {entry["step"]: entry for entry in map(json.loads, lines)}
             settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-            checkpoints = tuple(
-                Checkpoint(
-                    step,
+            checkpoints: dict[int, Checkpoint] = {}
+            candidates: dict[int, Checkpoint] = {}
+            for entry in map(json.loads, lines):
+                evaluated = Checkpoint(
+                    entry["step"],
                     float(entry["stochastic"]),
                     float(entry["stochastic_std"]),
                     int(entry.get("episodes", settings["eval_episodes"])),
                 )
-                for step, entry in sorted(entries.items())
-            )
+                candidates.pop(evaluated.step, None)
+                (candidates if "episodes" in entry else checkpoints)[evaluated.step] = evaluated
+            by_step = [
+                tuple(evaluated for _, evaluated in sorted(each.items()))
+                for each in (checkpoints, candidates)
+            ]
             env_id = settings["env_id"]
             if not checkpoints:
                 raise ValueError("its log is empty")
@@ -112,7 +123,7 @@ class Run:
                 f"The run in {folder} is of {env_id}, not {task.env_id}.",
                 "Name the folder of a run of this task.",
             )
-        return cls(folder, task, settings, checkpoints)
+        return cls(folder, task, settings, *by_step)
 
     @cached_property
     def replay(self) -> dict[str, Array]:
@@ -133,10 +144,10 @@ class Run:
 
     def medium(self) -> Checkpoint:
         """The checkpoint nearest to D4RL's medium and medium-replay returns."""
-        return self.nearest_to_medium()[0]
+        return self.nearest_to_medium(self.candidates or self.checkpoints)[0]
 
-    def nearest_to_medium(self) -> list[Checkpoint]:
-        """The checkpoints by their distance to D4RL's medium and medium-replay returns."""
+    def nearest_to_medium(self, checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+        """Checkpoints by their distance to D4RL's medium and medium-replay returns."""
         medium = get_reference(f"{self.task.name}-medium-v2").return_mean
         replay = get_reference(f"{self.task.name}-medium-replay-v2").return_mean
         if max(checkpoint.mean for checkpoint in self.checkpoints) < medium:
@@ -147,7 +158,7 @@ class Run:
         ends = np.flatnonzero(episode_ends(self.replay["terminals"], self.replay["timeouts"]))
         totals = np.cumsum(self.replay["rewards"], dtype=np.float64)[ends]
         distances: dict[Checkpoint, float] = {}
-        for checkpoint in self.checkpoints:
+        for checkpoint in checkpoints:
             done = int(np.searchsorted(ends, checkpoint.step))
             saved = checkpoint.step <= len(self.replay["rewards"])
             if saved and done and ends[done - 1] + 1 >= MIN_REPLAY:
@@ -166,16 +177,21 @@ class Run:
 
     def best(self) -> Checkpoint:
         """The checkpoint with the highest stochastic return."""
-        return max(self.checkpoints, key=lambda checkpoint: checkpoint.mean)
+        return max(self.candidates or self.checkpoints, key=lambda checkpoint: checkpoint.mean)
 
     def with_candidates_evaluated(self, *, progress: bool = True) -> Run:
         """The run after more episodes of the checkpoints that may be chosen; they are logged."""
         best = sorted(self.checkpoints, key=lambda checkpoint: -checkpoint.mean)
-        candidates = {*self.nearest_to_medium()[:CANDIDATES], *best[:CANDIDATES]}
-        pending = [c for c in candidates if c.episodes < CANDIDATE_EPISODES]
+        nearest = self.nearest_to_medium(self.checkpoints)
+        evaluated = {candidate.step for candidate in self.candidates}
+        pending = [
+            checkpoint
+            for checkpoint in {*nearest[:CANDIDATES], *best[:CANDIDATES]}
+            if checkpoint.episodes < CANDIDATE_EPISODES and checkpoint.step not in evaluated
+        ]
         seeds = range(CANDIDATE_SEEDS, CANDIDATE_SEEDS + CANDIDATE_EPISODES)
         description = f"{self.task.name} candidates"
-        for checkpoint in tqdm(pending, desc=description, disable=not progress):
+        for checkpoint in progress_bar(pending, desc=description, progress=progress):
             returns = self.actor(checkpoint).rollout(self.task, seeds, stochastic=True).returns
             entry = {
                 "step": checkpoint.step,
@@ -266,7 +282,7 @@ def collect_rollouts(
     actor, seed, collected = run.actor(checkpoint), ROLLOUT_SEEDS[which], 0
     batches: list[dict[str, Array]] = []
     label = f"{run.task.name} {which}"
-    with tqdm(total=transitions, unit="step", desc=label, disable=not progress) as bar:
+    with progress_bar(total=transitions, unit="step", desc=label, progress=progress) as bar:
         while collected < transitions:
             seeds = range(seed, seed := seed + BATCH)
             batch = concatenate_episodes(

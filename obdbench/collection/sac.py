@@ -28,12 +28,12 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save
-from tqdm import tqdm
 
 from obdbench.collection.actor import Actor
 from obdbench.datasets.dataset import Array
 from obdbench.errors import InvalidSettingError, MissingExtraError
 from obdbench.io import replace_atomically, write_atomically
+from obdbench.progress_bar import progress_bar
 from obdbench.tasks.action_bounds import to_environment_actions, to_unit_actions
 from obdbench.tasks.gymnasium_environment import make_from
 from obdbench.tasks.task import Task
@@ -174,7 +174,9 @@ def train(
     environment.action_space.seed(int(rng.integers(2**31)))
     observation, _ = environment.reset(seed=int(rng.integers(2**31)))
     actor, started = learner.actor(), time.perf_counter()
-    with tqdm(total=settings.steps, initial=replay.size, unit="step", disable=not progress) as bar:
+    with progress_bar(
+        total=settings.steps, initial=replay.size, unit="step", progress=progress
+    ) as bar:
         while replay.size < settings.steps:
             random = replay.size < settings.random_steps
             observation, done = step_environment(
@@ -187,8 +189,8 @@ def train(
                 actor = learner.actor()
             if replay.size % settings.eval_every == 0:
                 entry = record_checkpoint(actor, task, replay.size, settings, folder, started)
+                bar.set_postfix(stochastic_return=f"{entry['stochastic']:.0f}", refresh=False)
                 bar.update(replay.size - bar.n)
-                bar.set_postfix(stochastic_return=f"{entry['stochastic']:.0f}")
             if replay.size % settings.save_every == 0 or replay.size == settings.steps:
                 replay.save(folder / "replay.npz")
                 learner.save(folder / "learner.safetensors")

@@ -117,9 +117,10 @@ class Dataset:
     def episode_returns(self) -> Array:
         """Undiscounted returns of the complete episodes, in order.
 
-        An episode is complete if the task ended it or if it reached the time limit, which is the
-        length of the longest episode that ends in a time-out, or one step less in D4RL's form. An
-        episode that ends only because the next observation is not the following row is incomplete.
+        An episode is complete if the task ended it or if it reached the time limit, or one step
+        less in D4RL's form. The limit is the length of the longest episode that ends in a time-out
+        before the last row, where the data may break off, or else the limit of the task. An episode
+        that ends only because the next observation is not the following row is incomplete.
         """
         last = np.flatnonzero(
             episode_ends(self.terminals, self.timeouts, self.observations, self.next_observations)
@@ -128,7 +129,8 @@ class Dataset:
         timeouts = episode_ends(self.terminals, self.timeouts)[last] & ~terminals
         totals = np.cumsum(np.asarray(self.rewards, dtype=np.float64))
         lengths = np.diff(last, prepend=-1)
-        limit = lengths[timeouts].max(initial=0)
+        earlier = timeouts & (last < len(self) - 1)
+        limit = lengths[earlier].max(initial=0) or self.task.episode_limit
         returns = np.diff(totals[last], prepend=0.0)
         return np.asarray(returns[terminals | timeouts & (lengths >= limit - 1)])
 

@@ -16,7 +16,11 @@ from obdbench.errors import unknown_name
 
 @dataclass(frozen=True)
 class Reference:
-    """What is published about one genuine file; ``size`` counts rows of ``qlearning_dataset``."""
+    """What is published about one genuine file.
+
+    ``rows`` and the returns are of whole episodes, without an unfinished last one. ``size`` and
+    the moments of states are of the rows that ``qlearning_dataset`` keeps.
+    """
 
     bytes: int
     sha256: str

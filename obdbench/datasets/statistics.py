@@ -71,8 +71,15 @@ def return_tolerance(dataset: Dataset) -> float:
 
 
 def format_comparison(dataset: Dataset) -> Iterator[str]:
-    """Lines that show a dataset's figures beside D4RL's, where those are published."""
-    published = describe_published(f"{DatasetId(dataset.id).short_name}-v2")
+    """Lines that show a dataset's figures beside D4RL's, where those are published.
+
+    The rows of D4RL's own files are compared with those that ``qlearning_dataset`` keeps.
+    """
+    parsed = DatasetId(dataset.id)
+    published = describe_published(f"{parsed.short_name}-v2")
+    reference = reference_of(dataset) if parsed.source == "d4rl" else None
+    if reference is not None:
+        published["transitions"] = reference.size
     yield f"  {'':<22} {'here':>12} {'D4RL':>12}"
     for key, value in describe(dataset).items():
         label, other = key.replace("_", " "), published.get(key)
@@ -82,6 +89,8 @@ def format_comparison(dataset: Dataset) -> Iterator[str]:
                 yield _line(f"{label} {index}", element, genuine, decimals=3)
         else:
             yield _line(label, value, other, decimals=0 if isinstance(value, int) else 1)
+    if reference is not None:
+        yield "  Rows at the time limit are omitted; D4RL's returns include their rewards."
 
 
 def _line(label: str, value: float, other: float | None, decimals: int) -> str:

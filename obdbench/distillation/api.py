@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.loop import Progress, distill_points
@@ -15,6 +13,7 @@ from obdbench.distillation.step_methods import warn_kernel_mismatch
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.policies.device import check_device, check_seed
+from obdbench.progress_bar import progress_bar
 from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Teacher
 
@@ -59,8 +58,8 @@ def distill(
     if objective.distills:
         warn_kernel_mismatch(settings)
     synset: Synset | None = None
-    with tqdm(
-        total=settings.steps, unit="step", disable=not progress or not objective.distills
+    with progress_bar(
+        total=settings.steps, unit="step", progress=progress and objective.distills
     ) as bar:
 
         def update_bar(now: Progress) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 from obdbench.distillation.synset import Synset
-from obdbench.errors import MissingExtraError, unknown_name
+from obdbench.errors import MissingExtraError, shorten, unknown_name
 from obdbench.execution.events import FINAL_KINDS, Event
 from obdbench.execution.progress import label_trial
 from obdbench.execution.synset_picture import Picture, draw_synset
@@ -179,8 +179,8 @@ class ExperimentLogger:
             self._log(event)
         except Exception as error:  # servers and disks can raise almost any exception
             self.enabled = False
-            reason = " ".join(str(error).split())[:200]
-            logger.warning("Logging to %s stopped: %s: %s", self.name, type(error).__name__, reason)
+            reason = f"{type(error).__name__}: {shorten(error)}"
+            logger.warning("Logging to %s stopped: %s", self.name, reason)
 
     def refresh(self) -> None:
         """Do nothing: numbers are logged when they arrive."""

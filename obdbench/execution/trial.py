@@ -22,7 +22,7 @@ from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import EvaluationPoint, Progress, distill_points
 from obdbench.distillation.synset import Synset
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError, ObdError, first_line
 from obdbench.evaluation.protocol import make_protocol
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import Event, EventHandler, ignore_event
@@ -101,7 +101,7 @@ def error_summary(error: BaseException) -> str:
     """Describe an exception in one line."""
     if isinstance(error, ObdError):
         return str(error)
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = first_line(error)
     if isinstance(error, MemoryError) or "out of memory" in first or "allocate memory" in first:
         return f"out of memory: {first or 'allocation failed'}"
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -9,9 +9,9 @@ from typing import Any
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import DEFAULT_ALGORITHM, DEFAULT_STEPS, train_teachers
-from obdbench.tasks.rollout import deterministic_returns
-from obdbench.tasks.task import Task, normalized_return
+from obdbench.tasks.task import Task
 from obdbench.teachers.loading import load_teacher
+from obdbench.teachers.published_scores import evaluate_teacher
 from obdbench.teachers.teacher import Teacher
 from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
 
@@ -66,7 +66,7 @@ def train_teacher(
 
 def measure_return(teacher: Teacher, task: Task, episodes: int) -> dict[str, Any]:
     """The return of deterministic episodes, as the card of a teacher contains it."""
-    scores = normalized_return(task, deterministic_returns([teacher.act], task, episodes))
+    scores = evaluate_teacher(teacher, task, episodes)
     return {
         "normalized_return": round(float(scores.mean()), 2),
         "standard_deviation": round(float(scores.std()), 2),

@@ -45,7 +45,7 @@ from obdbench.offline_rl.networks import (
     update_targets,
 )
 from obdbench.policies.networks import Params
-from obdbench.teachers.teacher import LOG_STD_MIN, Layers, with_constant_std
+from obdbench.teachers.teacher import Layers, with_constant_std
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,5 @@ class TD3BC(OfflineAlgorithm):
         return {"actor_loss": loss.detach(), "cloning_loss": cloning.detach()}
 
     def actor_layers(self, dataset: int) -> Layers:
-        """The deterministic actor; its standard deviation is the smallest that a teacher has."""
-        layers = network_layers(self.networks["actor"], dataset)
-        return with_constant_std(layers, torch.full_like(layers[-1][1], LOG_STD_MIN))
+        """The deterministic actor."""
+        return with_constant_std(network_layers(self.networks["actor"], dataset))

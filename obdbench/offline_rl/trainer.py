@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from tqdm import tqdm
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import (
@@ -33,6 +32,7 @@ from obdbench.offline_rl.replay import Replay
 from obdbench.offline_rl.td3_bc import TD3BC, TD3BCSettings
 from obdbench.offline_rl.training_state import save_state, saved_state
 from obdbench.policies.networks import seeded_generator
+from obdbench.progress_bar import progress_bar
 from obdbench.teachers.teacher import Teacher
 from obdbench.version import __version__
 
@@ -283,8 +283,8 @@ def train_teachers(
     started = time.perf_counter() - training.seconds
     saved = time.perf_counter()
     description = f"{algorithm} {datasets[0].task.name}"
-    with tqdm(
-        total=steps, initial=training.step, desc=description, unit="step", disable=not progress
+    with progress_bar(
+        total=steps, initial=training.step, desc=description, unit="step", progress=progress
     ) as bar:
         while training.step < steps:
             training.advance()

@@ -28,6 +28,7 @@ from obdbench.errors import (
     InvalidSettingError,
     MissingExtraError,
     ObdError,
+    shorten,
 )
 from obdbench.io import write_atomically
 from obdbench.reporting.grids.suite_results import is_suite_folder, read_suite_results
@@ -270,8 +271,7 @@ def _hub_errors(failure: str) -> Iterator[None]:
     except ObdError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise FetchError(
-            f"{failure}: {type(error).__name__}: {reason}.",
+            f"{failure}: {type(error).__name__}: {shorten(error, 300).rstrip('.')}.",
             "Check the name, the network, and HF_TOKEN or `hf auth login`.",
         ) from error

@@ -1,4 +1,4 @@
-"""Read ``torch.save`` archives without executing anything in them, and CORL's Cal-QL teachers.
+"""Read ``torch.save`` archives without executing anything in them, and make teachers of them.
 
 PyTorch's weights-only unpickler builds only tensors and plain containers. The size of an archive is
 checked before anything is unpacked. A Cal-QL file contains the state dictionaries ``actor``,
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Standardizer
 from obdbench.errors import InvalidDataError, ObdError, first_line
-from obdbench.teachers.teacher import Layers, Teacher
+from obdbench.teachers.teacher import Layers, Teacher, raw_observations
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PICKLE_BYTES = 1024 * 1024
@@ -134,6 +134,25 @@ def teacher_from_checkpoint(
             log_std_offset=float(actor["log_std_offset.constant"]),
             card=card,
         )
+
+
+def imported_teacher(
+    path: Path,
+    library: str,
+    algorithm: str,
+    actor: Layers,
+    critics: tuple[Layers, ...] = (),
+    standardizer: Standardizer | None = None,
+) -> Teacher:
+    """A teacher from the file of a library; it acts on raw observations without a standardizer."""
+    return Teacher(
+        id=f"{library.lower()}:{path.name}",
+        actor=actor,
+        critics=critics,
+        standardizer=standardizer or raw_observations(int(actor[0][0].shape[1])),
+        log_std_offset=0.0,
+        card={"algorithm": algorithm, "source": f"{library}, {path.name}"},
+    )
 
 
 def sequential_layers(state: Mapping[str, Any], prefix: str) -> Layers:

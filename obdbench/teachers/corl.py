@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from obdbench.datasets.dataset import Standardizer
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.loading import load_dataset
 from obdbench.datasets.references import find_reference
 from obdbench.teachers.checkpoint import (
     check_tensor_sizes,
+    imported_teacher,
     join_heads,
     named_layers,
     read_checkpoint,
@@ -26,13 +25,7 @@ from obdbench.teachers.checkpoint import (
     teacher_from_checkpoint,
     unusable_teacher_errors,
 )
-from obdbench.teachers.teacher import (
-    LOG_STD_MIN,
-    Layers,
-    Teacher,
-    raw_observations,
-    with_constant_std,
-)
+from obdbench.teachers.teacher import Layers, Teacher, with_constant_std
 
 FORM = "a checkpoint of CORL's TD3+BC, IQL, SAC-N, EDAC, CQL or Cal-QL"
 
@@ -50,19 +43,18 @@ def load(path: Path, dataset_id: str) -> Teacher:
             mean, log_std = named_layers(actor, ["mu"]), named_layers(actor, ["log_sigma"])
             layers: Layers = (*sequential_layers(actor, "trunk"), join_heads(mean, log_std))
             critics = _split_critics(content.get("critic", {}))
-            moments = raw_observations(int(layers[0][0].shape[1]))
-            return _make_teacher(path, "SAC-N or EDAC", layers, critics, moments)
+            return imported_teacher(path, "CORL", "SAC-N or EDAC", layers, critics)
         moments = standardizer_of(dataset_id)
         if "net.net.0.weight" in actor:
-            layers = _constant_std(sequential_layers(actor, "net.net"), actor.get("log_std"))
+            layers = with_constant_std(sequential_layers(actor, "net.net"), actor.get("log_std"))
             q = content.get("qf", {})
             names = [name for name in ("q1.net", "q2.net") if f"{name}.0.weight" in q]
             critics = tuple(sequential_layers(q, name) for name in names)
-            return _make_teacher(path, "IQL", layers, critics, moments)
-        layers = _constant_std(sequential_layers(actor, "net"), None)
+            return imported_teacher(path, "CORL", "IQL", layers, critics, moments)
+        layers = with_constant_std(sequential_layers(actor, "net"))
         states = [content[name] for name in ("critic_1", "critic_2") if name in content]
         critics = tuple(sequential_layers(state, "net") for state in states)
-        return _make_teacher(path, "TD3+BC", layers, critics, moments)
+        return imported_teacher(path, "CORL", "TD3+BC", layers, critics, moments)
 
 
 def standardizer_of(dataset_id: str) -> Standardizer:
@@ -70,29 +62,6 @@ def standardizer_of(dataset_id: str) -> Standardizer:
     parsed = DatasetId(dataset_id)
     reference = find_reference(parsed.name) if parsed.source == "d4rl" else None
     return load_dataset(dataset_id).standardizer if reference is None else reference.moments
-
-
-def _make_teacher(
-    path: Path,
-    algorithm: str,
-    actor: Layers,
-    critics: tuple[Layers, ...],
-    standardizer: Standardizer,
-) -> Teacher:
-    return Teacher(
-        id=f"corl:{path.name}",
-        actor=actor,
-        critics=critics,
-        standardizer=standardizer,
-        log_std_offset=0.0,
-        card={"algorithm": algorithm, "source": f"CORL, {path.name}"},
-    )
-
-
-def _constant_std(layers: Layers, log_std: torch.Tensor | None) -> Layers:
-    if log_std is None:
-        log_std = torch.full_like(layers[-1][1], LOG_STD_MIN)
-    return with_constant_std(layers, log_std.float())
 
 
 def _split_critics(state: Mapping[str, Any]) -> tuple[Layers, ...]:

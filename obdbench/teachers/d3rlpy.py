@@ -21,6 +21,7 @@ from obdbench.datasets.dataset import STD_OFFSET, Standardizer
 from obdbench.errors import InvalidDataError
 from obdbench.teachers.checkpoint import (
     check_size,
+    imported_teacher,
     join_heads,
     named_layers,
     read_checkpoint,
@@ -28,13 +29,7 @@ from obdbench.teachers.checkpoint import (
     unreadable_file_errors,
     unusable_teacher_errors,
 )
-from obdbench.teachers.teacher import (
-    LOG_STD_MIN,
-    Layers,
-    Teacher,
-    raw_observations,
-    with_constant_std,
-)
+from obdbench.teachers.teacher import Layers, Teacher, with_constant_std
 
 FORM = "a model of d3rlpy 2 with continuous actions and the default encoder"
 PLAIN_OPERATIONS = {
@@ -59,16 +54,13 @@ def load(path: Path) -> Teacher:
     with unusable_teacher_errors(path, FORM):
         _check_config(path, params)
         policy = states["policy" if "policy" in states else "imitator"]
-        actor = _read_actor(policy, algorithm)
-        return Teacher(
-            id=f"d3rlpy:{path.name}",
-            actor=actor,
-            critics=_read_critics(states.get("q_funcs", {})),
-            standardizer=_read_standardizer(
-                params.get("observation_scaler"), int(actor[0][0].shape[1])
-            ),
-            log_std_offset=0.0,
-            card={"algorithm": algorithm, "source": f"d3rlpy, {path.name}"},
+        return imported_teacher(
+            path,
+            "d3rlpy",
+            algorithm,
+            _read_actor(policy, algorithm),
+            _read_critics(states.get("q_funcs", {})),
+            _read_standardizer(params.get("observation_scaler")),
         )
 
 
@@ -86,8 +78,7 @@ def _read_texts(content: bytes) -> dict[str | bytes, str | bytes]:
 def _read_actor(state: Mapping[str, Any], algorithm: str) -> Layers:
     hidden = sequential_layers(state, "_encoder._layers")
     if "_fc.weight" in state:
-        actor = (*hidden, *named_layers(state, ["_fc"]))
-        return with_constant_std(actor, torch.full_like(actor[-1][1], LOG_STD_MIN))
+        return with_constant_std((*hidden, *named_layers(state, ["_fc"])))
     mean = named_layers(state, ["_mu"])
     if "_logstd" in state:
         low, high = LOG_STD_BOUNDS[algorithm]
@@ -127,9 +118,9 @@ def _check_config(path: Path, params: Mapping[str, Any]) -> None:
         raise InvalidDataError(f"The policy {path.name} uses {problem}.", f"Use {FORM}.")
 
 
-def _read_standardizer(scaler: Any, size: int) -> Standardizer:
+def _read_standardizer(scaler: Any) -> Standardizer | None:
     if not scaler or scaler["type"] == "none":
-        return raw_observations(size)
+        return None
     params = scaler["params"]
     if scaler["type"] == "standard":
         mean, scale = np.asarray(params["mean"]), np.asarray(params["std"]) + params["eps"]

@@ -15,12 +15,13 @@ import torch
 from obdbench.datasets.arrays import check_storage, read_hdf5
 from obdbench.errors import InvalidDataError
 from obdbench.teachers.checkpoint import (
+    imported_teacher,
     join_heads,
     named_layers,
     unreadable_file_errors,
     unusable_teacher_errors,
 )
-from obdbench.teachers.teacher import Teacher, raw_observations
+from obdbench.teachers.teacher import Teacher
 
 GROUP = "metadata/policy"
 LAYERS = ("fc0", "fc1", "last_fc", "last_fc_log_std")
@@ -43,14 +44,7 @@ def load(path: Path) -> Teacher:
         state = {name.replace("/", "."): tensor for name, tensor in state.items()}
         output = join_heads(named_layers(state, LAYERS[2:3]), named_layers(state, LAYERS[3:]))
         hidden = named_layers(state, LAYERS[:2])
-        return Teacher(
-            id=f"d4rl-policy:{path.name}",
-            actor=(*hidden, output),
-            critics=(),
-            standardizer=raw_observations(int(hidden[0][0].shape[1])),
-            log_std_offset=0.0,
-            card={"algorithm": "SAC", "source": f"D4RL, {path.name}"},
-        )
+        return imported_teacher(path, "D4RL", "SAC", (*hidden, output))
 
 
 def _check_structure(path: Path) -> None:

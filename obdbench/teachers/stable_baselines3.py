@@ -14,12 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from obdbench.errors import InvalidDataError
 from obdbench.teachers.checkpoint import (
     MAX_BYTES,
     check_size,
+    imported_teacher,
     join_heads,
     named_layers,
     read_checkpoint,
@@ -27,13 +26,7 @@ from obdbench.teachers.checkpoint import (
     unreadable_file_errors,
     unusable_teacher_errors,
 )
-from obdbench.teachers.teacher import (
-    LOG_STD_MIN,
-    Layers,
-    Teacher,
-    raw_observations,
-    with_constant_std,
-)
+from obdbench.teachers.teacher import Layers, Teacher, with_constant_std
 
 POLICY, SETTINGS = "policy.pth", "data"
 FORM = "a SAC or TD3 model of Stable-Baselines3 with MlpPolicy and ReLU"
@@ -49,14 +42,8 @@ def load(path: Path) -> Teacher:
     state = read_checkpoint(path, content)
     _check_activation(path, settings)
     with unusable_teacher_errors(path, FORM):
-        algorithm, actor = _read_actor(state)
-        return Teacher(
-            id=f"stable-baselines3:{path.name}",
-            actor=actor,
-            critics=_read_critics(state),
-            standardizer=raw_observations(int(actor[0][0].shape[1])),
-            log_std_offset=0.0,
-            card={"algorithm": algorithm, "source": f"Stable-Baselines3, {path.name}"},
+        return imported_teacher(
+            path, "Stable-Baselines3", *_read_actor(state), _read_critics(state)
         )
 
 
@@ -94,8 +81,7 @@ def _read_actor(state: Mapping[str, Any]) -> tuple[str, Layers]:
         hidden = sequential_layers(state, "actor.latent_pi")
         mean = named_layers(state, ["actor.mu"])
         return "SAC", (*hidden, join_heads(mean, named_layers(state, ["actor.log_std"])))
-    layers = sequential_layers(state, "actor.mu")
-    return "TD3", with_constant_std(layers, torch.full_like(layers[-1][1], LOG_STD_MIN))
+    return "TD3", with_constant_std(sequential_layers(state, "actor.mu"))
 
 
 def _read_critics(state: Mapping[str, Any]) -> tuple[Layers, ...]:

@@ -50,13 +50,14 @@ def raw_observations(size: int) -> Standardizer:
     return Standardizer(np.zeros(size, np.float32), std)
 
 
-def with_constant_std(actor: Layers, log_std: Tensor) -> Layers:
-    """Extend an actor that gives means by constant log standard deviations, shape (action,)."""
+def with_constant_std(actor: Layers, log_std: Tensor | None = None) -> Layers:
+    """Extend an actor that gives means by constant log standard deviations, shape (action,).
+
+    Without them the actor is deterministic, which a teacher represents by the smallest ones.
+    """
     *hidden, (weight, bias) = actor
-    return (
-        *hidden,
-        (torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, log_std.detach()])),
-    )
+    stds = torch.full_like(bias, LOG_STD_MIN) if log_std is None else log_std.detach().to(bias)
+    return (*hidden, (torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, stds])))
 
 
 @dataclass(frozen=True, eq=False)

@@ -267,12 +267,33 @@ def test_candidates_are_evaluated_over_more_episodes_before_the_choice(
     monkeypatch.setattr(recipe, "CANDIDATES", 2)
     monkeypatch.setattr(recipe, "CANDIDATE_EPISODES", 12)
     run = Run.read(folder, HOPPER)
-    candidates = {*run.nearest_to_medium()[:2], *run.checkpoints[-2:]}
+    candidates = {*run.nearest_to_medium(run.checkpoints)[:2], *run.checkpoints[-2:]}
     refined = run.with_candidates_evaluated(progress=False)
-    evaluated = {c.step: c.mean for c in refined.checkpoints if c.episodes == 12}
+    assert {candidate.episodes for candidate in refined.candidates} == {12}
+    evaluated = {candidate.step: candidate.mean for candidate in refined.candidates}
     assert evaluated.keys() == {checkpoint.step for checkpoint in candidates}
     seeds = range(recipe.CANDIDATE_SEEDS, recipe.CANDIDATE_SEEDS + 12)
     for checkpoint in candidates:
         episodes = run.actor(checkpoint).rollout(HOPPER, seeds, stochastic=True)
         assert evaluated[checkpoint.step] == episodes.returns.mean()
-    assert refined.medium().step not in evaluated  # random policies are far from medium
+    assert refined.medium().step in evaluated  # although random policies are far from medium
+    assert refined.best().step in evaluated
+    assert refined.checkpoints == run.checkpoints
+    log = (folder / "progress.jsonl").read_text()
+    assert refined.with_candidates_evaluated(progress=False) == refined
+    assert (folder / "progress.jsonl").read_text() == log
+
+
+def test_the_choice_is_among_the_checkpoints_with_more_episodes(folder: Path) -> None:
+    with (folder / "progress.jsonl").open("a") as log:
+        for step, mean in ((160_000, 2000.0), (140_000, 1300.0)):
+            entry = {"step": step, "stochastic": mean, "stochastic_std": 0.0, "episodes": 100}
+            log.write(json.dumps(entry) + "\n")
+    run = Run.read(folder, HOPPER)
+    assert (run.medium().mean, run.best().mean) == (1300, 2000)
+    assert run.medium().episodes == run.best().episodes == 100
+    with (folder / "progress.jsonl").open("a") as log:  # the training went on from an older state
+        log.write(json.dumps({"step": 160_000, "stochastic": 9.0, "stochastic_std": 0.0}) + "\n")
+    run = Run.read(folder, HOPPER)
+    assert [candidate.step for candidate in run.candidates] == [140_000]
+    assert run.checkpoints[-2].mean == 9.0

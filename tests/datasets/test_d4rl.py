@@ -15,6 +15,7 @@ import pytest
 from obdbench.datasets import d4rl, references
 from obdbench.datasets.d4rl import GenuineDataWarning
 from obdbench.datasets.loading import load_dataset
+from obdbench.datasets.statistics import format_comparison
 from obdbench.errors import FetchError, InvalidDataError, UnknownNameError
 from obdbench.tasks.task import TASKS
 
@@ -68,6 +69,18 @@ def test_genuine_moments_pass_and_wrong_ones_are_reported(folder, monkeypatch):
     with pytest.warns(GenuineDataWarning, match="a mean is off by"):
         dataset = load_dataset(f"d4rl/{NAME}")
     assert "standard deviation is off" in dataset.card["mismatches"]
+
+
+def test_a_comparison_counts_the_rows_that_are_kept(folder):
+    path = write(folder / d4rl.file_name(NAME), 3000)
+    with pytest.warns(GenuineDataWarning):
+        lines = list(format_comparison(load_dataset(f"d4rl/{NAME}")))
+    assert lines[1].split() == ["transitions", "2,994", "401,598"]
+    assert "Rows at the time limit are omitted" in lines[-1]
+    path.rename(folder / d4rl.file_name("hopper-medium-expert-v2"))
+    with pytest.warns(GenuineDataWarning):
+        lines = list(format_comparison(load_dataset("d4rl/hopper-medium-expert-v2")))
+    assert lines[1].split() == ["transitions", "2,994", "-"]  # not published
 
 
 def test_wrong_size_is_reported(folder):

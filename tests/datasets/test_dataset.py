@@ -58,6 +58,19 @@ def test_an_episode_that_ends_by_a_jump_is_separate_and_not_complete() -> None:
     assert marked.episode_returns().tolist() == [3.0, 30.0]
 
 
+def test_the_rest_of_data_that_end_within_an_episode_is_not_complete() -> None:
+    """A time-out in the last row is complete at the limit of other episodes or of the task."""
+    plain = make_toy_dataset(1030)
+    ends = {"terminals": np.arange(1030) == 29, "timeouts": np.arange(1030) == 1029}
+    assert len(replace(plain, **ends).episode_returns()) == 2
+    ends["terminals"] = np.arange(1030) == 31
+    assert len(replace(plain, **ends).episode_returns()) == 1
+    ends["timeouts"][[531, 1029]] = True  # 500 and 498 steps
+    assert len(replace(plain, **ends).episode_returns()) == 2
+    ends["timeouts"][[530, 531]] = True, False
+    assert len(replace(plain, **ends).episode_returns()) == 3
+
+
 def test_steps_after_the_last_end_belong_to_no_episode() -> None:
     plain = make_toy_dataset(120)
     assert len(plain.episode_returns()) == 2

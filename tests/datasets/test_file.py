@@ -43,6 +43,13 @@ def test_hdf5_and_npz_give_the_same_dataset(tmp_path):
     assert from_npz.terminals.dtype == bool
 
 
+def test_a_file_that_ends_within_an_episode_has_no_complete_one(tmp_path):
+    arrays = columns(np.random.default_rng(0))
+    arrays["timeouts"][:] = False
+    np.savez(tmp_path / "walker2d-mine.npz", **arrays)
+    assert not len(load_dataset(f"file:{tmp_path}/walker2d-mine.npz").episode_returns())
+
+
 def test_with_next_observations_every_row_counts(tmp_path):
     arrays = columns(np.random.default_rng(1))
     arrays["observations"] = arrays["observations"].astype(np.float32)

@@ -20,7 +20,7 @@ from obdbench.offline_rl.networks import convert_inputs
 from obdbench.offline_rl.trainer import TeacherTraining, train_teachers
 from obdbench.tasks.task import Task
 from obdbench.teachers.loading import load_teacher
-from obdbench.teachers.teacher import LOG_STD_MIN, Teacher, apply_layers, with_constant_std
+from obdbench.teachers.teacher import Teacher, apply_layers, with_constant_std
 
 DISCOUNT = 0.5
 TASK = Task("chain", "Chain-v0", 0.0, 1.0, 1, 1)
@@ -76,7 +76,7 @@ def policy() -> Teacher:
     moments = Standardizer(np.float32([3.0]), np.float32([2.0 - 1e-3]))
     hidden = (torch.tensor([[2.0]]), torch.tensor([3.0]))  # the raw observation
     output = (torch.tensor([[float(slope)]]), torch.tensor([float(np.arctanh(0.8))]))
-    actor = with_constant_std((hidden, output), torch.full((1,), LOG_STD_MIN))
+    actor = with_constant_std((hidden, output))
     return Teacher("toy", actor, (), moments, log_std_offset=0.0)
 
 

@@ -44,6 +44,8 @@ def test_a_teacher_computes_what_the_file_contains(
     states = torch.from_numpy(np.asarray(inputs))
     teacher = load_teacher(DATASET, str(policy.path))
     check_teacher_task(teacher, dataset)
+    library, _, file = str(teacher.card["source"]).partition(", ")
+    assert (file, teacher.id) == (policy.path.name, f"{library.lower()}:{file}")
     with torch.no_grad():
         actions = torch.tanh(policy.mean(states)).numpy()
         np.testing.assert_allclose(teacher.act(raw), actions, atol=1e-5)

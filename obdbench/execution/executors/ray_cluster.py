@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from obdbench.errors import InvalidSettingError, MissingExtraError, ObdError
+from obdbench.errors import InvalidSettingError, MissingExtraError, ObdError, first_line
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.scratch import scratch_folder
 
@@ -97,8 +97,8 @@ def _initialize_ray(address: str | None, cpus: int, folder: Path) -> None:
     except InvalidSettingError:
         raise
     except Exception as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ObdError(f"{problem}: {first_line}.", remedy) from error
+        reason = first_line(error) or type(error).__name__
+        raise ObdError(f"{problem}: {reason.rstrip('.')}.", remedy) from error
 
 
 def check_listener(address: str) -> None:

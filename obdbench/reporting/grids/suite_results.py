@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError, ObdError, shorten
 from obdbench.experiments.spec import TrialSpec, label_trials
 from obdbench.results.check_scores import check_scores
 from obdbench.results.headline import Curve, curves_of, distilled_points
@@ -175,12 +175,6 @@ def make_entry(record: Result, file: str) -> ResultEntry:
         curves=curves_of(record),
         episodes=tuple(map(len, record.points[0].returns)) if record.points else (),
     )
-
-
-def shorten(reason: str, limit: int = 240) -> str:
-    """A text on one line with at most ``limit`` characters."""
-    line = " ".join(reason.split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def _distinct(entries: Iterable[ResultEntry]) -> tuple[list[ResultEntry], list[SkippedFile]]:

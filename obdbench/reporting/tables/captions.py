@@ -144,6 +144,11 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
             f"The columns {', '.join(names)} combine results from different files of one name; "
             "the table of data and teachers lists their checksums."
         )
+    if teachers := teachers_with_several_checksums(grid):
+        lines.append(
+            "Results of a teacher that was trained again stand beside those of the old one. "
+            f"Checksums, the one of the newest result first: {'; '.join(teachers)}."
+        )
     checked = [entry.record for entry in grid.entries if entry.record.student_checks]
     if checked:
         lines.append(
@@ -248,6 +253,23 @@ def datasets_with_several_checksums(grid: Grid) -> list[str]:
     pairs = {(record.id, record.checksum) for record in records}
     ids = [dataset for dataset, _ in pairs]
     return [DatasetId(d).short_name for d in grid.datasets if ids.count(d) > 1]
+
+
+def teachers_with_several_checksums(grid: Grid) -> list[str]:
+    """The teachers of one name and dataset with different weights, and the rows of each."""
+    entries = [(entry, row.label) for row in grid.rows for entry in row.entries]
+    entries.sort(key=lambda pair: pair[0].record.timing.started, reverse=True)
+    rows: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    for spec, label in ((entry.spec, label) for entry, label in entries):
+        if spec.teacher is not None and spec.teacher_checksum is not None:
+            checksums = rows.setdefault((spec.dataset, spec.teacher), {})
+            checksums.setdefault(spec.teacher_checksum[:8], {})[label] = None
+    return [
+        f"{teacher} of {DatasetId(dataset).short_name} is "
+        + " and ".join(f"{checksum} in {', '.join(names)}" for checksum, names in checksums.items())
+        for (dataset, teacher), checksums in sorted(rows.items())
+        if len(checksums) > 1
+    ]
 
 
 def _headline_text(grid: Grid) -> str:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from obdbench.errors import shorten
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.grids import statistics as stats
 from obdbench.reporting.grids.control_gain import gain_over_controls, paired_gain
 from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
-from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults, shorten
+from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
 from obdbench.reporting.tables.captions import (
     NOTES,
     TITLES,

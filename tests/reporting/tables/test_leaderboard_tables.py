@@ -450,3 +450,27 @@ def test_scores_of_students_far_from_what_was_optimized_are_marked():
 def test_tables_without_checks_explain_no_mark(quick):
     notes = [note for grid in build_grids(quick) for note in score_notes(grid)]
     assert not any(HIGH_MISSED_VARIANCE in note for note in notes)
+
+
+def test_a_note_names_the_rows_of_a_teacher_that_was_trained_again() -> None:
+    def taught(objective: str, checksum: str, started: str) -> ResultEntry:
+        """An entry on a teacher, with the day of its result."""
+        plain = scored_entry(objective, {0: 1.0}, teacher="iql")
+        spec = plain.spec.model_copy(update={"teacher_checksum": checksum})
+        timing = plain.record.timing.model_copy(update={"started": started})
+        changes = {"key": spec.key, "spec": spec, "timing": timing}
+        return replace(
+            plain, file=f"{spec.key}.json", record=plain.record.model_copy(update=changes)
+        )
+
+    def notes(*entries: ResultEntry) -> str:
+        (grid,) = build_grids(SuiteResults("s", entries))
+        return " ".join(score_notes(grid))
+
+    old = taught("pbc", "12" * 32, "2026-01-01"), taught("av-pbc", "12" * 32, "2026-01-01")
+    assert "trained again" not in notes(*old, scored_entry("dbc", {0: 1.0}))
+    new = taught("av-pbc", "34" * 32, "2026-01-02")
+    assert (
+        "iql of hopper-medium is 34343434 in av-pbc (teacher_checksum=34343434) and 12121212 in "
+    ) in notes(*old, new)
+    assert notes(*old, new).count("pbc") == 3

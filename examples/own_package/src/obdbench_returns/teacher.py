@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import obdbench
-from obdbench.teachers.teacher import LOG_STD_MIN, with_constant_std
+from obdbench.teachers.teacher import with_constant_std
 
 RIDGE = 1.0
 LARGEST_ACTION = 0.95  # artanh is infinite at 1
@@ -32,7 +32,7 @@ def load(dataset_id: str) -> obdbench.Teacher:
     actor = ((parameters[:, :-1].contiguous(), parameters[:, -1].contiguous()),)
     return obdbench.Teacher(
         id=f"ridge:{dataset_id}",
-        actor=with_constant_std(actor, torch.full((dataset.action_size,), LOG_STD_MIN)),
+        actor=with_constant_std(actor),
         critics=(),
         standardizer=dataset.standardizer,
         log_std_offset=0.0,
