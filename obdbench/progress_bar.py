@@ -15,6 +15,7 @@ def progress_bar(
     iterable: Iterable[Any] | None = None, *, progress: bool = True, **options: Any
 ) -> tqdm[Any]:
     """A bar with the ``options`` of tqdm, hidden without ``progress``."""
-    if not sys.stderr.isatty():
+    is_notebook = "ipykernel" in sys.modules
+    if not sys.stderr.isatty() and not is_notebook:
         options |= {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS}
     return tqdm(iterable, disable=not progress, **options)

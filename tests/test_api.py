@@ -73,7 +73,7 @@ SIGNATURES = {
     "policy: 'Teacher | str | None' = None, "
     "episodes: 'int' = 20, progress: 'bool' = True) -> 'Teacher'",
     "run": "(suite: 'str', *, objectives: 'Names' = (), datasets: 'Names' = (), "
-    "protocols: 'Names' = (), seeds: 'Sequence[int]' = (), preset: 'str | None' = None, "
+    "protocols: 'Names' = (), seeds: 'Sequence[int] | str' = (), preset: 'str | None' = None, "
     "settings: 'Mapping[str, Any] | None' = None, teachers: 'Names' = (), "
     "plugins: 'Names' = (), out: 'str | Path' = 'results', **execution: 'Any') -> 'list[Result]'",
 }

@@ -10,7 +10,7 @@ from typing import Any
 from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.execution.run import execute, plan
-from obdbench.experiments.suite import load_suite
+from obdbench.experiments.suite import load_suite, parse_seeds
 from obdbench.plugins import Plugin, load_plugins
 from obdbench.results.record import Result
 
@@ -23,7 +23,7 @@ def run(
     objectives: Names = (),
     datasets: Names = (),
     protocols: Names = (),
-    seeds: Sequence[int] = (),
+    seeds: Sequence[int] | str = (),
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     teachers: Names = (),
@@ -40,7 +40,7 @@ def run(
         objectives: Run only these objectives, named as for ``--objective``.
         datasets: Run only these datasets.
         protocols: Run only these protocols.
-        seeds: Run these seeds instead of the suite's.
+        seeds: Run these seeds instead of the suite's; a text is read as on the command line.
         preset: Use this preset instead of the suite's.
         settings: Settings of the distillation that replace the suite's.
         teachers: Names or paths of teachers, each for all datasets or as ``DATASET=TEACHER``.
@@ -49,6 +49,7 @@ def run(
         **execution: Other fields of :class:`~obdbench.execution.config.ExecutionConfig`:
             ``executor``, ``workers``, ``device``, ``timeout`` and so on.
     """
+    seeds = parse_seeds(seeds) if isinstance(seeds, str) else tuple(seeds)
     references = _as_tuple(plugins)
     loaded = tuple(map(Plugin.read, references))
     load_plugins(list(loaded))

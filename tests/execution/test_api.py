@@ -102,3 +102,8 @@ def test_ctrl_c_ends_the_script_that_called(folder):
     assert err.splitlines()[-1] == "KeyboardInterrupt"
     assert process.returncode in (130, -signal.SIGINT)
     assert wait_until_ended(below) == set()
+
+
+def test_seeds_may_be_text(folder):
+    (result,) = obdbench.run("toy.toml", seeds="12", workers=1, loggers=[], plugins=TOY)
+    assert result.spec.seeds == (12,)

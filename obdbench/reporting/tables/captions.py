@@ -69,9 +69,9 @@ HIGH_MISSED_VARIANCE = "‡"
 BELOW_START = "↓"
 BASELINE_NOTE = (
     "behavior is the mean return of the recorded episodes. bc-whole clones all transitions of the "
-    "dataset, pbc-whole the teacher's actions on all of its states; offline RL named whole is the "
-    "score of a teacher, which may have been trained on a larger collection (baselines/). These "
-    "rows are not distilled and have no rank."
+    "dataset, pbc-whole the teacher's actions on all of its states. Rows of offline RL, such as "
+    "td3-bc-whole, are scores of the teachers, which may have been trained on larger collections "
+    "(baselines/). These rows are not distilled and have no rank."
 )
 
 
