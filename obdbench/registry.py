@@ -107,6 +107,15 @@ class Registry(Generic[T]):
             type(component).name = name
         return component
 
+    def create_with(self, name: str, params: Mapping[str, Any]) -> Any:
+        """Create a component with parameters of a user, whose names are checked."""
+        component = self.get(name)
+        known = parameters_of(component) if isinstance(component, type) else params
+        for parameter in params:
+            if parameter not in known:
+                raise unknown_name(f"setting of {name}", parameter, known)
+        return self.create(name, params)
+
     def unregister(self, name: str) -> None:
         """Remove a name; meant for tests and interactive sessions."""
         entry = self._entries.pop(self.resolve_name(name))
@@ -152,6 +161,13 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         self._load_plugins()
         return name in self._entries or name in self._aliases
+
+
+def parameters_of(component: type) -> dict[str, Any]:
+    """Names and defaults of the parameters with which a component is created."""
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = list(inspect.signature(component.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return {each.name: each.default for each in parameters if each.kind in named}
 
 
 def construct(kind: str, name: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> Any:

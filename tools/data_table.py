@@ -1,6 +1,7 @@
-"""Fill in the tables of the embedded datasets and teachers in ``docs/data.md`` from their cards.
+"""Fill in the tables of the embedded datasets and teachers in ``docs/data.md``.
 
-The tables are the blocks ``data`` and ``teachers``. After a dataset was built or a teacher trained,
+The tables are the blocks ``data`` and ``teachers``, from the cards, and ``iql``, from the results of
+``baselines.offline_rl`` in ``docs/studies/results/iql``. After a dataset was built or a teacher trained,
 run::
 
     python tools/data_table.py
@@ -38,6 +39,12 @@ CORL_TD3_BC = {  # CORL's README (Tarasov et al., 2023), last scores on D4RL's v
     "halfcheetah-medium": 48.10,
     "halfcheetah-medium-expert": 90.78,
 }
+CORL_IQL = {
+    "hopper-medium": 67.53,
+    "walker2d-medium": 80.89,
+    "halfcheetah-medium": 48.31,
+}  # as above
+IQL_RESULTS = PAGE.parent / "studies" / "results" / "iql"
 PAPER_TABLES = Path(tables.__file__).parent / "paper_tables.json"
 
 
@@ -79,6 +86,18 @@ def teacher_table(folder: Path = FILES) -> str:
     return "\n".join(rows)
 
 
+def iql_table(folder: Path = IQL_RESULTS) -> str:
+    """One row per teacher that IQL trained: the mean return of its last policy beside CORL's."""
+    rows = ["| dataset | IQL | CORL |", "| :-- | --: | --: |"]
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    scores = {content["spec"]["dataset"]: content["points"][0] for content in contents}
+    for name in NAMES:
+        if (point := scores.get(f"embedded/{name}")) is not None:
+            corl = CORL_IQL[name.removesuffix("-v1")]
+            rows.append(f"| `{name}` | {point['normalized_return']:.1f} | {corl:.1f} |")
+    return "\n".join(rows)
+
+
 def _row(name: str, card: dict[str, Any] | None) -> str:
     level = name.partition("-")[2].removesuffix("-v1")
     reference = get_reference(f"{name.removesuffix('-v1')}-v2")
@@ -100,4 +119,4 @@ def _row(name: str, card: dict[str, Any] | None) -> str:
 
 
 if __name__ == "__main__":
-    write_blocks(PAGE, {"data": data_table(), "teachers": teacher_table()})
+    write_blocks(PAGE, {"data": data_table(), "teachers": teacher_table(), "iql": iql_table()})

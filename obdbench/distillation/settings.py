@@ -13,7 +13,7 @@ from obdbench.errors import (
     format_validation_error,
     unknown_name,
 )
-from obdbench.registry import objectives, selections, solvers, state_sources
+from obdbench.registry import objectives, parameters_of, selections, solvers, state_sources
 
 TRUNCATED_SOLVERS = ("truncated", "random-truncated")
 Noise = Literal["none", "exact", "published"]
@@ -336,8 +336,6 @@ def resolve_settings(
 
 def unknown_setting(name: str) -> UnknownNameError:
     """Make the error for an unknown setting; it says where a parameter of objectives belongs."""
-    from obdbench.objectives.objective import parameters_of
-
     owners = [known for known in objectives.names() if name in parameters_of(objectives.get(known))]
     if not owners:
         return unknown_name("setting", name, DistillSettings.model_fields)

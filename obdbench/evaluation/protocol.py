@@ -8,7 +8,6 @@ the return of every policy and episode; statistics treat the seed as the unit.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,13 +17,13 @@ import numpy as np
 from obdbench.datasets.dataset import Array
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
-from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.errors import InvalidSettingError
 from obdbench.evaluation.students import score_students, train_students
 from obdbench.objectives.objective import check_range
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Params, get_architecture
 from obdbench.policies.optimizers import get_optimizer
-from obdbench.registry import protocols
+from obdbench.registry import parameters_of, protocols
 from obdbench.tasks.task import normalized_return
 
 STEPS, LEARNING_RATE = 100, 0.1
@@ -80,7 +79,7 @@ class Protocol:
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of ``__init__``, JSON-serializable."""
-        return {name: getattr(self, name) for name in _parameters(type(self))}
+        return {name: getattr(self, name) for name in parameters_of(type(self))}
 
     def select(self, steps: list[int]) -> list[int]:
         """The evaluation points to score, out of those of the distillation."""
@@ -137,16 +136,7 @@ def check_count(name: str, value: int) -> int:
     return value
 
 
-def _parameters(protocol: type[Protocol]) -> list[str]:
-    return list(inspect.signature(protocol.__init__).parameters)[1:]
-
-
 def make_protocol(name: str, params: Mapping[str, Any] | None = None) -> Protocol:
     """Create a protocol by name and check its settings."""
-    protocol_class = protocols.get(name)
-    if isinstance(protocol_class, type) and issubclass(protocol_class, Protocol):
-        for key in params or {}:
-            if key not in _parameters(protocol_class):
-                raise unknown_name(f"setting of {name}", key, _parameters(protocol_class))
-    protocol: Protocol = protocols.create(name, params or {})
+    protocol: Protocol = protocols.create_with(name, params or {})
     return protocol

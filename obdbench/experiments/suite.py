@@ -145,12 +145,14 @@ class Suite(BaseModel):
         for component in self.objectives:
             name = registry.objectives.resolve_name(component.name)
             params = {**preset.objectives.get(name, {}), **component.params}
-            objectives.append((name, params, make_objective(name, params)))
+            objective = make_objective(name, params)
+            objectives.append((name, _changed(registry.objectives, name, params), objective))
         protocols = []
         for protocol in self.protocols:
             name = registry.protocols.resolve_name(protocol.name)
-            variants = make_protocol(name, protocol.params).variants(settings)
-            protocols.append((name, protocol.params, variants))
+            made = make_protocol(name, protocol.params)
+            stated = _changed(registry.protocols, name, protocol.params)
+            protocols.append((name, stated, made.variants(settings)))
         check_compatible(
             [objective for _, _, objective in objectives],
             [variant for _, _, variants in protocols for variant in variants],
@@ -194,6 +196,14 @@ class Suite(BaseModel):
         return resolved
 
 
+def _changed(known: Registry[Any], name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that differ from their defaults, which alone enter the key of a trial."""
+    component = known.get(name)
+    defaults = registry.parameters_of(component) if isinstance(component, type) else {}
+    defaults = {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()}
+    return {n: v for n, v in params.items() if n not in defaults or defaults[n] != v}
+
+
 def _make_spec(**content: Any) -> TrialSpec:
     try:
         spec = TrialSpec(**content)
@@ -212,7 +222,8 @@ def _select(
         name, _, params_text = text.partition(" (")
         name, params = known.resolve_name(name), parse_params(params_text.removesuffix(")"))
         of_name = [item for item in components if known.resolve_name(item.name) == name]
-        exact = [item for item in of_name if item.params == params]
+        params = _changed(known, name, params)
+        exact = [item for item in of_name if _changed(known, name, item.params) == params]
         matching = exact or ([] if params else of_name)
         selected += matching or [NamedComponent(name=name, params=params)]
     return tuple(selected)

@@ -11,7 +11,6 @@ optimizers, seeds, files and bi-level optimization:
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import InvalidSettingError, unknown_name
-from obdbench.registry import objectives
+from obdbench.registry import objectives, parameters_of
 from obdbench.teachers.teacher import Teacher
 
 Columns = dict[str, Tensor]
@@ -74,25 +73,9 @@ class Objective:
         return {name: getattr(self, name) for name in parameters_of(type(self))}
 
 
-def parameters_of(objective: type[Objective]) -> dict[str, Any]:
-    """Names and defaults of an objective's settings."""
-    signature = inspect.signature(objective.__init__)
-    return {
-        name: parameter.default
-        for name, parameter in list(signature.parameters.items())[1:]
-        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    }
-
-
 def make_objective(name: str, params: dict[str, Any] | None = None) -> Objective:
     """Create an objective by name and check its settings."""
-    target = objectives.get(name)
-    if isinstance(target, type) and issubclass(target, Objective):
-        known = parameters_of(target)
-        for key in params or {}:
-            if key not in known:
-                raise unknown_name(f"setting of {name}", key, known)
-    objective: Objective = objectives.create(name, params or {})
+    objective: Objective = objectives.create_with(name, params or {})
     return objective
 
 

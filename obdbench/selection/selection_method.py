@@ -37,7 +37,7 @@ class SelectionMethod:
 
 def make_selection(name: str, params: dict[str, Any] | None = None) -> SelectionMethod:
     """A selection method by name, with its settings checked."""
-    method: SelectionMethod = selections.create(name, params or {})
+    method: SelectionMethod = selections.create_with(name, params or {})
     return method
 
 

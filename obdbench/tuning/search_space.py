@@ -14,8 +14,8 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
-from obdbench.objectives.objective import make_objective, parameters_of
-from obdbench.registry import objectives
+from obdbench.objectives.objective import make_objective
+from obdbench.registry import objectives, parameters_of
 
 MAX_DRAWS_PER_CANDIDATE = 50
 

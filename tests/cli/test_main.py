@@ -268,18 +268,20 @@ COMPARE = ("--suite", "toy.toml", "--plugin", TOY, "--workers", "1")
 
 
 def test_comparisons_take_aliases_and_rows_by_their_full_name(call, tmp_path, monkeypatch):
-    variants = ", ".join(f'{{ name = "student", params = {{ pause = {n} }} }}' for n in (0, 0.001))
+    variants = ", ".join(
+        f'{{ name = "student", params = {{ pause = {n} }} }}' for n in (0.002, 0.001)
+    )
     (tmp_path / "toy.toml").write_text(SUITE.replace('"student"', variants))
     monkeypatch.setitem(registry.objectives._aliases, "student_alias", "student")
     code, _, err = call("compare", "student_alias", "random", *COMPARE)
     assert code == 2
-    assert "student (pause=0), student (pause=0.001)" in err.splitlines()[-1]
-    code, out, err = call("compare", "student_alias (pause=0)", "random", *COMPARE)
+    assert "student (pause=0.001), student (pause=0.002)" in err.splitlines()[-1]
+    code, out, err = call("compare", "student_alias (pause=0.002)", "random", *COMPARE)
     assert code == 0, err
-    assert "**student (pause=0) against random**" in out
-    code, out, err = call("compare", "student (pause=0)", "student (pause=0.001)", *COMPARE)
+    assert "**student (pause=0.002) against random**" in out
+    code, out, err = call("compare", "student (pause=0.002)", "student (pause=0.001)", *COMPARE)
     assert code == 0, err
-    assert "**student (pause=0) against student (pause=0.001)**" in out
+    assert "**student (pause=0.002) against student (pause=0.001)**" in out
 
 
 def test_comparisons_take_controls_and_rows_of_the_whole_data(call, tmp_path):

@@ -31,10 +31,10 @@ def test_a_comparison_plans_one_trial_per_row(rows, planned):
 def test_a_name_alone_selects_the_row_without_parameters_if_there_is_one():
     suite = load_suite("quick").select(objectives=["random"])
     assert [spec.objective_params for spec in suite.specs()] == [{}]
-    variants = [{"name": "sdw", "params": {"tau": tau}} for tau in (0.1, 0.2)]
+    variants = [{"name": "sdw", "params": {"tau": tau}} for tau in (0.2, 0.3)]
     suite = Suite(name="mine", datasets=suite.datasets, objectives=[*variants, "pbc"])
     selected = suite.select(objectives=["sdw"]).specs()
-    assert [spec.objective_params for spec in selected] == [{"tau": 0.1}, {"tau": 0.2}]
+    assert [spec.objective_params for spec in selected] == [{"tau": 0.2}, {"tau": 0.3}]
 
 
 def test_a_row_may_name_a_preset():

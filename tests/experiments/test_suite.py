@@ -111,7 +111,7 @@ def test_select_takes_the_names_of_rows():
     assert [(spec.objective, spec.objective_params) for spec in suite.specs()] == [
         ("random", {}),
         ("kmeans++", {"labels": "teacher"}),
-        ("sdr", {"labels": "data", "lambda_1": 0.2}),
+        ("sdr", {"lambda_1": 0.2}),  # without the default label
     ]
     with pytest.raises(UnknownNameError, match="labels"):
         load_suite("quick").select(objectives=["random (label=teacher)"]).specs()
@@ -256,3 +256,13 @@ def test_selected_pairs_depend_on_no_setting_of_the_outer_loop():
     assert selected == keys("fast", "random", pairs=64, init="kmeans++", init_labels="teacher")
     assert selected.isdisjoint(keys("fast", "random", pairs=32))
     assert keys("fast", "dbc", pairs=64).isdisjoint(keys("fast", "dbc", pairs=64, smoothing=0.5))
+
+
+def test_a_parameter_at_its_default_makes_the_same_trial() -> None:
+    suite = load_suite("embedded")
+    plain, stated, other = (
+        suite.select(objectives=[name]).specs()
+        for name in ("av-pbc", "av-pbc (beta=0.02)", "av-pbc (beta=1.0)")
+    )
+    assert [spec.key for spec in plain] == [spec.key for spec in stated]
+    assert not {spec.key for spec in plain} & {spec.key for spec in other}
