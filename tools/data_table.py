@@ -1,8 +1,8 @@
 """Fill in the tables of the embedded datasets and teachers in ``docs/data.md``.
 
-The tables are the blocks ``data`` and ``teachers``, from the cards, and ``iql``, from the results of
-``baselines.offline_rl`` in ``docs/studies/results/iql``. After a dataset was built or a teacher trained,
-run::
+The tables are the blocks ``data`` and ``teachers``, from the cards, and ``iql``, from the results
+of ``baselines.offline_rl`` in ``docs/studies/results/iql``. After a dataset was built or a teacher
+trained, run::
 
     python tools/data_table.py
 """
