@@ -429,9 +429,15 @@ for _name, _target, _summary in (
     teachers.register(_name, f"obdbench.teachers.loading:{_target}", summary=_summary)
 
 for _name, _env_id in (
-    *(("hopper", "Hopper-v4"), ("walker2d", "Walker2d-v4"), ("halfcheetah", "HalfCheetah-v4")),
-    *(("ant", "Ant-v4"), ("hopper-v5", "Hopper-v5"), ("walker2d-v5", "Walker2d-v5")),
-    *(("halfcheetah-v5", "HalfCheetah-v5"), ("ant-v5", "Ant-v5"), ("pendulum", "Pendulum-v1")),
+    ("hopper", "Hopper-v4"),
+    ("walker2d", "Walker2d-v4"),
+    ("halfcheetah", "HalfCheetah-v4"),
+    ("ant", "Ant-v4"),
+    ("hopper-v5", "Hopper-v5"),
+    ("walker2d-v5", "Walker2d-v5"),
+    ("halfcheetah-v5", "HalfCheetah-v5"),
+    ("ant-v5", "Ant-v5"),
+    ("pendulum", "Pendulum-v1"),
 ):
     _constant = _name.upper().replace("-", "_")
     tasks.register(

@@ -283,7 +283,10 @@ def initial_state(
     }
     losses: list[list[tuple[int, float]]] = [[] for _ in seeds]
     return DistillationState(
-        *(states, actions, OuterOptimizer(settings), generators),
+        states,
+        actions,
+        OuterOptimizer(settings),
+        generators,
         losses=losses,
         added_states=[{} for _ in seeds],
     )

@@ -30,6 +30,16 @@ from obdbench.teachers.teacher import Teacher
 
 POLICY_STREAM, BATCH_STREAM, NOISE_STREAM = 1, 2, 3
 MAX_SAVED_DURATIONS = 1000
+READ_ERRORS = (  # of a damaged or foreign file
+    OSError,
+    SafetensorError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
 
 
 @dataclass
@@ -142,10 +152,7 @@ def load_snapshot(state: DistillationState, path: Path) -> None:
     """Replace the content of ``state`` by that of a snapshot of the same distillation."""
     try:
         _restore(state, path)
-    except (
-        *(OSError, SafetensorError, RuntimeError, LookupError),
-        *(ValueError, TypeError, AttributeError, OverflowError),
-    ) as error:
+    except READ_ERRORS as error:
         raise ObdError(
             f"The snapshot {path} cannot be used: {error}.",
             "Remove it to start this distillation again.",

@@ -25,6 +25,15 @@ from obdbench.tasks.task import Task, get_task
 FORMAT = "obdbench-synset-1"
 MAX_BYTES = 256 * 1024 * 1024
 MAX_CARD_BYTES = 1024 * 1024
+READ_ERRORS = (  # of a damaged or foreign file
+    OSError,
+    SafetensorError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,10 +138,7 @@ class Synset:
             )
         except ObdError:
             raise
-        except (
-            *(OSError, SafetensorError, ValueError, TypeError, AttributeError, IndexError),
-            RecursionError,
-        ) as error:
+        except READ_ERRORS as error:
             raise InvalidDataError(
                 f"The synset {path} cannot be read: {error}.", "Distill it again."
             ) from error

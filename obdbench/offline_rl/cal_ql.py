@@ -54,8 +54,8 @@ from obdbench.offline_rl.networks import (
     update_targets,
 )
 from obdbench.offline_rl.squashed_gaussian import sample_actions
-from obdbench.policies.networks import LOG_STD_OFFSET
-from obdbench.teachers.teacher import LOG_STD_MAX, LOG_STD_MIN, Layers
+from obdbench.policies.networks import LOG_STD_MAX, LOG_STD_MIN, LOG_STD_OFFSET
+from obdbench.teachers.teacher import Layers
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ from obdbench.offline_rl.networks import (
     network_layers,
     update_targets,
 )
-from obdbench.teachers.teacher import LOG_STD_MAX, Layers, with_constant_std
+from obdbench.policies.networks import LOG_STD_MAX
+from obdbench.teachers.teacher import Layers, with_constant_std
 
 IQL_LOG_STD_MIN = -5.0
 

@@ -29,11 +29,20 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import STD_OFFSET, Array, Standardizer
 from obdbench.errors import InvalidDataError
+from obdbench.policies.networks import LOG_STD_MAX, LOG_STD_MIN
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 CHUNK_ROWS = 16_384
 FILE_FORMAT = "obdbench-teacher-1"
+READ_ERRORS = (  # of a damaged or foreign file
+    OSError,
+    SafetensorError,
+    KeyError,
+    ValueError,
+    IndexError,
+    TypeError,
+    RecursionError,
+)
 
 
 def apply_layers(layers: Layers, x: Tensor) -> Tensor:
@@ -244,10 +253,7 @@ class Teacher:
                 log_std_offset=float(metadata["log_std_offset"]),
                 card=json.loads(metadata.get("card", "{}")),
             )
-        except (
-            *(OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError),
-            RecursionError,
-        ) as error:
+        except READ_ERRORS as error:
             raise InvalidDataError(
                 f"The teacher file {path.name} cannot be read: {error}.", "Download or retrain it."
             ) from error

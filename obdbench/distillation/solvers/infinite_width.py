@@ -62,7 +62,10 @@ class InfiniteWidth(Solver):
     def required_bytes(self, size: ProblemSize) -> int:
         """Return the size of the kernel matrices and of the recursion."""
         return self.limit.required_bytes(
-            *(size.seeds, self.settings.pairs, self.settings.kernel_batch, size.action_size),
+            size.seeds,
+            self.settings.pairs,
+            self.settings.kernel_batch,
+            size.action_size,
             dtype=size.dtype,
             on_cpu=torch.device(size.device).type == "cpu",
         )

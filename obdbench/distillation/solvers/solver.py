@@ -66,7 +66,8 @@ class OuterProblem:
         """Draw untrained students; those of a seed are adjacent in the stack."""
         return architecture.init(
             [generator for generator in self.student_generators for _ in range(per_seed)],
-            *(self.observation_size, self.action_size),
+            self.observation_size,
+            self.action_size,
             dtype=self.dtype,
             device=self.device,
         )
@@ -137,7 +138,8 @@ class Solver:
         Raises :class:`~obdbench.errors.InvalidSettingError` if it exceeds the limit.
         """
         architecture = self.cloning.architecture
-        depth, width = (getattr(architecture, n, v) for n, v in (("depth", 4), ("width", 256)))
+        depth = getattr(architecture, "depth", 4)  # of a user's architecture, it is an estimate
+        width = getattr(architecture, "width", 256)
         required = 2 * dtype.itemsize * students * rows * depth * width
         if required > self.memory:
             contents = f"the activations of {students} students on {rows} states"

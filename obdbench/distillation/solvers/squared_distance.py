@@ -55,7 +55,7 @@ def squared_distance(problem: OuterProblem, batch: Batch, solver: str) -> Square
     Raises :class:`~obdbench.errors.InvalidSettingError` if it is not of this form.
     """
     zeros = torch.zeros(
-        *(*batch.states.shape[:2], problem.action_size),
+        (*batch.states.shape[:2], problem.action_size),
         dtype=problem.dtype,
         device=batch.states.device,
     )
