@@ -25,7 +25,7 @@ from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.solvers.exact import Exact, RandomTruncated, Truncated
 from obdbench.objectives.objective import make_objective
@@ -63,7 +63,7 @@ def measure() -> dict[str, Any]:
         dataset, objective.prepare(dataset, teacher, np.random.default_rng(0)), "cpu"
     )
     solvers = {
-        key: MetaGradientSolver(cloning, precision="bfloat16" if key == ROUNDED else "float32")
+        key: UnrolledMetaGradient(cloning, precision="bfloat16" if key == ROUNDED else "float32")
         for key in SOLVERS
     }
     rows: list[dict[str, Any]] = []

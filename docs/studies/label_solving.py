@@ -22,7 +22,7 @@ from dataset_study import DOCS, DatasetStudy, markdown_table
 
 import obdbench
 from obdbench.distillation.batch_sampler import BatchSampler
-from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.infinite_width.student import InfiniteWidthStudent
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.state_sources.state_source import load_fixed_dataset, make_state_source
@@ -48,7 +48,7 @@ class Comparison:
         columns = self.objective.prepare(states, self.teacher, np.random.default_rng(0))
         sampler = BatchSampler.from_dataset(states, columns, "cpu")
         self.batch = sampler.draw(STATES, [torch.Generator().manual_seed(12345)])
-        self.limit = InfiniteWidthSolver(MLP4.depth, settings.inner_lr, settings.inner_steps)
+        self.student = InfiniteWidthStudent(MLP4.depth, settings.inner_lr, settings.inner_steps)
 
     def settings(self, solver: str, steps: int) -> DistillSettings:
         """The settings of ``fast`` with other steps, the rate 0.03 and initial output zero."""
@@ -66,7 +66,7 @@ class Comparison:
                 seconds += time.process_time() - started
                 (synset,) = point.synsets
                 x, a = torch.from_numpy(synset.states)[None], torch.from_numpy(synset.actions)[None]
-                actions = self.limit.act(x, a, self.batch.states)
+                actions = self.student.act(x, a, self.batch.states)
                 yield seconds, float(self.objective.loss(actions, self.batch))
             started = time.process_time()
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 import obdbench
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.infinite_width.student import InfiniteWidthStudent
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.student_check import StudentEvaluator
@@ -88,9 +88,9 @@ def limit_actions(
     settings: DistillSettings, initial: Params, x: Tensor, a: Tensor, states: Tensor
 ) -> Tensor:
     """Actions of students of infinite width that start from the outputs of the real ones."""
-    limit = InfiniteWidthSolver(MLP4.depth, settings.inner_lr, settings.inner_steps)
+    student = InfiniteWidthStudent(MLP4.depth, settings.inner_lr, settings.inner_steps)
     x, a, states = (t.expand(STUDENTS, *t.shape).contiguous() for t in (x, a, states))
-    return limit.act(x, a, states, initial_output=lambda s: MLP4.apply(initial, s)[0])
+    return student.act(x, a, states, initial_output=lambda s: MLP4.apply(initial, s)[0])
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -114,9 +114,9 @@ def measure(name: str) -> dict[str, Any]:
         with torch.no_grad():
             actions = MLP4.act(students, held_out.states)
             arguments = (settings, initial, x, a, held_out.states)
-            limit, linear = limit_actions(*arguments), linearized_actions(*arguments)
+            infinite_width, linear = limit_actions(*arguments), linearized_actions(*arguments)
         row[label] = {
-            "infinite_width": held_out.share(limit, actions),
+            "infinite_width": held_out.share(infinite_width, actions),
             "linearization": held_out.share(linear, actions),
             "missed_variance": held_out.share(actions, held_out.targets),
         }

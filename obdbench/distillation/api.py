@@ -8,8 +8,8 @@ from typing import Any
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.loop import Progress, distill_points
+from obdbench.distillation.phase_solvers import warn_kernel_mismatch
 from obdbench.distillation.settings import resolve_settings
-from obdbench.distillation.step_methods import warn_kernel_mismatch
 from obdbench.distillation.synset import Synset
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.policies.device import check_device, check_seed

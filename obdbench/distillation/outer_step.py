@@ -11,6 +11,7 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.added_states import AddedStates
 from obdbench.distillation.batch_sampler import BatchSampler
+from obdbench.distillation.phase_solvers import PhaseSolvers
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.snapshot import (
     BATCH_STREAM,
@@ -20,7 +21,6 @@ from obdbench.distillation.snapshot import (
 )
 from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize
 from obdbench.distillation.state_sources.state_source import StateSource, load_fixed_dataset
-from obdbench.distillation.step_methods import StepMethods
 from obdbench.objectives.objective import Objective
 from obdbench.teachers.teacher import Teacher
 
@@ -46,9 +46,9 @@ class OuterStep:
         self.objective, self.state = objective, state
         self.device, self.dtype = device, dtype
         self.sizes = (source.dataset.observation_size, source.dataset.action_size)
-        self.methods = StepMethods(settings, memory)
+        self.solvers = PhaseSolvers(settings, memory)
         size = ProblemSize(len(state.states), *self.sizes, dtype, device)
-        self.methods.required_bytes(size, first_step=state.step)
+        self.solvers.required_bytes(size, first_step=state.step)
 
         def make_sampler(dataset: Dataset, rng: np.random.Generator) -> BatchSampler:
             columns = {
@@ -84,7 +84,7 @@ class OuterStep:
             self.device,
             state.carried,
         )
-        gradient = self.methods.at(state.step).step(problem, state.states, state.actions)
+        gradient = self.solvers.at(state.step).step(problem, state.states, state.actions)
         gradients = [gradient.states, gradient.actions]
         state.optimizer.update(state.step, [state.states, state.actions], gradients)
         return gradient.loss

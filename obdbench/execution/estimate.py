@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.distillation.phase_solvers import PhaseSolvers
 from obdbench.distillation.solvers.solver import ProblemSize
-from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.run import Plan
 from obdbench.execution.trial_cost import (
@@ -130,7 +130,7 @@ def estimate_peak_memory(spec: TrialSpec, memory: float = 2.0) -> float:
     if not spec.distills:
         return PROCESS_BYTES
     bound, task = round(memory * 2**30), find_task(spec)
-    methods = StepMethods(spec.settings, bound)
+    methods = PhaseSolvers(spec.settings, bound)
     size = ProblemSize(len(spec.seeds), task.observation_size, task.action_size)
     try:
         kept = methods.required_bytes(size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import check_teacher_data, check_teacher_task
-from obdbench.distillation.step_methods import infinite_width_share, warn_kernel_mismatch
+from obdbench.distillation.phase_solvers import infinite_width_share, warn_kernel_mismatch
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.base import FailFastError, RunListeners, get_executor

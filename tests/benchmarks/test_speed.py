@@ -17,7 +17,7 @@ from support.benchmark_setting import BenchmarkSetting, BenchmarkStep, use_all_c
 from support.eager import eager_outer_step
 
 import obdbench
-from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.infinite_width.student import InfiniteWidthStudent
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import resolve_settings
 from obdbench.objectives.objective import make_objective
@@ -158,10 +158,10 @@ def test_infinite_width_step(benchmark: Any, seeds: int) -> None:
     """The most frequent step of the preset `fast` on one core, in CPU time."""
     torch.set_num_threads(1)
     step = BenchmarkStep(PAPER.replace(seeds=seeds, states=1024))
-    solver = InfiniteWidthSolver(PAPER.architecture.depth, 0.1, PAPER.steps)
+    infinite_width = InfiniteWidthStudent(PAPER.architecture.depth, 0.1, PAPER.steps)
 
     def take_step() -> Any:
-        return solver(
+        return infinite_width.meta_gradient(
             step.x, step.a, step.states, lambda y: (y - step.target).square().mean((-1, -2))
         )
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.infinite_width.student import InfiniteWidthStudent
 from obdbench.distillation.loop import EvaluationPoint, distill_points
 from obdbench.distillation.meta_gradient.trajectory import (
     Trajectory,
     predict_state_bytes,
     segment_length,
 )
+from obdbench.distillation.phase_solvers import PhaseSolvers
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.solvers.solver import ProblemSize
-from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import ObdError
 from obdbench.execution import estimate
 from obdbench.experiments.spec import TrialSpec
@@ -148,7 +148,7 @@ def test_steps_after_the_last_evaluation_point_need_no_memory(
 
 
 def test_kernel_matrices_grow_with_the_square_of_the_pairs() -> None:
-    solver = InfiniteWidthSolver(4, 0.1, 100, memory=2**31)
+    solver = InfiniteWidthStudent(4, 0.1, 100, memory=2**31)
     small, large = (
         solver.required_bytes(1, pairs, 256, 3, dtype=torch.float32) for pairs in (2_000, 4_000)
     )
@@ -160,7 +160,7 @@ def test_kernel_matrices_grow_with_the_square_of_the_pairs() -> None:
 def test_five_matrices_between_states_and_pairs_are_counted_per_policy() -> None:
     """Cosine, value, two derivatives, and the stacked values."""
     few, many = (
-        InfiniteWidthSolver(4, 0.1, 1).required_bytes(3, 10, states, 3, dtype=torch.float64)
+        InfiniteWidthStudent(4, 0.1, 1).required_bytes(3, 10, states, 3, dtype=torch.float64)
         for states in (1_000, 2_000)
     )
     kept, intermediate = 3 * 10 * 1_000 * 5, 3 * 1_000 * 10
@@ -199,7 +199,7 @@ def test_dry_run_estimates_the_memory_of_every_method() -> None:
 
 
 def test_memory_grows_with_the_number_of_seeds() -> None:
-    methods = StepMethods(resolve_settings("fast", {"kernel_share": 0.0}), 2**31)
+    methods = PhaseSolvers(resolve_settings("fast", {"kernel_share": 0.0}), 2**31)
     ratio = methods.required_bytes(ProblemSize(3, 11, 3)) / methods.required_bytes(
         ProblemSize(1, 11, 3)
     )

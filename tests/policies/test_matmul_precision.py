@@ -6,7 +6,7 @@ import torch
 from support.toys import make_toy_dataset, make_toy_teacher
 
 from obdbench.distillation.loop import distill_points
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import ObdError
 from obdbench.experiments.spec import TrialSpec
@@ -99,7 +99,7 @@ def test_error_of_tf32_is_of_the_size_of_rounding_at_kinks():
         def outer_loss(learned):
             return (MLP4.act(learned, inputs[2]) - inputs[3]).square().mean((-2, -1))
 
-        solver = MetaGradientSolver(cloning, precision=precision)
+        solver = UnrolledMetaGradient(cloning, precision=precision)
         actual = solver(params, inputs[0], inputs[1], outer_loss)
         return torch.cat([actual.states.flatten(), actual.actions.flatten()]).double().cpu()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Architecture, get_architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
@@ -70,7 +70,7 @@ class BenchmarkStep:
         target = torch.rand(setting.seeds, setting.states, action, generator=generator)
         self.x, self.a, self.states, self.target = (t.to(dtype) for t in (x, a, states, target))
         self.cloning = CloningConfig(setting.architecture, get_optimizer("sgd"), 0.1, setting.steps)
-        self.solver = MetaGradientSolver(
+        self.solver = UnrolledMetaGradient(
             self.cloning, precision=precision, use_reverse_sweep=use_reverse_sweep
         )
         self.window = window

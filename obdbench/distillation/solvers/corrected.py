@@ -44,18 +44,18 @@ class Corrected(Solver):
     def step(self, problem: OuterProblem, states: Tensor, actions: Tensor) -> MetaGradient:
         """Take an exact gradient every ``exact_interval`` steps, and correct the others by it."""
         if (problem.step - self.settings.kernel_steps) % self.settings.exact_interval:
-            limit = self.infinite_width.step(problem, states, actions)
+            kernel_gradient = self.infinite_width.step(problem, states, actions)
             correction = problem.carried
             return MetaGradient(
-                limit.loss,
-                limit.states + correction["correction.x"].to(limit.states),
-                limit.actions + correction["correction.a"].to(limit.actions),
+                kernel_gradient.loss,
+                kernel_gradient.states + correction["correction.x"].to(kernel_gradient.states),
+                kernel_gradient.actions + correction["correction.a"].to(kernel_gradient.actions),
             )
         batch = problem.draw_batch(self.settings.batch)
-        limit = self.infinite_width.step_on(problem, batch, states, actions)
+        kernel_gradient = self.infinite_width.step_on(problem, batch, states, actions)
         exact = self.exact.step_on(problem, batch, states, actions)
-        problem.carried["correction.x"] = exact.states - limit.states
-        problem.carried["correction.a"] = exact.actions - limit.actions
+        problem.carried["correction.x"] = exact.states - kernel_gradient.states
+        problem.carried["correction.a"] = exact.actions - kernel_gradient.actions
         return exact
 
     def required_bytes(self, size: ProblemSize) -> int:

@@ -21,7 +21,7 @@ from obdbench.distillation.batch_sampler import repeat_batch
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.solver import (
     OuterProblem,
@@ -41,7 +41,7 @@ class Exact(Solver):
 
     def __init__(self, settings: DistillSettings, memory: int = DEFAULT_MEMORY_BYTES) -> None:
         super().__init__(settings, memory)
-        self.meta_gradient = MetaGradientSolver(
+        self.meta_gradient = UnrolledMetaGradient(
             self.cloning, memory=memory, precision=settings.precision
         )
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.infinite_width.student import InfiniteWidthStudent
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.settings import DistillSettings
@@ -33,7 +33,7 @@ class InfiniteWidth(Solver):
         super().__init__(settings, memory)
         architecture = get_architecture(settings.architecture)
         self.architecture = architecture if isinstance(architecture, Architecture) else MLP4
-        self.limit = InfiniteWidthSolver(
+        self.student = InfiniteWidthStudent(
             self.architecture.depth, settings.inner_lr, settings.inner_steps, memory
         )
 
@@ -46,7 +46,7 @@ class InfiniteWidth(Solver):
         self, problem: OuterProblem, batch: Batch, states: Tensor, actions: Tensor
     ) -> MetaGradient:
         """Differentiate the objective on this batch."""
-        return self.limit(
+        return self.student.meta_gradient(
             states,
             actions,
             batch.states.to(problem.dtype),
@@ -61,7 +61,7 @@ class InfiniteWidth(Solver):
 
     def required_bytes(self, size: ProblemSize) -> int:
         """Return the size of the kernel matrices and of the recursion."""
-        return self.limit.required_bytes(
+        return self.student.required_bytes(
             size.seeds,
             self.settings.pairs,
             self.settings.kernel_batch,

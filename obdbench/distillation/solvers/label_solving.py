@@ -1,7 +1,7 @@
 r"""Label solving: the best labels for given states at infinite width; the states follow a gradient.
 
 At infinite width the cloned policy :math:`\pi(s; x, a)` is a function of the pairs
-(:mod:`obdbench.distillation.infinite_width.solver`). With the objective as a weighted squared
+(:mod:`obdbench.distillation.infinite_width.student`). With the objective as a weighted squared
 distance to targets t (:mod:`obdbench.distillation.solvers.squared_distance`), the labels are
 
 .. math:: a^*(x) = \arg\min_a H(x, a) + \rho\, \bar w\, \lVert a \rVert^2, \qquad
@@ -84,7 +84,7 @@ class LabelSolving(InfiniteWidth):
         self, x: Tensor, a: Tensor, states: Tensor, goal: SquaredDistance, iterations: int
     ) -> Tensor:
         """Return labels that lower ``goal`` of the policy on ``states``, from the labels ``a``."""
-        theta, theta_states = self.limit.kernels(x, states)
+        theta, theta_states = self.student.kernels(x, states)
         for _ in range(iterations):
             change = self._gauss_newton_step(theta, theta_states, a, goal)
             candidates = [a + length * change for length in STEP_LENGTHS]
@@ -96,19 +96,19 @@ class LabelSolving(InfiniteWidth):
     def _loss(
         self, theta: Tensor, theta_states: Tensor, a: Tensor, goal: SquaredDistance
     ) -> Tensor:
-        _, slopes = self.limit.clone(theta, a.transpose(1, 2).contiguous())
+        _, slopes = self.student.clone(theta, a.transpose(1, 2).contiguous())
         ridge = RIDGE * goal.weights.mean((1, 2)) * a.square().mean((1, 2))
-        return goal.loss(self.limit.policy(theta_states, slopes)) + ridge
+        return goal.loss(self.student.policy(theta_states, slopes)) + ridge
 
     def _gauss_newton_step(
         self, theta: Tensor, theta_states: Tensor, a: Tensor, goal: SquaredDistance
     ) -> Tensor:
         """Return the change δ of the labels; tensors below are (seeds, coordinates, …)."""
         labels = a.transpose(1, 2).contiguous()
-        outputs, slopes = self.limit.clone(theta, labels)
-        policy = self.limit.policy(theta_states, slopes)
+        outputs, slopes = self.student.clone(theta, labels)
+        policy = self.student.policy(theta_states, slopes)
         derivative = self._slope_derivative(theta, labels, outputs)
-        jacobian = (theta_states * -self.limit.lr).unsqueeze(1) @ derivative
+        jacobian = (theta_states * -self.student.lr).unsqueeze(1) @ derivative
         jacobian *= (1 - policy.square()).transpose(1, 2).unsqueeze(-1)
         weighted = jacobian * goal.weights.transpose(1, 2).unsqueeze(-1)
         hessian = weighted.transpose(-2, -1) @ jacobian
@@ -132,7 +132,7 @@ class LabelSolving(InfiniteWidth):
             tanh_slope = 1 - y * y
             curvature = kappa * tanh_slope * (tanh_slope - 2 * y * (y - labels))  # dD/df
             product = theta.unsqueeze(1) @ derivative
-            derivative.addcmul_(product, curvature.unsqueeze(-1), value=-self.limit.lr)
+            derivative.addcmul_(product, curvature.unsqueeze(-1), value=-self.student.lr)
             diagonal -= kappa * tanh_slope
         return derivative
 

@@ -18,10 +18,10 @@ from support.gradients import (
 )
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient import solver as solver_module
+from obdbench.distillation.meta_gradient import unrolled
 from obdbench.distillation.meta_gradient.bfloat16_reverse_sweep import Bfloat16ReverseSweep
 from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.policies.networks import Architecture, Params
 
 SINGLE = torch.float32
@@ -110,9 +110,9 @@ def test_the_precision_and_the_processor_select_the_sweep(
     dtype: torch.dtype,
     expected: type[ReverseSweep],
 ) -> None:
-    monkeypatch.setattr(solver_module, "has_bfloat16_products", lambda: has_products)
+    monkeypatch.setattr(unrolled, "has_bfloat16_products", lambda: has_products)
     cloning = make_cloning(MLP4, "sgd")
-    solver = MetaGradientSolver(cloning, precision=precision)
+    solver = UnrolledMetaGradient(cloning, precision=precision)
     x, a = (value.to(dtype) for value in random_synsets())
     params = {name: value.to(dtype) for name, value in initial_params(cloning).items()}
 

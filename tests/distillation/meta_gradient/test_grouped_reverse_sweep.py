@@ -14,7 +14,7 @@ from obdbench.distillation.meta_gradient.grouped_reverse_sweep import (
     GroupedReverseSweep,
     split_stack,
 )
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Architecture, Params, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
@@ -56,7 +56,7 @@ def meta_gradient(
     def outer_loss(p: Params) -> Tensor:
         return cloning.architecture.act(p, x).square().mean((-1, -2))
 
-    return MetaGradientSolver(cloning)(
+    return UnrolledMetaGradient(cloning)(
         params,
         x,
         a,

@@ -30,7 +30,7 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import CloningConfig, clone_step
@@ -51,7 +51,7 @@ def test_meta_gradient_equals_autograd_through_the_inner_loop(
         cloning, initial_params(cloning), x, a, squared_error(cloning), noise
     )
     for use_reverse_sweep in (True, False):
-        actual = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+        actual = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
             initial_params(cloning), x, a, squared_error(cloning), noise=noise
         )
         assert torch.allclose(actual.loss, losses, rtol=1e-12)
@@ -99,9 +99,9 @@ def test_meta_gradient_equals_finite_differences(
     outer_loss = objective_loss(objective, cloning)
 
     def value(x: Tensor, a: Tensor) -> Tensor:
-        return MetaGradientSolver(cloning)(initial_params(cloning), x, a, outer_loss).loss
+        return UnrolledMetaGradient(cloning)(initial_params(cloning), x, a, outer_loss).loss
 
-    actual = MetaGradientSolver(cloning)(initial_params(cloning), x, a, outer_loss)
+    actual = UnrolledMetaGradient(cloning)(initial_params(cloning), x, a, outer_loss)
     generator = torch.Generator().manual_seed(5)
     for _ in range(2):
         dx = torch.randn(x.shape, generator=generator, dtype=DOUBLE)
@@ -149,11 +149,11 @@ def test_stacked_seeds_equal_single_seeds(use_reverse_sweep: bool, sampled: bool
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
     noise = random_noise() if sampled else None
     params = initial_params(cloning)
-    together = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+    together = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
         params, x, a, squared_error(cloning), noise=noise
     )
     for s in range(STACK):
-        alone = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+        alone = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
             {name: value[s : s + 1] for name, value in params.items()},
             x[s : s + 1],
             a[s : s + 1],
@@ -169,12 +169,12 @@ def test_stacked_seeds_equal_single_seeds(use_reverse_sweep: bool, sampled: bool
 def test_segments_of_the_inner_loop_give_the_same_bits(kept_steps: int, sampled: bool) -> None:
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
     noise = random_noise() if sampled else None
-    unsegmented = MetaGradientSolver(cloning)
+    unsegmented = UnrolledMetaGradient(cloning)
     expected = unsegmented(initial_params(cloning), x, a, squared_error(cloning), noise=noise)
     assert unsegmented.reverse_sweep is not None
     (buffers,) = unsegmented.reverse_sweep.sweeps
     assert buffers.kept_steps == STEPS
-    segmented = MetaGradientSolver(cloning, memory=kept_steps * buffers.record_bytes + 1)
+    segmented = UnrolledMetaGradient(cloning, memory=kept_steps * buffers.record_bytes + 1)
     actual = segmented(initial_params(cloning), x, a, squared_error(cloning), noise=noise)
     assert segmented.reverse_sweep is not None
     assert segmented.reverse_sweep.sweeps[0].kept_steps == kept_steps
@@ -186,7 +186,7 @@ def test_segments_of_the_inner_loop_give_the_same_bits(kept_steps: int, sampled:
 @pytest.mark.parametrize("window", [1, 3, STEPS])
 def test_window_differentiates_only_the_last_steps(window: int, use_reverse_sweep: bool) -> None:
     cloning, (x, a) = make_cloning(MLP3, "sgd"), random_synsets()
-    actual = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+    actual = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
         initial_params(cloning), x, a, squared_error(cloning), window=window
     )
     params, state = initial_params(cloning), cloning.optimizer.init({})
@@ -205,14 +205,14 @@ def test_window_differentiates_only_the_last_steps(window: int, use_reverse_swee
 def test_segments_within_a_window_give_the_same_bits(kept_steps: int, sampled: bool) -> None:
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
     noise = random_noise() if sampled else None
-    unsegmented = MetaGradientSolver(cloning)
+    unsegmented = UnrolledMetaGradient(cloning)
     expected = unsegmented(
         initial_params(cloning), x, a, squared_error(cloning), noise=noise, window=5
     )
     assert unsegmented.reverse_sweep is not None
     (buffers,) = unsegmented.reverse_sweep.sweeps
     assert buffers.kept_steps == 5  # steps before the window are not kept
-    segmented = MetaGradientSolver(cloning, memory=kept_steps * buffers.record_bytes + 1)
+    segmented = UnrolledMetaGradient(cloning, memory=kept_steps * buffers.record_bytes + 1)
     actual = segmented(initial_params(cloning), x, a, squared_error(cloning), noise=noise, window=5)
     assert torch.equal(actual.states, expected.states)
     assert torch.equal(actual.actions, expected.actions)
@@ -222,7 +222,7 @@ def test_segments_within_a_window_give_the_same_bits(kept_steps: int, sampled: b
 def test_shortened_inner_loop_equals_a_loop_of_fewer_steps(use_reverse_sweep: bool) -> None:
     """As in random truncation, loops of several lengths use the same buffers."""
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
-    solver = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)
+    solver = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)
     solver(initial_params(cloning), x, -a, squared_error(cloning), window=3)
     buffers = solver.reverse_sweep
     for steps in (5, 3, STEPS, 4):
@@ -230,7 +230,7 @@ def test_shortened_inner_loop_equals_a_loop_of_fewer_steps(use_reverse_sweep: bo
         actual = solver(
             initial_params(cloning), x, a, squared_error(cloning), window=3, steps=steps
         )
-        expected = MetaGradientSolver(short, use_reverse_sweep=use_reverse_sweep)(
+        expected = UnrolledMetaGradient(short, use_reverse_sweep=use_reverse_sweep)(
             initial_params(cloning), x, a, squared_error(cloning), window=3
         )
         assert torch.equal(actual.loss, expected.loss)
@@ -247,13 +247,13 @@ def test_reverse_noise_replaces_the_noise_of_the_reverse_pass(use_reverse_sweep:
         random_noise(seed=1),
         random_noise(seed=2),
     )
-    exact = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+    exact = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
         initial_params(cloning), x, a, outer_loss, noise=noise
     )
-    same = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+    same = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
         initial_params(cloning), x, a, outer_loss, noise=noise, reverse_noise=noise
     )
-    published = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+    published = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
         initial_params(cloning), x, a, outer_loss, noise=noise, reverse_noise=reverse_noise
     )
     assert relative_error(same.states, exact.states) < 1e-12
@@ -269,7 +269,7 @@ def test_reverse_noise_has_the_same_effect_in_both_methods() -> None:
         random_noise(seed=2),
     )
     swept, general = (
-        MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+        UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
             initial_params(cloning), x, a, outer_loss, noise=noise, reverse_noise=reverse_noise
         )
         for use_reverse_sweep in (True, False)
@@ -280,7 +280,7 @@ def test_reverse_noise_has_the_same_effect_in_both_methods() -> None:
 
 def test_reused_buffers_carry_nothing_over_from_the_call_before() -> None:
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
-    solver = MetaGradientSolver(cloning)
+    solver = UnrolledMetaGradient(cloning)
     first = solver(initial_params(cloning), x, a, squared_error(cloning))
     solver(initial_params(cloning), 2 * x, -a, squared_error(cloning))
     again = solver(initial_params(cloning), x, a, squared_error(cloning))
@@ -291,7 +291,7 @@ def test_reused_buffers_carry_nothing_over_from_the_call_before() -> None:
 def test_too_little_memory_is_an_error() -> None:
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
     with pytest.raises(ObdError, match="--memory"):
-        MetaGradientSolver(cloning, memory=1000)(
+        UnrolledMetaGradient(cloning, memory=1000)(
             initial_params(cloning), x, a, squared_error(cloning)
         )
 
@@ -324,7 +324,7 @@ def test_both_methods_agree_at_full_size(sizes: tuple[int, int], sampled: bool) 
         return cloning.architecture.act(p, states).square().mean((-1, -2))
 
     swept, general = (
-        MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+        UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
             params, x, a, outer_loss, noise=noise if sampled else None
         )
         for use_reverse_sweep in (True, False)
@@ -358,7 +358,7 @@ def test_reverse_sweep_in_float32_is_as_accurate_as_the_general_method() -> None
             return (acted - target.to(dtype)).square().mean((-1, -2))
 
         params = {name: value.to(dtype) for name, value in start.items()}
-        gradient = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+        gradient = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
             params, x.to(dtype), a.to(dtype), outer_loss
         )
         return torch.cat([gradient.states.flatten(1), gradient.actions.flatten(1)], 1).to(DOUBLE)

@@ -14,7 +14,7 @@ from obdbench.distillation.meta_gradient.outer_gradient import (
     OuterLossOnStates,
     outer_gradient,
 )
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Architecture, Params, get_architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
@@ -140,8 +140,8 @@ def test_outer_loss_on_states_equals_an_arbitrary_outer_loss(name: str) -> None:
     outer_loss = OuterLossOnStates(
         architecture.act, random_states(2, 64), weighted_error(2, 64, torch.float32)
     )
-    actual = MetaGradientSolver(cloning)(params, x, a, outer_loss)
-    expected = MetaGradientSolver(cloning)(
+    actual = UnrolledMetaGradient(cloning)(params, x, a, outer_loss)
+    expected = UnrolledMetaGradient(cloning)(
         params, x, a, lambda final_params: outer_loss(final_params)
     )
     for tensor, expected_tensor in (

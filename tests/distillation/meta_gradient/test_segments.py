@@ -17,9 +17,9 @@ from support.gradients import (
     squared_error,
 )
 
-from obdbench.distillation.meta_gradient import solver as solver_module
+from obdbench.distillation.meta_gradient import unrolled
 from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.errors import ObdError
 from obdbench.policies.cloning import CloningConfig
 
@@ -42,10 +42,10 @@ def test_general_method_in_segments_gives_the_same_bits(
         "noise": None if noise == "none" else random_noise(),
         "reverse_noise": random_noise(seed=4) if noise == "published" else None,
     }
-    expected = MetaGradientSolver(cloning)(
+    expected = UnrolledMetaGradient(cloning)(
         initial_params(cloning), x, a, squared_error(cloning), window=window, **options
     )
-    segmented = MetaGradientSolver(cloning, memory=states * state_bytes(cloning))
+    segmented = UnrolledMetaGradient(cloning, memory=states * state_bytes(cloning))
     actual = segmented(
         initial_params(cloning), x, a, squared_error(cloning), window=window, **options
     )
@@ -57,7 +57,7 @@ def test_general_method_in_segments_gives_the_same_bits(
 def test_general_method_refuses_a_memory_that_is_too_small(use_reverse_sweep: bool) -> None:
     """Eight steps need at least five states, with segments of two, three or four."""
     cloning, (x, a) = make_cloning(MLP4, "adam"), random_synsets()
-    solver = MetaGradientSolver(
+    solver = UnrolledMetaGradient(
         cloning, memory=5 * state_bytes(cloning) - 1, use_reverse_sweep=use_reverse_sweep
     )
     with pytest.raises(ObdError, match=r"GiB.* 8 steps") as caught:
@@ -107,10 +107,10 @@ def test_reverse_sweep_may_run_again_after_one_forward_sweep(
 
 
 def test_rounded_records_take_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solver_module, "has_bfloat16_products", lambda: True)
+    monkeypatch.setattr(unrolled, "has_bfloat16_products", lambda: True)
     cloning = make_cloning(MLP4, "sgd")
     exact, rounded = (
-        MetaGradientSolver(cloning, precision=precision).required_bytes(
+        UnrolledMetaGradient(cloning, precision=precision).required_bytes(
             STACK, 256, 11, 3, sampled=False, window=None, dtype=torch.float32
         )
         for precision in ("float32", "bfloat16")

@@ -90,7 +90,7 @@ def test_students_are_matched_along_their_training() -> None:
 def test_refused_objectives() -> None:
     problem = outer_problem([[2.0]], [[0.0]], AbsoluteError())
     solver("gradient-matching").step(problem, STATES, ACTIONS)
-    with pytest.raises(InvalidSettingError, match="'absolute-error' is none"):
+    with pytest.raises(InvalidSettingError, match="'absolute-error' is not one"):
         solver("loss-matching").step(problem, STATES, ACTIONS)
     problem = outer_problem([[2.0]], [[0.0]], LinearLoss())
     with pytest.raises(InvalidSettingError, match="'linear-loss' does not"):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from support.outer_problems import DOUBLE, outer_problem
 
+from obdbench.distillation.phase_solvers import PhaseSolvers
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.distillation.solvers.exact import Exact
 from obdbench.distillation.solvers.solver import make_solver
 from obdbench.distillation.solvers.squared_distance import squared_distance
-from obdbench.distillation.step_methods import StepMethods
 from obdbench.errors import InvalidSettingError, UnknownNameError
 from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.objectives.dbc import DBC
@@ -53,7 +53,7 @@ def test_an_unknown_solver_is_refused() -> None:
 
 
 def test_each_phase_has_its_solver() -> None:
-    methods = StepMethods(resolve_settings("fast"), 2**31)
+    methods = PhaseSolvers(resolve_settings("fast"), 2**31)
     assert methods.at(0).name == methods.at(398).name == "infinite-width"
     assert methods.at(399).name == "full"
 

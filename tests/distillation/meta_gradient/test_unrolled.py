@@ -24,7 +24,7 @@ from support.gradients import (
 from torch import Tensor
 
 from obdbench.distillation.meta_gradient.general import MetaGradient
-from obdbench.distillation.meta_gradient.solver import MetaGradientSolver
+from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.errors import ObdError
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import LOG_STD_OFFSET, Architecture, Params, stacked_linear
@@ -72,7 +72,7 @@ def test_reverse_sweep_is_used_where_it_is_derived(
     architecture: Architecture, optimizer: str, use_reverse_sweep: bool, is_swept: bool
 ) -> None:
     cloning, (x, a) = make_cloning(architecture, optimizer), random_synsets()
-    solver = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)
+    solver = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)
     actual = solver(initial_params(cloning), x, a, squared_error(cloning))
     assert (solver.reverse_sweep is not None) == is_swept
     assert_close(
@@ -90,7 +90,7 @@ def test_parameters_the_objective_ignores_have_zero_gradient(use_reverse_sweep: 
     def first_layer(params: Params) -> Tensor:
         return params["w0"].square().sum((-1, -2))
 
-    actual = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+    actual = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
         initial_params(cloning), x, a, first_layer
     )
     assert_close(
@@ -108,7 +108,7 @@ def test_objective_may_depend_on_every_parameter(use_reverse_sweep: bool, sample
     def everything(params: Params) -> Tensor:
         return torch.stack([p.square().flatten(1).sum(1) for p in params.values()]).sum(0)
 
-    actual = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+    actual = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
         initial_params(cloning), x, a, everything, noise=noise
     )
     assert_close(
@@ -125,7 +125,7 @@ def test_log_std_is_clamped_and_has_no_gradient_outside_its_bounds(
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
     params = initial_params(cloning)
     params[f"b{MLP4.depth - 1}"][:, 3] = raw - LOG_STD_OFFSET
-    actual = MetaGradientSolver(cloning, use_reverse_sweep=use_reverse_sweep)(
+    actual = UnrolledMetaGradient(cloning, use_reverse_sweep=use_reverse_sweep)(
         params, x, a, squared_error(cloning), noise=random_noise()
     )
     assert_close(
@@ -137,15 +137,15 @@ def test_log_std_is_clamped_and_has_no_gradient_outside_its_bounds(
 def test_fewer_buffers_than_the_root_of_the_steps_are_refused() -> None:
     """With fewer records than √T the starts of the segments alone would exceed the memory."""
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets()
-    whole = MetaGradientSolver(cloning)
+    whole = UnrolledMetaGradient(cloning)
     whole(initial_params(cloning), x, a, squared_error(cloning))
     assert whole.reverse_sweep is not None
     record_bytes = whole.reverse_sweep.sweeps[0].record_bytes
     with pytest.raises(ObdError, match="GiB do not hold"):
-        MetaGradientSolver(cloning, memory=record_bytes * 3 // 2)(
+        UnrolledMetaGradient(cloning, memory=record_bytes * 3 // 2)(
             initial_params(cloning), x, a, squared_error(cloning)
         )
-    MetaGradientSolver(cloning, memory=record_bytes * 5 // 2)(
+    UnrolledMetaGradient(cloning, memory=record_bytes * 5 // 2)(
         initial_params(cloning), x, a, squared_error(cloning)
     )
 
@@ -155,13 +155,13 @@ def test_memory_that_the_error_asks_for_suffices_for_a_grouped_stack() -> None:
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets(3)
     torch.set_num_threads(2)
     with pytest.raises(ObdError) as caught:
-        MetaGradientSolver(cloning, memory=2**10)(
+        UnrolledMetaGradient(cloning, memory=2**10)(
             initial_params(cloning, 3), x, a, squared_error(cloning)
         )
     requested = re.search(r"at least ([\d.]+) GiB", str(caught.value))
     assert requested is not None
     memory = int(float(requested[1]) * 2**30)
-    MetaGradientSolver(cloning, memory=memory)(
+    UnrolledMetaGradient(cloning, memory=memory)(
         initial_params(cloning, 3), x, a, squared_error(cloning)
     )
 
@@ -170,11 +170,11 @@ def reused_and_fresh(
     cloning: CloningConfig, **options: object
 ) -> tuple[MetaGradient, MetaGradient]:
     """Return the same call of a solver that was called with other options, and of a new one."""
-    (x, a), reused = random_synsets(), MetaGradientSolver(cloning)
+    (x, a), reused = random_synsets(), UnrolledMetaGradient(cloning)
     reused(initial_params(cloning), x, a, squared_error(cloning))
     actual, expected = (
         solver(initial_params(cloning), x, a, squared_error(cloning), **options)
-        for solver in (reused, MetaGradientSolver(cloning))
+        for solver in (reused, UnrolledMetaGradient(cloning))
     )
     return actual, expected
 
@@ -191,12 +191,12 @@ def test_noise_may_be_added_after_a_call_without() -> None:
 
 def test_other_shapes_get_other_buffers() -> None:
     """A stack of one policy would broadcast into the buffers of two without an error."""
-    cloning, reused = make_cloning(MLP4, "sgd"), MetaGradientSolver(make_cloning(MLP4, "sgd"))
+    cloning, reused = make_cloning(MLP4, "sgd"), UnrolledMetaGradient(make_cloning(MLP4, "sgd"))
     reused(initial_params(cloning), *random_synsets(), squared_error(cloning))
     for stack, pairs in ((1, 6), (2, 5)):
         x, a = random_synsets(stack, pairs)
         actual = reused(initial_params(cloning, stack), x, a, squared_error(cloning))
-        expected = MetaGradientSolver(cloning)(
+        expected = UnrolledMetaGradient(cloning)(
             initial_params(cloning, stack), x, a, squared_error(cloning)
         )
         assert actual.states.shape == x.shape
@@ -210,10 +210,10 @@ def test_other_dtype_gets_other_buffers() -> None:
     def outer_loss(learned: Params) -> Tensor:
         return cloning.architecture.act(learned, x.to(learned["w0"].dtype)).square().mean((-1, -2))
 
-    reused = MetaGradientSolver(cloning)
+    reused = UnrolledMetaGradient(cloning)
     reused(initial_params(cloning), x, a, outer_loss)
     actual = reused(params, x.float(), a.float(), outer_loss)
-    expected = MetaGradientSolver(cloning)(params, x.float(), a.float(), outer_loss)
+    expected = UnrolledMetaGradient(cloning)(params, x.float(), a.float(), outer_loss)
     assert actual.states.dtype == torch.float32
     assert torch.equal(actual.states, expected.states)
 
@@ -221,7 +221,7 @@ def test_other_dtype_gets_other_buffers() -> None:
 @pytest.mark.usefixtures("_restore_threads")
 def test_other_number_of_threads_regroups_the_stack() -> None:
     cloning, (x, a) = make_cloning(MLP4, "sgd"), random_synsets(3)
-    solver = MetaGradientSolver(cloning)
+    solver = UnrolledMetaGradient(cloning)
     torch.set_num_threads(1)
     one = solver(initial_params(cloning, 3), x, a, squared_error(cloning))
     assert solver.reverse_sweep is not None
@@ -238,7 +238,9 @@ def test_learning_rate_and_steps_are_those_of_the_inner_loop() -> None:
         make_cloning(MLP4, "sgd", STEPS + 3),
     ):
         x, a = random_synsets()
-        actual = MetaGradientSolver(cloning)(initial_params(cloning), x, a, squared_error(cloning))
+        actual = UnrolledMetaGradient(cloning)(
+            initial_params(cloning), x, a, squared_error(cloning)
+        )
         assert_close(
             actual,
             autograd_meta_gradient(

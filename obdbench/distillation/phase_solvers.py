@@ -13,7 +13,7 @@ from obdbench.registry import solvers
 logger = logging.getLogger(__name__)
 
 
-class StepMethods:
+class PhaseSolvers:
     """The solver of the infinite-width phase, and the solver of the steps after it.
 
     ``memory`` is the limit in bytes for a step of either.

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from obdbench.distillation.phase_solvers import warn_kernel_mismatch
 from obdbench.distillation.settings import resolve_settings
-from obdbench.distillation.step_methods import warn_kernel_mismatch
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from obdbench.policies.networks import Architecture, Params
 
 
 @dataclass
-class MetaGradientSolver:
+class UnrolledMetaGradient:
     """Computes meta-gradients of stacks of students within ``memory`` bytes.
 
     ``precision`` is that of the factors in the reverse sweep, where the device has such products.

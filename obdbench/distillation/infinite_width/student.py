@@ -38,8 +38,8 @@ ActionLoss = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class InfiniteWidthSolver:
-    """Meta-gradients of an MLP of infinite width, cloned for ``steps`` steps at rate ``lr``."""
+class InfiniteWidthStudent:
+    """An MLP of infinite width that is cloned for ``steps`` steps at rate ``lr``."""
 
     depth: int
     lr: float
@@ -75,7 +75,7 @@ class InfiniteWidthSolver:
             raise insufficient_memory(self.memory, required, contents, alternative)
         return required
 
-    def __call__(
+    def meta_gradient(
         self,
         x: Tensor,
         a: Tensor,

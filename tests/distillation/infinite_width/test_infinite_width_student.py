@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.toys import make_toy_dataset, make_toy_teacher
 
-from obdbench.distillation.infinite_width.solver import InfiniteWidthSolver
+from obdbench.distillation.infinite_width.student import InfiniteWidthStudent
 from obdbench.distillation.infinite_width.tangent_kernel import TangentKernel
 from obdbench.distillation.loop import Progress, distill_points
 from obdbench.distillation.outer_optimizer import OuterOptimizer, learning_rate
@@ -61,8 +61,10 @@ def test_kernel_equals_that_of_wide_networks(depth: int) -> None:
 def test_gradient_equals_central_differences(depth: int) -> None:
     """Along random directions, in states and in actions."""
     x, a, s, target = inputs()
-    solver = InfiniteWidthSolver(depth, lr=0.3, steps=12)
-    gradient = solver(x, a, s, lambda actions: (actions - target).square().mean((-2, -1)))
+    infinite_width = InfiniteWidthStudent(depth, lr=0.3, steps=12)
+    gradient = infinite_width.meta_gradient(
+        x, a, s, lambda actions: (actions - target).square().mean((-2, -1))
+    )
     generator = torch.Generator().manual_seed(9)
     for values, gradient_part in ((x, gradient.states), (a, gradient.actions)):
         for _ in range(4):
@@ -70,7 +72,7 @@ def test_gradient_equals_central_differences(depth: int) -> None:
             values_at_sides = []
             for sign in (1.0, -1.0):
                 values.add_(direction, alpha=sign * 1e-6)
-                actions = solver.act(x, a, s)
+                actions = infinite_width.act(x, a, s)
                 values_at_sides.append((actions - target).square().mean((-2, -1)).sum())
                 values.sub_(direction, alpha=sign * 1e-6)
             slope = (values_at_sides[0] - values_at_sides[1]) / 2e-6
@@ -82,7 +84,7 @@ def test_gradient_from_a_drawn_initial_output_equals_central_differences() -> No
     x, a, s, target = inputs()
     student = Architecture("narrow", 4, width=32)
     params = student.init([seeded_generator(i, 5) for i in range(2)], 11, 3, dtype=DOUBLE)
-    solver = InfiniteWidthSolver(4, lr=0.3, steps=12)
+    infinite_width = InfiniteWidthStudent(4, lr=0.3, steps=12)
 
     def initial_output(states: torch.Tensor) -> torch.Tensor:
         return student.apply(params, states)[0]
@@ -104,9 +106,11 @@ def test_gradient_from_a_drawn_initial_output_equals_central_differences() -> No
     def objective(actions: torch.Tensor) -> torch.Tensor:
         return (actions - target).square().mean((-2, -1))
 
-    gradient = solver(x, a, s, objective, initial_output)
+    gradient = infinite_width.meta_gradient(x, a, s, objective, initial_output)
     assert torch.allclose(gradient.loss, value(x, a), rtol=1e-12)
-    assert not torch.allclose(gradient.loss, solver(x, a, s, objective).loss, rtol=1e-3)
+    assert not torch.allclose(
+        gradient.loss, infinite_width.meta_gradient(x, a, s, objective).loss, rtol=1e-3
+    )
     generator = torch.Generator().manual_seed(9)
     for position, gradient_part in ((0, gradient.states), (1, gradient.actions)):
         direction = torch.randn(gradient_part.shape, generator=generator, dtype=DOUBLE)
@@ -123,7 +127,7 @@ def test_gradient_is_finite_at_equal_opposite_and_zero_states() -> None:
     x, a, s, target = inputs()
     x[0, 1], x[0, 2], s[0, 0] = x[0, 0], -x[0, 0], x[0, 0]
     x[1, 0] = 0.0
-    gradient = InfiniteWidthSolver(4, 0.1, 20)(
+    gradient = InfiniteWidthStudent(4, 0.1, 20).meta_gradient(
         x, a, s, lambda y: (y - target).square().mean((-2, -1))
     )
     assert torch.isfinite(gradient.states).all()
@@ -133,7 +137,7 @@ def test_gradient_is_finite_at_equal_opposite_and_zero_states() -> None:
 def test_wide_students_are_near_the_infinite_width_actions() -> None:
     """The mean action of wide students is near the limit, that of narrow ones farther away."""
     x, a, s, _ = inputs(pairs=24, states=40, stack=1)
-    expected = InfiniteWidthSolver(3, lr=0.1, steps=40).act(x, a, s)[0]
+    expected = InfiniteWidthStudent(3, lr=0.1, steps=40).act(x, a, s)[0]
     distance = {}
     for width in (16, 512):
         architecture = Architecture("wide", 3, width=width)
