@@ -197,7 +197,7 @@ def train(
 
 
 def check_continuation(settings: SacSettings, folder: Path) -> None:
-    """Refuse to continue a run with fewer steps or with other settings."""
+    """Raise an error if a run would continue with fewer steps or with other settings."""
     saved, given = json.loads((folder / "settings.json").read_text()), asdict(settings)
     if saved["steps"] > settings.steps:
         raise InvalidSettingError(

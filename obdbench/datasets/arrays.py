@@ -91,7 +91,7 @@ class SizeBudget:
     remaining: int = field(default_factory=lambda: MAX_BYTES)
 
     def claim(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
-        """Refuse an array that is not numeric, too large, or too wide or narrow for the task."""
+        """Raise an error for an array that is not numeric, too large, or of another width."""
         if getattr(dtype, "kind", "O") not in NUMERIC_KINDS or not 1 <= len(shape) <= 2:
             raise InvalidDataError(
                 f"{self.path.name} contains {name} of type {dtype} and shape {shape}.",
@@ -152,7 +152,7 @@ def read_hdf5(path: Path, names: list[str], task: Task | None = None) -> dict[st
 
 
 def check_storage(path: Path, name: str, stored: Any) -> None:
-    """Refuse storage outside the file, giant chunks, and filters that would load a plugin."""
+    """Raise an error for storage outside the file, giant chunks and filters of plugins."""
     properties = stored.id.get_create_plist()
     filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
     chunk_bytes = count_bytes(stored.chunks or (0,), stored.dtype.itemsize)

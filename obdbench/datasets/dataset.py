@@ -156,7 +156,7 @@ class SmoothedDataset(RelatedDataset):
 
 
 def validate(dataset: Dataset) -> None:
-    """Refuse other types, wrong shapes, values that are not finite, and actions out of bounds."""
+    """Raise an error for wrong types or shapes, non-finite values and actions out of bounds."""
     task, label = dataset.task, f"Dataset {dataset.id!r}"
     for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS):
         array = getattr(dataset, name)

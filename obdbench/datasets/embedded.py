@@ -2,7 +2,7 @@
 
 The project collected them with D4RL's recipe (``obdbench.collection.recipe``). A card beside each
 data file holds its origin, its statistics and its SHA-256, which every load verifies; the teacher
-beside it was trained offline (``baselines/offline_rl.py``) and is verified likewise.
+beside it was trained offline (``baselines/offline_rl.py``) and is verified in the same way.
 """
 
 from __future__ import annotations

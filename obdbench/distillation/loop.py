@@ -232,7 +232,7 @@ def _run_to(
 
 
 def check_teacher_task(teacher: Teacher, dataset: Dataset) -> None:
-    """Refuse a teacher whose sizes, or whose identifier if it names a task, do not match."""
+    """Raise an error if the sizes of a teacher, or the task in its identifier, do not match."""
     teacher_sizes = teacher.observation_size, teacher.action_size
     dataset_sizes = dataset.observation_size, dataset.action_size
     stated = DatasetId(teacher.id).task_name  # many identifiers state no task
@@ -248,7 +248,7 @@ def check_teacher_task(teacher: Teacher, dataset: Dataset) -> None:
 
 
 def check_teacher_data(teacher: Teacher, dataset: Dataset) -> None:
-    """Refuse a teacher that was trained on other data under the same ``file:`` identifier."""
+    """Raise an error if a teacher was trained on other data of the same ``file:`` identifier."""
     trained_on, dataset_id = teacher.card.get("data"), DatasetId(dataset.id)
     if dataset_id.source != "file":
         return  # teachers of shipped subsets are trained on the full collections
@@ -295,7 +295,7 @@ def initial_state(
 def _check_evaluation_steps(
     state: DistillationState, evaluation_steps: set[int], snapshot: Path
 ) -> None:
-    """Refuse to resume if an evaluation step was passed whose synset the snapshot lacks."""
+    """Raise an error if the snapshot has passed an evaluation step whose synset it lacks."""
     missing = sorted(s for s in evaluation_steps - state.points.keys() if s < state.step)
     if missing:
         raise ObdError(

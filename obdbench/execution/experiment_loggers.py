@@ -143,7 +143,7 @@ LOGGERS: dict[str, Callable[[TrialSpec, str, Path], TrialLog]] = {
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Refuse unknown loggers, and those whose package is missing."""
+    """Raise an error for unknown loggers and for those whose package is missing."""
     for name in names:
         if name not in LOGGERS:
             raise unknown_name("experiment logger", name, LOGGERS)

@@ -63,7 +63,7 @@ class HubIndex(BaseModel):
     files: dict[str, FileIdentity] = Field(min_length=1, max_length=MAX_FILES)
 
     def check(self, repository: str) -> None:
-        """Refuse unsafe paths and too much data."""
+        """Raise an error for unsafe paths and for too much data."""
         unsafe = [path for path in self.files if not _PATH.fullmatch(path) or ".." in path]
         if unsafe or INDEX in self.files:
             raise InvalidDataError(

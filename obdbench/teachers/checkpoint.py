@@ -86,7 +86,7 @@ def unusable_teacher_errors(source: Path | str, form: str) -> Iterator[None]:
 
 
 def check_size(path: Path) -> None:
-    """Refuse a file that is larger than allowed."""
+    """Raise an error if a file is larger than allowed."""
     if path.stat().st_size > MAX_BYTES:
         raise InvalidDataError(
             f"The checkpoint {path.name} is refused: it is larger than {MAX_BYTES:,} bytes.",
@@ -182,7 +182,7 @@ def join_heads(mean: Layers, log_std: Layers) -> tuple[Tensor, Tensor]:
 
 
 def check_tensor_sizes(tensors: list[torch.Tensor]) -> None:
-    """Refuse tensors larger than their storage (zero strides) and networks that are too large."""
+    """Raise an error for tensors larger than their storage and for networks that are too large."""
     for tensor in tensors:
         size, stored = tensor.numel() * tensor.itemsize, tensor.untyped_storage().nbytes()
         if size > stored:

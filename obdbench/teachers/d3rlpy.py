@@ -102,7 +102,7 @@ def _read_critics(state: Mapping[str, Any]) -> tuple[Layers, ...]:
 
 
 def _check_config(path: Path, params: Mapping[str, Any]) -> None:
-    """Refuse other activations than ReLU, and actions that do not span -1 to 1."""
+    """Raise an error for activations other than ReLU and for actions that do not span -1 to 1."""
     problem = None
     for name, encoder in params.items():
         if name.endswith("encoder_factory"):

@@ -48,7 +48,7 @@ def load(path: Path) -> Teacher:
 
 
 def _check_structure(path: Path) -> None:
-    """Refuse links, missing groups, and other activations or distributions."""
+    """Raise an error for links, missing groups, and other activations or distributions."""
     with h5py.File(path, "r", locking=False) as file:
         groups = ["metadata", GROUP, *(f"{GROUP}/{name}" for name in (*LAYERS, *TEXTS))]
         for name in groups:

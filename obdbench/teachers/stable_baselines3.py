@@ -67,7 +67,7 @@ def _read_settings(archive: zipfile.ZipFile, path: Path) -> Mapping[str, Any]:
 
 
 def _check_activation(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse activations other than ReLU that the settings name."""
+    """Raise an error if the settings name an activation other than ReLU."""
     policy = settings.get("policy_kwargs")
     activation = str(policy.get("activation_fn", "ReLU")) if isinstance(policy, dict) else "ReLU"
     if re.search(r"\bReLU\b", activation) is None:

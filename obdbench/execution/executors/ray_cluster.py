@@ -184,7 +184,7 @@ def storage_token(folder: Path) -> Iterator[Path]:
 
 
 def check_shared_storage(token: Path) -> None:
-    """Refuse a cluster in which a node that runs jobs does not see the results folder."""
+    """Raise an error if a node that runs jobs does not see the results folder."""
     probe = ray.remote(num_cpus=0)(check_storage)
     tasks = [
         probe.options(
@@ -204,7 +204,7 @@ def check_shared_storage(token: Path) -> None:
 
 
 def check_storage(token: Path) -> None:
-    """Refuse a node that does not see the token file of the driver."""
+    """Raise an error if a node does not see the token file of the driver."""
     if not token.exists():
         raise ObdError(
             f"The node {platform.node()} does not see the results folder {token.parents[2]}.",
