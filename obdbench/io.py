@@ -1,4 +1,4 @@
-"""Files that are replaced in one step, and locks between processes."""
+"""Files that are replaced in one step, locks between processes, and paths of users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from obdbench.errors import ObdError
+from obdbench.errors import InvalidSettingError, ObdError
 
 T = TypeVar("T")
 LOCK_TIMEOUT = 3600.0  # seconds
@@ -51,6 +51,19 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def expand_path(text: str) -> Path:
+    """The path that a user wrote, with ``~`` expanded; an error if no path can have this text."""
+    reason = "it contains a null character" if "\0" in text else ""
+    path = Path(text)
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        reason = str(error).rstrip(".")
+    if reason:
+        raise InvalidSettingError(f"{text!r} is not a path: {reason}.", "Write it in full.")
+    return path
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 
 from obdbench import registry
 from obdbench.errors import InvalidSettingError
+from obdbench.io import expand_path
 from obdbench.tasks.task import find_leading_task_name, match_task_name
 
 TASK_SOURCES = ("embedded", "d4rl", "minari", "file")
@@ -58,13 +59,7 @@ class DatasetId:
     @property
     def path(self) -> Path:
         """The path of a file, with ``~`` expanded."""
-        try:
-            return Path(self.name).expanduser()
-        except RuntimeError as error:
-            reason = str(error).rstrip(".")
-            raise InvalidSettingError(
-                f"{self.name!r} is not a path: {reason}.", "Write it in full."
-            ) from error
+        return expand_path(self.name)
 
     @property
     def canonical(self) -> str:

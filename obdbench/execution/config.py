@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from obdbench.errors import InvalidSettingError, MissingExtraError, unknown_name
 from obdbench.plugins import Plugin
+from obdbench.results.record import MAX_WORD_LENGTH
 
 EXECUTORS = ("local", "ray")
 ExistingResults = Literal["refuse", "resume", "fresh"]
@@ -70,6 +71,12 @@ class ExecutionConfig:
         if self.existing not in get_args(ExistingResults):
             raise unknown_name("choice of existing", self.existing, get_args(ExistingResults))
         self._check_numbers()
+        for word in self.command:
+            if len(word) > MAX_WORD_LENGTH or word.encode(errors="ignore").decode() != word:
+                raise InvalidSettingError(
+                    f"An argument is not valid text of at most {MAX_WORD_LENGTH} characters.",
+                    "Correct or shorten it.",
+                )
         if self.executor == "ray" and find_spec("ray") is None:
             raise MissingExtraError("The Ray executor", "ray")
         if self.address and self.executor != "ray":

@@ -21,6 +21,7 @@ R = TypeVar("R", bound="Record")
 SCHEMA = 1
 MANIFEST = "manifest.json"  # name of the file of a Manifest
 MAX_BYTES = 16 * 1024 * 1024
+MAX_WORD_LENGTH = 1000  # of a recorded command
 Count = Annotated[int, Field(ge=0, le=10**18)]  # longer numbers cannot be printed
 Seed = Annotated[str, Field(pattern=r"^[0-9]{1,18}$")]
 Status = Literal["ok", "failed", "timeout"]
@@ -117,7 +118,7 @@ class Result(Record):
         return cls(key=spec.key, suite=suite, spec=spec, status=status, error=error, timing=timing)
 
 
-Command = tuple[Annotated[str, Field(max_length=1000)], ...]
+Command = tuple[Annotated[str, Field(max_length=MAX_WORD_LENGTH)], ...]
 
 
 class Manifest(Record):

@@ -14,6 +14,7 @@ from pathlib import Path
 from obdbench.datasets.embedded import teacher_path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
+from obdbench.io import expand_path
 from obdbench.registry import teachers
 from obdbench.teachers.policy_file import load_policy_file
 from obdbench.teachers.published import load_published_teacher, published_teachers
@@ -33,7 +34,7 @@ def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
     if teacher is None:
         return _load_default_teacher(dataset_id)
     if teacher not in teachers and is_path(teacher):
-        return load_policy_file(Path(teacher).expanduser(), dataset_id)
+        return load_policy_file(expand_path(teacher), dataset_id)
     loader = teachers.get(teacher)
     if not callable(loader):
         raise InvalidSettingError(

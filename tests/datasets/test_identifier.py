@@ -62,6 +62,11 @@ def test_the_home_folder_of_an_unknown_user_is_refused():
     assert ".." not in str(caught.value)
 
 
+def test_a_null_character_in_a_path_is_refused():
+    with pytest.raises(InvalidSettingError, match="null character"):
+        DatasetId("file:a\0b.npz").canonical  # noqa: B018
+
+
 def test_sources_differ_in_what_their_names_mean():
     sources = ("embedded", "d4rl", "minari", "lab")
     ids = [DatasetId(f"{source}/hopper-x") for source in sources] + [DatasetId("file:x")]

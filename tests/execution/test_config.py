@@ -27,3 +27,9 @@ def test_values_out_of_bounds_are_refused(options):
 
 def test_grace_may_be_zero():
     assert ExecutionConfig(grace=0).grace == 0
+
+
+@pytest.mark.parametrize("word", ["x" * 1001, "\udcff"])
+def test_arguments_that_no_file_can_hold_are_refused(word):
+    with pytest.raises(InvalidSettingError, match="at most 1000 characters"):
+        ExecutionConfig(command=("run", word))
