@@ -84,11 +84,12 @@ MEMBERS = {
     "timeouts",
     "Evaluation": "normalized_return protocol returns scores",
     "Objective": "distills is_squared_distance loss name noise_columns prepare settings "
-    "uses_teacher",
-    "SelectionMethod": "name select uses_teacher",
+    "uses_critic uses_teacher",
+    "SelectionMethod": "name select uses_critic uses_teacher",
     "Solver": "activation_bytes cloning default_settings name needs_squared_distance "
     "relative_cost required_bytes required_settings step uses_infinite_width",
-    "StateSource": "added_share adds_states card fixed_dataset is_due kept_rounds name new_states",
+    "StateSource": "added_share adds_states card fixed_dataset is_due kept_rounds name new_states "
+    "uses_next_observations",
     "Synset": "actions card export load observations save standardizer states task",
     "Teacher": "act action_size actor card checksum columns critics distribution id load "
     "log_std_multiplier log_std_offset observation_size require_critics save standardizer "

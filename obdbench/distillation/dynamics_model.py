@@ -85,13 +85,9 @@ def fit_dynamics(
     dataset: Dataset, settings: DynamicsSettings = DynamicsSettings()
 ) -> DynamicsModel:
     """Fit the ensemble to the transitions of a dataset."""
-    if dataset.next_observations is None:
-        raise InvalidDataError(
-            f"Dataset {dataset.id!r} has no next observations, which imagined states need.",
-            "Add next_observations to the file, or use smoothed states.",
-        )
+    next_observations = require_next_observations(dataset)
     states = torch.from_numpy(dataset.states)
-    differences = torch.from_numpy(dataset.standardizer.apply(dataset.next_observations)) - states
+    differences = torch.from_numpy(dataset.standardizer.apply(next_observations)) - states
     inputs = torch.cat([states, torch.from_numpy(np.asarray(dataset.actions, np.float32))], dim=1)
     rows = _rows_with_next_state(dataset)
     order = rows[torch.randperm(len(rows), generator=seeded_generator(settings.seed, STREAM, 0))]
@@ -106,6 +102,16 @@ def fit_dynamics(
         error = float((predicted - targets[held_out]).square().mean())
     lowest, highest = _range_of(dataset.states)
     return DynamicsModel(params, mean, std, lowest, highest, error)
+
+
+def require_next_observations(dataset: Dataset) -> Array:
+    """Return the next observations of a dataset; raise an error if it has none."""
+    if dataset.next_observations is None:
+        raise InvalidDataError(
+            f"Dataset {dataset.id!r} has no next observations, which imagined states need.",
+            "Add next_observations to the file, or use smoothed states.",
+        )
+    return dataset.next_observations
 
 
 def _rows_with_next_state(dataset: Dataset) -> Tensor:

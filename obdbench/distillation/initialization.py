@@ -38,3 +38,10 @@ def needs_teacher(objective: Objective, settings: DistillSettings) -> bool:
     if objective.uses_teacher or isinstance(objective, SelectedPairs):
         return objective.uses_teacher
     return settings.init_labels == "teacher" or make_selection(settings.init).uses_teacher
+
+
+def needs_critic(objective: Objective, settings: DistillSettings) -> bool:
+    """Return whether the objective or the initial pairs use the teacher's action values."""
+    if objective.uses_critic or isinstance(objective, SelectedPairs):
+        return objective.uses_critic
+    return make_selection(settings.init).uses_critic

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.compatibility import check_compatible
 from obdbench.distillation.initialization import select_initial_pairs
+from obdbench.distillation.input_checks import check_inputs
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.outer_step import OuterStep
@@ -41,7 +41,7 @@ from obdbench.distillation.state_sources.state_source import make_state_source
 from obdbench.distillation.student_check import GuardState, StudentCheck, StudentEvaluator
 from obdbench.distillation.student_guard import StudentGuard
 from obdbench.distillation.synset import Synset
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import ObdError
 from obdbench.objectives.objective import Objective
 from obdbench.policies.matmul_precision import matmul_precision
 from obdbench.policies.networks import seeded_generator
@@ -152,8 +152,7 @@ def distill_points(
     (:mod:`obdbench.distillation.student_guard`).
     """
     check_compatible([objective], [settings])
-    if teacher is not None:
-        check_teacher_task(teacher, dataset)
+    check_inputs(objective, settings, dataset, teacher)
     state = initial_state(dataset, teacher, objective, settings, seeds, device, dtype)
     state.identity = snapshot_identity(dataset, teacher, objective, settings, seeds)
     if settings.guard_interval:
@@ -229,37 +228,6 @@ def _run_to(
         wait = observers.is_report_due()
         mean_loss = _record_step(state, losses, settings, started, wait=wait)
         observers.after_step(mean_loss if wait else None)
-
-
-def check_teacher_task(teacher: Teacher, dataset: Dataset) -> None:
-    """Raise an error if the sizes of a teacher, or the task in its identifier, do not match."""
-    teacher_sizes = teacher.observation_size, teacher.action_size
-    dataset_sizes = dataset.observation_size, dataset.action_size
-    stated = DatasetId(teacher.id).task_name  # many identifiers state no task
-    task = dataset.task.name
-    is_other = stated not in (None, task) and not task.startswith(f"{stated}-v")
-    if teacher_sizes != dataset_sizes or (is_other and teacher.id != dataset.id):
-        raise InvalidDataError(
-            f"The teacher {teacher.id!r} ({teacher_sizes[0]} states, {teacher_sizes[1]} actions) "
-            f"does not match {dataset.task.name} ({dataset_sizes[0]} and {dataset_sizes[1]}), "
-            f"the task of {dataset.id}.",
-            "Give a teacher of the same task.",
-        )
-
-
-def check_teacher_data(teacher: Teacher, dataset: Dataset) -> None:
-    """Raise an error if a teacher was trained on other data of the same ``file:`` identifier."""
-    trained_on, dataset_id = teacher.card.get("data"), DatasetId(dataset.id)
-    if dataset_id.source != "file":
-        return  # teachers of shipped subsets are trained on the full collections
-    is_same = DatasetId(teacher.id).canonical == dataset_id.canonical
-    if not is_same or not isinstance(trained_on, dict):
-        return
-    if trained_on.get("checksum") not in (None, dataset.checksum):
-        raise InvalidDataError(
-            f"The teacher of {dataset.id} was trained on other data than the file now contains.",
-            "Train it again with `obdbench teach`, or name another teacher with --teacher.",
-        )
 
 
 def initial_state(

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
-from obdbench.distillation.loop import check_teacher_data, check_teacher_task
+from obdbench.distillation.input_checks import check_inputs, check_teacher_data
 from obdbench.distillation.phase_solvers import infinite_width_share, warn_kernel_mismatch
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.config import ExecutionConfig
@@ -121,7 +122,7 @@ def execute(plan: Plan) -> RunSummary:
     remaining = plan.remaining
     try:
         store.prepare()
-        check_inputs(remaining)
+        load_and_check_inputs(remaining)
         if config.existing != "fresh":
             check_unchanged(list_used_data(store, plan.specs, plan.results))
     except BaseException:
@@ -184,23 +185,22 @@ def plan_missing(suite: Suite, config: ExecutionConfig) -> tuple[list[Result], P
     return reused, replace(prepared, specs=rest, results=failed)
 
 
-def check_inputs(specs: Sequence[TrialSpec]) -> None:
+def load_and_check_inputs(specs: Sequence[TrialSpec]) -> None:
     """Download and check the datasets and teachers of trials once, before any work."""
     distilled = (spec.settings for spec in specs if spec.distills)
     by_warning = {(infinite_width_share(s), s.architecture): s for s in distilled}
     for settings in by_warning.values():
         warn_kernel_mismatch(settings)
-    pairs: dict[str, int] = {}
-    with_teacher: set[tuple[str, str | None]] = set()
+    by_dataset: dict[str, list[TrialSpec]] = {}
     for spec in specs:
-        pairs[spec.dataset] = max(pairs.get(spec.dataset, 0), spec.settings.pairs)
-        objective = make_objective(spec.objective, spec.objective_params)
-        if needs_teacher(objective, spec.settings):
-            with_teacher.add((spec.dataset, spec.teacher))
-    for dataset_id, largest in pairs.items():
-        dataset = load_dataset(dataset_id)
-        check_size(dataset, largest)
-        for _, teacher in (pair for pair in with_teacher if pair[0] == dataset_id):
-            loaded = load_teacher(dataset_id, teacher)
-            check_teacher_task(loaded, dataset)
-            check_teacher_data(loaded, dataset)
+        by_dataset.setdefault(spec.dataset, []).append(spec)
+    for dataset_id, trials in by_dataset.items():
+        dataset, load = load_dataset(dataset_id), cache(partial(load_teacher, dataset_id))
+        check_size(dataset, max(spec.settings.pairs for spec in trials))
+        for spec in trials:
+            objective = make_objective(spec.objective, spec.objective_params)
+            teacher = None
+            if needs_teacher(objective, spec.settings):
+                teacher = load(spec.teacher)
+                check_teacher_data(teacher, dataset)
+            check_inputs(objective, spec.settings, dataset, teacher)

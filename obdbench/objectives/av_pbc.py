@@ -43,6 +43,7 @@ class AvPBC(PBC):
     """PBC weighted by the teacher's action value."""
 
     name: ClassVar[str] = "av-pbc"
+    uses_critic: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -46,14 +46,16 @@ class Batch:
 class Objective:
     """Base class. Settings are the keyword arguments of ``__init__``, stored as attributes.
 
-    ``uses_teacher`` says that ``prepare`` needs a teacher, ``distills`` that the objective
-    optimizes the synset. ``is_squared_distance = False`` says that the loss is no weighted squared
-    distance of the actions to targets, which some solvers need. The distillation loop draws
-    standard normal numbers for each of ``noise_columns`` per batch.
+    ``uses_teacher`` says that ``prepare`` needs a teacher, ``uses_critic`` that it needs one with
+    action values, and ``distills`` that the objective optimizes the synset. ``is_squared_distance =
+    False`` says that the loss is no weighted squared distance of the actions to targets, which some
+    solvers need. The distillation loop draws standard normal numbers for each of ``noise_columns``
+    per batch.
     """
 
     name: ClassVar[str] = ""
     uses_teacher: ClassVar[bool] = True
+    uses_critic: ClassVar[bool] = False
     distills: ClassVar[bool] = True
     is_squared_distance: ClassVar[bool] = True
     noise_columns: ClassVar[tuple[str, ...]] = ()

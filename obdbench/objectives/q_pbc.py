@@ -48,6 +48,7 @@ class QPBC(PBC):
     """PBC and the loss of action value under the teacher's critic."""
 
     name: ClassVar[str] = "q-pbc"
+    uses_critic: ClassVar[bool] = True
     is_squared_distance: ClassVar[bool] = False
 
     def __init__(self, *, value_weight: float = 2.0) -> None:

@@ -19,10 +19,15 @@ from obdbench.teachers.teacher import Teacher
 
 
 class SelectionMethod:
-    """Base class of selection methods."""
+    """Base class of selection methods.
+
+    ``uses_teacher`` says that ``select`` needs a teacher, ``uses_critic`` that it needs one with
+    action values.
+    """
 
     name: ClassVar[str] = ""
     uses_teacher: ClassVar[bool] = False
+    uses_critic: ClassVar[bool] = False
 
     def select(
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator

@@ -38,6 +38,7 @@ class StepwiseDualRanking(SelectionMethod):
 
     name: ClassVar[str] = "sdr"
     uses_teacher: ClassVar[bool] = True
+    uses_critic: ClassVar[bool] = True
 
     def __init__(self, *, lambda_1: float = 0.05, lambda_2: float = 0.25) -> None:
         check_range("lambda_1", lambda_1, 0, 1)

@@ -17,6 +17,7 @@ class TopValue(SelectionMethod):
 
     name: ClassVar[str] = "top-q"
     uses_teacher: ClassVar[bool] = True
+    uses_critic: ClassVar[bool] = True
 
     def __init__(self, *, share: float = 0.1) -> None:
         check_range("share", share, 0, 1)

@@ -84,6 +84,7 @@ def _objective_class(selection: str, target: Any) -> type[SelectedPairs]:
             "__doc__": documentation,
             "name": selection,
             "uses_teacher": getattr(target, "uses_teacher", False),
+            "uses_critic": getattr(target, "uses_critic", False),
         },
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from obdbench.errors import InvalidSettingError, ObdError, unknown_name
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.run import check_inputs
+from obdbench.execution.run import load_and_check_inputs
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
 from obdbench.experiments.spec import TrialSpec
@@ -67,7 +67,8 @@ def tune_settings(
             presets.format_toml_value(value)
     if config.address is None:
         check_device(config.device)
-    check_inputs([spec for candidate in candidates for spec in _trials(search, candidate)])
+    trials = [spec for candidate in candidates for spec in _trials(search, candidate)]
+    load_and_check_inputs(trials)
 
     from obdbench.tuning.asha import search_with_asha  # Ray takes seconds to import
 

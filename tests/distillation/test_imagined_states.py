@@ -18,7 +18,10 @@ from obdbench.distillation.dynamics_model import (
     load_dynamics,
 )
 from obdbench.distillation.imagined_states import imagine_states
+from obdbench.distillation.input_checks import check_inputs
+from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import InvalidDataError
+from obdbench.objectives.objective import make_objective
 
 SMALL = DynamicsSettings(
     members=2, width=32, hidden_layers=2, steps=1000, batch=64, learning_rate=5e-3
@@ -88,6 +91,15 @@ def test_a_damaged_cache_is_fitted_again(dataset, tmp_path, monkeypatch, content
 def test_data_without_next_observations_is_refused():
     with pytest.raises(InvalidDataError):
         fit_dynamics(make_toy_dataset(), SMALL)
+
+
+def test_such_data_are_refused_before_any_work_where_states_are_imagined():
+    settings = resolve_settings("fast", {"state_source": "imagined"})
+    dataset, pbc, selected = make_toy_dataset(), make_objective("pbc"), make_objective("random")
+    with pytest.raises(InvalidDataError, match="next_observations"):
+        check_inputs(pbc, settings, dataset, None)
+    check_inputs(selected, settings, dataset, None)
+    check_inputs(pbc, resolve_settings("fast"), dataset, None)
 
 
 def still(states: torch.Tensor) -> torch.Tensor:

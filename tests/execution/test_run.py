@@ -8,7 +8,7 @@ from support.runs import collect
 from support.toy_suite import PLUGINS
 
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.run import check_inputs, execute, plan
+from obdbench.execution.run import execute, load_and_check_inputs, plan
 from obdbench.execution.trial import run_trial
 from obdbench.results import store as result_store
 from obdbench.results.record import Result
@@ -84,9 +84,9 @@ def test_scores_after_a_restart_equal_scores_from_memory(spec, store):
 
 def test_a_mismatch_of_students_is_one_warning_for_all_sizes(spec, caplog):
     settings = {"kernel_share": 0.5, "architecture": "residual"}
-    check_inputs([spec(pairs=pairs, **settings) for pairs in (2, 4, 8)])
+    load_and_check_inputs([spec(pairs=pairs, **settings) for pairs in (2, 4, 8)])
     assert caplog.text.count("infinite-width limit") == 1
-    check_inputs([spec(**settings), spec(**{**settings, "kernel_share": 0.25})])
+    load_and_check_inputs([spec(**settings), spec(**{**settings, "kernel_share": 0.25})])
     assert caplog.text.count("infinite-width limit") == 3
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import obdbench
 from obdbench.datasets.loading import load_dataset
-from obdbench.distillation.loop import check_teacher_data, check_teacher_task
+from obdbench.distillation.input_checks import check_teacher_data, check_teacher_task
 from obdbench.errors import InvalidDataError
 from obdbench.teachers.trained import (
     find_trained_teachers,

@@ -18,8 +18,12 @@ from support.toy_suite import write_hopper
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
-from obdbench.distillation.loop import check_teacher_task
+from obdbench.distillation.input_checks import check_inputs, check_teacher_task
+from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import InvalidDataError, ObdError
+from obdbench.execution.config import ExecutionConfig
+from obdbench.execution.run import execute, plan
+from obdbench.experiments.suite import load_suite
 from obdbench.objectives.objective import make_objective
 from obdbench.teachers.loading import load_teacher
 
@@ -66,6 +70,30 @@ def test_a_policy_without_critic_serves_pbc_only(tmp_path: Path) -> None:
     assert "teacher_actions" in make_objective("pbc").prepare(dataset, teacher, rng)
     with pytest.raises(InvalidDataError, match="no critic"):
         make_objective("av-pbc").prepare(dataset, teacher, rng)
+
+
+@pytest.mark.parametrize("name", ["av-pbc", "sdw", "q-pbc", "top-q", "sdr"])
+def test_what_needs_a_critic_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+    policy = str(files.d4rl_policy(tmp_path).path)
+    teacher, dataset = load_teacher(DATASET, policy), load_dataset(DATASET)
+    settings = resolve_settings("fast", {"pairs": 16})
+    with pytest.raises(InvalidDataError, match=f"obdbench teach {DATASET} --algorithm fitted-q"):
+        check_inputs(make_objective(name), settings, dataset, teacher)
+    started_from_values = settings.model_copy(update={"init": "top-q"})
+    with pytest.raises(InvalidDataError, match="no critic"):
+        check_inputs(make_objective("pbc"), started_from_values, dataset, teacher)
+    for objective in (make_objective("pbc"), make_objective("random", {"labels": "teacher"})):
+        check_inputs(objective, settings, dataset, teacher)
+
+
+def test_a_run_with_such_a_teacher_is_refused_when_it_is_planned(tmp_path: Path) -> None:
+    policy = files.d4rl_policy(tmp_path).path.rename("policy.hdf5")
+    suite = load_suite("smoke").select(
+        datasets=[DATASET], objectives=["pbc", "av-pbc"], teachers=[str(policy)]
+    )
+    with pytest.raises(InvalidDataError, match="no critic"):
+        execute(plan(suite, ExecutionConfig(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_cal_ql_checkpoint_takes_the_moments_of_the_dataset(

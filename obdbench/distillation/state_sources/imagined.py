@@ -40,6 +40,7 @@ class ImaginedStates(SmoothedStates):
 
     name: ClassVar[str] = "imagined"
     adds_states: ClassVar[bool] = True
+    uses_next_observations: ClassVar[bool] = True
     dynamics_settings: ClassVar[DynamicsSettings] = DynamicsSettings()
 
     def __init__(self, dataset: Dataset, settings: DistillSettings) -> None:

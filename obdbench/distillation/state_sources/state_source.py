@@ -24,12 +24,14 @@ class StateSource:
     """Base class. A source is created once per distillation.
 
     ``adds_states`` says that :meth:`new_states` is defined, which needs a teacher and an objective
-    that uses it. ``added_share`` is the share of every batch that added states make up once there
+    that uses it, and ``uses_next_observations`` that the source reads the data's next observations.
+    ``added_share`` is the share of every batch that added states make up once there
     are any, and ``kept_rounds`` the number of rounds of added states that are kept.
     """
 
     name: ClassVar[str] = ""
     adds_states: ClassVar[bool] = False
+    uses_next_observations: ClassVar[bool] = False
     added_share: float = 0.5
     kept_rounds: int = 1
 
@@ -62,6 +64,12 @@ class StateSource:
 def adds_states(settings: DistillSettings) -> bool:
     """Whether the state source that the settings name adds states during the distillation."""
     return bool(getattr(state_sources.get(settings.state_source), "adds_states", False))
+
+
+def uses_next_observations(settings: DistillSettings) -> bool:
+    """Whether the state source that the settings name reads the data's next observations."""
+    source = state_sources.get(settings.state_source)
+    return bool(getattr(source, "uses_next_observations", False))
 
 
 def make_state_source(
