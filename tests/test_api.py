@@ -51,7 +51,7 @@ SIGNATURES = {
     "register_protocol": REGISTER,
     "register_teacher": REGISTER,
     "Protocol": "(*, policies: 'int' = 10, episodes: 'int' = 3, points: 'int | None' = None, "
-    "steps: 'int' = 100, lr: 'float' = 0.1) -> 'None'",
+    "steps: 'int' = 100, lr: 'float' = 0.1) -> None",
     "SelectionMethod": "()",
     "Task": "(name: 'str', env_id: 'str', random_return: 'float | None', "
     "expert_return: 'float | None', observation_size: 'int', action_size: 'int', "
@@ -66,8 +66,8 @@ SIGNATURES = {
     "register_selection": REGISTER,
     "register_solver": REGISTER,
     "register_state_source": REGISTER,
-    "Solver": "(settings: 'DistillSettings', memory: 'int' = 2147483648) -> 'None'",
-    "StateSource": "(dataset: 'Dataset', settings: 'DistillSettings') -> 'None'",
+    "Solver": "(settings: 'DistillSettings', memory: 'int' = 2147483648) -> None",
+    "StateSource": "(dataset: 'Dataset', settings: 'DistillSettings') -> None",
     "train_teacher": "(dataset: 'Dataset | str', algorithm: 'str' = 'td3-bc', *, "
     "steps: 'int' = 200000, seed: 'int' = 0, settings: 'dict[str, Any] | None' = None, "
     "policy: 'Teacher | str | None' = None, "

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from obdbench.datasets.dataset import Array
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
-from obdbench.evaluation.protocol import LEARNING_RATE, STEPS, Arm, Protocol
+from obdbench.evaluation.protocol import Arm, Protocol
 from obdbench.evaluation.students import score_ensemble
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Params
 
 
+@dataclass(kw_only=True, eq=False)
 class Ensemble(Protocol):
     """All students of a seed form one policy that takes their mean action."""
 
     name: ClassVar[str] = "ensemble"
-
-    def __init__(
-        self,
-        *,
-        policies: int = 10,
-        episodes: int = 10,
-        points: int | None = 5,
-        steps: int = STEPS,
-        lr: float = LEARNING_RATE,
-    ) -> None:
-        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
+    episodes: int = 10
+    points: int | None = 5
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """The default students."""

@@ -50,6 +50,7 @@ class Arm:
     cloning: CloningConfig
 
 
+@dataclass(kw_only=True, eq=False)
 class Protocol:
     """Base class: train students per arm and run episodes with each.
 
@@ -60,22 +61,20 @@ class Protocol:
     """
 
     name: ClassVar[str] = ""
+    policies: int = 10
+    episodes: int = 3
+    points: int | None = None
+    steps: int = STEPS
+    lr: float = LEARNING_RATE
 
-    def __init__(
-        self,
-        *,
-        policies: int = 10,
-        episodes: int = 3,
-        points: int | None = None,
-        steps: int = STEPS,
-        lr: float = LEARNING_RATE,
-    ) -> None:
-        self.policies = check_count("policies", policies)
-        self.episodes = check_count("episodes", episodes)
-        self.points = None if points is None else check_count("points", points)
-        self.steps = check_count("steps", steps)
-        check_range("lr", lr, MIN_LEARNING_RATE, 100.0)
-        self.lr = float(lr)
+    def __post_init__(self) -> None:
+        check_count("policies", self.policies)
+        check_count("episodes", self.episodes)
+        if self.points is not None:
+            check_count("points", self.points)
+        check_count("steps", self.steps)
+        check_range("lr", self.lr, MIN_LEARNING_RATE, 100.0)
+        self.lr = float(self.lr)
 
     def settings(self) -> dict[str, Any]:
         """The keyword arguments of ``__init__``, JSON-serializable."""

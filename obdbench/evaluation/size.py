@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import ValidationError
 
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError, format_validation_error
-from obdbench.evaluation.protocol import LEARNING_RATE, STEPS, Arm, Protocol, check_count
+from obdbench.evaluation.protocol import Arm, Protocol, check_count
 
 
+@dataclass(kw_only=True, eq=False)
 class Size(Protocol):
     """The default students, on one distillation per size."""
 
     name: ClassVar[str] = "size"
+    sizes: Sequence[int] = (16, 32, 64, 128, 256)
 
-    def __init__(
-        self,
-        *,
-        sizes: Sequence[int] = (16, 32, 64, 128, 256),
-        policies: int = 10,
-        episodes: int = 3,
-        points: int | None = None,
-        steps: int = STEPS,
-        lr: float = LEARNING_RATE,
-    ) -> None:
-        super().__init__(policies=policies, episodes=episodes, points=points, steps=steps, lr=lr)
-        if not sizes:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sizes:
             raise InvalidSettingError("sizes is an empty list.", "List at least one size.")
-        self.sizes = list(dict.fromkeys(check_count("sizes", size) for size in sizes))
+        self.sizes = list(dict.fromkeys(check_count("sizes", size) for size in self.sizes))
 
     def variants(self, settings: DistillSettings) -> list[DistillSettings]:
         """One distillation per size."""

@@ -15,6 +15,7 @@ so that Av-PBC effectively runs at several times PBC's outer learning rate.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -39,24 +40,19 @@ logger = logging.getLogger(__name__)
 MAX_ZERO_WEIGHT_SHARE = 0.5  # a larger share of states with zero weight is a warning
 
 
+@dataclass(kw_only=True, eq=False)
 class AvPBC(PBC):
     """PBC weighted by the teacher's action value."""
 
     name: ClassVar[str] = "av-pbc"
     uses_critic: ClassVar[bool] = True
+    beta: float = 0.02
+    weight_normalization: Normalization = "none"
 
-    def __init__(
-        self,
-        *,
-        beta: float = 0.02,
-        weight_normalization: Normalization = "none",
-        sample_teacher: bool = False,
-    ) -> None:
-        super().__init__(sample_teacher=sample_teacher)
-        check_range("beta", beta, 1e-9, 1e9)
-        check_choice("weight normalization", weight_normalization, ("none", "mean-one"))
-        self.beta = beta
-        self.weight_normalization: Normalization = weight_normalization
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("beta", self.beta, 1e-9, 1e9)
+        check_choice("weight normalization", self.weight_normalization, ("none", "mean-one"))
 
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator

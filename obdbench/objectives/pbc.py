@@ -11,6 +11,7 @@ target without the sampling variance.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -30,14 +31,15 @@ from obdbench.objectives.objective import (
 from obdbench.teachers.teacher import Teacher
 
 
+@dataclass(kw_only=True, eq=False)
 class PBC(Objective):
     """Squared distance to the teacher's actions."""
 
     name: ClassVar[str] = "pbc"
+    sample_teacher: bool = False
 
-    def __init__(self, *, sample_teacher: bool = False) -> None:
-        check_flag("sample_teacher", sample_teacher)
-        self.sample_teacher = sample_teacher
+    def __post_init__(self) -> None:
+        check_flag("sample_teacher", self.sample_teacher)
 
     @property
     def noise_columns(self) -> tuple[str, ...]:  # type: ignore[override]

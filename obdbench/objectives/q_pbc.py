@@ -22,6 +22,8 @@ distance to the teacher prevails. Source: this project.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -44,18 +46,19 @@ NOISE = 0.3  # of the actions at which the critic's sensitivity is measured
 SAMPLED_STATES = 20_000
 
 
+@dataclass(kw_only=True, eq=False)
 class QPBC(PBC):
     """PBC and the loss of action value under the teacher's critic."""
 
     name: ClassVar[str] = "q-pbc"
     uses_critic: ClassVar[bool] = True
     is_squared_distance: ClassVar[bool] = False
+    value_weight: float = 2.0
+    sample_teacher: bool = field(default=False, init=False)  # not a setting of this objective
 
-    def __init__(self, *, value_weight: float = 2.0) -> None:
-        super().__init__()
-        check_range("value_weight", value_weight, 0.0, 1e6)
-        self.value_weight = value_weight
-        self._critic_inputs: tuple[Dataset, Teacher] | None = None  # of the critic and its weight
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("value_weight", self.value_weight, 0.0, 1e6)
 
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator
@@ -66,13 +69,8 @@ class QPBC(PBC):
         original = dataset
         while isinstance(original, RelatedDataset):
             original = original.reference
-        if self._critic_inputs is None or any(
-            old is not new
-            for old, new in zip(self._critic_inputs, (original, teacher), strict=True)
-        ):
-            self._critic_inputs, self._critic = (original, teacher), Critic(teacher, original)
-            spread = action_spread(teacher, original)
-            self._weight = self.value_weight * spread / critic_sensitivity(teacher, original)
+        self._critic, scale = scaled_critic(teacher, original)
+        self._weight = self.value_weight * scale
         teacher_columns = teacher.columns(dataset.observations)
         columns = self.target_columns(teacher_columns)
         columns["teacher_q"] = float_tensor(teacher_columns["teacher_q"])
@@ -82,6 +80,13 @@ class QPBC(PBC):
         """Mean over the batch of the distance and the weighted loss of value."""
         lost = (batch.teacher_q - self._critic(batch.states, actions)).clamp_min(0.0)
         return (self.distance(actions, batch) + self._weight * lost).mean(-1)
+
+
+@lru_cache(maxsize=1)  # seeds and evaluation points share the dataset and the teacher
+def scaled_critic(teacher: Teacher, dataset: Dataset) -> tuple[Critic, float]:
+    """The critic at the dataset's states, and the weight ρ / κ of the value that is lost."""
+    scale = action_spread(teacher, dataset) / critic_sensitivity(teacher, dataset)
+    return Critic(teacher, dataset), scale
 
 
 def critic_sensitivity(teacher: Teacher, dataset: Dataset) -> float:

@@ -22,6 +22,7 @@ which a masked autoregressive flow estimates. Settings that the paper does not s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -54,33 +55,23 @@ def density_weight(
     return normalize_weights((-tau * logs).exp(), normalization).float()
 
 
+@dataclass(kw_only=True, eq=False)
 class SDW(AvPBC):
     """PBC or Av-PBC weighted by the reciprocal of the state density."""
 
     name: ClassVar[str] = "sdw"
+    tau: float = 0.1
+    floor_quantile: float = 0.01
+    density_normalization: Normalization = "mean-one"
+    base: Literal["av-pbc", "pbc"] = "av-pbc"
 
-    def __init__(
-        self,
-        *,
-        tau: float = 0.1,
-        floor_quantile: float = 0.01,
-        density_normalization: Normalization = "mean-one",
-        base: Literal["av-pbc", "pbc"] = "av-pbc",
-        beta: float = 0.02,
-        weight_normalization: Normalization = "none",
-        sample_teacher: bool = False,
-    ) -> None:
-        super().__init__(
-            beta=beta, weight_normalization=weight_normalization, sample_teacher=sample_teacher
-        )
-        check_range("tau", tau, 0.0, 10.0)
-        check_range("floor_quantile", floor_quantile, 0.0, 0.5)
-        check_choice("density normalization", density_normalization, ("none", "mean-one"))
-        check_choice("base objective", base, ("av-pbc", "pbc"))
-        self.tau = tau
-        self.floor_quantile = floor_quantile
-        self.density_normalization: Normalization = density_normalization
-        self.base = base
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("tau", self.tau, 0.0, 10.0)
+        check_range("floor_quantile", self.floor_quantile, 0.0, 0.5)
+        check_choice("density normalization", self.density_normalization, ("none", "mean-one"))
+        check_choice("base objective", self.base, ("av-pbc", "pbc"))
+        self.uses_critic = self.base == "av-pbc"  # type: ignore[misc]
 
     def prepare(
         self, dataset: Dataset, teacher: Teacher | None, rng: np.random.Generator

@@ -17,6 +17,8 @@ normalizing flow of :mod:`obdbench.objectives.density`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -33,31 +35,26 @@ from obdbench.teachers.teacher import Teacher
 SCALE = 100.0  # steps
 
 
+@dataclass(kw_only=True, eq=False)
 class StepwiseDualRanking(SelectionMethod):
     """Uniform draws from transitions of high value and low density, by time step."""
 
     name: ClassVar[str] = "sdr"
     uses_teacher: ClassVar[bool] = True
     uses_critic: ClassVar[bool] = True
+    lambda_1: float = 0.05
+    lambda_2: float = 0.25
 
-    def __init__(self, *, lambda_1: float = 0.05, lambda_2: float = 0.25) -> None:
-        check_range("lambda_1", lambda_1, 0, 1)
-        check_range("lambda_2", lambda_2, 0, 1)
-        self.lambda_1, self.lambda_2 = lambda_1, lambda_2
-        self._rows: tuple[Dataset, Teacher, Array] | None = None
+    def __post_init__(self) -> None:
+        check_range("lambda_1", self.lambda_1, 0, 1)
+        check_range("lambda_2", self.lambda_2, 0, 1)
 
     def select(
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
     ) -> Array:
         """Rows drawn from those that both rankings keep."""
         teacher = require_teacher(teacher, f"The selection method {self.name!r}")
-        known = self._rows
-        if known is None or known[0] is not dataset or known[1] is not teacher:
-            teacher.require_critics(dataset.id)
-            values = teacher.columns(dataset.observations)["teacher_q"]
-            mask = self.keep(time_steps(dataset), values, log_density(dataset))
-            known = self._rows = dataset, teacher, np.flatnonzero(mask)
-        rows = known[2]
+        rows = ranked_rows(dataset, teacher, self.lambda_1, self.lambda_2)
         if len(rows) < pairs:
             raise InvalidDataError(
                 f"Stepwise dual ranking keeps {len(rows)} transitions of {dataset.id}, fewer than "
@@ -66,14 +63,26 @@ class StepwiseDualRanking(SelectionMethod):
             )
         return np.asarray(rng.choice(rows, pairs, replace=False))
 
-    def keep(self, steps: Array, values: Array, log_densities: Array) -> Array:
-        """Which transitions both rankings keep."""
-        frame = pd.DataFrame({"step": steps, "value": values, "density": log_densities})
-        keep = np.zeros(len(frame), dtype=bool)
-        for step, group in frame.groupby("step"):
-            strength = np.tanh(float(step) / SCALE)  # type: ignore[arg-type]
-            lowest_value = group["value"].quantile(self.lambda_1 * strength)
-            highest_density = group["density"].quantile(1.0 - self.lambda_2 * strength)
-            valuable, rare = group["value"] >= lowest_value, group["density"] <= highest_density
-            keep[group.index[valuable & rare]] = True
-        return keep
+
+@lru_cache(maxsize=1)  # seeds share the dataset and the teacher
+def ranked_rows(dataset: Dataset, teacher: Teacher, lambda_1: float, lambda_2: float) -> Array:
+    """Rows of the transitions that both rankings keep."""
+    teacher.require_critics(dataset.id)
+    values = teacher.columns(dataset.observations)["teacher_q"]
+    mask = rank_by_step(time_steps(dataset), values, log_density(dataset), lambda_1, lambda_2)
+    return np.flatnonzero(mask)
+
+
+def rank_by_step(
+    steps: Array, values: Array, log_densities: Array, lambda_1: float, lambda_2: float
+) -> Array:
+    """Which transitions both rankings keep."""
+    frame = pd.DataFrame({"step": steps, "value": values, "density": log_densities})
+    kept = np.zeros(len(frame), dtype=bool)
+    for step, group in frame.groupby("step"):
+        strength = np.tanh(float(step) / SCALE)  # type: ignore[arg-type]
+        lowest_value = group["value"].quantile(lambda_1 * strength)
+        highest_density = group["density"].quantile(1.0 - lambda_2 * strength)
+        valuable, rare = group["value"] >= lowest_value, group["density"] <= highest_density
+        kept[group.index[valuable & rare]] = True
+    return kept

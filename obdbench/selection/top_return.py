@@ -6,6 +6,7 @@ episodes of the highest return (Chen et al., 2021, arXiv 2106.01345, introduce i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -17,14 +18,15 @@ from obdbench.selection.selection_method import SelectionMethod
 from obdbench.teachers.teacher import Teacher
 
 
+@dataclass(kw_only=True, eq=False)
 class TopReturn(SelectionMethod):
     """Uniform draws from the episodes of the highest return that make up a share of the data."""
 
     name: ClassVar[str] = "top-return"
+    share: float = 0.1
 
-    def __init__(self, *, share: float = 0.1) -> None:
-        check_range("share", share, 0, 1)
-        self.share = share
+    def __post_init__(self) -> None:
+        check_range("share", self.share, 0, 1)
 
     def select(
         self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator

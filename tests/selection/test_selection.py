@@ -19,7 +19,7 @@ from obdbench.selection.selection_method import (
     make_selection,
     select_rows,
 )
-from obdbench.selection.stepwise_dual_ranking import StepwiseDualRanking
+from obdbench.selection.stepwise_dual_ranking import rank_by_step
 from obdbench.selection.undistilled import SelectedPairs, select_pairs
 
 
@@ -82,13 +82,13 @@ def test_stepwise_dual_ranking_equals_its_definition_written_out():
         rng.normal(size=3600),
         rng.normal(size=3600),
     )
-    keep = StepwiseDualRanking(lambda_1=0.2, lambda_2=0.3).keep(steps, values, densities)
+    kept = rank_by_step(steps, values, densities, 0.2, 0.3)
     for row in range(0, 3600, 7):
         group = steps == steps[row]
         low = np.quantile(values[group], 0.2 * np.tanh(steps[row] / 100))
         high = np.quantile(densities[group], 1 - 0.3 * np.tanh(steps[row] / 100))
-        assert keep[row] == (values[row] >= low and densities[row] <= high)
-    assert keep[steps == 0].all()
+        assert kept[row] == (values[row] >= low and densities[row] <= high)
+    assert kept[steps == 0].all()
 
 
 def test_sdr_says_when_too_little_is_left(dataset, teacher):

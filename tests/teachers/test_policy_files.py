@@ -82,8 +82,9 @@ def test_what_needs_a_critic_is_refused_before_any_work(tmp_path: Path, name: st
     started_from_values = settings.model_copy(update={"init": "top-q"})
     with pytest.raises(InvalidDataError, match="no critic"):
         check_inputs(make_objective("pbc"), started_from_values, dataset, teacher)
-    for objective in (make_objective("pbc"), make_objective("random", {"labels": "teacher"})):
-        check_inputs(objective, settings, dataset, teacher)
+    without_values = ("pbc", {}), ("sdw", {"base": "pbc"}), ("random", {"labels": "teacher"})
+    for objective, params in without_values:
+        check_inputs(make_objective(objective, params), settings, dataset, teacher)
 
 
 def test_a_run_with_such_a_teacher_is_refused_when_it_is_planned(tmp_path: Path) -> None:
