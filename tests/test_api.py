@@ -66,8 +66,8 @@ SIGNATURES = {
     "register_selection": REGISTER,
     "register_solver": REGISTER,
     "register_state_source": REGISTER,
-    "Solver": "(settings: 'DistillSettings', memory: 'int' = 2147483648) -> None",
-    "StateSource": "(dataset: 'Dataset', settings: 'DistillSettings') -> None",
+    "Solver": "(settings: 'DistillSettings', memory: 'int' = 2147483648) -> 'None'",
+    "StateSource": "(dataset: 'Dataset', settings: 'DistillSettings') -> 'None'",
     "train_teacher": "(dataset: 'Dataset | str', algorithm: 'str' = 'td3-bc', *, "
     "steps: 'int' = 200000, seed: 'int' = 0, settings: 'dict[str, Any] | None' = None, "
     "policy: 'Teacher | str | None' = None, "
