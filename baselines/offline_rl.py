@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dataset", nargs="+", action="extend", required=True)
-    trained = [name for name, (kind, _) in ALGORITHMS.items() if not kind.evaluates_policy]
+    trained = [name for name, kind in ALGORITHMS.items() if not kind.evaluates_policy]
     parser.add_argument("--algorithm", choices=trained, default=DEFAULT_ALGORITHM)
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="gradient steps")
     parser.add_argument("--batch-size", type=int, default=128, help="transitions per step")

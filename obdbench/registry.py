@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
 from obdbench.errors import DuplicateNameError, InvalidSettingError, unknown_name
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Entry:
 
 
 @dataclass
-class Registry(Generic[T]):
+class Registry:
     """Names for components of one kind; ``base`` is the import target of their base class."""
 
     kind: str
@@ -46,7 +44,7 @@ class Registry(Generic[T]):
     def register(
         self,
         name: str,
-        target: T | str | None = None,
+        target: Any = None,
         *,
         aliases: tuple[str, ...] = (),
         summary: str = "",
@@ -142,12 +140,12 @@ class Registry(Generic[T]):
         """Return the entry of a name or alias."""
         return self._entries[self.resolve_name(name)]
 
-    def get(self, name: str) -> T:
+    def get(self, name: str) -> Any:
         """Return the object of a name or alias, importing it if its target is a string."""
         entry = self.entry(name)
         if isinstance(entry.target, str):
-            return cast(T, load_target(entry.target, self.kind))
-        return cast(T, entry.target)
+            return load_target(entry.target, self.kind)
+        return entry.target
 
     def names(self) -> list[str]:
         """Return all registered names in order of registration."""
@@ -236,26 +234,26 @@ def _summary_of(target: Any) -> str:
     return doc.splitlines()[0] if doc else ""
 
 
-selections: Registry[Any] = Registry(
+selections: Registry = Registry(
     "selection method",
     "obdbench.selections",
     base="obdbench.selection.selection_method:SelectionMethod",
 )
 
-state_sources: Registry[Any] = Registry(
+state_sources: Registry = Registry(
     "state source",
     "obdbench.state_sources",
     base="obdbench.distillation.state_sources.state_source:StateSource",
 )
 
-solvers: Registry[Any] = Registry(
+solvers: Registry = Registry(
     "solver",
     "obdbench.solvers",
     base="obdbench.distillation.solvers.solver:Solver",
 )
 
 
-class ObjectiveRegistry(Registry[Any]):
+class ObjectiveRegistry(Registry):
     """Objectives, and every selection method as the objective of its undistilled pairs."""
 
     def _load_plugins(self) -> None:
@@ -269,15 +267,15 @@ class ObjectiveRegistry(Registry[Any]):
 objectives = ObjectiveRegistry(
     "objective", "obdbench.objectives", base="obdbench.objectives.objective:Objective"
 )
-datasets: Registry[Any] = Registry("dataset", "obdbench.datasets")
-protocols: Registry[Any] = Registry(
+datasets: Registry = Registry("dataset", "obdbench.datasets")
+protocols: Registry = Registry(
     "protocol", "obdbench.protocols", "obdbench.evaluation.protocol:Protocol"
 )
-architectures: Registry[Any] = Registry("architecture", "obdbench.architectures")
-teachers: Registry[Any] = Registry("teacher", "obdbench.teachers")
-tasks: Registry[Any] = Registry("task", "obdbench.tasks")
+architectures: Registry = Registry("architecture", "obdbench.architectures")
+teachers: Registry = Registry("teacher", "obdbench.teachers")
+tasks: Registry = Registry("task", "obdbench.tasks")
 
-REGISTRIES: dict[str, Registry[Any]] = {
+REGISTRIES: dict[str, Registry] = {
     "objectives": objectives,
     "datasets": datasets,
     "protocols": protocols,

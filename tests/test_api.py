@@ -20,7 +20,7 @@ from obdbench.cli import main as cli
 from obdbench.registry import REGISTRIES
 
 REGISTER = (
-    "(name: 'str', target: 'T | str | None' = None, *, aliases: 'tuple[str, ...]' = (), "
+    "(name: 'str', target: 'Any' = None, *, aliases: 'tuple[str, ...]' = (), "
     "summary: 'str' = '', origin: 'str | None' = None) -> 'Any'"
 )
 SIGNATURES = {

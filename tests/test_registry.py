@@ -10,7 +10,6 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -20,11 +19,11 @@ from obdbench.registry import Registry, load_target
 
 
 @pytest.fixture
-def things() -> Registry[Any]:
+def things() -> Registry:
     return Registry("thing", "obdbench.tests.things")
 
 
-def test_lazy_targets_are_imported_on_use(things: Registry[Any]) -> None:
+def test_lazy_targets_are_imported_on_use(things: Registry) -> None:
     things.register("path", "pathlib:Path", summary="a path")
     import pathlib
 
@@ -32,7 +31,7 @@ def test_lazy_targets_are_imported_on_use(things: Registry[Any]) -> None:
     assert [entry.summary for entry in things] == ["a path"]
 
 
-def test_decorator_and_alias(things: Registry[Any]) -> None:
+def test_decorator_and_alias(things: Registry) -> None:
     @things.register("one", aliases=("uno",))
     class One:
         """The first."""
@@ -43,7 +42,7 @@ def test_decorator_and_alias(things: Registry[Any]) -> None:
     assert "uno" in things
 
 
-def test_duplicates_name_both_origins(things: Registry[Any]) -> None:
+def test_duplicates_name_both_origins(things: Registry) -> None:
     things.register("one", "package_a:One")
     with pytest.raises(DuplicateNameError, match=r"package_a:One.*package_b:One"):
         things.register("one", "package_b:One")
@@ -53,7 +52,7 @@ def test_duplicates_name_both_origins(things: Registry[Any]) -> None:
     assert things.names() == ["one"]
 
 
-def test_near_misses_are_offered(things: Registry[Any]) -> None:
+def test_near_misses_are_offered(things: Registry) -> None:
     things.register("av-pbc", "a:A")
     things.register("zebra", "a:Z")
     with pytest.raises(UnknownNameError, match="Did you mean av-pbc"):
@@ -62,7 +61,7 @@ def test_near_misses_are_offered(things: Registry[Any]) -> None:
         things.get("qqqqqq")
 
 
-def test_unusable_names(things: Registry[Any]) -> None:
+def test_unusable_names(things: Registry) -> None:
     for name in ("", " x", "a b"):
         with pytest.raises(ObdError, match="name"):
             things.register(name, "a:A")
@@ -75,7 +74,7 @@ def test_broken_targets_are_one_clear_line() -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_entry_points_join(things: Registry[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_points_join(things: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("plug", "pathlib:PurePath", things.group)
     monkeypatch.setattr(module, "entry_points", lambda group: [point])
     import pathlib
@@ -85,7 +84,7 @@ def test_entry_points_join(things: Registry[Any], monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_duplicate_among_plugins_is_said_every_time(
-    things: Registry[Any], monkeypatch: pytest.MonkeyPatch
+    things: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     things.register("one", "package_a:One")
     values = {"zero": "package_b:Zero", "one": "package_b:One", "two": "package_b:Two"}
@@ -114,7 +113,7 @@ def module_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
 @pytest.mark.parametrize("first", ["entry point", "decorator"])
 @pytest.mark.parametrize("value", ["mypkg.inner:Plain", "mypkg:Plain"], ids=["own", "re-exported"])
 def test_an_entry_point_and_the_decorator_of_what_it_names_are_one(
-    things: Registry[Any],
+    things: Registry,
     monkeypatch: pytest.MonkeyPatch,
     module_of: Callable[..., ModuleType],
     first: str,
@@ -135,7 +134,7 @@ def test_an_entry_point_and_the_decorator_of_what_it_names_are_one(
 
 
 def test_an_entry_point_may_name_the_variable_that_holds_what_is_registered(
-    things: Registry[Any], module_of: Callable[..., ModuleType]
+    things: Registry, module_of: Callable[..., ModuleType]
 ) -> None:
     module = module_of("mypkg", "class Plain: ...\nONE, TWO = Plain(), Plain()\n")
     things.register("one", "mypkg:ONE", origin="mypkg (mypkg:ONE)")
@@ -146,7 +145,7 @@ def test_an_entry_point_may_name_the_variable_that_holds_what_is_registered(
 
 
 def test_another_class_of_the_same_name_is_a_duplicate(
-    things: Registry[Any], module_of: Callable[..., ModuleType]
+    things: Registry, module_of: Callable[..., ModuleType]
 ) -> None:
     things.register("plain", "mypkg:Plain", origin="mypkg (mypkg:Plain)")
     for name in ("mypkg2", "other"):
@@ -180,7 +179,7 @@ def test_an_installed_objective_may_be_decorated(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
 
 
-def test_unregister(things: Registry[Any]) -> None:
+def test_unregister(things: Registry) -> None:
     things.register("one", "a:A", aliases=("uno",))
     things.unregister("uno")
     assert things.names() == []

@@ -10,7 +10,6 @@ from the code as well; for objectives, protocols and the algorithms of ``obdbenc
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
@@ -62,19 +61,15 @@ def expected_columns(kind: str, name: str) -> dict[str, Row]:
         }
     if kind == "algorithms":
         return algorithm_columns()
-    if kind == "objective":
-        defaults = parameters_of(objectives.get(name))
-    else:
-        parameters = list(inspect.signature(protocols.get(name).__init__).parameters.values())[1:]
-        defaults = {parameter.name: parameter.default for parameter in parameters}
+    defaults = parameters_of((objectives if kind == "objective" else protocols).get(name))
     return {setting: {"default": format_value(value)} for setting, value in defaults.items()}
 
 
 def algorithm_columns() -> dict[str, Row]:
     """The default of every setting of offline RL, by setting and algorithm."""
     columns: dict[str, Row] = {}
-    for algorithm, (_, settings) in ALGORITHMS.items():
-        for field in fields(settings):
+    for algorithm, kind in ALGORITHMS.items():
+        for field in fields(kind.settings_type):
             depends = field.default is MISSING  # on the processor
             value = "where supported" if depends else format_value(field.default)
             columns.setdefault(field.name, dict.fromkeys(ALGORITHMS, ""))[algorithm] = value

@@ -117,7 +117,9 @@ class Measurement:
         variance = np.square(self.targets - self.mean).mean()
         errors = [
             np.square(actions - self.teacher.act(observations)).mean(-1)
-            for observations, actions in zip(episodes.observations, episodes.actions, strict=True)
+            for observations, actions in zip(
+                episodes.split("observations"), episodes.split("actions"), strict=True
+            )
         ]
         phases = [np.concatenate([error[low:high] for error in errors]) for low, high in PHASES]
         return [float(phase.mean() / variance) if len(phase) else None for phase in phases]

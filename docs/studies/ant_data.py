@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from obdbench.collection.actor import Actor
-from obdbench.collection.recipe import FIELDS, concatenate_episodes
+from obdbench.collection.recipe import FIELDS, with_timeouts
 from obdbench.collection.sac import SacSettings, train
 from obdbench.errors import run_script
 from obdbench.io import replace_atomically
@@ -49,9 +49,7 @@ def collect(folder: Path, transitions: int) -> dict[str, Any]:
     episodes: list[dict[str, Any]] = []
     while sum(len(episode["rewards"]) for episode in episodes) < transitions:
         actor, seed = actors[len(episodes) % len(actors)], FIRST_SEED + len(episodes)
-        episodes.append(
-            concatenate_episodes(actor.rollout(ANT, [seed], stochastic=True, record=True))
-        )
+        episodes.append(with_timeouts(actor.rollout(ANT, [seed], stochastic=True, record=True)))
     returns = [float(episode["rewards"].sum()) for episode in episodes]
     print(f"{len(returns)} episodes, mean return {np.mean(returns):.0f}, best {max(returns):.0f}")
     return {name: np.concatenate([episode[name] for episode in episodes]) for name in FIELDS}

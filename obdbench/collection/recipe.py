@@ -285,9 +285,7 @@ def collect_rollouts(
     with progress_bar(total=transitions, unit="step", desc=label, progress=progress) as bar:
         while collected < transitions:
             seeds = range(seed, seed := seed + BATCH)
-            batch = concatenate_episodes(
-                actor.rollout(run.task, seeds, stochastic=True, record=True)
-            )
+            batch = with_timeouts(actor.rollout(run.task, seeds, stochastic=True, record=True))
             batches.append(batch)
             collected += len(batch["rewards"])
             bar.update(len(batch["rewards"]))
@@ -297,14 +295,11 @@ def collect_rollouts(
     return {field: array[:stop] for field, array in arrays.items()}
 
 
-def concatenate_episodes(episodes: Episodes) -> dict[str, Array]:
-    """Recorded episodes as columns; the last step of an episode is a terminal or a time-out."""
-    arrays = {
-        field: np.concatenate(getattr(episodes, field)) for field in FIELDS if field != "timeouts"
-    }
-    last = np.zeros(len(arrays["rewards"]), dtype=bool)
+def with_timeouts(episodes: Episodes) -> dict[str, Array]:
+    """Recorded episodes with time-outs; the last step of an episode is a terminal or a time-out."""
+    last = np.zeros(episodes.lengths.sum(), dtype=bool)
     last[np.cumsum(episodes.lengths) - 1] = True
-    return {**arrays, "timeouts": last & ~arrays["terminals"]}
+    return {**episodes.columns, "timeouts": last & ~episodes.columns["terminals"]}
 
 
 def subsample(dataset: Dataset, transitions: int, seed: int = 0) -> Dataset:

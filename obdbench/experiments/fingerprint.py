@@ -51,7 +51,7 @@ def code_fingerprint(
 
     The mapping is empty if obdbench defines all of them.
     """
-    named: tuple[tuple[Registry[Any], str | None], ...] = (
+    named: tuple[tuple[Registry, str | None], ...] = (
         (objectives, objective),
         (protocols, protocol),
         (architectures, architecture),
@@ -68,7 +68,7 @@ def code_fingerprint(
     return {component: source for component, source in hashes.items() if source is not None}
 
 
-def hash_source(registry: Registry[Any], name: str) -> str | None:
+def hash_source(registry: Registry, name: str) -> str | None:
     """Short hash of the source that defines a registered name; None for obdbench's own code.
 
     The values of a dataclass instance and the arguments of a ``partial`` are hashed too, because

@@ -196,7 +196,7 @@ class Suite(BaseModel):
         return resolved
 
 
-def _changed(known: Registry[Any], name: str, params: dict[str, Any]) -> dict[str, Any]:
+def _changed(known: Registry, name: str, params: dict[str, Any]) -> dict[str, Any]:
     """The parameters that differ from their defaults, which alone enter the key of a trial."""
     component = known.get(name)
     defaults = registry.parameters_of(component) if isinstance(component, type) else {}
@@ -215,7 +215,7 @@ def _make_spec(**content: Any) -> TrialSpec:
 
 
 def _select(
-    components: Iterable[NamedComponent], names: Sequence[str], known: Registry[Any]
+    components: Iterable[NamedComponent], names: Sequence[str], known: Registry
 ) -> tuple[NamedComponent, ...]:
     selected: list[NamedComponent] = []
     for text in names:

@@ -82,6 +82,8 @@ class OfflineAlgorithm(ABC):
     """
 
     name: ClassVar[str]
+    paper: ClassVar[str]
+    settings_type: ClassVar[type[CommonSettings]]
     critics: ClassVar[int] = 2  # per dataset
     evaluates_policy: ClassVar[bool] = False  # of a policy that is given, instead of training one
     reward_scaling: ClassVar[RewardScaling] = "mean return"

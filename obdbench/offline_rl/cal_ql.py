@@ -77,6 +77,8 @@ class CalQL(OfflineAlgorithm):
     """Squashed Gaussian actors, twin critics and temperatures of D datasets."""
 
     name: ClassVar[str] = "cal-ql"
+    paper: ClassVar[str] = "Cal-QL (Nakamoto et al., 2023, arXiv 2303.05479)"
+    settings_type: ClassVar[type[CommonSettings]] = CalQLSettings
     log_std_offset: ClassVar[float] = LOG_STD_OFFSET
 
     def __init__(self, shape: Shape, settings: CalQLSettings, seed: int, steps: int) -> None:

@@ -48,6 +48,8 @@ class FittedQ(OfflineAlgorithm):
     """One critic per dataset for a policy that is given."""
 
     name: ClassVar[str] = "fitted-q"
+    paper: ClassVar[str] = "fitted Q evaluation (Le et al., 2019, arXiv 1903.08738)"
+    settings_type: ClassVar[type[CommonSettings]] = FittedQSettings
     critics: ClassVar[int] = 1
     evaluates_policy: ClassVar[bool] = True
 

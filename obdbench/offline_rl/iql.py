@@ -62,6 +62,8 @@ class IQL(OfflineAlgorithm):
     """Gaussian actors, state values and twin critics of D datasets."""
 
     name: ClassVar[str] = "iql"
+    paper: ClassVar[str] = "IQL (Kostrikov et al., 2022, arXiv 2110.06169)"
+    settings_type: ClassVar[type[CommonSettings]] = IQLSettings
     reward_scaling: ClassVar[RewardScaling] = "return range"
 
     def __init__(self, shape: Shape, settings: IQLSettings, seed: int, steps: int) -> None:

@@ -63,6 +63,8 @@ class TD3BC(OfflineAlgorithm):
     """Deterministic actors and twin critics of D datasets."""
 
     name: ClassVar[str] = "td3-bc"
+    paper: ClassVar[str] = "TD3+BC (Fujimoto & Gu, 2021, arXiv 2106.06860)"
+    settings_type: ClassVar[type[CommonSettings]] = TD3BCSettings
 
     def __init__(self, shape: Shape, settings: TD3BCSettings, seed: int, steps: int) -> None:
         self.settings = settings

@@ -24,29 +24,20 @@ from obdbench.errors import (
     unknown_name,
 )
 from obdbench.offline_rl.algorithm import CommonSettings, OfflineAlgorithm
-from obdbench.offline_rl.cal_ql import CalQL, CalQLSettings
-from obdbench.offline_rl.fitted_q import FittedQ, FittedQSettings
-from obdbench.offline_rl.iql import IQL, IQLSettings
+from obdbench.offline_rl.cal_ql import CalQL
+from obdbench.offline_rl.fitted_q import FittedQ
+from obdbench.offline_rl.iql import IQL
 from obdbench.offline_rl.networks import convert_inputs, network_layers
 from obdbench.offline_rl.replay import Replay
-from obdbench.offline_rl.td3_bc import TD3BC, TD3BCSettings
+from obdbench.offline_rl.td3_bc import TD3BC
 from obdbench.offline_rl.training_state import save_state, saved_state
 from obdbench.policies.networks import seeded_generator
 from obdbench.progress_bar import progress_bar
 from obdbench.teachers.teacher import Teacher
 from obdbench.version import __version__
 
-ALGORITHMS: dict[str, tuple[type[OfflineAlgorithm], type[CommonSettings]]] = {
-    "td3-bc": (TD3BC, TD3BCSettings),
-    "iql": (IQL, IQLSettings),
-    "cal-ql": (CalQL, CalQLSettings),
-    "fitted-q": (FittedQ, FittedQSettings),
-}
-PAPERS = {
-    "td3-bc": "TD3+BC (Fujimoto & Gu, 2021, arXiv 2106.06860)",
-    "iql": "IQL (Kostrikov et al., 2022, arXiv 2110.06169)",
-    "cal-ql": "Cal-QL (Nakamoto et al., 2023, arXiv 2303.05479)",
-    "fitted-q": "fitted Q evaluation (Le et al., 2019, arXiv 1903.08738)",
+ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {
+    algorithm.name: algorithm for algorithm in (TD3BC, IQL, CalQL, FittedQ)
 }
 DEFAULT_ALGORITHM = "td3-bc"
 DEFAULT_STEPS = 200_000
@@ -60,7 +51,7 @@ def algorithm_settings(algorithm: str, overrides: dict[str, Any] | None = None) 
     """The settings of an algorithm with overrides; unknown names and wrong values are errors."""
     if algorithm not in ALGORITHMS:
         raise unknown_name("offline RL algorithm", algorithm, ALGORITHMS)
-    kind: type[CommonSettings] = ALGORITHMS[algorithm][1]
+    kind: type[CommonSettings] = ALGORITHMS[algorithm].settings_type
     known = [field.name for field in fields(kind)]
     for name in overrides or {}:
         if name not in known:
@@ -118,7 +109,7 @@ class TeacherTraining:
         self.datasets, self.algorithm_name = datasets, algorithm
         self.settings = algorithm_settings(algorithm, settings)
         self.steps, self.seed = steps, seed
-        build = ALGORITHMS[algorithm][0]
+        build = ALGORITHMS[algorithm]
         self.policy = check_policy(build, policy, datasets[0])
         self.replay = Replay(
             datasets,
@@ -240,7 +231,7 @@ class TeacherTraining:
         return {
             "id": dataset.id,
             "algorithm": self.algorithm_name,
-            "source": PAPERS[self.algorithm_name],
+            "source": self.algorithm.paper,
             **({"policy": evaluated} if evaluated else {"selection": selection}),
             "data": {"transitions": len(dataset), "checksum": dataset.checksum},
             "steps": self.steps,

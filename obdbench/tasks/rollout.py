@@ -12,11 +12,18 @@ from obdbench.tasks.simulator import Array, get_simulator
 from obdbench.tasks.task import Task
 
 ActFunction = Callable[[Array, Array], Array]
+COLUMNS = {
+    "observations": np.float32,
+    "actions": np.float32,
+    "rewards": np.float32,
+    "terminals": np.bool_,
+    "next_observations": np.float32,
+}
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes in the order of their seeds; the lists contain one array per recorded episode.
+    """Episodes in the order of their seeds; ``columns`` holds recorded steps, episode by episode.
 
     ``terminals`` marks the step at which the task ends an episode; an episode without one reaches
     the time limit. ``next_observations`` includes the observation after the last step.
@@ -24,21 +31,11 @@ class Episodes:
 
     returns: Array
     lengths: Array
-    observations: list[Array] = field(default_factory=list)
-    actions: list[Array] = field(default_factory=list)
-    rewards: list[Array] = field(default_factory=list)
-    terminals: list[Array] = field(default_factory=list)
-    next_observations: list[Array] = field(default_factory=list)
+    columns: dict[str, Array] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class _Step:
-    slots: Array
-    observations: Array
-    actions: Array
-    rewards: Array
-    terminals: Array
-    next_observations: Array
+    def split(self, column: str) -> list[Array]:
+        """One array of a recorded column per episode."""
+        return np.split(self.columns[column], np.cumsum(self.lengths)[:-1])
 
 
 def run_episodes(
@@ -60,7 +57,7 @@ def run_episodes(
     observations = simulator.reset(seeds)
     returns = np.zeros(len(seeds))
     lengths = np.zeros(len(seeds), dtype=np.int64)
-    history: list[_Step] = []
+    steps: list[tuple[Array, ...]] = []
     for _ in range(task.episode_limit):
         if not len(active):
             break
@@ -69,12 +66,10 @@ def run_episodes(
         returns[active] += rewards
         lengths[active] += 1
         if record:
-            history.append(_Step(active, observations, actions, rewards, ended, next_observations))
+            steps.append((active, observations, actions, rewards, ended, next_observations))
         running = ~(ended | simulator.truncated(active))
         active, observations = active[running], next_observations[running]
-    if not record:
-        return Episodes(returns, lengths)
-    return _split_episodes(history, returns, lengths)
+    return Episodes(returns, lengths, _columns(steps))
 
 
 def deterministic_returns(
@@ -109,23 +104,13 @@ def _check_actions(actions: Array, shape: tuple[int, int]) -> Array:
     return actions
 
 
-def _split_episodes(steps: list[_Step], returns: Array, lengths: Array) -> Episodes:
-    """Regroup steps of all slots into episodes."""
-    slots = np.concatenate([step.slots for step in steps]) if steps else np.empty(0, np.int64)
-    order, boundaries = np.argsort(slots, kind="stable"), np.cumsum(lengths)[:-1]
-
-    def by_episode(name: str, dtype: type) -> list[Array]:
-        if not steps:
-            return []
-        rows = np.concatenate([getattr(step, name) for step in steps])
-        return np.split(rows[order].astype(dtype, copy=False), boundaries)
-
-    return Episodes(
-        returns,
-        lengths,
-        observations=by_episode("observations", np.float32),
-        actions=by_episode("actions", np.float32),
-        rewards=by_episode("rewards", np.float32),
-        terminals=by_episode("terminals", np.bool_),
-        next_observations=by_episode("next_observations", np.float32),
-    )
+def _columns(steps: list[tuple[Array, ...]]) -> dict[str, Array]:
+    """Regroup steps of all slots, which begin with the slots' numbers, by episode."""
+    if not steps:
+        return {}
+    slots, *columns = (np.concatenate(parts) for parts in zip(*steps, strict=True))
+    order = np.argsort(slots, kind="stable")
+    return {
+        name: column[order].astype(dtype, copy=False)
+        for (name, dtype), column in zip(COLUMNS.items(), columns, strict=True)
+    }

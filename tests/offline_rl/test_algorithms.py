@@ -147,8 +147,8 @@ def test_cal_ql_does_not_push_policy_values_below_the_return_of_the_data():
 @pytest.mark.parametrize("algorithm", ["td3-bc", "iql", "cal-ql"])
 def test_datasets_trained_side_by_side_do_not_depend_on_each_other(algorithm: str):
     shape_one = replace(SHAPE, datasets=1)
-    build, settings_type = ALGORITHMS[algorithm]
-    settings = settings_type(width=8)
+    build = ALGORITHMS[algorithm]
+    settings = build.settings_type(width=8)
     both, batch = build(SHAPE, settings, 0, 10), make_batch()
     alone = build(shape_one, settings, 0, 10)
     first = Batch(**{name: value[:1] for name, value in vars(batch).items()})

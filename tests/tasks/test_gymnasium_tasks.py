@@ -148,7 +148,7 @@ def test_an_episode_ends_where_the_environment_cuts_it_off(register: Callable[..
     task = register("counter", lambda: Counter(truncate_at=5), episode_limit=20)
     episodes = run_episodes(constant(1.0), task, [1, 2], record=True)
     assert episodes.lengths.tolist() == [5, 5]
-    assert not any(terminal.any() for terminal in episodes.terminals)
+    assert not episodes.columns["terminals"].any()
 
 
 def test_scores_without_reference_returns_are_raw(register: Callable[..., Task]) -> None:
