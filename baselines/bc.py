@@ -38,13 +38,14 @@ from obdbench.datasets.dataset import Array, Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import run_script
 from obdbench.experiments.suite import parse_seeds
-from obdbench.offline_rl.training_state import save_state, saved_state, state_name
+from obdbench.offline_rl.trainer import state_name
 from obdbench.policies.networks import MLP4, Params, seeded_generator
 from obdbench.progress_bar import progress_bar
 from obdbench.results.record import Result
 from obdbench.tasks.rollout import deterministic_returns
 from obdbench.teachers.loading import load_teacher
 from obdbench.teachers.teacher import Teacher
+from obdbench.training_state import save_state, saved_state
 
 SAVE_EVERY = 2_000
 ROWS = {"data": "bc-whole", "teacher": "pbc-whole"}  # by whose actions are cloned

@@ -41,9 +41,9 @@ from obdbench.offline_rl.trainer import (
     ALGORITHMS,
     DEFAULT_ALGORITHM,
     DEFAULT_STEPS,
+    state_name,
     train_teachers,
 )
-from obdbench.offline_rl.training_state import state_name
 from obdbench.reporting.grids.grid import BASELINES
 from obdbench.results.record import Result
 from obdbench.tasks.rollout import deterministic_returns

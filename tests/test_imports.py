@@ -35,7 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "datasets",
         "tasks",
         "policies",
-        "registry plugins progress_bar io errors version",
+        "training_state registry plugins progress_bar io errors version",
     )
 )
 ROOT_PACKAGE = "obdbench"  # offers the public names, imported on first use

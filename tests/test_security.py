@@ -241,7 +241,7 @@ ALLOWED = {  # with the reason why the call is safe
     ("obdbench.collection.recipe", "np.load"): "allow_pickle=False, checked below",
     ("obdbench.collection.sac", "np.load"): "allow_pickle=False, checked below",
     ("obdbench.teachers.checkpoint", "torch.load"): "weights_only=True, checked below",
-    ("obdbench.offline_rl.training_state", "torch.load"): "weights_only=True, checked below",
+    ("obdbench.training_state", "torch.load"): "weights_only=True, checked below",
 }
 
 

@@ -9,12 +9,11 @@ the rounding of batched matrix products. An interrupted run resumes from its sna
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +47,6 @@ from obdbench.policies.networks import seeded_generator
 from obdbench.teachers.teacher import Teacher
 
 LOSS_CURVE_POINTS = 200
-RATE_WINDOW = 20  # outer steps over which the rate that progress shows is taken
 
 
 @dataclass(frozen=True)
@@ -77,56 +75,8 @@ class EvaluationPoint:
     synsets: list[Synset]
     losses: list[list[tuple[int, float]]]
     seconds: float
-    step_seconds: float
     checks: list[list[StudentCheck]] = field(default_factory=list)
     ended: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Interval:
-    """A number of seconds after which something is due again."""
-
-    seconds: float
-    started: float = field(default_factory=time.monotonic)
-
-    def is_over(self) -> bool:
-        return time.monotonic() - self.started >= self.seconds
-
-    def restart(self) -> None:
-        self.started = time.monotonic()
-
-
-@dataclass
-class _Observers:
-    """Saves snapshots and reports progress at intervals."""
-
-    state: DistillationState
-    settings: DistillSettings
-    snapshot: Path | None
-    since_snapshot: _Interval
-    progress: Callable[[Progress], None] | None
-    since_progress: _Interval
-
-    def save(self) -> None:
-        if self.snapshot is not None:
-            save_snapshot(self.state, self.snapshot)
-            self.since_snapshot.restart()
-
-    def is_report_due(self) -> bool:
-        """Whether to report the step that is being taken."""
-        is_last = self.state.step + 1 == self.settings.steps
-        return self.progress is not None and (self.since_progress.is_over() or is_last)
-
-    def after_step(self, mean_loss: float | None) -> None:
-        """Report the step if its loss is given, and save a snapshot if one is due."""
-        state = self.state
-        if self.progress is not None and mean_loss is not None:
-            self.since_progress.restart()
-            rate = 1.0 / max(statistics.median(state.durations[-RATE_WINDOW:]), 1e-9)
-            missed = None if state.guard is None else state.guard.missed_variance()
-            self.progress(Progress(state.step, self.settings.steps, mean_loss, rate, missed))
-        if self.since_snapshot.is_over():
-            self.save()
 
 
 def distill_points(
@@ -169,12 +119,11 @@ def distill_points(
     source = make_state_source(dataset, teacher, settings)
     state.source_card = source.card()
     evaluation_steps = set(settings.evaluation_steps)
-    if snapshot is not None and snapshot.exists():
+    if snapshot is not None:
         load_snapshot(state, snapshot)
         _check_evaluation_steps(state, evaluation_steps, snapshot)
     yield from map(point_at, sorted(state.points.keys() & evaluation_steps))
-    last_step = max(evaluation_steps)
-    if last_step in state.points:
+    if max(evaluation_steps) in state.points:
         return
     take_outer_step = OuterStep(
         source,
@@ -187,47 +136,90 @@ def distill_points(
         memory=memory,
         dtype=dtype,
     )
-    student_guard = None
+    guard = None
     if settings.guard_interval:
         columns = take_outer_step.sampler.columns
         evaluator = StudentEvaluator(dataset, teacher, objective, columns, settings)
-        student_guard = StudentGuard(evaluator, state, seeds)
-    observers = _Observers(
-        state,
-        settings,
-        snapshot,
-        _Interval(snapshot_seconds),
-        progress,
-        _Interval(progress_seconds),
-    )
-    for step in _run_to(last_step, take_outer_step, student_guard, observers):
+        guard = StudentGuard(evaluator, state, seeds)
+    loop = _OuterLoop(state, settings, snapshot, snapshot_seconds, progress, progress_seconds)
+    for step in loop.run(take_outer_step, guard):
         yield point_at(step)
 
 
-def _run_to(
-    last_step: int,
-    take_outer_step: OuterStep,
-    student_guard: StudentGuard | None,
-    observers: _Observers,
-) -> Iterator[int]:
-    """Take outer steps and yield evaluation steps, whose synsets are then in the state."""
-    state, settings = observers.state, observers.settings
-    while True:
-        if student_guard is not None:
-            student_guard.check()
-        reached = [s for s in settings.evaluation_steps if s <= state.step]
-        if new := [step for step in reached if step not in state.points]:  # several after a skip
-            state.points.update({step: (*state.synsets(), state.seconds) for step in new})
-            observers.save()
-            yield from new
-        if state.step >= last_step:
-            return
-        started = time.perf_counter()
-        with matmul_precision("float32"):  # whatever the caller has set; the sweep may lower it
-            losses = take_outer_step()
-        wait = observers.is_report_due()
-        mean_loss = _record_step(state, losses, settings, started, wait=wait)
-        observers.after_step(mean_loss if wait else None)
+class _OuterLoop:
+    """Takes outer steps; saves snapshots and reports progress at intervals."""
+
+    def __init__(
+        self,
+        state: DistillationState,
+        settings: DistillSettings,
+        snapshot: Path | None,
+        snapshot_seconds: float,
+        progress: Callable[[Progress], None] | None,
+        progress_seconds: float,
+    ) -> None:
+        self.state, self.settings = state, settings
+        self.snapshot, self.snapshot_seconds = snapshot, snapshot_seconds
+        self.progress, self.progress_seconds = progress, progress_seconds
+        self.saved = self.reported = time.monotonic()
+        self.reported_step = state.step
+
+    def run(self, take_outer_step: OuterStep, guard: StudentGuard | None) -> Iterator[int]:
+        """Yield evaluation steps, whose synsets are then in the state."""
+        state, settings = self.state, self.settings
+        while True:
+            if guard is not None:
+                guard.check()
+            reached = [step for step in settings.evaluation_steps if step <= state.step]
+            if new := [
+                step for step in reached if step not in state.points
+            ]:  # several after a skip
+                state.points.update({step: (*state.synsets(), state.seconds) for step in new})
+                self._save()
+                yield from new
+            if state.step >= max(settings.evaluation_steps):
+                return
+            started = time.perf_counter()
+            with matmul_precision("float32"):  # whatever the caller has set; the sweep may lower it
+                losses = take_outer_step()
+            self._record(losses, started)
+            if time.monotonic() - self.saved >= self.snapshot_seconds:
+                self._save()
+
+    def _record(self, losses: Tensor, started: float) -> None:
+        """Count the step and its seconds, add to the loss curves, and report if that is due.
+
+        Reading the losses waits for the device, so only steps of the loss curve or with a report do
+        it.
+        """
+        state = self.state
+        in_curve = state.step % max(1, self.settings.steps // LOSS_CURVE_POINTS) == 0
+        is_due = time.monotonic() - self.reported >= self.progress_seconds
+        is_last = state.step + 1 == self.settings.steps
+        is_reported = self.progress is not None and (is_due or is_last)
+        values = losses.tolist() if in_curve or is_reported else []
+        if in_curve:
+            for index in state.active_seeds:
+                state.losses[index].append((state.step, values[index]))
+        state.step += 1
+        state.seconds += time.perf_counter() - started
+        if is_reported:
+            self._report([values[index] for index in state.active_seeds])
+
+    def _report(self, losses: list[float]) -> None:
+        """Report the mean loss, and the rate since the last report."""
+        state, now = self.state, time.monotonic()
+        rate = (state.step - self.reported_step) / max(now - self.reported, 1e-9)
+        self.reported, self.reported_step = now, state.step
+        mean_loss = sum(losses) / len(losses) if losses else math.nan
+        missed = None if state.guard is None else state.guard.missed_variance()
+        assert self.progress is not None
+        self.progress(Progress(state.step, self.settings.steps, mean_loss, rate, missed))
+
+    def _save(self) -> None:
+        if self.snapshot is not None:
+            save_snapshot(self.state, self.snapshot)
+            self.saved = time.monotonic()
 
 
 def initial_state(
@@ -274,36 +266,6 @@ def _check_evaluation_steps(
         )
 
 
-def _record_step(
-    state: DistillationState,
-    losses: Tensor,
-    settings: DistillSettings,
-    started: float,
-    *,
-    wait: bool,
-) -> float:
-    """Count the step and its seconds; return the mean loss if ``wait``, otherwise NaN.
-
-    Reading the losses waits for the device, so only steps of the loss curve or those with ``wait``
-    do it.
-    """
-    in_curve = state.step % max(1, settings.steps // LOSS_CURVE_POINTS) == 0
-    values = losses.tolist() if in_curve or wait else []
-    if in_curve:
-        for index in state.active_seeds:
-            state.losses[index].append((state.step, values[index]))
-    state.step += 1
-    state.durations.append(time.perf_counter() - started)
-    state.seconds += state.durations[-1]
-    active = [values[index] for index in state.active_seeds] if values else []
-    return sum(active) / len(active) if active else float("nan")
-
-
-def _check_card(checks: list[StudentCheck], ended: int | None) -> dict[str, Any]:
-    """Return the entries of a synset's card that record the checks of its students."""
-    return {"student_checks": [c.as_json() for c in checks], "infinite_width_ended_at": ended}
-
-
 def evaluation_point(
     state: DistillationState,
     step: int,
@@ -327,18 +289,22 @@ def evaluation_point(
     checks = [[check for check in seed_checks if check.step <= step] for seed_checks in checks]
     ended = {} if state.guard is None else state.guard.ended
     ended = {index: end for index, end in ended.items() if end <= step}
+    check_cards = [
+        {
+            "student_checks": [check.as_json() for check in seed_checks],
+            "infinite_width_ended_at": ended.get(index),
+        }
+        for index, seed_checks in enumerate(checks)
+    ]
     synsets = [
         Synset(
             states=states[i].float().numpy(),
             actions=actions[i].float().numpy(),
             standardizer=dataset.standardizer,
             task=dataset.task,
-            card={**card, "seed": seed, **_check_card(checks[i], ended.get(i))}
-            if checks
-            else {**card, "seed": seed},
+            card={**card, "seed": seed, **(check_cards[i] if checks else {})},
         )
         for i, seed in enumerate(seeds)
     ]
     losses = [[entry for entry in curve if entry[0] < step] for curve in state.losses]
-    step_seconds = statistics.median(state.durations) if state.durations else 0.0
-    return EvaluationPoint(step, synsets, losses, seconds, step_seconds, checks, ended)
+    return EvaluationPoint(step, synsets, losses, seconds, checks, ended)

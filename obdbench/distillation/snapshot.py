@@ -15,31 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.student_check import GuardState, StudentCheck
-from obdbench.errors import ObdError
-from obdbench.io import write_atomically
+from obdbench.errors import ObdError, first_line
 from obdbench.objectives.objective import Objective
 from obdbench.teachers.teacher import Teacher
+from obdbench.training_state import save_state, saved_state
 
 POLICY_STREAM, BATCH_STREAM, NOISE_STREAM = 1, 2, 3
-MAX_SAVED_DURATIONS = 1000
-READ_ERRORS = (  # of a damaged or foreign file
-    OSError,
-    SafetensorError,
-    RuntimeError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-)
 
 
 @dataclass
@@ -62,7 +49,6 @@ class DistillationState:
     losses: list[list[tuple[int, float]]] = field(default_factory=list)
     points: dict[int, tuple[Tensor, Tensor, float]] = field(default_factory=dict)
     seconds: float = 0.0
-    durations: list[float] = field(default_factory=list)
     guard: GuardState | None = None
     added_states: list[dict[int, Tensor]] = field(default_factory=list)
     source_card: dict[str, Any] = field(default_factory=dict)
@@ -112,118 +98,98 @@ def snapshot_identity(
 
 def save_snapshot(state: DistillationState, path: Path) -> None:
     """Write the snapshot atomically."""
-    tensors = {"x": state.states, "a": state.actions}
-    tensors.update({f"moment.{name}": value for name, value in state.optimizer.moments.items()})
-    for stream, generators in state.generators.items():
-        for index, generator in enumerate(generators):
-            tensors[f"generator.{stream}.{index}"] = generator.get_state()
-    if state.guard is not None:
-        tensors["best.x"] = state.guard.best_states
-        tensors["best.a"] = state.guard.best_actions
-        for (stream, index), generator_state in state.guard.generators.items():
-            tensors[f"generator_at_end.{stream}.{index}"] = generator_state
-    tensors.update({f"carried.{name}": value for name, value in state.carried.items()})
-    for index, rounds in enumerate(state.added_states):
-        tensors.update({f"added.{index}.{step}": added for step, added in rounds.items()})
-    for step, (states, actions, _) in state.points.items():
-        tensors[f"point.{step}.x"], tensors[f"point.{step}.a"] = states, actions
-    metadata: dict[str, Any] = {
-        "identity": state.identity,
+    guard = state.guard
+    content = {
+        "states": state.states.detach(),
+        "actions": state.actions.detach(),
+        "moments": state.optimizer.moments,
+        "carried": state.carried,
+        "generators": {
+            stream: [generator.get_state() for generator in generators]
+            for stream, generators in state.generators.items()
+        },
         "step": state.step,
         "losses": state.losses,
         "seconds": state.seconds,
-        "durations": state.durations[-MAX_SAVED_DURATIONS:],
-        "points": {step: seconds for step, (_, _, seconds) in state.points.items()},
+        "points": state.points,
+        "added_states": state.added_states,
+        "guard": guard
+        and {
+            "best_states": guard.best_states,
+            "best_actions": guard.best_actions,
+            "checks": [[astuple(check) for check in checks] for checks in guard.checks],
+            "ended": guard.ended,
+            "generators": guard.generators,
+        },
     }
-    if state.guard is not None:
-        metadata["checks"] = [[astuple(c) for c in checks] for checks in state.guard.checks]
-        metadata["ended"] = state.guard.ended
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
-        write_atomically(path, save(tensors, metadata={"state": json.dumps(metadata)}))
-    except OSError as error:
+        save_state(path, state.identity, content)
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         raise ObdError(
-            f"The snapshot {path} cannot be written: {error}.",
+            f"The snapshot {path} cannot be written: {first_line(error)}.",
             "Free some space or choose another folder with --out.",
         ) from error
 
 
 def load_snapshot(state: DistillationState, path: Path) -> None:
-    """Replace the content of ``state`` by that of a snapshot of the same distillation."""
-    try:
-        _restore(state, path)
-    except READ_ERRORS as error:
-        raise ObdError(
-            f"The snapshot {path} cannot be used: {error}.",
-            "Remove it to start this distillation again.",
-        ) from error
+    """Replace the content of ``state`` by that of a snapshot of the same distillation, if any."""
+    with saved_state(path, state.identity) as saved:
+        if saved is not None:
+            _restore(state, saved)
 
 
-def _restore(state: DistillationState, path: Path) -> None:
-    tensors, metadata = _read(state, path)
-    state.states.copy_(tensors["x"])
-    state.actions.copy_(tensors["a"])
-    for name, value in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "moment":
-            state.optimizer.moments[rest] = value.to(state.states.device, state.states.dtype)
-        elif kind == "carried":
-            state.carried[rest] = value.to(state.states.device, state.states.dtype)
-        elif kind == "generator":
-            stream, index = rest.split(".")
-            state.generators[int(stream)][int(index)].set_state(value)
-        elif kind == "added":
-            seed_index, round_step = map(int, rest.split("."))
-            state.added_states[seed_index][round_step] = value
-        elif kind == "generator_at_end" and state.guard is not None:
-            stream, index = rest.split(".")
-            state.guard.generators[int(stream), int(index)] = value
+def _restore(state: DistillationState, saved: dict[str, Any]) -> None:
+    x, a = state.states, state.actions
+    x.copy_(_like(saved["states"], x))
+    a.copy_(_like(saved["actions"], a))
+    moments, carried = saved["moments"], saved["carried"]
+    state.optimizer.moments = {
+        name: _like(value, a if name.endswith("1") else x) for name, value in moments.items()
+    }
+    state.carried = {
+        name: _like(value, a if name.endswith(".a") else x) for name, value in carried.items()
+    }
+    for stream, generators in state.generators.items():
+        for generator, value in zip(generators, saved["generators"][stream], strict=True):
+            generator.set_state(value)
+    state.step, state.seconds = int(saved["step"]), float(saved["seconds"])
+    state.losses = [[(int(step), float(loss)) for step, loss in curve] for curve in saved["losses"]]
+    state.points = {
+        int(step): (_like(states, x).cpu(), _like(actions, a).cpu(), float(seconds))
+        for step, (states, actions, seconds) in saved["points"].items()
+    }
+    state.added_states = [
+        {int(step): _check_added_states(added, x.shape[-1]) for step, added in rounds.items()}
+        for rounds in saved["added_states"]
+    ]
+    lengths = {len(state.losses), len(state.added_states)}
     if state.guard is not None:
-        state.guard.best_states.copy_(tensors["best.x"])
-        state.guard.best_actions.copy_(tensors["best.a"])
+        guard = saved["guard"]
+        state.guard.best_states.copy_(_like(guard["best_states"], x))
+        state.guard.best_actions.copy_(_like(guard["best_actions"], a))
         state.guard.checks = [
             [StudentCheck(int(step), float(v), float(o)) for step, v, o in checks]
-            for checks in metadata["checks"]
+            for checks in guard["checks"]
         ]
-        state.guard.ended = {int(i): int(step) for i, step in metadata["ended"].items()}
-    state.step = int(metadata["step"])
-    state.losses = [
-        [(int(step), float(loss)) for step, loss in curve] for curve in metadata["losses"]
-    ]
-    checks = state.losses if state.guard is None else state.guard.checks
-    if state.step < 0 or {len(state.losses), len(checks)} != {len(state.states)}:
-        raise ValueError("it holds no state of this run")
-    state.seconds = float(metadata["seconds"])
-    state.durations = list(map(float, metadata["durations"]))
-    state.points = {
-        int(step): (tensors[f"point.{step}.x"], tensors[f"point.{step}.a"], float(seconds))
-        for step, seconds in metadata["points"].items()
-    }
+        state.guard.ended = {int(index): int(step) for index, step in guard["ended"].items()}
+        state.guard.generators = {
+            (int(stream), int(index)): value
+            for (stream, index), value in guard["generators"].items()
+        }
+        lengths.add(len(state.guard.checks))
+    if state.step < 0 or lengths != {len(x)}:
+        raise ValueError("its content does not match this run")
 
 
-def _read(state: DistillationState, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the metadata of a snapshot, after a check of their shapes."""
-    with safe_open(path, framework="pt") as file:
-        metadata = json.loads(file.metadata()["state"])
-        differing = [k for k, value in state.identity.items() if metadata["identity"][k] != value]
-        if differing:
-            raise ValueError(f"it is of a run that differs in {differing[0]}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    expected_shapes = {
-        "x": state.states.shape,
-        "0": state.states.shape,
-        "a": state.actions.shape,
-        "1": state.actions.shape,
-    }
-    for name, value in tensors.items():
-        if name.startswith("added."):
-            _check_added_states(name, value, state.states.shape[-1])
-        elif name[:9] != "generator" and value.shape != expected_shapes.get(name[-1]):
-            raise ValueError(f"it holds {name} of another shape")
-    return tensors, metadata
+def _like(value: Tensor, tensor: Tensor) -> Tensor:
+    """Return a saved tensor on the device and with the type of one of the same shape."""
+    if value.shape != tensor.shape:
+        raise ValueError("a tensor has another shape")
+    return value.to(tensor)
 
 
-def _check_added_states(name: str, states: Tensor, observation_size: int) -> None:
+def _check_added_states(states: Tensor, observation_size: int) -> Tensor:
     is_table = states.ndim == 2 and states.shape[1] == observation_size and len(states) > 0
     if not is_table or states.dtype != torch.float32 or not torch.isfinite(states).all():
-        raise ValueError(f"it holds no states under {name}")
+        raise ValueError("added states are no finite table")
+    return states

@@ -171,7 +171,6 @@ class _TrialRun:
             timing=Timing(
                 started=started,
                 distill=distill_seconds,
-                step=record.step_seconds,
                 prepare=record.prepare,
                 evaluate=self.seconds,
                 curve=record.curve,
@@ -229,7 +228,6 @@ class _TrialRun:
             },
             infinite_width_ended_at={seeds[index]: step for index, step in point.ended.items()},
             seconds=point.seconds,
-            step_seconds=point.step_seconds,
             prepare=prepare,
             curve=curve,
             env_id=dataset.task.env_id,

@@ -7,6 +7,7 @@ policy that is given.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -30,10 +31,10 @@ from obdbench.offline_rl.iql import IQL
 from obdbench.offline_rl.networks import convert_inputs, network_layers
 from obdbench.offline_rl.replay import Replay
 from obdbench.offline_rl.td3_bc import TD3BC
-from obdbench.offline_rl.training_state import save_state, saved_state
 from obdbench.policies.networks import seeded_generator
 from obdbench.progress_bar import progress_bar
 from obdbench.teachers.teacher import Teacher
+from obdbench.training_state import save_state, saved_state
 from obdbench.version import __version__
 
 ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {
@@ -89,6 +90,12 @@ def check_policy(
             "Use a policy of the same task.",
         )
     return policy
+
+
+def state_name(datasets: Sequence[Dataset]) -> str:
+    """Part of a file name for these datasets, so that concurrent trainings use different files."""
+    content = " ".join(dataset.checksum for dataset in datasets)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 class TeacherTraining:

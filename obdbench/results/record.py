@@ -63,7 +63,6 @@ class Timing(Record):
 
     started: str = ""  # ISO 8601, UTC
     distill: float = 0.0  # whole distillation, all seeds; 0 where synsets were reused
-    step: float = 0.0  # median outer step, all seeds of the trial in one program
     prepare: float = 0.0  # until the first evaluation point: loading data, preparing the objective
     evaluate: float = 0.0  # scoring, all points
     curve: list[tuple[Count, float]] = Field(default_factory=list)  # (step, seconds of distilling)

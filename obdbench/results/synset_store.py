@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -43,7 +43,6 @@ class DistillationRecord(Record):
     student_checks: dict[Seed, list[StudentCheckRecord]] = Field(default_factory=dict)  # per seed
     infinite_width_ended_at: dict[Seed, Count] = Field(default_factory=dict)  # step per seed
     seconds: float = 0.0  # distilling, all seeds
-    step_seconds: float = 0.0  # median outer step
     prepare: float = 0.0  # objective's preparation
     curve: list[tuple[int, float]] = Field(default_factory=list)  # (step, seconds)
     env_id: str  # gymnasium identifier of the task's environment
@@ -112,12 +111,12 @@ class SynsetStore:
                 temporary.chmod(0o755)
                 for seed, synset in zip(self.spec.seeds, synsets, strict=True):
                     synset.save(temporary / f"seed{seed}.safetensors")
-                for path in (*temporary.iterdir(), temporary):
-                    sync(path)
                 final = self.folder / str(step)
                 if final.exists():
                     shutil.rmtree(final)
                 os.replace(temporary, final)
+                with suppress(OSError):  # some network file systems cannot sync a folder
+                    sync(self.folder)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise

@@ -18,6 +18,7 @@ from obdbench.distillation.outer_optimizer import OuterOptimizer, learning_rate
 from obdbench.distillation.settings import PRESETS, DistillSettings, resolve_settings
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.objectives.objective import make_objective
+from obdbench.selection.top_value import action_values
 from obdbench.teachers.teacher import Teacher
 
 VARIANTS: list[dict[str, Any]] = [
@@ -71,7 +72,7 @@ def test_snapshot_of_another_distillation_is_refused(
     toy_teacher: Teacher,
     tmp_path: Path,
 ) -> None:
-    snapshot = tmp_path / "snapshot.safetensors"
+    snapshot = tmp_path / "snapshot"
 
     def distill(seed: int = 0, objective: str = "pbc", beta: float = 0.0, **settings: Any) -> None:
         params = {"beta": beta} if beta else {}
@@ -98,7 +99,7 @@ def test_resumed_distillation_gives_the_same_bits(
     settings = tiny(**overrides)
     uninterrupted = points(toy_dataset, toy_teacher, settings, [0, 1])
     assert [point.step for point in uninterrupted] == [0, 3, 6]
-    snapshot = tmp_path / "snapshot.safetensors"
+    snapshot = tmp_path / "snapshot"
     interrupted = distill_points(
         toy_dataset,
         toy_teacher,
@@ -227,6 +228,7 @@ def test_teacher_values_the_data_once_for_all_seeds(
         return value(self, observations, actions)
 
     monkeypatch.setattr(Teacher, "value", counting_value)
+    action_values.cache_clear()
     rngs = [np.random.default_rng(seed) for seed in range(3)]
     select_initial_pairs(make_objective("dbc"), tiny(init="top-q"), toy_dataset, toy_teacher, rngs)
     assert calls == [len(toy_dataset)]
@@ -306,7 +308,7 @@ def test_more_pairs_than_transitions_are_an_error(toy_dataset: Dataset) -> None:
 def test_damaged_snapshot_is_an_error(
     toy_dataset: Dataset, toy_teacher: Teacher, tmp_path: Path
 ) -> None:
-    snapshot = tmp_path / "s.safetensors"
+    snapshot = tmp_path / "snapshot.safetensors"
     snapshot.write_bytes(b"not a snapshot")
     with pytest.raises(ObdError, match="snapshot"):
         points(toy_dataset, toy_teacher, tiny(), [0], snapshot=snapshot)

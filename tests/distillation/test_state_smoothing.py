@@ -92,7 +92,7 @@ def test_smoothed_distillation_resumes_bit_for_bit(
     uninterrupted = list(
         distill_points(toy_dataset, toy_teacher, objective, smoothing_settings, [0])
     )
-    snapshot = tmp_path / "snapshot.safetensors"
+    snapshot = tmp_path / "snapshot"
     interrupted = distill_points(
         toy_dataset, toy_teacher, objective, smoothing_settings, [0], snapshot=snapshot
     )

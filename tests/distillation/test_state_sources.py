@@ -152,7 +152,7 @@ def test_resumed_distillation_gives_the_same_bits(
 ) -> None:
     settings = imagined(kernel_share=kernel_share)
     uninterrupted = distill(dataset, teacher, settings, [0, 1], objective)
-    snapshot = tmp_path / "snapshot.safetensors"
+    snapshot = tmp_path / "snapshot"
     points = distill_points(
         dataset, teacher, make_objective(objective), settings, [0, 1], snapshot=snapshot
     )

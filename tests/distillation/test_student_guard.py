@@ -129,7 +129,7 @@ def test_a_run_interrupted_at_a_skipped_point_resumes(
     settings = resolve_settings("tiny", {**LEAVING_THE_LIMIT, **GUARD, **fractions})
 
     def points() -> Iterator[EvaluationPoint]:
-        snapshot = tmp_path / "snapshot.safetensors"
+        snapshot = tmp_path / "snapshot"
         objective = make_objective("pbc")
         return distill_points(
             toy_dataset, steep_teacher, objective, settings, [0], snapshot=snapshot

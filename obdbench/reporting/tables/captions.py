@@ -48,9 +48,8 @@ NOTES = {
     ),
     "cost": (
         "Medians over the trials of each row. The seeds of a trial run in one program; times "
-        "except the preparation are divided by their number. Where a preset takes most steps at "
-        "infinite width, the median step is one of them, and exact steps take longer. Trials that "
-        "reuse synsets count for evaluation only."
+        "except the preparation are divided by their number. Trials that reuse synsets count for "
+        "evaluation only."
     ),
     "comparison": (
         "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "

@@ -205,9 +205,9 @@ def cost_table(grid: Grid) -> Table:
             for entry in row.entries
             if entry.record.status == "ok"
         ],
-        columns=["row", "seeds", "distill", "step", "prepare", "evaluate", "device", "threads"],
+        columns=["row", "seeds", "distill", "prepare", "evaluate", "device", "threads"],
     )
-    distilled = trials[trials["distill"] > 0].groupby("row")[["step", "prepare", "distill"]]
+    distilled = trials[trials["distill"] > 0].groupby("row")[["prepare", "distill"]]
     medians = distilled.median().join(trials.groupby("row")["evaluate"].median(), how="outer")
     medians = medians.reindex(range(len(rows)))
     distinct = trials.groupby("row")[["seeds", "device", "threads"]].agg(_join_distinct)
@@ -218,7 +218,6 @@ def cost_table(grid: Grid) -> Table:
             Cell(row.label),
             Cell(format_budget(row)),
             Cell(distinct["seeds"][number]),
-            _number_cell(medians["step"][number], 3),
             _number_cell(medians["prepare"][number], 1),
             _number_cell(medians["distill"][number], 1),
             _number_cell(medians["evaluate"][number], 1),
@@ -236,7 +235,6 @@ def cost_table(grid: Grid) -> Table:
             "objective",
             "budget",
             "seeds per trial",
-            "seconds per step and seed",
             "seconds to prepare",
             "minutes to distill, per seed",
             "minutes to evaluate, per seed",
@@ -251,9 +249,9 @@ def cost_table(grid: Grid) -> Table:
 
 
 def _trial_costs(entry: ResultEntry) -> tuple[object, ...]:
-    """Number of seeds; minutes and seconds as in the columns of the table; device and threads."""
+    """Number of seeds; times as in the columns of the table; device and threads."""
     timing, n_seeds = entry.record.timing, len(entry.spec.seeds)
-    times = (timing.distill / 60 / n_seeds, timing.step / n_seeds, timing.prepare)
+    times = (timing.distill / 60 / n_seeds, timing.prepare)
     environment = entry.record.environment
     machine = (environment.device, str(environment.threads)) if environment else (None, None)
     return (n_seeds, *times, timing.evaluate / 60 / n_seeds, *machine)
