@@ -1,7 +1,7 @@
 r"""Checks of real students during a distillation.
 
 A check clones a few real students on the current synset, with the exact number of inner steps, and
-measures on states s with target actions t which share of the targets' variance they miss,
+measures on states s with target actions t which share of the targets' variance they miss (1 − R²),
 
 .. math:: \frac{\sum_s \|\pi_\theta(s) - t(s)\|^2}{\sum_s \|t(s) - \bar t\|^2},
 

@@ -1,4 +1,4 @@
-"""The early end of an infinite-width phase whose synsets real students cannot follow.
+"""Early stopping of an infinite-width phase whose synsets real students cannot follow.
 
 Students of finite width leave the infinite-width limit when the synset asks for large changes of
 their weights. The objective in the limit then falls although cloned students become worse. The

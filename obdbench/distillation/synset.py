@@ -70,12 +70,14 @@ class Synset:
         for moment in (self.standardizer.mean, self.standardizer.std):
             if moment.shape != (task.observation_size,) or not np.isfinite(moment).all():
                 raise InvalidDataError(
-                    f"A synset for {task.name} has no {task.observation_size} finite moments.",
+                    f"A synset for {task.name} has state means or standard deviations that are not "
+                    f"{task.observation_size} finite numbers.",
                     "Distill it again.",
                 )
         if (self.standardizer.std < 0).any():
             raise InvalidDataError(
-                f"A synset for {task.name} has negative spreads of states.", "Distill it again."
+                f"A synset for {task.name} has negative standard deviations of states.",
+                "Distill it again.",
             )
 
     def __len__(self) -> int:

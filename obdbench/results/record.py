@@ -53,7 +53,7 @@ class StudentCheckRecord(Record):
 
     step: Count  # outer step of the synset that the students were cloned on
     missed_variance: Annotated[float, Field(ge=0)] | None
-    # share of the variance of the target actions that the students miss
+    # share of the variance of the target actions that the students miss, 1 − R²
     missed_objective: float | None
     # value of the objective as a share of its value for the mean target action
 

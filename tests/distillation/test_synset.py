@@ -68,7 +68,7 @@ def test_wrong_shapes_and_non_finite_values_are_errors(synset: Synset) -> None:
         replace(synset, states=np.full_like(synset.states, np.nan))
 
 
-@pytest.mark.parametrize(("std", "reason"), [(-5.0, "negative"), (np.nan, "finite moments")])
+@pytest.mark.parametrize(("std", "reason"), [(-5.0, "negative"), (np.nan, "finite numbers")])
 def test_invalid_standard_deviations_are_errors(
     synset: Synset, tmp_path: Path, std: float, reason: str
 ) -> None:
