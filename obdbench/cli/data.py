@@ -125,15 +125,15 @@ def _verify_teachers(episodes: int) -> Iterator[str]:
     from obdbench.teachers import published_scores
 
     typer.echo(f"{'published teacher':<30} {'measured':>8} {'paper':>8} {'differs':>8}")
-    comparisons: list[published_scores.TeacherComparison] = []
-    for comparison in published_scores.compare_published_teachers(episodes):
-        comparisons.append(comparison)
-        line = f"{comparison.name:<30} {comparison.measured:>8.1f} {comparison.published:>8.1f} "
-        typer.echo(f"{line}{comparison.difference:>+8.1f}{'' if comparison.agrees else '  !'}")
-        if not comparison.agrees:
-            limit = published_scores.MAX_DIFFERENCE
-            yield f"{comparison.name} differs by more than {limit:.0f} points."
-    mean = published_scores.mean_difference(comparisons)
+    differences: list[float] = []
+    for name, measured, paper in published_scores.compare_published_teachers(episodes):
+        differences.append(measured - paper)
+        agrees = abs(differences[-1]) <= published_scores.MAX_DIFFERENCE
+        line = f"{name:<30} {measured:>8.1f} {paper:>8.1f} {differences[-1]:>+8.1f}"
+        typer.echo(line if agrees else f"{line}  !")
+        if not agrees:
+            yield f"{name} differs by more than {published_scores.MAX_DIFFERENCE:.0f} points."
+    mean = sum(differences) / len(differences)
     typer.echo(f"{'mean':<47} {'':>1}{mean:>+8.1f}")
     if abs(mean) > published_scores.MAX_MEAN_DIFFERENCE:
         yield f"The mean differs by more than {published_scores.MAX_MEAN_DIFFERENCE:.0f} points."

@@ -206,18 +206,12 @@ def _read_npy(budget: SizeBudget, name: str, stream: IO[bytes], file_size: int) 
     return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
 
 
-def require_columns(
-    path: Path,
-    columns: Mapping[str, Array],
-    names: Iterable[str],
-    same_length: Iterable[str] | None = None,
-) -> None:
-    """Require arrays to exist, and all or some of them to have one length."""
+def require_columns(path: Path, columns: Mapping[str, Array], names: Iterable[str]) -> None:
+    """Require the named arrays to exist, and all arrays to have one length."""
     for name in names:
         if name not in columns:
             raise InvalidDataError(f"{path.name} contains no {name}.", "Use D4RL's layout.")
-    compared = columns if same_length is None else same_length
-    lengths = {name: len(columns[name]) for name in compared}
+    lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise InvalidDataError(
             f"{path.name} contains columns of different lengths: {lengths}.", "Fetch it again."

@@ -1,8 +1,8 @@
 """Genuine D4RL files of the gym-mujoco v2 family (Fu et al., 2020, arXiv 2004.07219).
 
 A file is read from the cache folder of the ``d4rl`` package if it is there, and downloaded
-otherwise. Where checksum and size of a file are published, a download must match them; on every
-load the sizes, moments and returns are compared with the published ones.
+otherwise. A download must have the published SHA-256; on every load the sizes, moments and returns
+are compared with the published ones, where they are known.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from obdbench.tasks.task import TASKS, get_task, normalized_return
 LEVELS = ("random", "medium", "expert", "medium-replay", "full-replay", "medium-expert")
 NAMES = tuple(f"{task}-{level}-v2" for task in TASKS for level in LEVELS)
 COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts")
-MAX_BYTES = 1024 * 1024 * 1024
 MEAN_TOLERANCE = 1e-3  # standard deviations
 STD_TOLERANCE = 1e-3  # relative
 RETURN_TOLERANCE = 2.0  # normalized; a kept episode lacks its last reward if it was cut off
@@ -77,9 +76,8 @@ def address(name: str) -> str:
 
 
 def addresses(name: str) -> tuple[str, ...]:
-    """D4RL's own address, and a public mirror's where a published checksum protects it."""
-    mirror = (references()["mirror"] + file_name(name),) if find_reference(name) else ()
-    return (address(name), *mirror)
+    """D4RL's own address, and that of a public mirror."""
+    return (address(name), str(references()["mirror"]) + file_name(name))
 
 
 def find_in_d4rl_cache(name: str) -> Path | None:
@@ -101,15 +99,11 @@ def fetch_file(name: str, *, progress: bool = True) -> Path:
     local = find_in_d4rl_cache(name)
     if local is not None:
         return local
-    reference = find_reference(name)
-    max_bytes = MAX_BYTES if reference is None else reference.bytes
-    sha256 = None if reference is None else reference.sha256
+    facts = references()["files"][name]
     errors: list[FetchError] = []
     for url in addresses(name):
         try:
-            return fetch(
-                url, max_bytes=max_bytes, sha256=sha256, trust_first=True, progress=progress
-            )
+            return fetch(url, sha256=facts["sha256"], max_bytes=facts["bytes"], progress=progress)
         except FetchError as error:
             errors.append(error)
     raise FetchError(" ".join(error.cause for error in errors), errors[0].remedy) from errors[0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import sys
 import time
@@ -19,21 +18,23 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError
-from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from platformdirs import user_cache_dir
 from tqdm import tqdm
 
-from obdbench.errors import FetchError, InvalidSettingError, first_line
-from obdbench.io import lock, write_atomically
+from obdbench.errors import FetchError, first_line
+from obdbench.io import lock
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5  # seconds, doubled after each attempt
-MAX_LENGTH_DIGITS = 18  # of a stated length in bytes
 LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}  # another try cannot help
+CHANGED = (
+    "The file was changed or damaged: fetch it again, or place the original in the mirror folder."
+)
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -57,130 +58,61 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(
-    url: str,
-    *,
-    max_bytes: int,
-    sha256: str | None = None,
-    name: str | None = None,
-    progress: bool = True,
-    trust_first: bool = False,
-) -> Path:
+def fetch(url: str, *, sha256: str, max_bytes: int, progress: bool = True) -> Path:
     """The local path of the file at ``url``, downloaded if necessary.
 
-    ``name`` renames the file in the cache. With ``trust_first`` and no ``sha256``, the checksum of
-    the first download is stored in ``fetched.json`` in the cache, and later ones must match it.
+    The address comes from a file of the package; what the server or the mirror gives is untrusted.
     """
-    address = _split(url)
-    if name and (Path(name).name != name or name == ".."):
-        raise InvalidSettingError(f"{name!r} is not a plain file name.", "Leave out the folders.")
-    if address.scheme == "file":
-        return _verify(Path(url2pathname(address.path)), sha256, max_bytes, url)
-    relative = _relative(url)
-    mirror = os.environ.get("OBDBENCH_MIRROR")
-    target = cache_path(url, name)
-    expected = sha256 or (read_checksums().get(url) if trust_first else None)
-    if _is_cached(target, expected):  # before the lock, which a read-only cache does not allow
+    target = cache_path(url)
+    if _is_cached(target, sha256):  # before the lock, which a read-only cache does not allow
         return target
     with lock(target):
-        expected = sha256 or (read_checksums().get(url) if trust_first else None)
-        if _is_cached(target, expected):
+        if _is_cached(target, sha256):
             return target
-        if target.is_file():
-            if is_offline():
-                return _verify(target, expected, max_bytes, url)
-            target.unlink()
-        if mirror and (Path(mirror).expanduser() / relative).is_file():
-            copy = Path(mirror).expanduser() / relative
-            return _verify(copy, expected, max_bytes, f"the mirror's copy of {url}")
+        mirror = os.environ.get("OBDBENCH_MIRROR")
+        if mirror and (copy := Path(mirror).expanduser() / _relative(url)).is_file():
+            return _verify(copy, sha256, max_bytes, f"the mirror's copy of {url}")
         if is_offline():
+            if target.is_file():
+                return _verify(target, sha256, max_bytes, f"the cached copy of {url}")
             raise FetchError(
                 f"{url} is not in the cache, and OBDBENCH_OFFLINE is set.",
                 "Unset it, or point OBDBENCH_MIRROR at a folder with the layout host/path.",
             )
-        _Download(url, target, max_bytes, expected, progress).run()
-        if trust_first and expected is None:
-            _store_checksum(url, sha256_of(target))
+        target.unlink(missing_ok=True)
+        _Download(url, target, sha256, max_bytes, progress).run()
     return target
 
 
-def cache_path(url: str, name: str | None = None) -> Path:
+def cache_path(url: str) -> Path:
     """The path in the cache of a download of ``url``, which may not exist."""
-    relative = _relative(url)
-    return cache_root() / "fetched" / (relative.with_name(name) if name else relative)
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError as error:
-        raise InvalidSettingError(
-            f"{url!r} is not an address: {first_line(error)}.", "Check the address."
-        ) from error
+    return cache_root() / "fetched" / _relative(url)
 
 
 def _relative(url: str) -> Path:
-    """``host/path`` of an address, without parts that could leave the folder."""
-    address = _split(url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise InvalidSettingError(
-            f"{url!r} cannot be fetched.", "Use an https, http or file address."
-        )
-    path = f"{address.hostname}/{unquote(address.path)}".replace("\\", "/")
-    parts = [part for part in path.split("/") if part]
-    if len(parts) < 2 or any(part in (".", "..") or "\0" in part for part in parts):
-        raise InvalidSettingError(f"{url!r} names no file.", "Give the address of one file.")
-    if address.query:
-        parts[-1] += "." + hashlib.sha256(address.query.encode()).hexdigest()[:12]
-    return Path(*parts)
+    """``host/path`` of an address."""
+    address = urlsplit(url)
+    return Path(f"{address.hostname}{address.path}")
 
 
-def _is_cached(target: Path, sha256: str | None) -> bool:
-    """Whether a file is there; a download gets its final name only after it is verified."""
-    return target.is_file() and (sha256 is None or sha256_of(target) == sha256)
+def _is_cached(target: Path, sha256: str) -> bool:
+    return target.is_file() and sha256_of(target) == sha256
 
 
-def _verify(path: Path, sha256: str | None, max_bytes: int, label: str) -> Path:
-    if not path.is_file():
-        raise FetchError(f"{label} is not a file.", "Check the address.")
+def _verify(path: Path, sha256: str, max_bytes: int, label: str) -> Path:
     if path.stat().st_size > max_bytes:
-        raise FetchError(
-            f"{label} is larger than the {max_bytes:,} bytes allowed.",
-            "Check that the address names the expected file.",
-        )
-    if sha256 is not None and (actual := sha256_of(path)) != sha256:
+        raise _size_error(label, max_bytes)
+    if (actual := sha256_of(path)) != sha256:
         raise _checksum_error(label, actual, sha256)
     return path
 
 
+def _size_error(label: str, max_bytes: int) -> FetchError:
+    return FetchError(f"{label} is larger than the {max_bytes:,} bytes allowed.", CHANGED)
+
+
 def _checksum_error(label: str, actual: str, expected: str) -> FetchError:
-    return FetchError(
-        f"{label} has SHA-256 {actual}; expected {expected}.",
-        "The file was changed or damaged. If the expected checksum is that of an earlier "
-        "download and the change is known to be right, remove its line from fetched.json in the "
-        "cache.",
-    )
-
-
-def read_checksums() -> dict[str, str]:
-    """Checksums of first downloads, by address."""
-    path = cache_root() / "fetched.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise FetchError(
-            f"The checksum file {path} cannot be read: {error}.", "Repair or remove it."
-        ) from error
-    if not isinstance(content, dict):
-        raise FetchError(f"The checksum file {path} is not a JSON object.", "Repair or remove it.")
-    return {str(key): str(value) for key, value in content.items()}
-
-
-def _store_checksum(url: str, sha256: str) -> None:
-    path = cache_root() / "fetched.json"
-    with lock(path):
-        content = json.dumps({**read_checksums(), url: sha256}, indent=1, sort_keys=True)
-        write_atomically(path, content + "\n")
+    return FetchError(f"{label} has SHA-256 {actual}; expected {expected}.", CHANGED)
 
 
 class _SafeRedirects(HTTPRedirectHandler):
@@ -205,8 +137,8 @@ class _Download:
 
     url: str
     target: Path
+    sha256: str
     max_bytes: int
-    sha256: str | None
     progress: bool
 
     @property
@@ -233,7 +165,7 @@ class _Download:
                     ) from error
                 time.sleep(FIRST_PAUSE * 2**attempt)
         actual = sha256_of(self.part)
-        if self.sha256 is not None and actual != self.sha256:
+        if actual != self.sha256:
             self.discard()
             raise _checksum_error(self.url, actual, self.sha256)
         os.replace(self.part, self.target)
@@ -292,16 +224,9 @@ class _Download:
                 self.discard()
                 raise _TransientError("the server continues at the wrong position")
             received = 0
-        stated = headers.get("Content-Length")
-        total = received + self.parse_length(stated) if stated else None
+        total = None if response.length is None else received + response.length
         if total is not None and total > self.max_bytes:
             self.refuse_size()
-        if total is None and self.sha256 is None and not response.chunked:
-            raise FetchError(
-                f"{self.url} cannot be verified: its server states no length and no SHA-256 is "
-                "known, so that a truncated file would not be noticed.",
-                "Try again later, or download it manually into the mirror folder.",
-            )
         validator = headers.get("ETag") or headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):
             self.validator_path.write_text(validator)
@@ -319,22 +244,9 @@ class _Download:
         if total is not None and received != total:
             raise _TransientError(f"the connection ended after {received:,} of {total:,} bytes")
 
-    def parse_length(self, stated: str) -> int:
-        """A stated length, if it is a number and can be the size of a file."""
-        if not (stated.isascii() and stated.isdigit() and len(stated) <= MAX_LENGTH_DIGITS):
-            raise FetchError(
-                f"{self.url} cannot be fetched: its server states a length of "
-                f"{first_line(stated)!r}.",
-                "Try again later, or download it manually into the mirror folder.",
-            )
-        return int(stated)
-
     def refuse_size(self) -> None:
         self.discard()
-        raise FetchError(
-            f"{self.url} is larger than the {self.max_bytes:,} bytes allowed.",
-            "Check that the address names the expected file.",
-        )
+        raise _size_error(self.url, self.max_bytes)
 
     def bar(self, received: int, total: int | None) -> Any:
         return tqdm(

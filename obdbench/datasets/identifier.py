@@ -21,7 +21,6 @@ from obdbench.errors import InvalidSettingError
 from obdbench.io import expand_path
 from obdbench.tasks.task import find_leading_task_name, match_task_name
 
-TASK_SOURCES = ("embedded", "d4rl", "minari", "file")
 OPEN_SOURCES = ("d4rl", "minari", "file")
 FILE_SUFFIXES = (".hdf5", ".h5", ".npz")
 
@@ -104,11 +103,6 @@ class DatasetId:
     def level(self) -> str:
         """What follows the task in the short name, such as ``medium-replay``."""
         return self.short_name.removeprefix(f"{self.task_name}-")
-
-    @property
-    def names_task(self) -> bool:
-        """Whether the source's names state their task; a plugin's names may mean anything."""
-        return self.source in TASK_SOURCES
 
     @property
     def is_open(self) -> bool:

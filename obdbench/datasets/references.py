@@ -16,14 +16,12 @@ from obdbench.errors import unknown_name
 
 @dataclass(frozen=True)
 class Reference:
-    """What is published about one genuine file.
+    """What is published about the content of one genuine file.
 
     ``rows`` and the returns are of whole episodes, without an unfinished last one. ``size`` and
     the moments of states are of the rows that ``qlearning_dataset`` keeps.
     """
 
-    bytes: int
-    sha256: str
     rows: int
     return_mean: float
     return_std: float | None

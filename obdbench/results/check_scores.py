@@ -29,9 +29,12 @@ def check_scores(file: str, record: Result) -> None:
 
 
 def find_dataset_task(dataset: str) -> Task | None:
-    """Return the locomotion task that the identifier of a dataset states, if it states one."""
+    """Return the locomotion task that the identifier of a dataset states, if it states one.
+
+    The name of a file or of a plugin's dataset may begin with a task without stating it.
+    """
     parsed = DatasetId(dataset)
-    is_stated = parsed.names_task and (parsed.source != "file" or parsed.fragment)
+    is_stated = parsed.fragment or parsed.source in ("embedded", "d4rl", "minari")
     return TASKS.get(parsed.task_name or "") if is_stated else None
 
 

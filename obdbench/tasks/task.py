@@ -140,6 +140,7 @@ def normalized_return(task: Task, returns: Any) -> np.ndarray[Any, np.dtype[np.f
     import numpy as np  # in here, so that the command line lists tasks without it
 
     raw = np.asarray(returns, dtype=np.float64)
-    if task.random_return is None or task.expert_return is None:
+    if task.reference_returns is None:
         return raw
-    return 100.0 * (raw - task.random_return) / (task.expert_return - task.random_return)
+    low, high = task.reference_returns
+    return 100.0 * (raw - low) / (high - low)

@@ -21,6 +21,8 @@ from obdbench.teachers.published import load_published_teacher, published_teache
 from obdbench.teachers.teacher import Teacher
 from obdbench.teachers.trained import find_newest_algorithm, load_trained_teacher
 
+FIXED = ("embedded", "published")  # names of the teachers that cannot change
+
 
 def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
     """Load a teacher for a dataset.
@@ -31,8 +33,13 @@ def load_teacher(dataset_id: str, teacher: str | None = None) -> Teacher:
     a ``d4rl/`` dataset the published Cal-QL policy if there is one, and that of any other dataset
     the teacher that ``obdbench teach`` trained last.
     """
+    teacher = teacher or _default_name(dataset_id)
     if teacher is None:
-        return _load_default_teacher(dataset_id)
+        raise ObdError(
+            f"No teacher is known for {dataset_id!r}.",
+            f"Train one with `obdbench teach {dataset_id}`, or use an objective that needs no "
+            "teacher.",
+        )
     if teacher not in teachers and is_path(teacher):
         return load_policy_file(expand_path(teacher), dataset_id)
     loader = teachers.get(teacher)
@@ -88,29 +95,20 @@ def find_default_teacher_name(dataset_id: str) -> str | None:
 
     ``None`` if the dataset is shipped or published with a teacher, or if no teacher is trained.
     """
-    if has_default_teacher(dataset_id):
-        return None
-    return find_newest_algorithm(dataset_id)
+    name = _default_name(dataset_id)
+    return None if name in FIXED else name
 
 
 def has_default_teacher(dataset_id: str) -> bool:
     """Whether a dataset is shipped or published with a teacher."""
+    return _default_name(dataset_id) in FIXED
+
+
+def _default_name(dataset_id: str) -> str | None:
+    """The registered name of the default teacher of a dataset, if it has one."""
     parsed = DatasetId(dataset_id)
-    return parsed.source == "embedded" or (
-        parsed.source == "d4rl" and parsed.name in published_teachers()
-    )
-
-
-def _load_default_teacher(dataset_id: str) -> Teacher:
-    if has_default_teacher(dataset_id):
-        if DatasetId(dataset_id).source == "embedded":
-            return load_embedded_teacher(dataset_id)
-        return load_d4rl_teacher(dataset_id)
-    teacher = load_trained_teacher(dataset_id)
-    if teacher is None:
-        raise ObdError(
-            f"No teacher is known for {dataset_id!r}.",
-            f"Train one with `obdbench teach {dataset_id}`, or use an objective that needs no "
-            "teacher.",
-        )
-    return teacher
+    if parsed.source == "embedded":
+        return "embedded"
+    if parsed.source == "d4rl" and parsed.name in published_teachers():
+        return "published"
+    return find_newest_algorithm(dataset_id)

@@ -39,6 +39,5 @@ def download_checkpoint(name: str, *, progress: bool = True) -> Path:
         facts["url"],
         sha256=facts["sha256"],
         max_bytes=facts["bytes"],
-        name=f"{name}.pt",
         progress=progress,
     )

@@ -136,7 +136,10 @@ class Teacher:
 
     def distribution(self, observations: Array) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the Gaussian before the tanh."""
-        mean, raw = apply_layers(self.actor, self._standardize(observations)).chunk(2, dim=-1)
+        return self._gaussian(self._standardize(observations))
+
+    def _gaussian(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = apply_layers(self.actor, states).chunk(2, dim=-1)
         log_std = (self.log_std_multiplier * raw + self.log_std_offset).clamp(
             LOG_STD_MIN, LOG_STD_MAX
         )
@@ -146,8 +149,8 @@ class Teacher:
     def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
         """Actions for raw observations, in chunks: the mode, or a sample if ``rng`` is given."""
         actions = []
-        for rows in _chunks(len(observations), CHUNK_ROWS):
-            mean, std = self.distribution(observations[rows])
+        for states in torch.split(self._standardize(observations), CHUNK_ROWS):
+            mean, std = self._gaussian(states)
             if rng is not None:
                 noise = rng.standard_normal(tuple(mean.shape), dtype=np.float32)
                 mean = mean + std * torch.from_numpy(noise)
@@ -167,13 +170,11 @@ class Teacher:
     def value(self, observations: Array, actions: Array) -> Array:
         """Action values :math:`q(s, a)`: the minimum over critics, computed in chunks."""
         self.require_critics()
+        states = self._standardize(observations)
+        inputs = torch.cat([states, torch.from_numpy(np.asarray(actions, np.float32))], -1)
         values = []
-        for rows in _chunks(len(observations), CHUNK_ROWS):
-            states = self._standardize(observations[rows])
-            inputs = torch.cat(
-                [states, torch.from_numpy(np.asarray(actions[rows], np.float32))], -1
-            )
-            estimates = [apply_layers(critic, inputs).squeeze(-1) for critic in self.critics]
+        for rows in torch.split(inputs, CHUNK_ROWS):
+            estimates = [apply_layers(critic, rows).squeeze(-1) for critic in self.critics]
             values.append(torch.stack(estimates).amin(dim=0).numpy())
         return np.concatenate(values)
 
@@ -183,21 +184,15 @@ class Teacher:
 
         Without critics there is no column ``teacher_q``.
         """
-        chunks: dict[str, list[Array]] = {}
-        for rows in _chunks(len(observations), CHUNK_ROWS):
-            chunk = observations[rows]
-            mean, std = self.distribution(chunk)
-            action = np.asarray(torch.tanh(mean).numpy())
-            columns = {
-                "teacher_actions": action,
-                "teacher_mean": mean.numpy(),
-                "teacher_std": std.numpy(),
-            }
-            if self.critics:
-                columns["teacher_q"] = self.value(chunk, action)
-            for name, values in columns.items():
-                chunks.setdefault(name, []).append(values)
-        return {name: np.concatenate(values) for name, values in chunks.items()}
+        chunks = []
+        for states in torch.split(self._standardize(observations), CHUNK_ROWS):
+            mean, std = self._gaussian(states)
+            chunks.append((torch.tanh(mean), mean, std))
+        actions, means, stds = (torch.cat(parts).numpy() for parts in zip(*chunks, strict=True))
+        columns = {"teacher_actions": actions, "teacher_mean": means, "teacher_std": stds}
+        if self.critics:
+            columns["teacher_q"] = self.value(observations, actions)
+        return columns
 
     def tensors(self) -> dict[str, Tensor]:
         """All weights and moments by the names they have in a file."""
@@ -278,8 +273,3 @@ def _layer_problems(name: str, layers: Layers, inputs: int, outputs: int) -> Ite
         width = int(weight.shape[0])
     if width != outputs:
         yield f"{name} has {width} outputs instead of {outputs}"
-
-
-def _chunks(total: int, size: int) -> Iterator[slice]:
-    for start in range(0, max(total, 1), size):
-        yield slice(start, min(start + size, total))

@@ -45,10 +45,9 @@ def find_trained_teachers(dataset_id: str) -> dict[str, Path]:
     }
 
 
-def load_trained_teacher(dataset_id: str, algorithm: str | None = None) -> Teacher | None:
-    """The teacher kept for a dataset: the newest one, or that of one algorithm; else ``None``."""
-    algorithm = algorithm or find_newest_algorithm(dataset_id)
-    path = find_trained_teachers(dataset_id).get(algorithm or "")
+def load_trained_teacher(dataset_id: str, algorithm: str) -> Teacher | None:
+    """The teacher that one algorithm trained for a dataset, if it is kept."""
+    path = find_trained_teachers(dataset_id).get(algorithm)
     return None if path is None else Teacher.load(path)
 
 

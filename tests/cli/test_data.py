@@ -71,22 +71,33 @@ def test_fetch_names_the_file_and_the_published_teacher(mirror, tmp_path, monkey
     assert len(call("fetch", "d4rl/walker2d-random-v2").stdout.splitlines()) == 1
 
 
+def verify_teachers(monkeypatch, *scores):
+    """``data verify`` with given names, measured and published scores."""
+    monkeypatch.setattr(published_scores, "compare_published_teachers", lambda episodes: scores)
+    return call("verify")
+
+
 def test_verify_compares_and_judges(monkeypatch):
-    good = [
-        published_scores.TeacherComparison("a", 50.0, 51.0),
-        published_scores.TeacherComparison("b", 40.0, 36.0),
-    ]
-    monkeypatch.setattr(published_scores, "compare_published_teachers", lambda episodes: iter(good))
-    result = call("verify")
+    good = [("a", 50.0, 51.0), ("b", 40.0, 36.0)]
+    result = verify_teachers(monkeypatch, *good)
     assert result.exit_code == 0
-    assert "-1.0" in result.stdout
-    assert "+4.0" in result.stdout
-    bad = [*good, published_scores.TeacherComparison("c", 90.0, 60.0)]
-    monkeypatch.setattr(published_scores, "compare_published_teachers", lambda episodes: iter(bad))
-    result = call("verify")
+    assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] == ["-1.0", "+4.0", "+1.5"]
+    result = verify_teachers(monkeypatch, *good, ("c", 90.0, 60.0))
     assert result.exit_code == 1
     assert re.search(r"\bc\b.*\b15 points", result.output)
     assert re.search(r"mean.*\b5 points", result.output)
+
+
+def test_verify_accepts_differences_within_the_bounds(monkeypatch):
+    other = ("b", 50.0, 40.0)
+    assert verify_teachers(monkeypatch, ("a", 50.0, 64.9), other).exit_code == 0
+    result = verify_teachers(monkeypatch, ("a", 50.0, 65.1), other)
+    assert result.exit_code == 1
+    assert result.stderr == "a differs by more than 15 points.\n"
+    assert verify_teachers(monkeypatch, ("a", 50.0, 54.9)).exit_code == 0
+    result = verify_teachers(monkeypatch, ("a", 50.0, 55.1))
+    assert result.exit_code == 1
+    assert result.stderr == "The mean differs by more than 5 points.\n"
 
 
 def test_verify_loads_a_user_file(tmp_path):

@@ -67,8 +67,7 @@ def test_a_null_character_in_a_path_is_refused():
         DatasetId("file:a\0b.npz").canonical  # noqa: B018
 
 
-def test_sources_differ_in_what_their_names_mean():
+def test_open_sources_resolve_names_that_are_not_registered():
     sources = ("embedded", "d4rl", "minari", "lab")
     ids = [DatasetId(f"{source}/hopper-x") for source in sources] + [DatasetId("file:x")]
     assert [each.is_open for each in ids] == [False, True, True, False, True]
-    assert [each.names_task for each in ids] == [True, True, True, False, True]

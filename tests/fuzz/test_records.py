@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.damage import JUNK, altered, as_json, damaged
+from support.damage import altered, as_json, damaged
 from support.fuzzing import ReadCounter, examples, reading_test
 from support.suite_files import FIXTURES, SUITE, result_file_names
 
-from obdbench.datasets import download as fetch
 from obdbench.execution.trial_cost import count_episodes
 from obdbench.experiments import presets
 from obdbench.experiments.spec import TrialSpec
@@ -214,22 +213,6 @@ def test_preset(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.Mon
     def check(content: bytes) -> None:
         (folder / "mine.toml").write_bytes(content)
         read_counter.read(lambda: presets.load_preset("mine"), lambda preset: preset.resolve({}))
-
-    check()
-    assert read_counter.rejected
-    assert read_counter.accepted
-
-
-@reading_test("checksums of downloads (fetched.json)", INJECTION)
-def test_ledger(folder: Path, read_counter: ReadCounter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OBDBENCH_CACHE", str(folder))
-    valid = {"https://example.org/a.hdf5": "0" * 64}
-
-    @examples(50)
-    @given(st.one_of(damaged(as_json(valid)), JUNK.map(as_json)))
-    def check(content: bytes) -> None:
-        (folder / "fetched.json").write_bytes(content)
-        read_counter.read(fetch.read_checksums)
 
     check()
     assert read_counter.rejected

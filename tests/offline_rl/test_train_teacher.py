@@ -12,11 +12,7 @@ import obdbench
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.input_checks import check_teacher_data, check_teacher_task
 from obdbench.errors import InvalidDataError
-from obdbench.teachers.trained import (
-    find_trained_teachers,
-    load_trained_teacher,
-    trained_teacher_path,
-)
+from obdbench.teachers.trained import find_trained_teachers, trained_teacher_path
 
 FAST = ["--steps", "4", "--set", "width=8", "--set", "batch_size=16", "--episodes", "1"]
 
@@ -44,13 +40,10 @@ def test_a_trained_teacher_is_found_by_the_identifier_of_its_dataset(tmp_path, m
         progress=False,
     )
     assert teacher.card["measured"]["episodes"] == 2
-    loaded = load_trained_teacher(dataset_id)
-    assert loaded is not None
-    assert loaded.checksum == teacher.checksum
+    assert obdbench.load_teacher(dataset_id).checksum == teacher.checksum
     assert list(find_trained_teachers(dataset_id)) == ["iql"]
-    assert load_trained_teacher(dataset_id, "td3-bc") is None
     monkeypatch.chdir(tmp_path)
-    assert load_trained_teacher("file:hopper-mine.npz") is not None
+    assert obdbench.load_teacher("file:hopper-mine.npz").checksum == teacher.checksum
 
 
 def test_names_of_different_datasets_differ():
@@ -92,9 +85,7 @@ def test_a_teacher_is_kept_if_its_measurement_is_interrupted(tmp_path, monkeypat
     settings = {"width": 8, "batch_size": 16}
     with pytest.raises(KeyboardInterrupt):
         obdbench.train_teacher(dataset_id, steps=3, settings=settings, progress=False)
-    kept = load_trained_teacher(dataset_id)
-    assert kept is not None
-    assert kept.card["steps"] == 3
+    assert obdbench.load_teacher(dataset_id).card["steps"] == 3
 
 
 def test_a_teacher_of_other_data_in_the_same_file_is_refused(tmp_path):

@@ -43,6 +43,7 @@ def test_values_are_computed_in_chunks(
     assert np.allclose(again, samples, rtol=1e-6, atol=1e-6)
     assert toy_teacher.act(observations[:0]).shape == (0, toy_dataset.action_size)
     assert toy_teacher.value(observations[:0], toy_dataset.actions[:0]).shape == (0,)
+    assert toy_teacher.columns(observations[:0])["teacher_q"].shape == (0,)
 
 
 Contents = tuple[dict[str, Any], dict[str, str]]
