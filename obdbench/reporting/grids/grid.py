@@ -84,6 +84,7 @@ class Row:
     seeds: frozenset[int]
     cells: Mapping[str, GridCell]
     expected_datasets: tuple[str, ...]  # completeness and averages refer to these datasets
+    trials: frozenset[str] = field(repr=False)  # their keys, with and without a result
     entries: tuple[ResultEntry, ...] = field(repr=False, default=())
 
     @property

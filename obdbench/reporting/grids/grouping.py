@@ -159,6 +159,7 @@ def _rows(
             seeds=frozenset(seed for spec in specs for seed in spec.seeds),
             cells={dataset: _cell(arm, group) for dataset, group in by_dataset.items()},
             expected_datasets=expected_datasets,
+            trials=frozenset(spec.key for spec in specs),
             entries=tuple(
                 sorted(entries, key=lambda e: (dataset_sort_key(e.spec.dataset), e.file))
             ),
@@ -175,9 +176,7 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
     for spec, entry in sorted(trials, key=lambda trial: (-len(trial[0].seeds), trial[0].key)):
         if entry is None:
             continue
-        scored = entry.curves.get(arm, {})
-        if spec.protocol == "size":
-            scored = next(iter(entry.curves.values()), {})
+        scored = curves_in_row(entry, arm)
         if entry.record.status != "ok":
             failures = dict.fromkeys(spec.seeds, entry.record.status) | failures
         new = {seed: curve for seed, curve in scored.items() if seed not in curves}
@@ -190,6 +189,16 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
             files.append(entry.file)
     expected = frozenset(seed for spec, _ in trials for seed in spec.seeds)
     return GridCell(expected, curves, tuple(files), failures, missed, frozenset(marked))
+
+
+def curves_in_row(entry: ResultEntry, arm: str) -> Mapping[int, Curve]:
+    """The curves of a result that belong to its row of an arm.
+
+    Under the protocol ``size``, the arm of a row is its number of pairs.
+    """
+    if entry.spec.protocol == "size":
+        return next(iter(entry.curves.values()), {})
+    return entry.curves.get(arm, {})
 
 
 def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
