@@ -172,7 +172,6 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
     missed: dict[int, Curve] = {}
     marked: set[int] = set()
     failures: dict[int, str] = {}
-    files = []
     for spec, entry in sorted(trials, key=lambda trial: (-len(trial[0].seeds), trial[0].key)):
         if entry is None:
             continue
@@ -183,12 +182,10 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
         curves |= new
         marked |= seeds_with_high_missed_variance(entry.record) & new.keys()
         for seed in new:
-            checks = entry.record.student_checks.get(str(seed), [])
-            missed[seed] = tuple((check.step, missed_variance(check)) for check in checks)
-        if new or not scored:
-            files.append(entry.file)
+            if checks := entry.record.student_checks.get(str(seed)):
+                missed[seed] = tuple((check.step, missed_variance(check)) for check in checks)
     expected = frozenset(seed for spec, _ in trials for seed in spec.seeds)
-    return GridCell(expected, curves, tuple(files), failures, missed, frozenset(marked))
+    return GridCell(expected, curves, failures, missed, frozenset(marked))
 
 
 def curves_in_row(entry: ResultEntry, arm: str) -> Mapping[int, Curve]:

@@ -70,9 +70,7 @@ def scores_table(grid: Grid) -> Table:
             )
         )
     return Table(
-        name=grid.protocol,
         title=scores_title(grid),
-        source=grid.source,
         columns=(
             "objective",
             ARM_COLUMNS.get(grid.protocol, "arm") if has_arms else "method",
@@ -127,9 +125,7 @@ def summary_table(grid: Grid) -> Table:
             )
         )
     return Table(
-        name="summary",
         title=table_title("summary", grid),
-        source=grid.source,
         columns=(
             "row",
             "average (95% interval)",
@@ -150,9 +146,7 @@ def best_points_table(grid: Grid) -> Table:
         return Cell(format_mean_std(cell.best_scores), stats.mean_std(cell.best_scores)[0])
 
     return Table(
-        name="best",
         title=table_title("best", grid),
-        source=grid.source,
         columns=("objective", *dataset_columns(grid.datasets)),
         rows=tuple(
             (Cell(row.label), *(best_cell(row, dataset) for dataset in grid.datasets))
@@ -186,9 +180,7 @@ def improvement_table(grid: Grid) -> Table | None:
         ]
         rows.append((Cell(row.label), *cells, Cell(best_other.label)))
     return Table(
-        name="comparisons",
         title=table_title("comparisons", grid),
-        source=grid.source,
         columns=("objective", "over random", "over dbc", "over the best other", "best other"),
         rows=tuple(rows),
         notes=(NOTES["comparisons"],),
@@ -229,9 +221,7 @@ def cost_table(grid: Grid) -> Table:
         for number, row in enumerate(rows)
     ]
     return Table(
-        name="cost",
         title=table_title("cost", grid),
-        source=grid.source,
         columns=(
             "objective",
             "budget",
@@ -280,9 +270,7 @@ def data_table(grid: Grid) -> Table:
         }
     )
     return Table(
-        name="data",
         title=table_title("data", grid),
-        source=grid.source,
         columns=("dataset", "teacher", "transitions", "SHA-256", "SHA-256 of the teacher"),
         rows=tuple(
             (
@@ -320,9 +308,7 @@ def gaps_table(results: SuiteResults) -> Table | None:
     if not rows:
         return None
     return Table(
-        name="gaps",
         title=TITLES["gaps"],
-        source="",
         columns=("trial or file", "dataset", "status", "reason"),
         rows=tuple(sorted(rows, key=lambda row: tuple(cell.text for cell in row))),
         n_text_columns=4,
@@ -341,9 +327,7 @@ def files_table(results: SuiteResults) -> Table:
         for entry in results.entries
     ]
     return Table(
-        name="files",
         title=TITLES["files"],
-        source="",
         columns=("trial", "dataset", "seeds", "status", "file"),
         rows=tuple(sorted(rows, key=lambda row: (row[1].text, row[0].text, row[-1].text))),
         n_text_columns=5,

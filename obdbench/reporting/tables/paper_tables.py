@@ -102,9 +102,7 @@ def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
             rows.append((_label_cell(paper, name, row), *scores, _average_cell(cells, paper, name)))
     objective = f" ({paper.objective})" if paper.objective else ""
     return Table(
-        name="papers",
         title=table_title("papers", grid, f", {paper.name}{objective}"),
-        source=grid.source,
         columns=(
             "objective" if paper.by == "objective" else "arm",
             *dataset_columns(paper.datasets),
