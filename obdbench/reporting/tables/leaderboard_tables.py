@@ -90,18 +90,16 @@ def scores_table(grid: Grid) -> Table:
 
 def _leaders(grid: Grid) -> dict[str, Row]:
     """The ranked row with the highest mean on each dataset that two or more rows complete."""
-    means = pd.DataFrame(
-        {
-            number: {
-                dataset: stats.mean_std(cell.scores)[0]
-                for dataset, cell in row.cells.items()
-                if cell.complete and not row.is_baseline
-            }
-            for number, row in enumerate(grid.rows)
-        }
-    )
-    contested = means[means.count(axis=1) > 1]
-    return {str(dataset): grid.rows[i] for dataset, i in contested.idxmax(axis=1).items()}
+    leaders = {}
+    for dataset in grid.datasets:
+        means = [
+            (stats.mean_std(row.cells[dataset].scores)[0], row)
+            for row in grid.rows
+            if dataset in row.cells and row.cells[dataset].complete and not row.is_baseline
+        ]
+        if len(means) > 1:
+            _, leaders[dataset] = max(means, key=lambda pair: pair[0])
+    return leaders
 
 
 def summary_table(grid: Grid) -> Table:
