@@ -47,45 +47,46 @@ def scores_table(grid: Grid) -> Table:
     Without arms, the table has the gain of distilled rows over the best control.
     """
     has_arms = any(row.arm not in SINGLE_ARMS for row in grid.rows)
+    rows = list(grid.rows) if has_arms else grid.sorted_rows()
     leaders = {} if has_arms else _leaders(grid)
-    gains = [] if has_arms else [gain_over_controls(grid, row) for row in grid.sorted_rows()]
-    rows = []
-    for number, row in enumerate(grid.rows if has_arms else grid.sorted_rows()):
-        rank, distilled = grid.rank(row), row.method == "distillation"
-        scores = [
-            score_cell(row.cells.get(d), leaders.get(d) is row, mark_decrease=distilled)
-            for d in grid.datasets
-        ]
-        rows.append(
-            (
-                Cell(row.label),
-                Cell(row.arm) if has_arms else Cell(row.method),
-                Cell(format_budget(row)),
-                *scores,
-                average_cell(row),
-                *([] if has_arms else [gain_cell(gains[number], len(grid.expected_datasets))]),
-                interval_cell(row.iqm),
-                *([] if has_arms else [Cell(str(rank) if rank else MISSING, rank)]),
-                Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1)),
-            )
+    gains = [] if has_arms else [gain_over_controls(grid, row) for row in rows]
+
+    def score(row: Row, dataset: str) -> Cell:
+        is_leader = leaders.get(dataset) is row
+        return score_cell(
+            row.cells.get(dataset), is_leader, mark_decrease=row.method == "distillation"
         )
+
+    headings = dict(zip(grid.datasets, dataset_columns(grid.datasets), strict=True))
+    gain_cells = [gain_cell(gain, len(grid.expected_datasets)) for gain in gains]
+    columns: list[tuple[str, list[Cell]]] = [
+        ("objective", [Cell(row.label) for row in rows]),
+        (ARM_COLUMNS.get(grid.protocol, "arm"), [Cell(row.arm) for row in rows])
+        if has_arms
+        else ("method", [Cell(row.method) for row in rows]),
+        ("budget", [Cell(format_budget(row)) for row in rows]),
+        *((headings[d], [score(row, d) for row in rows]) for d in grid.datasets),
+        ("average", [average_cell(row) for row in rows]),
+        *([] if has_arms else [("over same labels", gain_cells)]),
+        ("IQM", [interval_cell(row.iqm) for row in rows]),
+        *([] if has_arms else [("rank", [_rank_cell(grid.rank(row)) for row in rows])]),
+        ("scores", [_count_cell(row) for row in rows]),
+    ]
     return Table(
         title=scores_title(grid),
-        columns=(
-            "objective",
-            ARM_COLUMNS.get(grid.protocol, "arm") if has_arms else "method",
-            "budget",
-            *dataset_columns(grid.datasets),
-            "average",
-            *([] if has_arms else ["over same labels"]),
-            "IQM",
-            *([] if has_arms else ["rank"]),
-            "scores",
-        ),
-        rows=tuple(rows),
+        columns=tuple(heading for heading, _ in columns),
+        rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
         notes=(*score_notes(grid), *control_notes(gains)),
         n_text_columns=3,
     )
+
+
+def _rank_cell(rank: int | None) -> Cell:
+    return Cell(str(rank) if rank else MISSING, rank)
+
+
+def _count_cell(row: Row) -> Cell:
+    return Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1))
 
 
 def _leaders(grid: Grid) -> dict[str, Row]:
