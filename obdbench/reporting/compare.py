@@ -300,7 +300,7 @@ def comparison_table(comparison: Comparison) -> Table:
         second_mean = format_number(stats.grand_mean(comparison.second_scores))
         rows.append(_row("average", first_mean, second_mean, comparison.difference, ""))
     columns = ("dataset", comparison.first, comparison.second, "difference [95%]", "seeds")
-    return Table("comparison", "", comparison.source, columns, tuple(rows))
+    return Table("", columns, tuple(rows))
 
 
 def _row(

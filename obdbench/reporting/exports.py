@@ -73,7 +73,7 @@ class RowSummary(BaseModel):
     method: str  # selection, distillation or whole data
     budget: str
     baseline: bool  # whether it uses the whole data; such rows have no rank
-    rank: int | None  # among complete distilled rows
+    rank: int | None  # among complete distilled and selected rows
     average: float | None  # mean over datasets; None where the row is incomplete
     iqm: float | None  # interquartile mean over seeds and datasets; None where incomplete
     iqm_low: float | None  # bounds of its 95% bootstrap interval

@@ -388,4 +388,4 @@ def index_table(reports: dict[str, SuiteReport]) -> Table:
             )
         )
     columns = ("page", "data", "datasets", "scores", "first by average", "newest result")
-    return Table("index", "Pages", "", columns, tuple(rows), n_text_columns=2)
+    return Table("Pages", columns, tuple(rows), n_text_columns=2)

@@ -13,6 +13,7 @@ from obdbench.reporting.grids.grid import Grid, Row
 class ControlGain:
     """Mean gain over a control, with its interval, and the datasets that it is averaged over."""
 
+    row: Row
     control: Row
     datasets: tuple[str, ...]
     interval: stats.Interval
@@ -32,7 +33,7 @@ def gain_over_controls(grid: Grid, row: Row) -> ControlGain | None:
             datasets = tuple(_shared_datasets(grid.expected_datasets, row, control))
             interval = paired_gain(row, control, datasets) if datasets else None
             if interval is not None:
-                gains.append(ControlGain(control, datasets, interval))
+                gains.append(ControlGain(row, control, datasets, interval))
     # the lowest gain on equal datasets is that over the control with the highest average
     return min(gains, key=lambda gain: (-len(gain.datasets), gain.interval.estimate), default=None)
 
@@ -69,7 +70,7 @@ def _teachers(row: Row) -> dict[str, set[str]]:
 
 
 def paired_gain(row: Row, reference: Row, datasets: Iterable[str]) -> stats.Interval | None:
-    """Mean difference to another row over the seeds that both have on every dataset."""
+    """Mean over datasets of the differences to another row, over the seeds that both have there."""
     scores, references = [], []
     for dataset in datasets:
         cell, other = row.cells[dataset], reference.cells[dataset]

@@ -38,9 +38,8 @@ class GridCell:
 
     expected_seeds: frozenset[int]
     curves: Mapping[int, Curve]
-    files: tuple[str, ...] = ()
     failures: Mapping[int, str] = field(default_factory=dict)  # by seed: status of its trial
-    missed_variance: Mapping[int, Curve] = field(default_factory=dict)  # by seed: (step, share)
+    missed_variance: Mapping[int, Curve] = field(default_factory=dict)  # of checked seeds
     high_missed_variance: frozenset[int] = frozenset()  # seeds that are marked
 
     @cached_property
@@ -84,6 +83,7 @@ class Row:
     seeds: frozenset[int]
     cells: Mapping[str, GridCell]
     expected_datasets: tuple[str, ...]  # completeness and averages refer to these datasets
+    trials: frozenset[str] = field(repr=False)  # their keys, with and without a result
     entries: tuple[ResultEntry, ...] = field(repr=False, default=())
 
     @property

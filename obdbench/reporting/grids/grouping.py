@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-
-import pandas as pd
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import PRESETS, resolve_settings
@@ -30,57 +28,31 @@ from obdbench.results.headline import Curve
 from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
 
 Trial = tuple[TrialSpec, ResultEntry | None]
-COLUMNS = (
-    "key",
-    "trial",
-    "source",
-    "protocol",
-    "dataset",
-    "pairs",
-    "steps",
-    "code",
-    "teacher",
-    "teacher_checksum",
-)
 
 
 def build_grids(results: SuiteResults) -> list[Grid]:
     """The grids of a suite, sorted by source and protocol."""
     trials: dict[str, Trial] = {key: (spec, None) for key, spec in results.expected.items()}
     trials |= {entry.record.key: (entry.spec, entry) for entry in results.entries}
-    frame = pd.DataFrame(
-        [
-            (
-                key,
-                (spec, entry),
-                DatasetId(spec.dataset).source,
-                spec.protocol,
-                spec.dataset,
-                spec.settings.pairs,
-                spec.settings.steps,
-                canonical_json(spec.code),
-                spec.teacher or "",
-                spec.teacher_checksum or "",
-            )
-            for key, (spec, entry) in trials.items()
-        ],
-        columns=COLUMNS,
-    )
-    return [_grid(part, results) for _, part in frame.groupby(["source", "protocol"])]
+    groups: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
+    for key, (spec, entry) in trials.items():
+        groups[DatasetId(spec.dataset).source, spec.protocol][key] = (spec, entry)
+    return [_grid(*place, groups[place], results) for place in sorted(groups)]
 
 
-def _grid(trials: pd.DataFrame, results: SuiteResults) -> Grid:
-    source, protocol = trials["source"].iloc[0], trials["protocol"].iloc[0]
-    datasets = trials["dataset"].unique()
-    planned = trials.loc[trials["key"].isin(results.expected.keys()), "dataset"].unique()
-    expected = tuple(sorted(planned if len(planned) else datasets, key=dataset_sort_key))
-    trials = trials.assign(identity=_identities(trials))
-    first_trials = trials.groupby("identity", sort=False)["trial"].first()
-    labels = _labels({str(identity): spec for identity, (spec, _) in first_trials.items()})
+def _grid(source: str, protocol: str, trials: Mapping[str, Trial], results: SuiteResults) -> Grid:
+    specs = [spec for spec, _ in trials.values()]
+    datasets = {spec.dataset for spec in specs}
+    planned = {spec.dataset for key, (spec, _) in trials.items() if key in results.expected}
+    expected = tuple(sorted(planned or datasets, key=dataset_sort_key))
+    members: dict[str, list[Trial]] = defaultdict(list)
+    for identity, trial in zip(_identities(specs), trials.values(), strict=True):
+        members[identity].append(trial)
+    labels = _labels({identity: group[0][0] for identity, group in members.items()})
     rows = [
         row
-        for identity, members in trials.groupby("identity", sort=False)["trial"]
-        for row in _rows(str(identity), labels[str(identity)], list(members), expected)
+        for identity, group in members.items()
+        for row in _rows(identity, labels[identity], group, expected)
     ]
     return Grid(
         source=source,
@@ -92,36 +64,37 @@ def _grid(trials: pd.DataFrame, results: SuiteResults) -> Grid:
     )
 
 
-def _identities(trials: pd.DataFrame) -> pd.Series[str]:
+def _identities(specs: Sequence[TrialSpec]) -> list[str]:
     """Identify the row of each trial by everything except its dataset, seeds and arm.
 
     The number of outer steps, the teacher and the code of dataset loaders may differ between the
     datasets of a row. Where they differ on one dataset, they are part of the identity.
     """
-    contents = [_row_content(spec) for spec, _ in trials["trial"]]
-    base = pd.Series([canonical_json(content) for content in contents], index=trials.index)
-    cell = [base, trials["dataset"], trials["pairs"]]
+    contents = [_row_content(spec) for spec in specs]
+    bases = [canonical_json(content) for content in contents]
 
-    def differs(column: str) -> pd.Series[bool]:
-        variants = trials[column].groupby(cell).transform("nunique")
-        return variants.gt(1).groupby(base).transform("any")
+    def differing(value: Callable[[TrialSpec], object], per_teacher: bool = True) -> set[str]:
+        """The bases with several values on one dataset, or on one dataset with one teacher."""
+        values: dict[tuple[object, ...], set[object]] = defaultdict(set)
+        for base, spec in zip(bases, specs, strict=True):
+            teacher = spec.teacher if per_teacher else None
+            values[base, spec.dataset, spec.settings.pairs, teacher].add(value(spec))
+        return {str(base) for (base, *_), found in values.items() if len(found) > 1}
 
-    teacher_differs = differs("teacher")
-    cell.append(trials["teacher"])
-    steps_differ, code_differs = differs("steps"), differs("code")
-    weights_differ = differs("teacher_checksum")
-    identities = []
-    for index, (spec, _), content in zip(trials.index, trials["trial"], contents, strict=True):
-        if teacher_differs[index]:
+    teacher_differs = differing(lambda spec: spec.teacher, per_teacher=False)
+    weights_differ = differing(lambda spec: spec.teacher_checksum)
+    steps_differ = differing(lambda spec: spec.settings.steps)
+    code_differs = differing(lambda spec: canonical_json(spec.code))
+    for base, spec, content in zip(bases, specs, contents, strict=True):
+        if base in teacher_differs:
             content["teacher"] = spec.teacher or "default"
-        if weights_differ[index]:
+        if base in weights_differ:
             content["teacher_checksum"] = (spec.teacher_checksum or "")[:8]
-        if steps_differ[index]:
+        if base in steps_differ:
             content["settings"]["steps"] = spec.settings.steps
-        if code_differs[index]:
+        if base in code_differs:
             content["code"] = spec.code
-        identities.append(canonical_json(content))
-    return pd.Series(identities, index=trials.index)
+    return [canonical_json(content) for content in contents]
 
 
 def _row_content(spec: TrialSpec) -> dict[str, Any]:
@@ -159,6 +132,7 @@ def _rows(
             seeds=frozenset(seed for spec in specs for seed in spec.seeds),
             cells={dataset: _cell(arm, group) for dataset, group in by_dataset.items()},
             expected_datasets=expected_datasets,
+            trials=frozenset(spec.key for spec in specs),
             entries=tuple(
                 sorted(entries, key=lambda e: (dataset_sort_key(e.spec.dataset), e.file))
             ),
@@ -171,25 +145,30 @@ def _cell(arm: str, trials: list[Trial]) -> GridCell:
     missed: dict[int, Curve] = {}
     marked: set[int] = set()
     failures: dict[int, str] = {}
-    files = []
     for spec, entry in sorted(trials, key=lambda trial: (-len(trial[0].seeds), trial[0].key)):
         if entry is None:
             continue
-        scored = entry.curves.get(arm, {})
-        if spec.protocol == "size":
-            scored = next(iter(entry.curves.values()), {})
+        scored = curves_in_row(entry, arm)
         if entry.record.status != "ok":
             failures = dict.fromkeys(spec.seeds, entry.record.status) | failures
         new = {seed: curve for seed, curve in scored.items() if seed not in curves}
         curves |= new
         marked |= seeds_with_high_missed_variance(entry.record) & new.keys()
         for seed in new:
-            checks = entry.record.student_checks.get(str(seed), [])
-            missed[seed] = tuple((check.step, missed_variance(check)) for check in checks)
-        if new or not scored:
-            files.append(entry.file)
+            if checks := entry.record.student_checks.get(str(seed)):
+                missed[seed] = tuple((check.step, missed_variance(check)) for check in checks)
     expected = frozenset(seed for spec, _ in trials for seed in spec.seeds)
-    return GridCell(expected, curves, tuple(files), failures, missed, frozenset(marked))
+    return GridCell(expected, curves, failures, missed, frozenset(marked))
+
+
+def curves_in_row(entry: ResultEntry, arm: str) -> Mapping[int, Curve]:
+    """The curves of a result that belong to its row of an arm.
+
+    Under the protocol ``size``, the arm of a row is its number of pairs.
+    """
+    if entry.spec.protocol == "size":
+        return next(iter(entry.curves.values()), {})
+    return entry.curves.get(arm, {})
 
 
 def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
@@ -203,21 +182,20 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
     presets = Counter(sorted((spec.preset for spec in specs.values()), key=_preset_order))
     usual_preset = presets.most_common(1)[0][0]
     contents = {identity: json.loads(identity) for identity in specs}
-    objectives = pd.Series({identity: c["objective"] for identity, c in contents.items()})
+    by_objective: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for identity, content in contents.items():
+        flat = _flat(specs[identity].protocol, content)
+        by_objective[content["objective"]][identity] = flat
     labels: dict[str, str] = {}
-    for objective, variants in objectives.groupby(objectives):
-        flat = {
-            identity: _flat(specs[identity].protocol, contents[identity])
-            for identity in variants.index
-        }
-        text = pd.DataFrame(
-            {n: canonical_json(v) for n, v in values.items()} for values in flat.values()
-        )
-        differing = text.columns[text.nunique(dropna=False) > 1]
+    for objective, variants in by_objective.items():
+        texts = [
+            {(n, canonical_json(v)) for n, v in values.items()} for values in variants.values()
+        ]
+        equal = {name for name, _ in set.intersection(*texts)}
         names, short_names = {}, {}
-        for identity, values in flat.items():
+        for identity, values in variants.items():
             params = {} if objective in BASELINES else contents[identity]["objective_params"]
-            shown = {name: values[name] for name in differing if name in values}
+            shown = {name: value for name, value in values.items() if name not in equal}
             preset = specs[identity].preset
             preset_values = _preset_settings(preset)
             changed = {

@@ -17,7 +17,7 @@ import pandas as pd
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting.grids import statistics as stats
-from obdbench.reporting.grids.grid import OBJECTIVES, Grid, GridCell, Row
+from obdbench.reporting.grids.grid import OBJECTIVES, Grid, Row
 from obdbench.reporting.tables.table import format_number
 from obdbench.results.headline import Curve
 
@@ -56,11 +56,10 @@ Draw = Callable[["Figure", Grid], None]
 
 
 class Plot(NamedTuple):
-    """A plot that the results allow: file name without suffix, title, source and grid."""
+    """A plot that the results allow: file name without suffix, title and grid."""
 
     name: str
     title: str
-    source: str
     draw: Draw
     grid: Grid
 
@@ -93,10 +92,10 @@ def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
         has_scores = any(row.n_scores for row in grid.rows)
 
         def add(kind: str, title: str, draw: Draw, grid: Grid = grid, prefix: str = prefix) -> None:
-            plots.append(Plot(f"{prefix}-{kind}", title, grid.source, draw, grid))
+            plots.append(Plot(f"{prefix}-{kind}", title, draw, grid))
 
         if grid.protocol == "default" and _has_curves(grid):
-            has_checks = any(_missed_curves(c) for row in grid.rows for c in row.cells.values())
+            has_checks = any(c.missed_variance for row in grid.rows for c in row.cells.values())
             lines = "; thin: missed variance" if has_checks else ""
             title = f"Score against outer steps: {source} (band: ± one standard deviation{lines})"
             add("convergence", title, draw_convergence)
@@ -137,9 +136,10 @@ def draw_convergence(figure: Figure, grid: Grid) -> None:
 
 
 def _draw_missed_variance(axes: Axes, rows: Sequence[Row], dataset: str) -> None:
-    styled = line_styles(rows)
     curves = [
-        (_missed_curves(row.cells[dataset]), style) for row, style in styled if dataset in row.cells
+        (list(row.cells[dataset].missed_variance.values()), style)
+        for row, style in line_styles(rows)
+        if dataset in row.cells
     ]
     if not any(missed for missed, _ in curves):
         return
@@ -150,11 +150,6 @@ def _draw_missed_variance(axes: Axes, rows: Sequence[Row], dataset: str) -> None
         right.plot(steps, mean, color=color, linestyle=dashes, lw=0.7)
     right.set(ylim=(0.0, 1.0), ylabel="missed variance")
     right.grid(visible=False)
-
-
-def _missed_curves(cell: GridCell) -> list[Curve]:
-    """The missed variance of each checked seed against outer steps."""
-    return [curve for curve in cell.missed_variance.values() if curve]
 
 
 def draw_size_curve(figure: Figure, grid: Grid) -> None:

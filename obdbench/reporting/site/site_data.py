@@ -333,7 +333,6 @@ def _describe_objective(name: str) -> str:
 def _table(table: Table) -> dict[str, Any]:
     return {
         "title": table.title,
-        "source": table.source,
         "columns": table.columns,
         "text_columns": table.n_text_columns,
         "rows": [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting.grids.control_gain import ControlGain
-from obdbench.reporting.grids.grid import Grid, Row, natural_sort_key
+from obdbench.reporting.grids.grid import METHODS, Grid, Row, natural_sort_key
 from obdbench.reporting.tables.table import MISSING
 from obdbench.results.check_scores import find_reference_returns
 from obdbench.results.headline import HEADLINE_POINTS, distilled_points
@@ -36,10 +38,16 @@ PAGE_TITLES = {
     "papers": "Comparison with published results",
     "details": "Best points, cost, data and result files",
 }
+ROWS_OF_METHODS = {
+    "distillation": "distilled",
+    "selection": "selected",
+    "whole data": "whole-data",
+}
 NOTES = {
     "best": (
         "Mean ± standard deviation over seeds of the best evaluation point of each seed. The score "
-        "itself selects the point, which overestimates every row; no rank depends on it."
+        "itself selects the point, which overestimates rows with several points; no rank depends "
+        "on it."
     ),
     "comparisons": (
         "Probability that a seed of the row has a higher score than a seed of the other row on the "
@@ -172,33 +180,42 @@ def high_missed_variance_note(checked: Iterable[Result]) -> str:
 def summary_caption(grid: Grid) -> str:
     """What a summary of a grid averages: datasets, kind of scores, and seeds of the rows."""
     counts = {row.label: len(row.seeds) for row in grid.ranked_rows}
-    most_common = max(counts.values(), key=list(counts.values()).count)
+    most_common = statistics.mode(counts.values())
     others: dict[int, list[str]] = {}
     for label, count in counts.items():
         if count != most_common:
             others.setdefault(count, []).append(label)
     exceptions = "; ".join(f"{n} for {', '.join(labels)}" for n, labels in sorted(others.items()))
     datasets = count_noun(len(grid.expected_datasets), "dataset")
+    methods = {row.method for row in grid.ranked_rows}
+    rows = ""
+    if methods != {row.method for row in grid.rows}:
+        rows = f" per {' or '.join(ROWS_OF_METHODS[m] for m in METHODS if m in methods)} row"
     return (
         f"D4RL-normalized returns (0 = random, 100 = expert): mean over {datasets} ({grid.source}) "
-        f"and {count_noun(most_common, 'seed')}{f' ({exceptions})' if others else ''}."
+        f"and {count_noun(most_common, 'seed')}{rows}{f' ({exceptions})' if others else ''}."
     )
 
 
 def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
     """How to read the column ``over same labels``, with the control of each kind of labels."""
-    present = [gain for gain in gains if gain is not None]
-    if not present:
+    controls: dict[str, dict[str, None]] = defaultdict(dict)
+    objectives: dict[str, dict[str, None]] = defaultdict(dict)
+    for gain in gains:
+        if gain is not None:
+            controls[gain.row.labels][gain.control.label] = None
+            objectives[gain.row.labels][gain.row.objective] = None
+    if not controls:
         return ()
-    best: dict[str, list[str]] = {}
-    for gain in sorted(present, key=lambda gain: gain.control.labels):
-        best.setdefault(gain.control.labels, []).append(gain.control.label)
-    names = (f"{' or '.join(dict.fromkeys(v))} for the {labels}'s" for labels, v in best.items())
+    best = (
+        f"{' or '.join(controls[labels])} for {', '.join(objectives[labels])} (actions of the "
+        f"{labels})"
+        for labels in sorted(controls)
+    )
     return (
         "The column 'over same labels' contains the mean gain over the best selection with as many "
-        "pairs and the same labels (the data's actions for dbc, the teacher's for the others), "
-        "with its 95% interval from differences paired by dataset and seed. The best selection is "
-        f"{' and '.join(names)} labels.",
+        "pairs and the same labels, with its 95% interval from differences paired by dataset and "
+        f"seed. The best selection is {' and '.join(best)}.",
     )
 
 
@@ -272,14 +289,21 @@ def teachers_with_several_checksums(grid: Grid) -> list[str]:
 
 
 def _headline_text(grid: Grid) -> str:
-    cells = (cell for row in grid.ranked_rows for cell in row.cells.values())
-    curves = (curve for cell in cells for curve in cell.curves.values())
-    n_points = min(
-        max((len(distilled_points(curve)) for curve in curves), default=0), HEADLINE_POINTS
-    )
-    if n_points < 2:
+    """The points that are averaged, as far as all rows of a method have as many."""
+    n_points: dict[str, set[int]] = defaultdict(set)  # by method, of each seed
+    for row in grid.rows:
+        for curve in (curve for cell in row.cells.values() for curve in cell.curves.values()):
+            n_points[row.method].add(min(len(distilled_points(curve)), HEADLINE_POINTS))
+    most = max((n for numbers in n_points.values() for n in numbers), default=0)
+    if most < 2:
         return "that of its last evaluation point"
-    return f"the mean of its last {n_points} evaluation points"
+    text = f"the mean of its last {most} evaluation points"
+    single = [method for method in METHODS if n_points[method] == {1}]
+    if any(n < most for method in METHODS if method not in single for n in n_points[method]):
+        text += ", or of all if there are fewer"
+    if single:
+        text += f"; {' and '.join(ROWS_OF_METHODS[method] for method in single)} rows have one"
+    return text
 
 
 def table_title(name: str, grid: Grid, suffix: str = "") -> str:

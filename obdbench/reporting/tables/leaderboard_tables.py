@@ -47,63 +47,60 @@ def scores_table(grid: Grid) -> Table:
     Without arms, the table has the gain of distilled rows over the best control.
     """
     has_arms = any(row.arm not in SINGLE_ARMS for row in grid.rows)
+    rows = list(grid.rows) if has_arms else grid.sorted_rows()
     leaders = {} if has_arms else _leaders(grid)
-    gains = [] if has_arms else [gain_over_controls(grid, row) for row in grid.sorted_rows()]
-    rows = []
-    for number, row in enumerate(grid.rows if has_arms else grid.sorted_rows()):
-        rank, distilled = grid.rank(row), row.method == "distillation"
-        scores = [
-            score_cell(row.cells.get(d), leaders.get(d) is row, mark_decrease=distilled)
-            for d in grid.datasets
-        ]
-        rows.append(
-            (
-                Cell(row.label),
-                Cell(row.arm) if has_arms else Cell(row.method),
-                Cell(format_budget(row)),
-                *scores,
-                average_cell(row),
-                *([] if has_arms else [gain_cell(gains[number], len(grid.expected_datasets))]),
-                interval_cell(row.iqm),
-                *([] if has_arms else [Cell(str(rank) if rank else MISSING, rank)]),
-                Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1)),
-            )
+    gains = [] if has_arms else [gain_over_controls(grid, row) for row in rows]
+
+    def score(row: Row, dataset: str) -> Cell:
+        is_leader = leaders.get(dataset) is row
+        return score_cell(
+            row.cells.get(dataset), is_leader, mark_decrease=row.method == "distillation"
         )
+
+    headings = dict(zip(grid.datasets, dataset_columns(grid.datasets), strict=True))
+    gain_cells = [gain_cell(gain, len(grid.expected_datasets)) for gain in gains]
+    columns: list[tuple[str, list[Cell]]] = [
+        ("objective", [Cell(row.label) for row in rows]),
+        (ARM_COLUMNS.get(grid.protocol, "arm"), [Cell(row.arm) for row in rows])
+        if has_arms
+        else ("method", [Cell(row.method) for row in rows]),
+        ("budget", [Cell(format_budget(row)) for row in rows]),
+        *((headings[d], [score(row, d) for row in rows]) for d in grid.datasets),
+        ("average", [average_cell(row) for row in rows]),
+        *([] if has_arms else [("over same labels", gain_cells)]),
+        ("IQM", [interval_cell(row.iqm) for row in rows]),
+        *([] if has_arms else [("rank", [_rank_cell(grid.rank(row)) for row in rows])]),
+        ("scores", [_count_cell(row) for row in rows]),
+    ]
     return Table(
-        name=grid.protocol,
         title=scores_title(grid),
-        source=grid.source,
-        columns=(
-            "objective",
-            ARM_COLUMNS.get(grid.protocol, "arm") if has_arms else "method",
-            "budget",
-            *dataset_columns(grid.datasets),
-            "average",
-            *([] if has_arms else ["over same labels"]),
-            "IQM",
-            *([] if has_arms else ["rank"]),
-            "scores",
-        ),
-        rows=tuple(rows),
+        columns=tuple(heading for heading, _ in columns),
+        rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
         notes=(*score_notes(grid), *control_notes(gains)),
         n_text_columns=3,
     )
 
 
+def _rank_cell(rank: int | None) -> Cell:
+    return Cell(str(rank) if rank else MISSING, rank)
+
+
+def _count_cell(row: Row) -> Cell:
+    return Cell(f"{row.n_scores}/{row.n_expected}", row.n_scores / max(row.n_expected, 1))
+
+
 def _leaders(grid: Grid) -> dict[str, Row]:
     """The ranked row with the highest mean on each dataset that two or more rows complete."""
-    means = pd.DataFrame(
-        {
-            number: {
-                dataset: stats.mean_std(cell.scores)[0]
-                for dataset, cell in row.cells.items()
-                if cell.complete and not row.is_baseline
-            }
-            for number, row in enumerate(grid.rows)
-        }
-    )
-    contested = means[means.count(axis=1) > 1]
-    return {str(dataset): grid.rows[i] for dataset, i in contested.idxmax(axis=1).items()}
+    leaders = {}
+    for dataset in grid.datasets:
+        means = [
+            (stats.mean_std(row.cells[dataset].scores)[0], row)
+            for row in grid.rows
+            if dataset in row.cells and row.cells[dataset].complete and not row.is_baseline
+        ]
+        if len(means) > 1:
+            _, leaders[dataset] = max(means, key=lambda pair: pair[0])
+    return leaders
 
 
 def summary_table(grid: Grid) -> Table:
@@ -127,9 +124,7 @@ def summary_table(grid: Grid) -> Table:
             )
         )
     return Table(
-        name="summary",
         title=table_title("summary", grid),
-        source=grid.source,
         columns=(
             "row",
             "average (95% interval)",
@@ -150,9 +145,7 @@ def best_points_table(grid: Grid) -> Table:
         return Cell(format_mean_std(cell.best_scores), stats.mean_std(cell.best_scores)[0])
 
     return Table(
-        name="best",
         title=table_title("best", grid),
-        source=grid.source,
         columns=("objective", *dataset_columns(grid.datasets)),
         rows=tuple(
             (Cell(row.label), *(best_cell(row, dataset) for dataset in grid.datasets))
@@ -186,9 +179,7 @@ def improvement_table(grid: Grid) -> Table | None:
         ]
         rows.append((Cell(row.label), *cells, Cell(best_other.label)))
     return Table(
-        name="comparisons",
         title=table_title("comparisons", grid),
-        source=grid.source,
         columns=("objective", "over random", "over dbc", "over the best other", "best other"),
         rows=tuple(rows),
         notes=(NOTES["comparisons"],),
@@ -228,9 +219,7 @@ def cost_table(grid: Grid) -> Table:
         for number, row in enumerate(rows)
     ]
     return Table(
-        name="cost",
         title=table_title("cost", grid),
-        source=grid.source,
         columns=(
             "objective",
             "budget",
@@ -278,9 +267,7 @@ def data_table(grid: Grid) -> Table:
         }
     )
     return Table(
-        name="data",
         title=table_title("data", grid),
-        source=grid.source,
         columns=("dataset", "teacher", "transitions", "SHA-256", "SHA-256 of the teacher"),
         rows=tuple(
             (
@@ -318,9 +305,7 @@ def gaps_table(results: SuiteResults) -> Table | None:
     if not rows:
         return None
     return Table(
-        name="gaps",
         title=TITLES["gaps"],
-        source="",
         columns=("trial or file", "dataset", "status", "reason"),
         rows=tuple(sorted(rows, key=lambda row: tuple(cell.text for cell in row))),
         n_text_columns=4,
@@ -339,9 +324,7 @@ def files_table(results: SuiteResults) -> Table:
         for entry in results.entries
     ]
     return Table(
-        name="files",
         title=TITLES["files"],
-        source="",
         columns=("trial", "dataset", "seeds", "status", "file"),
         rows=tuple(sorted(rows, key=lambda row: (row[1].text, row[0].text, row[-1].text))),
         n_text_columns=5,

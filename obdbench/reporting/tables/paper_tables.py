@@ -102,9 +102,7 @@ def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
             rows.append((_label_cell(paper, name, row), *scores, _average_cell(cells, paper, name)))
     objective = f" ({paper.objective})" if paper.objective else ""
     return Table(
-        name="papers",
         title=table_title("papers", grid, f", {paper.name}{objective}"),
-        source=grid.source,
         columns=(
             "objective" if paper.by == "objective" else "arm",
             *dataset_columns(paper.datasets),
@@ -137,13 +135,12 @@ def _score_cell(measured: GridCell | None, printed: float | None) -> Cell:
 
 
 def _difference_text(measured: stats.Groups, printed: Sequence[float]) -> str:
-    """The mean difference to one printed value per group, marked if its interval contains zero."""
-    references = [[p] * len(group) for group, p in zip(measured, printed, strict=True)]
-    interval = stats.mean_interval(stats.differences_per_seed(measured, references))
-    text = format_number(interval.estimate, sign=True)
+    """The measured mean minus the printed one, marked if its interval contains the printed one."""
+    interval, published = stats.mean_interval(measured), stats.mean_std(printed)[0]
+    text = format_number(interval.estimate - published, sign=True)
     if interval.low is None or interval.high is None:
         return text
-    return f"{text} {WITHIN_INTERVAL}" if interval.low <= 0.0 <= interval.high else text
+    return f"{text} {WITHIN_INTERVAL}" if interval.low <= published <= interval.high else text
 
 
 def _average_cell(cells: dict[str, GridCell], paper: PaperTable, name: str) -> Cell:

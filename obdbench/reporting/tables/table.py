@@ -25,9 +25,7 @@ class Table:
     The first ``n_text_columns`` columns contain text, the others numbers.
     """
 
-    name: str
     title: str
-    source: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()

@@ -62,6 +62,24 @@ def test_dbc_is_measured_against_labels_of_the_data():
     assert gain.interval.estimate == pytest.approx(10.5)
 
 
+def test_the_caption_names_the_objectives_of_each_source_of_actions():
+    grid = grid_of(
+        distilled("dbc", {0: 30.0, 1: 32.0}, teacher_checksum=None),
+        distilled("mine", {0: 30.0, 1: 32.0}, teacher_checksum=None),
+        distilled("pbc", {0: 30.0, 1: 32.0}),
+        entry("top-q", {0: 20.0, 1: 21.0}, teacher_checksum="a"),
+        entry("top-q", {0: 25.0, 1: 26.0}, **TEACHER_LABELS),
+    )
+    assert (
+        scores_table(grid)
+        .notes[-1]
+        .endswith(
+            "The best selection is top-q for dbc, mine (actions of the data) and "
+            "top-q (labels=teacher) for pbc (actions of the teacher)."
+        )
+    )
+
+
 def test_the_gain_covers_the_datasets_that_both_rows_have_completely():
     grid = grid_of(
         distilled("pbc", {0: 30.0, 1: 32.0}),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from support.result_entries import checked_entry
+from support.result_entries import checked_entry, entry
 
 import obdbench
+from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import InvalidDataError
 from obdbench.reporting.grids.frame import COLUMNS, load_results, results_frame
 from obdbench.reporting.grids.grouping import build_grids
@@ -32,18 +33,60 @@ def test_failed_and_missing_trials_have_one_row_without_a_score(results_root):
     assert not rows.in_headline.any()
     assert rows.set_index("status").error["failed"] == "out of memory"
     assert rows.set_index("status").file.isna()["missing"]
+    assert rows.label.notna().all()
 
 
-def test_headline_scores_follow_from_the_frame(d4rl):
+def assert_scores_of_tables(suites: list[SuiteResults]) -> None:
+    """Scores that the documented recipe computes from a frame are those of the table's cells."""
+    frame = results_frame(suites)
+    keys = ["suite", "protocol", "label", "arm", "dataset", "seed"]
+    scores = frame[frame.in_headline].groupby(keys).normalized_return.mean()
+    expected = {
+        (results.suite, grid.protocol, row.label, row.arm, dataset, seed): score
+        for results in suites
+        for grid in build_grids(results)
+        for row in grid.rows
+        for dataset, cell in row.cells.items()
+        for seed, score in zip(sorted(cell.curves), cell.scores, strict=True)
+    }
+    assert scores.to_dict() == pytest.approx(expected)
+
+
+def test_scores_of_tables_follow_from_the_frame(quick, d4rl):
+    assert_scores_of_tables([quick, d4rl])
+
+
+def test_settings_and_presets_of_one_objective_stay_apart():
+    exact = resolve_settings("exact")
+    results = SuiteResults(
+        "s",
+        (
+            entry("pbc", {0: 10.0, 1: 12.0}, start=1.0),
+            entry("pbc", {0: 20.0, 1: 22.0}, start=1.0, settings=DistillSettings(smoothing=0.3)),
+            entry("pbc", {0: 30.0, 1: 32.0}, start=1.0, settings=exact, preset="exact"),
+            entry("pbc", {0: 40.0, 1: 42.0}, start=1.0, objective_params={"beta": 0.5}),
+            entry("random", {0: 5.0, 1: 6.0}),
+            entry("random", {0: 7.0, 1: 8.0}, objective_params={"labels": "teacher"}),
+        ),
+    )
+    assert results_frame([results]).label.nunique() == 6
+    assert_scores_of_tables([results])
+
+
+def test_a_seed_that_two_trials_scored_counts_once():
+    fewer, more = entry("pbc", {0: 10.0, 1: 12.0}), entry("pbc", {0: 20.0, 1: 22.0, 2: 24.0})
+    results = SuiteResults("s", (fewer, more))
+    frame = results_frame([results])
+    assert set(frame[frame.in_headline].trial) == {more.record.key}
+    assert_scores_of_tables([results])
+
+
+def test_only_distilled_rows_have_a_preset_and_steps(d4rl):
     frame = results_frame([d4rl])
-    by_seed = ["objective", "dataset", "protocol", "arm", "pairs", "seed"]
-    scores = frame[frame.in_headline].groupby(by_seed).normalized_return.mean()
-    part = next(grid for grid in build_grids(d4rl) if grid.protocol == "default")
-    for row in part.rows:
-        for dataset, cell in row.cells.items():
-            for seed, score in zip(sorted(cell.curves), cell.scores, strict=True):
-                key = (row.objective, dataset, "default", "default", 256, seed)
-                assert scores[key] == pytest.approx(score)
+    budget = frame.groupby("objective")[["preset", "outer_steps", "pairs"]].nunique()
+    assert budget.loc["pbc"].gt(0).to_list() == [True, True, True]
+    assert budget.loc["random"].gt(0).to_list() == [False, False, True]
+    assert budget.loc["bc-whole"].gt(0).to_list() == [False, False, False]
 
 
 def test_missed_variance_is_that_of_the_latest_check():

@@ -122,6 +122,12 @@ def test_rows_of_another_preset_than_most_are_labeled_with_it() -> None:
     ]
 
 
+def test_an_absent_parameter_differs_from_null() -> None:
+    absent = spec_of("pbc", DistillSettings())
+    null = spec_of("pbc", DistillSettings(), protocol_params={"limit": None})
+    assert labels_of(absent, null) == ["pbc", "pbc (limit=null)"]
+
+
 def test_parameters_of_a_baseline_are_part_of_its_label_only_if_they_differ() -> None:
     small = spec_of("bc-whole", DistillSettings(), objective_params={"batch": 64, "lr": 0.1})
     large = spec_of("bc-whole", DistillSettings(), objective_params={"batch": 256, "lr": 0.1})

@@ -57,7 +57,7 @@ def test_numbers_are_not_wrapped_in_80_columns():
     columns = ("row", "average (95% interval)", GAIN_OVER_RANDOM, "gain over same labels (95%)")
     numbers = ("38.5 (24.3 to 46.4)", "33.8 (6.7 to 60.9)", "+10.1 (−23.9 to 44.2)")
     rows = [(Cell(name), *map(Cell, numbers)) for name in ("pbc", "bc-whole (batch=256, lr=0.001)")]
-    table = Table("summary", "Summary", "embedded", columns, tuple(rows))
+    table = Table("Summary", columns, tuple(rows))
     lines = render_terminal_table(table, GAIN_OVER_RANDOM).splitlines()
     assert max(map(len, lines)) <= 80
     complete = [line for line in lines if all(n in line for n in (numbers[0], numbers[2]))]

@@ -32,6 +32,7 @@ from obdbench.reporting.tables.captions import (
     format_budget,
     measurement_facts,
     score_notes,
+    summary_caption,
 )
 from obdbench.reporting.tables.leaderboard_tables import (
     GAIN_OVER_RANDOM,
@@ -164,7 +165,7 @@ def test_more_seeds_of_the_same_trial_join_its_row():
     (cell,) = row.cells.values()
     assert cell.expected_seeds == {0, 1, 2, 3}
     assert cell.scores == (19.0, 101.0, 103.0, 105.0)
-    assert len(cell.files) == 2
+    assert {e.file for e in row.entries} == {first.file, more.file}
 
 
 def test_the_budget_of_pairs_that_are_not_distilled_is_their_number():
@@ -238,7 +239,7 @@ def test_d4rl_data_are_not_marked_as_other_data(d4rl):
 
 def test_text_from_files_cannot_become_markup():
     hostile = "<script>|`x`|[a](b)\n*b*"
-    table = Table("t", hostile, "s", ("a",), ((Cell(hostile, link="a b.json"),),), (hostile,))
+    table = Table(hostile, ("a",), ((Cell(hostile, link="a b.json"),),), (hostile,))
     text = render_sections([table], "p/")
     assert "<script>" not in text
     assert "](p/a%20b.json)" in text
@@ -248,7 +249,7 @@ def test_text_from_files_cannot_become_markup():
 
 
 def test_a_note_that_several_tables_share_appears_once():
-    table = Table("t", "title", "s", ("a",), ((Cell("b"),),), ("shared note",))
+    table = Table("title", ("a",), ((Cell("b"),),), ("shared note",))
     assert render_sections([table, table]).count("shared note") == 1
 
 
@@ -333,7 +334,8 @@ def figures(collection: SuiteResults) -> dict[tuple[str, ...], object]:
             row.n_expected,
             row.average,
             row.iqm,
-            {name: (cell.scores, cell.best_scores, cell.files) for name, cell in row.cells.items()},
+            {name: (cell.scores, cell.best_scores) for name, cell in row.cells.items()},
+            [entry.file for entry in row.entries],
         )
         for part in build_grids(collection)
         for row in part.rows
@@ -408,6 +410,35 @@ def test_the_caption_counts_the_points_of_a_score(curve, text):
     result = replace(entry(trial), curves={"default": {0: curve}})
     (part,) = build_grids(SuiteResults("s", (result,)))
     assert text in score_notes(part)[0]
+
+
+def test_the_caption_names_rows_with_fewer_points():
+    several = tuple((step, 1.0) for step in range(9))
+    distilled = scored_entry("pbc", {0: 1.0, 1: 1.0})
+    distilled = replace(distilled, curves={"default": {0: several, 1: several}})
+    short = replace(distilled, curves={"default": {0: several, 1: several[:3]}})
+    selected, whole = scored_entry("random", {0: 1.0}), scored_entry("bc-whole", {0: 1.0})
+    text = "the mean of its last 5 evaluation points"
+    for entries, expected in (
+        ((distilled, selected), f"{text}; selected rows have one."),
+        ((distilled, selected, whole), f"{text}; selected and whole-data rows have one."),
+        ((short,), f"{text}, or of all if there are fewer."),
+        ((short, whole), f"{text}, or of all if there are fewer; whole-data rows have one."),
+    ):
+        (part,) = build_grids(SuiteResults("s", entries))
+        assert f"score of each seed is {expected}" in score_notes(part)[0]
+
+
+def test_the_seeds_in_the_caption_of_the_summary_are_those_of_ranked_rows():
+    ranked = (
+        *(scored_entry(name, {0: 1.0, 1: 2.0}, start=0.5) for name in ("dbc", "pbc")),
+        scored_entry("random", {0: 1.0}),
+    )
+    (part,) = build_grids(SuiteResults("s", ranked))
+    assert summary_caption(part).endswith(" and 2 seeds (1 for random).")
+    (part,) = build_grids(SuiteResults("s", (*ranked, scored_entry("behavior", {0: 1.0}))))
+    text = " and 2 seeds per distilled or selected row (1 for random)."
+    assert summary_caption(part).endswith(text)
 
 
 def test_missing_trials_have_the_label_of_their_row():
