@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.spec import label_trials
-from obdbench.experiments.suite import NamedComponent, Suite, load_suite, split_row_settings
+from obdbench.experiments.suite import Suite, load_suite, split_row_settings
 from obdbench.reporting.grids.suite_results import is_published
 
 if TYPE_CHECKING:
@@ -276,11 +276,11 @@ def compare(
         protocols=protocol or (),
         seeds=parse_seed_option(seeds),
         preset=preset,
-        settings=parse_assignments(set_),
         teachers=teacher or (),
     )
     store = {"name": f"compare-{grid.name}"}  # a page ranks what its folder contains
-    parts = [part.model_copy(update=store) for part in group_by_settings(grid, to_run)]
+    settings = parse_assignments(set_)
+    parts = [part.model_copy(update=store) for part in group_by_settings(grid, to_run, settings)]
     planned = [runner.plan_missing(part, config) for part in parts]
     announce_missing([missing for _, missing in planned], sum(len(good) for good, _ in planned))
     results: list[Result] = []
@@ -318,21 +318,21 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
     )
 
 
-def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
-    """Return a suite for the rows without settings, and one for each other row."""
-    plain: list[NamedComponent] = []
-    parts = []
-    for row in rows:
-        objective, settings = split_row_settings(row)
-        overrides = {key: value for key, value in settings.items() if key != "preset"}
-        part = grid.select(
-            objectives=[objective], settings=overrides, preset=settings.get("preset")
-        )
-        if settings:
-            parts.append(part)
-        else:
-            plain += part.objectives
-    return [*([grid.model_copy(update={"objectives": tuple(plain)})] if plain else []), *parts]
+def group_by_settings(grid: Suite, rows: Sequence[str], settings: Mapping[str, Any]) -> list[Suite]:
+    """Return a suite for the rows without settings, and one for each other row.
+
+    ``settings`` take precedence over the suite and every preset, and a row's own settings over
+    them.
+    """
+    separated = [split_row_settings(row) for row in rows]
+    plain = [objective for objective, own in separated if not own]
+    parts = [grid.select(objectives=plain, settings={**settings})] if plain else []
+    for objective, own in separated:
+        if own:
+            preset = own.pop("preset", None)
+            own = {**settings, **own}
+            parts.append(grid.select(objectives=[objective], settings=own, preset=preset))
+    return parts
 
 
 def print_comparison(text: str) -> None:
