@@ -125,19 +125,16 @@ def check_new_preset(name: str) -> None:
 
 
 def format_toml_value(value: Any) -> str:
-    """Format a scalar or a flat list as a TOML value."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return repr(value)
-    if isinstance(value, float):
-        return repr(float(value))  # that of a NumPy number names its type
-    if isinstance(value, str):  # JSON escapes all characters that TOML forbids except DEL
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """Format a scalar or a list as a TOML value; those of NumPy count as well."""
+    value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, list | tuple):
-        return f"[{', '.join(format_toml_value(item) for item in value)}]"
+        return f"[{', '.join(map(format_toml_value, value))}]"
+    if isinstance(value, float):
+        return repr(value)  # JSON cannot express infinity
+    if isinstance(value, bool | int | str):  # JSON escapes what TOML forbids, except DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     raise InvalidSettingError(
-        f"A preset cannot store {value!r}.", "Use numbers, strings and lists."
+        f"A setting cannot have the value {value!r}.", "Use numbers, strings and lists."
     )
 
 
