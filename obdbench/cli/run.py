@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from obdbench.cli.options import (
+    INTERRUPTED,
     Address,
     Datasets,
     Device,
@@ -43,8 +45,6 @@ from obdbench.reporting.grids.suite_results import is_published
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
     from obdbench.results.record import Result
-
-INTERRUPTED = 130
 
 
 def run(
@@ -136,7 +136,7 @@ def run(
 
 
 def command_line(context: typer.Context) -> str:
-    """The present command for a shell, without the options for existing results."""
+    """The current command line, quoted for a shell, without the options for existing results."""
     existing = ("--resume", "--fresh", "--retry-failed")
     words = (word for word in context.find_root().obj or () if word not in existing)
     return shlex.join(["obdbench", *words])
@@ -183,7 +183,7 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
     resumed = f"continue with: {command}{' --resume' if resume else ''}"
     if summary.stop_reason == "interrupted":
         typer.echo(f"Interrupted; {resumed}", err=True)
-        raise typer.Exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)  # typer.Exit would print a second message
     if summary.stop_reason:
         typer.echo(f"The run {summary.stop_reason.rstrip('.')}; {resumed}", err=True)
     elif summary.errors:
