@@ -21,14 +21,7 @@ from obdbench.execution.trial_cost import distillation_cost
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import resolve_dataset_id
 from obdbench.plugins import load_plugins
-from obdbench.registry import (
-    architectures,
-    objectives,
-    protocols,
-    selections,
-    solvers,
-    state_sources,
-)
+from obdbench.registry import datasets
 from obdbench.results.store import ResultStore
 
 SLOW_IMPORTS = ("obdbench.distillation.loop", "obdbench.evaluation.protocol")
@@ -80,14 +73,10 @@ def prepare_process(config: ExecutionConfig) -> None:
 def check_specs(specs: Iterable[TrialSpec]) -> None:
     """Raise an error unless this process knows every name in the specs, from the same source."""
     for spec in specs:
-        settings = spec.settings
-        objectives.get(spec.objective)
-        protocols.get(spec.protocol)
         resolve_dataset_id(spec.dataset)
-        architectures.get(settings.architecture)
-        selections.get(settings.init)
-        solvers.get(settings.solver)
-        state_sources.get(settings.state_source)
+        for registry, name in spec.components():
+            if registry is not datasets:  # files are not registered
+                registry.get(name)
         if spec.fingerprint_code() != spec.code:
             raise PluginVersionError(
                 f"The plugin code of {spec.label()!r} differs from that of the main process.",
