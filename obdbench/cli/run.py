@@ -38,6 +38,7 @@ from obdbench.cli.options import (
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
+from obdbench.experiments.presets import load_preset
 from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import Suite, load_suite, split_row_settings
 from obdbench.reporting.grids.suite_results import is_published
@@ -383,7 +384,7 @@ def tune(
         trials=trials,
         criterion=criterion,
         seeds=parse_seed_option(seeds),
-        preset=preset or "fast",
+        preset=load_preset(preset or "fast"),
         settings=parse_assignments(set_),
         search_seed=search_seed,
     )
