@@ -35,7 +35,7 @@ class PluginVersionError(ObdError):
 class Job:
     """Trials of one suite that share one distillation."""
 
-    name: str  # key of the distillation
+    distill_key: str
     suite: str
     specs: tuple[TrialSpec, ...]
 
@@ -54,7 +54,7 @@ def group_into_jobs(specs: Iterable[TrialSpec], suite: str) -> list[Job]:
     by_key: dict[str, list[TrialSpec]] = {}
     for spec in specs:
         by_key.setdefault(spec.distill_key, []).append(spec)
-    jobs = [Job(name, suite, tuple(trials)) for name, trials in by_key.items()]
+    jobs = [Job(key, suite, tuple(trials)) for key, trials in by_key.items()]
     return sorted(jobs, key=lambda job: -job.cost)
 
 
@@ -73,9 +73,10 @@ def prepare_process(config: ExecutionConfig) -> None:
 def check_specs(specs: Iterable[TrialSpec]) -> None:
     """Raise an error unless this process knows every name in the specs, from the same source."""
     for spec in specs:
-        resolve_dataset_id(spec.dataset)
         for registry, name in spec.components():
-            if registry is not datasets:  # files are not registered
+            if registry is datasets:
+                resolve_dataset_id(name)  # a file is not registered
+            else:
                 registry.get(name)
         if spec.fingerprint_code() != spec.code:
             raise PluginVersionError(
