@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from obdbench.distillation.settings import (
     PRESETS,
@@ -27,7 +27,12 @@ from obdbench.distillation.settings import (
     DistillSettings,
     resolve_settings,
 )
-from obdbench.errors import InvalidSettingError, ObdError, format_validation_error, unknown_name
+from obdbench.errors import (
+    InvalidSettingError,
+    ObdError,
+    translate_validation_error,
+    unknown_name,
+)
 from obdbench.io import write_atomically
 
 MAX_TOML = 1024 * 1024
@@ -74,12 +79,8 @@ def load_preset(name: str) -> Preset:
     path = preset_folder() / f"{name}.toml"
     content = read_toml(path)
     check_keys(path, content, [key for key in Preset.model_fields if key != "name"])
-    try:
+    with translate_validation_error("Fix the preset file.", f"{path}: "):
         preset = Preset(name=name, **content)
-    except ValidationError as error:
-        raise InvalidSettingError(
-            f"{path}: {format_validation_error(error)}", "Fix the preset file."
-        ) from error
     preset.resolve({})
     return preset
 
