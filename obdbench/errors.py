@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -93,3 +94,14 @@ def format_validation_error(error: ValidationError) -> str:
     value = repr(first["input"])
     value = value if len(value) <= 80 else f"{value[:77]}..."
     return f"{location}: {first['msg']}, got {value}."
+
+
+@contextmanager
+def translate_validation_error(remedy: str, prefix: str = "") -> Iterator[None]:
+    """Raise what pydantic finds wrong in the block as an :class:`InvalidSettingError`."""
+    from pydantic import ValidationError  # takes long to import
+
+    try:
+        yield
+    except ValidationError as error:
+        raise InvalidSettingError(f"{prefix}{format_validation_error(error)}", remedy) from error

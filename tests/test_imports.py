@@ -238,15 +238,26 @@ def test_the_package_imports_nothing_unsafe_and_nothing_outside_it(module: str) 
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_in_functions_spare_help_and_listing(module: str) -> None:
-    """Optional packages load in functions; so does what is heavy, in what help and lists need."""
-    light = loaded_with("obdbench.cli.main")
+    """Optional packages load in functions; so does what is heavy, in what help and lists need.
+
+    ``import obdbench`` does without pydantic, too, which help and lists need.
+    """
+    late = set(OPTIONAL)
+    if module in loaded_with("obdbench.cli.main"):
+        late |= HEAVY
+    if module in loaded_with(ROOT_PACKAGE):
+        late |= {"pydantic"}
     needless = [
         f"line {imported.line}: {imported.target}"
         for imported in imports(module)
         if imported.in_function and not imported.is_string
-        if not loaded_with(imported.target) & (OPTIONAL | HEAVY if module in light else OPTIONAL)
+        if not loaded_with(imported.target) & late
     ]
     assert not needless
+
+
+def test_importing_the_package_imports_neither_pydantic_nor_anything_heavy() -> None:
+    assert not loaded_with(ROOT_PACKAGE) & (HEAVY | {"pydantic"})
 
 
 def test_listing_and_help_import_no_heavy_package() -> None:

@@ -11,17 +11,15 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
-import typer.core
 
 from obdbench.cli.data import app as data_app
 from obdbench.cli.export import export
 from obdbench.cli.hub import app as hub_app
 from obdbench.cli.leaderboard import leaderboard, show
-from obdbench.cli.options import Plugins, load_plugin_options, parse_assignments
+from obdbench.cli.options import INTERRUPTED, Plugins, load_plugin_options, parse_assignments
 from obdbench.cli.run import compare, run, tune
 from obdbench.cli.teach import teach
 from obdbench.distillation.settings import describe_settings
@@ -31,36 +29,12 @@ from obdbench.experiments.suite import list_suites, load_suite
 from obdbench.registry import REGISTRIES
 from obdbench.version import __version__
 
-INVALID_CALL, INTERRUPTED = 2, 130
+INVALID_CALL = 2
 LISTS = (*REGISTRIES, "suites", "presets", "settings")
 _python_showwarning = warnings.showwarning
 
-
-class _InterruptibleGroup(typer.core.TyperGroup):
-    """Command group that reports an interrupt; typer itself ends without a message."""
-
-    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
-        """Keep the words of the command line, which the manifest of a run records."""
-        with _report_interrupt():
-            return super().make_context(info_name, args, *rest, obj=tuple(args), **extra)
-
-    def invoke(self, ctx: Any) -> Any:
-        with _report_interrupt():
-            return super().invoke(ctx)
-
-
-@contextmanager
-def _report_interrupt() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        print_error("Interrupted.")
-        raise typer.Exit(INTERRUPTED) from None
-
-
 app = typer.Typer(
     name="obdbench",
-    cls=_InterruptibleGroup,
     help="Benchmark suite for offline behavior distillation.",
     no_args_is_help=True,
     add_completion=False,
@@ -178,9 +152,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may exceed the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = app(args=arguments, prog_name="obdbench", standalone_mode=False)
+        words = tuple(arguments)  # the manifest of a run records them
+        code = app(args=arguments, obj=words, prog_name="obdbench", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        print_error("Interrupted.")
         code = INTERRUPTED
     except BrokenPipeError:
         code = 1
@@ -189,6 +163,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         _print_exception(error)
         code = INVALID_CALL
+    if code == INTERRUPTED:
+        print_error("Interrupted.")
     sys.exit(code if isinstance(code, int) else 0)
 
 

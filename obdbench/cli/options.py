@@ -13,6 +13,8 @@ from obdbench.experiments.presets import parse_value
 from obdbench.experiments.suite import parse_seeds
 from obdbench.plugins import Plugin, load_plugins
 
+INTERRUPTED = 130  # exit code
+
 Out = Annotated[Path, typer.Option("--out", help="Results folder.", envvar="OBDBENCH_RESULTS")]
 Datasets = Annotated[
     list[str] | None, typer.Option("--dataset", "-d", help="Dataset identifier; may be repeated.")

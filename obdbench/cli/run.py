@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from obdbench.cli.options import (
+    INTERRUPTED,
     Address,
     Datasets,
     Device,
@@ -36,15 +38,14 @@ from obdbench.cli.options import (
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
+from obdbench.experiments.presets import load_preset
 from obdbench.experiments.spec import label_trials
-from obdbench.experiments.suite import NamedComponent, Suite, load_suite, split_row_settings
+from obdbench.experiments.suite import Suite, load_suite, split_row_settings
 from obdbench.reporting.grids.suite_results import is_published
 
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
     from obdbench.results.record import Result
-
-INTERRUPTED = 130
 
 
 def run(
@@ -136,7 +137,7 @@ def run(
 
 
 def command_line(context: typer.Context) -> str:
-    """The present command for a shell, without the options for existing results."""
+    """The current command line, quoted for a shell, without the options for existing results."""
     existing = ("--resume", "--fresh", "--retry-failed")
     words = (word for word in context.find_root().obj or () if word not in existing)
     return shlex.join(["obdbench", *words])
@@ -183,7 +184,7 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
     resumed = f"continue with: {command}{' --resume' if resume else ''}"
     if summary.stop_reason == "interrupted":
         typer.echo(f"Interrupted; {resumed}", err=True)
-        raise typer.Exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)  # typer.Exit would print a second message
     if summary.stop_reason:
         typer.echo(f"The run {summary.stop_reason.rstrip('.')}; {resumed}", err=True)
     elif summary.errors:
@@ -276,11 +277,11 @@ def compare(
         protocols=protocol or (),
         seeds=parse_seed_option(seeds),
         preset=preset,
-        settings=parse_assignments(set_),
         teachers=teacher or (),
     )
     store = {"name": f"compare-{grid.name}"}  # a page ranks what its folder contains
-    parts = [part.model_copy(update=store) for part in group_by_settings(grid, to_run)]
+    settings = parse_assignments(set_)
+    parts = [part.model_copy(update=store) for part in group_by_settings(grid, to_run, settings)]
     planned = [runner.plan_missing(part, config) for part in parts]
     announce_missing([missing for _, missing in planned], sum(len(good) for good, _ in planned))
     results: list[Result] = []
@@ -318,21 +319,21 @@ def announce_missing(plans: Sequence[Plan], done: int) -> None:
     )
 
 
-def group_by_settings(grid: Suite, rows: Sequence[str]) -> list[Suite]:
-    """Return a suite for the rows without settings, and one for each other row."""
-    plain: list[NamedComponent] = []
-    parts = []
-    for row in rows:
-        objective, settings = split_row_settings(row)
-        overrides = {key: value for key, value in settings.items() if key != "preset"}
-        part = grid.select(
-            objectives=[objective], settings=overrides, preset=settings.get("preset")
-        )
-        if settings:
-            parts.append(part)
-        else:
-            plain += part.objectives
-    return [*([grid.model_copy(update={"objectives": tuple(plain)})] if plain else []), *parts]
+def group_by_settings(grid: Suite, rows: Sequence[str], settings: Mapping[str, Any]) -> list[Suite]:
+    """Return a suite for the rows without settings, and one for each other row.
+
+    ``settings`` take precedence over the suite and every preset, and a row's own settings over
+    them.
+    """
+    separated = [split_row_settings(row) for row in rows]
+    plain = [objective for objective, own in separated if not own]
+    parts = [grid.select(objectives=plain, settings={**settings})] if plain else []
+    for objective, own in separated:
+        if own:
+            preset = own.pop("preset", None)
+            own = {**settings, **own}
+            parts.append(grid.select(objectives=[objective], settings=own, preset=preset))
+    return parts
 
 
 def print_comparison(text: str) -> None:
@@ -383,7 +384,7 @@ def tune(
         trials=trials,
         criterion=criterion,
         seeds=parse_seed_option(seeds),
-        preset=preset or "fast",
+        preset=load_preset(preset or "fast"),
         settings=parse_assignments(set_),
         search_seed=search_seed,
     )

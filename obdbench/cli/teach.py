@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from obdbench.cli.options import (
+    INTERRUPTED,
     Plugins,
     Sets,
     TaskName,
@@ -17,7 +19,6 @@ from obdbench.cli.options import (
     load_plugin_options,
     parse_assignments,
 )
-from obdbench.cli.run import INTERRUPTED
 
 
 def teach(
@@ -80,7 +81,7 @@ def teach(
         )
     except KeyboardInterrupt:
         typer.echo("Interrupted; the same command continues the training.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        sys.exit(INTERRUPTED)
     if export is not None:
         teacher.save(export)
     if card:

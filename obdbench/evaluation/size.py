@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pydantic import ValidationError
-
 from obdbench.distillation.settings import DistillSettings
-from obdbench.errors import InvalidSettingError, format_validation_error
+from obdbench.errors import InvalidSettingError, translate_validation_error
 from obdbench.evaluation.protocol import Arm, Protocol, check_count
 
 
@@ -29,12 +27,8 @@ class Size(Protocol):
     def variants(self, settings: DistillSettings) -> list[DistillSettings]:
         """One distillation per size."""
         fields = settings.model_dump()
-        try:
+        with translate_validation_error("Choose other sizes."):
             return [DistillSettings(**{**fields, "pairs": size}) for size in self.sizes]
-        except ValidationError as error:
-            raise InvalidSettingError(
-                format_validation_error(error), "Choose other sizes."
-            ) from error
 
     def arms(self, settings: DistillSettings) -> list[Arm]:
         """The default students, named by the size of their synset."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.execution.run import execute, plan
+from obdbench.experiments.presets import format_toml_value
 from obdbench.experiments.suite import load_suite, parse_seeds
 from obdbench.plugins import Plugin, load_plugins
 from obdbench.results.record import Result
@@ -69,7 +69,7 @@ def run(
         protocol=_as_tuple(protocols),
         seeds=[",".join(map(str, seeds))] if seeds else [],
         preset=[preset] if preset else [],
-        set=[f"{name}={_setting(value)}" for name, value in (settings or {}).items()],
+        set=[f"{name}={_format_setting(value)}" for name, value in (settings or {}).items()],
         teacher=_as_tuple(teachers),
         plugin=references,
     )
@@ -93,8 +93,11 @@ def command_line(suite: str, **options: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(without_folders, ("run", suite, *words)))
 
 
-def _setting(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _format_setting(value: Any) -> str:
+    """The text that ``--set`` reads as the value."""
+    if value is None:
+        return "null"
+    return value if isinstance(value, str) else format_toml_value(value)
 
 
 def _as_tuple(names: Names) -> tuple[str, ...]:

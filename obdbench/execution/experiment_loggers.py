@@ -182,9 +182,6 @@ class ExperimentLogger:
             reason = f"{type(error).__name__}: {shorten(error)}"
             logger.warning("Logging to %s stopped: %s", self.name, reason)
 
-    def refresh(self) -> None:
-        """Do nothing: numbers are logged when they arrive."""
-
     def _log(self, event: Event) -> None:
         log = self.logs.get(event.key)
         if log is None:

@@ -21,14 +21,7 @@ from obdbench.execution.trial_cost import distillation_cost
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import resolve_dataset_id
 from obdbench.plugins import load_plugins
-from obdbench.registry import (
-    architectures,
-    objectives,
-    protocols,
-    selections,
-    solvers,
-    state_sources,
-)
+from obdbench.registry import datasets
 from obdbench.results.store import ResultStore
 
 SLOW_IMPORTS = ("obdbench.distillation.loop", "obdbench.evaluation.protocol")
@@ -42,7 +35,7 @@ class PluginVersionError(ObdError):
 class Job:
     """Trials of one suite that share one distillation."""
 
-    name: str  # key of the distillation
+    distill_key: str
     suite: str
     specs: tuple[TrialSpec, ...]
 
@@ -61,7 +54,7 @@ def group_into_jobs(specs: Iterable[TrialSpec], suite: str) -> list[Job]:
     by_key: dict[str, list[TrialSpec]] = {}
     for spec in specs:
         by_key.setdefault(spec.distill_key, []).append(spec)
-    jobs = [Job(name, suite, tuple(trials)) for name, trials in by_key.items()]
+    jobs = [Job(key, suite, tuple(trials)) for key, trials in by_key.items()]
     return sorted(jobs, key=lambda job: -job.cost)
 
 
@@ -80,14 +73,11 @@ def prepare_process(config: ExecutionConfig) -> None:
 def check_specs(specs: Iterable[TrialSpec]) -> None:
     """Raise an error unless this process knows every name in the specs, from the same source."""
     for spec in specs:
-        settings = spec.settings
-        objectives.get(spec.objective)
-        protocols.get(spec.protocol)
-        resolve_dataset_id(spec.dataset)
-        architectures.get(settings.architecture)
-        selections.get(settings.init)
-        solvers.get(settings.solver)
-        state_sources.get(settings.state_source)
+        for registry, name in spec.components():
+            if registry is datasets:
+                resolve_dataset_id(name)  # a file is not registered
+            else:
+                registry.get(name)
         if spec.fingerprint_code() != spec.code:
             raise PluginVersionError(
                 f"The plugin code of {spec.label()!r} differs from that of the main process.",

@@ -14,7 +14,9 @@ from obdbench.distillation.input_checks import check_inputs, check_teacher_data
 from obdbench.distillation.phase_solvers import infinite_width_share, warn_kernel_mismatch
 from obdbench.errors import InvalidSettingError
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.executors.base import FailFastError, RunListeners, get_executor
+from obdbench.execution.events import Event
+from obdbench.execution.executors import local
+from obdbench.execution.executors.base import Executor, FailFastError
 from obdbench.execution.experiment_loggers import ExperimentLogger, check_loggers
 from obdbench.execution.job import group_into_jobs
 from obdbench.execution.progress import ProgressDisplay
@@ -142,6 +144,15 @@ def execute(plan: Plan) -> RunSummary:
     return RunSummary(store, plan.specs, results, stop_reason)
 
 
+def get_executor(name: str) -> Executor:
+    """Return an executor by name; Ray is imported only if it is asked for."""
+    if name == "ray":
+        from obdbench.execution.executors import ray_executor
+
+        return ray_executor.execute
+    return local.execute
+
+
 def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
     """Run trials with the executor; returns why it ended early, or an empty string."""
     suite = plan.suite.name
@@ -155,10 +166,16 @@ def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
         ]
         if len(remaining) < len(plan.specs):
             display.print(f"{len(plan.specs) - len(remaining)} trials are done already")
+
+        handlers = [display.on_event, *(each.on_event for each in loggers)]
+
+        def on_event(event: Event) -> None:
+            for handler in handlers:
+                handler(event)
+
         try:
             jobs = group_into_jobs(remaining, suite)
-            listener = RunListeners([display, *loggers])
-            get_executor(plan.config.executor)(jobs, plan.config, listener)
+            get_executor(plan.config.executor)(jobs, plan.config, on_event, display.refresh)
         except KeyboardInterrupt:
             return "interrupted"
         except FailFastError as error:

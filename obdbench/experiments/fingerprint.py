@@ -9,21 +9,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+from collections.abc import Iterable
 from dataclasses import is_dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any, Literal, cast
 
-from obdbench.registry import (
-    Registry,
-    architectures,
-    datasets,
-    objectives,
-    protocols,
-    selections,
-    solvers,
-    state_sources,
-)
+from obdbench.registry import Registry, selections
 
 PROJECT = "obdbench"
 UNDISTILLED = "obdbench.selection.undistilled:"  # objectives made of selection methods
@@ -38,32 +30,15 @@ Component = Literal[
 ]
 
 
-def code_fingerprint(
-    objective: str,
-    protocol: str | None = None,
-    architecture: str | None = None,
-    dataset: str | None = None,
-    selection: str | None = None,
-    solver: str | None = None,
-    state_source: str | None = None,
-) -> dict[Component, str]:
+def code_fingerprint(components: Iterable[tuple[Registry, str]]) -> dict[Component, str]:
     """Map each component that is defined outside obdbench to the hash of its source.
 
     The mapping is empty if obdbench defines all of them.
     """
-    named: tuple[tuple[Registry, str | None], ...] = (
-        (objectives, objective),
-        (protocols, protocol),
-        (architectures, architecture),
-        (datasets, dataset),
-        (selections, selection),
-        (solvers, solver),
-        (state_sources, state_source),
-    )
     hashes = {
         cast(Component, registry.kind): hash_source(registry, name)
-        for registry, name in named
-        if name is not None and name in registry
+        for registry, name in components
+        if name in registry  # a file is a dataset without being registered
     }
     return {component: source for component, source in hashes.items() if source is not None}
 

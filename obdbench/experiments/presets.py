@@ -19,7 +19,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from obdbench.distillation.settings import (
     PRESETS,
@@ -27,7 +27,12 @@ from obdbench.distillation.settings import (
     DistillSettings,
     resolve_settings,
 )
-from obdbench.errors import InvalidSettingError, ObdError, format_validation_error, unknown_name
+from obdbench.errors import (
+    InvalidSettingError,
+    ObdError,
+    translate_validation_error,
+    unknown_name,
+)
 from obdbench.io import write_atomically
 
 MAX_TOML = 1024 * 1024
@@ -74,12 +79,8 @@ def load_preset(name: str) -> Preset:
     path = preset_folder() / f"{name}.toml"
     content = read_toml(path)
     check_keys(path, content, [key for key in Preset.model_fields if key != "name"])
-    try:
+    with translate_validation_error("Fix the preset file.", f"{path}: "):
         preset = Preset(name=name, **content)
-    except ValidationError as error:
-        raise InvalidSettingError(
-            f"{path}: {format_validation_error(error)}", "Fix the preset file."
-        ) from error
     preset.resolve({})
     return preset
 
@@ -125,19 +126,16 @@ def check_new_preset(name: str) -> None:
 
 
 def format_toml_value(value: Any) -> str:
-    """Format a scalar or a flat list as a TOML value."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return repr(value)
-    if isinstance(value, float):
-        return repr(float(value))  # that of a NumPy number names its type
-    if isinstance(value, str):  # JSON escapes all characters that TOML forbids except DEL
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """Format a scalar or a list as a TOML value; those of NumPy count as well."""
+    value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, list | tuple):
-        return f"[{', '.join(format_toml_value(item) for item in value)}]"
+        return f"[{', '.join(map(format_toml_value, value))}]"
+    if isinstance(value, float):
+        return repr(value)  # JSON cannot express infinity
+    if isinstance(value, bool | int | str):  # JSON escapes what TOML forbids, except DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     raise InvalidSettingError(
-        f"A preset cannot store {value!r}.", "Use numbers, strings and lists."
+        f"A setting cannot have the value {value!r}.", "Use numbers, strings and lists."
     )
 
 

@@ -21,9 +21,10 @@ from pydantic import (
     model_serializer,
 )
 
+from obdbench import registry
 from obdbench.distillation.settings import DistillSettings
 from obdbench.experiments.fingerprint import Component, code_fingerprint
-from obdbench.registry import objectives
+from obdbench.registry import Registry
 
 END_OF_SEEDS = 10**18  # a seed must fit into 64 bits
 
@@ -94,20 +95,23 @@ class TrialSpec(BaseModel):
     @property
     def distills(self) -> bool:
         """Whether outer steps are taken, or pairs are only selected."""
-        return bool(getattr(objectives.get(self.objective), "distills", True))
+        return bool(getattr(registry.objectives.get(self.objective), "distills", True))
+
+    def components(self) -> list[tuple[Registry, str]]:
+        """The registry and the name of every component of the trial."""
+        return [
+            (registry.objectives, self.objective),
+            (registry.protocols, self.protocol),
+            (registry.architectures, self.settings.architecture),
+            (registry.datasets, self.dataset),
+            (registry.selections, self.settings.init),
+            (registry.solvers, self.settings.solver),
+            (registry.state_sources, self.settings.state_source),
+        ]
 
     def fingerprint_code(self) -> dict[Component, str]:
         """Hash the source of the trial's components as this process would run them."""
-        settings = self.settings
-        return code_fingerprint(
-            self.objective,
-            protocol=self.protocol,
-            architecture=settings.architecture,
-            dataset=self.dataset,
-            selection=settings.init,
-            solver=settings.solver,
-            state_source=settings.state_source,
-        )
+        return code_fingerprint(self.components())
 
     def label(self) -> str:
         """Short human-readable name; :func:`label_trials` adds what makes it unique."""

@@ -23,12 +23,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from obdbench import registry
 from obdbench.datasets.identifier import DatasetId, resolve_registered_name
 from obdbench.distillation.settings import DistillSettings, parse_none
-from obdbench.errors import InvalidSettingError, format_validation_error, unknown_name
+from obdbench.errors import InvalidSettingError, translate_validation_error, unknown_name
 from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
 from obdbench.experiments.spec import END_OF_SEEDS, TrialSpec, format_params
 from obdbench.registry import Registry
@@ -205,13 +205,9 @@ def _changed(known: Registry, name: str, params: dict[str, Any]) -> dict[str, An
 
 
 def _make_spec(**content: Any) -> TrialSpec:
-    try:
+    with translate_validation_error("Fix the suite file or the options."):
         spec = TrialSpec(**content)
-        return spec.model_copy(update={"code": spec.fingerprint_code()})
-    except ValidationError as error:
-        raise InvalidSettingError(
-            format_validation_error(error), "Fix the suite file or the options."
-        ) from error
+    return spec.model_copy(update={"code": spec.fingerprint_code()})
 
 
 def _select(
@@ -315,9 +311,5 @@ def load_suite(name: str) -> Suite:
         raise unknown_name("suite", name, list_suites())
     content = read_toml(path)
     check_keys(path, content, list(Suite.model_fields))
-    try:
+    with translate_validation_error("Fix the suite file.", f"{path}: "):
         return Suite(**{"name": path.stem, **content})
-    except ValidationError as error:
-        raise InvalidSettingError(
-            f"{path}: {format_validation_error(error)}", "Fix the suite file."
-        ) from error

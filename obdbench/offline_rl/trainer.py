@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.errors import (
     InvalidDataError,
     InvalidSettingError,
-    format_validation_error,
+    translate_validation_error,
     unknown_name,
 )
 from obdbench.offline_rl.algorithm import CommonSettings, OfflineAlgorithm
@@ -57,12 +57,8 @@ def algorithm_settings(algorithm: str, overrides: dict[str, Any] | None = None) 
     for name in overrides or {}:
         if name not in known:
             raise unknown_name(f"setting of {algorithm}", name, known)
-    try:
+    with translate_validation_error("Change the setting, or leave it out.", f"{algorithm}: "):
         return TypeAdapter(kind).validate_python(overrides or {})
-    except ValidationError as error:
-        raise InvalidSettingError(
-            f"{algorithm}: {format_validation_error(error)}", "Change the setting, or leave it out."
-        ) from error
 
 
 def check_policy(

@@ -40,11 +40,11 @@ class TuningResult:
             "did not stop come first:"
         ]
         for result in self.candidates[:SHOWN_CANDIDATES]:
-            values = " ".join(f"{name}={value}" for name, value in result.params.items())
+            values = " ".join(f"{name}={value}" for name, value in result.candidate.draw.items())
             lines.append(
                 f"{result.criterion:10.5g}  step {result.step:<6} {values or '(base preset)'}"
             )
-        if not self.candidates[0].params:
+        if not self.candidates[0].candidate.draw:
             lines.append("No candidate was better than the base preset, which the new one equals.")
         lines.append(f"Saved as {self.path}; use it with --preset {self.preset.name}.")
         return "\n".join(lines)
@@ -60,8 +60,7 @@ def tune_settings(
     presets.check_new_preset(name)
     config = config or ExecutionConfig(executor="ray")
     search = _check_search(search)
-    draws = draw_candidates(search)
-    candidates = [Candidate.from_draw(search, draw) for draw in draws]
+    candidates = draw_candidates(search)
     for candidate in candidates:  # a value that a preset cannot hold is refused before the work
         for value in (*candidate.overrides.values(), *candidate.objective_params.values()):
             presets.format_toml_value(value)
@@ -72,7 +71,7 @@ def tune_settings(
 
     from obdbench.tuning.asha import search_with_asha  # Ray takes seconds to import
 
-    results = search_with_asha(search, draws, config)
+    results = search_with_asha(search, candidates, config)
     if not results or not math.isfinite(results[0].criterion):
         raise ObdError(
             "No candidate reached an evaluation point with a finite criterion.",
@@ -83,7 +82,7 @@ def tune_settings(
 
 
 def _check_search(search: SearchConfig) -> SearchConfig:
-    """The search with canonical names and the content of its preset."""
+    """The search with canonical names."""
     if search.criterion not in CRITERIA:
         raise unknown_name("criterion", search.criterion, CRITERIA)
     if not search.ranges:
@@ -98,7 +97,6 @@ def _check_search(search: SearchConfig) -> SearchConfig:
         objective=objectives.resolve_name(search.objective),
         datasets=tuple(map(resolve_dataset_id, search.datasets)),
         teachers={resolve_dataset_id(d): name for d, name in search.teachers.items()},
-        loaded_preset=presets.load_preset(search.preset),
     )
 
 
@@ -119,8 +117,8 @@ def _trials(search: SearchConfig, candidate: Candidate) -> list[TrialSpec]:
 
 def _make_preset(name: str, search: SearchConfig, results: Sequence[CandidateResult]) -> Preset:
     """The preset of the search with the values of the best candidate."""
-    best, base = results[0], search.base_preset()
-    candidate = Candidate.from_draw(search, best.params)
+    best, base = results[0], search.preset
+    candidate = best.candidate
     teachers = [f"{dataset}={name}" for dataset, name in search.teachers.items()]
     params: dict[str, dict[str, Any]] = {**base.objectives}
     if candidate.objective_params:

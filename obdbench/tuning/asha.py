@@ -28,7 +28,7 @@ MAX_RESTARTS = 1  # how often a candidate whose process is lost starts again
 
 def search_with_asha(
     search: SearchConfig,
-    draws: list[dict[str, Any]],
+    candidates: Sequence[Candidate],
     config: ExecutionConfig,
 ) -> list[CandidateResult]:
     """Measure candidates, stopping poor ones early; returns them best first.
@@ -37,7 +37,7 @@ def search_with_asha(
     by its last point, and a candidate with more evaluation points ranks before one that was
     stopped. Without ``workers`` the whole cluster is used.
     """
-    points = len(search.base_settings().evaluation_steps)
+    points = len(candidates[0].settings.evaluation_steps)
     scheduler = tune.schedulers.ASHAScheduler(
         time_attr="percent",
         metric="criterion",
@@ -46,15 +46,15 @@ def search_with_asha(
         grace_period=percent_of_points(min(2, points), points),
     )
     workers = config.ray_workers()
-    monitor = SearchMonitor(len(draws))
+    monitor = SearchMonitor(len(candidates))
     with connect(config.address, (workers or 1) * config.threads) as folder:
         workers = workers or count_workers(config)
         trainable = tune.with_parameters(
-            report_candidate, search=search, execution=config, draws=draws
+            report_candidate, search=search, execution=config, candidates=candidates
         )
         results = run_tuner(
             trainable,
-            {"candidate": [*range(len(draws))]},
+            {"candidate": [*range(len(candidates))]},
             name="tune",
             folder=folder,
             config=config,
@@ -63,7 +63,7 @@ def search_with_asha(
             max_failures=MAX_RESTARTS,
             scheduler=scheduler,
         )
-    return rank_candidates([result.metrics for result in results], draws)
+    return rank_candidates([result.metrics for result in results], candidates)
 
 
 def percent_of_points(point: int, points: int) -> int:
@@ -72,7 +72,7 @@ def percent_of_points(point: int, points: int) -> int:
 
 
 def rank_candidates(
-    reports: Sequence[Mapping[str, Any] | None], draws: Sequence[dict[str, Any]]
+    reports: Sequence[Mapping[str, Any] | None], candidates: Sequence[Candidate]
 ) -> list[CandidateResult]:
     """Candidates by their last reports: finite ones, then by share of points, then by criterion."""
     valid = [
@@ -80,7 +80,7 @@ def rank_candidates(
     ]
     valid.sort(key=lambda r: (math.isinf(r["criterion"]), -r["percent"], r["criterion"]))
     return [
-        CandidateResult(draws[report["candidate"]], float(report["criterion"]), report["step"])
+        CandidateResult(candidates[report["candidate"]], float(report["criterion"]), report["step"])
         for report in valid
     ]
 
@@ -90,17 +90,17 @@ def report_candidate(
     *,
     search: SearchConfig,
     execution: ExecutionConfig,
-    draws: list[dict[str, Any]],
+    candidates: Sequence[Candidate],
 ) -> None:
     """Measure a candidate in a worker process of Ray, and report each evaluation point."""
-    draw = draws[config["candidate"]]
+    candidate = candidates[config["candidate"]]
     report = {"criterion": math.inf, "percent": 1, "step": 0, "candidate": config["candidate"]}
     try:
         enter_working_folder(config["working_folder"])
         prepare_process(execution)
         torch.set_num_threads(execution.threads)
-        points = len(Candidate.from_draw(search, draw).settings.evaluation_steps)
-        measured = measure_candidate(search, draw, execution.device, execution.memory_bytes)
+        points = len(candidate.settings.evaluation_steps)
+        measured = measure_candidate(search, candidate, execution.device, execution.memory_bytes)
         for point, result in enumerate(measured, start=1):
             tune.report(
                 report

@@ -47,19 +47,18 @@ Criterion = Callable[[EvaluationPoint], list[float]]  # one value per seed
 class CandidateResult:
     """The criterion of a candidate at one evaluation point."""
 
-    params: dict[str, Any]
+    candidate: Candidate
     criterion: float
     step: int
 
 
 def measure_candidate(
     search: SearchConfig,
-    draw: dict[str, Any],
+    candidate: Candidate,
     device: str = "cpu",
     memory: int = DEFAULT_MEMORY_BYTES,
 ) -> Iterator[CandidateResult]:
     """Distill with a candidate; yields its criterion, a mean over datasets and seeds, per point."""
-    candidate = Candidate.from_draw(search, draw)
     runs: list[Iterator[EvaluationPoint]] = []
     criteria: list[Criterion] = []
     for dataset_id in search.datasets:
@@ -86,7 +85,7 @@ def measure_candidate(
             for criterion, point in zip(criteria, points, strict=True)
             for value in criterion(point)
         ]
-        yield CandidateResult(draw, float(np.mean(values)), points[0].step)
+        yield CandidateResult(candidate, float(np.mean(values)), points[0].step)
 
 
 def split_dataset(dataset: Dataset) -> tuple[Dataset, Dataset]:

@@ -80,25 +80,17 @@ class SearchConfig:
     trials: int = 16
     criterion: str = "offline"
     seeds: tuple[int, ...] = (0,)
-    preset: str = "fast"
-    settings: dict[str, Any] | None = None
+    preset: Preset = field(default_factory=lambda: presets.load_preset("fast"))
+    settings: dict[str, Any] = field(default_factory=dict)  # overrides of the preset's
     search_seed: int = 0
     teachers: Mapping[str, str] = field(default_factory=dict)  # by dataset: a name or a path
-    loaded_preset: Preset | None = None  # content of ``preset``; workers may lack the file
-
-    def base_preset(self) -> Preset:
-        """The preset from which the search starts."""
-        return self.loaded_preset or presets.load_preset(self.preset)
-
-    def base_settings(self) -> DistillSettings:
-        """Settings of the distillation before any value is drawn."""
-        return self.base_preset().resolve(self.settings or {})
 
 
 @dataclass(frozen=True)
 class Candidate:
     """Drawn values, divided into settings of the distillation and parameters of the objective."""
 
+    draw: dict[str, Any]  # empty for the first candidate, which changes nothing
     settings: DistillSettings
     overrides: dict[str, Any]  # of the preset's settings
     objective_params: dict[str, Any]
@@ -108,14 +100,13 @@ class Candidate:
         """A name that the objective has as a parameter means that parameter."""
         names = set(parameters_of(objectives.get(search.objective)))
         params = {name: value for name, value in draw.items() if name in names}
-        overrides = {**(search.settings or {})}
-        overrides |= {name: value for name, value in draw.items() if name not in names}
-        preset = search.base_preset()
-        preset_params = preset.objectives.get(objectives.resolve_name(search.objective), {})
-        return cls(preset.resolve(overrides), overrides, {**preset_params, **params})
+        overrides = search.settings | {n: v for n, v in draw.items() if n not in names}
+        preset_params = search.preset.objectives.get(search.objective, {})
+        settings = search.preset.resolve(overrides)
+        return cls(draw, settings, overrides, {**preset_params, **params})
 
 
-def draw_candidates(search: SearchConfig) -> list[dict[str, Any]]:
+def draw_candidates(search: SearchConfig) -> list[Candidate]:
     """Draw distinct candidates and check each; the first one changes nothing."""
     known = {*DistillSettings.model_fields, *parameters_of(objectives.get(search.objective))}
     for parameter in search.ranges:
@@ -129,8 +120,8 @@ def draw_candidates(search: SearchConfig) -> list[dict[str, Any]]:
         draw = {parameter.name: parameter.draw_value(rng) for parameter in search.ranges}
         if draw not in draws:
             draws.append(draw)
-    for draw in draws:
-        candidate = Candidate.from_draw(search, draw)
+    candidates = [Candidate.from_draw(search, draw) for draw in draws]
+    for candidate in candidates:
         objective = make_objective(search.objective, candidate.objective_params)
         check_compatible([objective], [candidate.settings])
-    return draws
+    return candidates

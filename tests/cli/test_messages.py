@@ -39,6 +39,15 @@ def test_an_interrupt_before_the_run_exits_with_130(call, monkeypatch):
     assert call("run", "quick") == (130, "", "obdbench: Interrupted.\n")
 
 
+def test_an_interrupted_training_prints_only_how_to_continue(call, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("obdbench.offline_rl.api.train_teacher", interrupt)
+    text = "Interrupted; the same command continues the training.\n"
+    assert call("teach", "embedded/hopper-medium-v1") == (130, "", text)
+
+
 @pytest.mark.parametrize("arguments", [[], ["data"]])
 def test_a_call_without_a_command_prints_help(call, arguments):
     code, out, err = call(*arguments)

@@ -20,7 +20,7 @@ from obdbench.experiments.suite import Suite, load_suite
 )
 def test_a_comparison_plans_one_trial_per_row(rows, planned):
     suite = load_suite("quick")
-    parts = [part.specs() for part in group_by_settings(suite, rows)]
+    parts = [part.specs() for part in group_by_settings(suite, rows, {})]
     specs = [spec for part in parts for spec in part]
     assert sorted(spec.objective for spec in specs) == sorted(planned)
     named = {"labels=teacher" in row for row in rows if row.startswith("random")}
@@ -38,6 +38,22 @@ def test_a_name_alone_selects_the_row_without_parameters_if_there_is_one():
 
 
 def test_a_row_may_name_a_preset():
-    parts = group_by_settings(load_suite("quick"), ["pbc (preset=exact, pairs=16)", "pbc"])
+    parts = group_by_settings(load_suite("quick"), ["pbc (preset=exact, pairs=16)", "pbc"], {})
     specs = [spec for part in parts for spec in part.specs()]
     assert {(spec.preset, spec.settings.pairs) for spec in specs} == {("fast", 256), ("exact", 16)}
+
+
+def test_set_applies_to_rows_that_name_a_preset_but_not_against_their_own_settings():
+    rows = ["pbc", "pbc (pairs=16)", "pbc (preset=exact)", "pbc (preset=exact, steps=20)"]
+    parts = group_by_settings(load_suite("quick"), rows, {"steps": 10})
+    specs = [spec for part in parts for spec in part.specs()]
+    stated = [(spec.preset, spec.settings.pairs, spec.settings.steps) for spec in specs]
+    assert stated == [("fast", 256, 10), ("fast", 16, 10), ("exact", 256, 10), ("exact", 256, 20)]
+    assert {spec.settings.kernel_share for spec in specs if spec.preset == "exact"} == {0.0}
+
+
+def test_set_of_a_comparison_means_the_same_trials_as_set_of_a_run():
+    suite, settings = load_suite("quick"), {"steps": 10, "pairs": 16}
+    ((compared,),) = (p.specs() for p in group_by_settings(suite, ["pbc (preset=exact)"], settings))
+    (run,) = suite.select(objectives=["pbc"], preset="exact", settings=settings).specs()
+    assert compared == run

@@ -1,18 +1,22 @@
 """``obdbench.run``: own code by name, and runs that end early."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from support.processes import list_descendants, run_environment, wait_until_ended
 from support.toy_suite import SETTINGS, TOY
 
 import obdbench
-from obdbench.errors import ObdError
+from obdbench.cli.options import parse_assignments
+from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.results.record import Manifest, read_json
 
 SUITE = "\n".join(
     [
@@ -107,3 +111,25 @@ def test_ctrl_c_ends_the_script_that_called(folder):
 def test_seeds_may_be_text(folder):
     (result,) = obdbench.run("toy.toml", seeds="12", workers=1, loggers=[], plugins=TOY)
     assert result.spec.seeds == (12,)
+
+
+def test_the_recorded_command_states_the_settings_of_the_call(folder):
+    settings = {
+        "steps": np.int64(2),
+        "evaluate_at": np.array([0.0, 1.0]),
+        "smoothing": np.float64(0.5),
+        "clip": math.inf,
+        "width": None,
+        "schedule": "constant",
+    }
+    obdbench.run("toy.toml", settings=settings, workers=1, plugins=TOY)
+    manifest = read_json(Manifest, folder / "results" / "toy" / "manifest.json")
+    (words,) = manifest.commands.values()
+    recorded = [word.removeprefix("--set=") for word in words if word.startswith("--set=")]
+    expected = {**settings, "steps": 2, "evaluate_at": [0.0, 1.0]}
+    assert parse_assignments(recorded) == expected
+
+
+def test_settings_without_a_text_are_refused(folder):
+    with pytest.raises(InvalidSettingError):
+        obdbench.run("toy.toml", settings={"steps": object()}, plugins=TOY)

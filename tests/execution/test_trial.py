@@ -177,14 +177,15 @@ def test_threads_and_determinism_are_restored(store, spec):
 def test_the_code_of_an_own_objective_is_part_of_its_key(spec, plugin):
     from obdbench.experiments.fingerprint import code_fingerprint
     from obdbench.plugins import Plugin
+    from obdbench.registry import objectives
 
-    assert code_fingerprint("pbc") == {}
-    here = code_fingerprint("student")
+    assert code_fingerprint([(objectives, "pbc")]) == {}
+    here = code_fingerprint([(objectives, "student")])
     assert set(here) == {"objective"}
     edited = Plugin(plugin.reference, (plugin.source or "") + "\n# edited\n")
     try:
         edited.load()
-        assert code_fingerprint("student") != here
+        assert code_fingerprint([(objectives, "student")]) != here
     finally:
         plugin.load()
     assert spec().model_copy(update={"code": here}).key != spec().key

@@ -10,7 +10,7 @@ import pytest
 from support.paths import ROOT
 
 from obdbench.distillation.settings import DistillSettings
-from obdbench.experiments.fingerprint import code_fingerprint, hash_source
+from obdbench.experiments.fingerprint import hash_source
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite
 from obdbench.objectives.dbc import DBC
@@ -29,6 +29,18 @@ class Patient(Default):
     name = "patient"
     extra_steps = 5
 """
+
+
+def fingerprint_of(
+    objective="pbc", protocol="default", dataset="embedded/hopper-medium-v1", **settings
+):
+    spec = TrialSpec(
+        objective=objective,
+        protocol=protocol,
+        dataset=dataset,
+        settings=DistillSettings(**settings),
+    )
+    return spec.fingerprint_code()
 
 
 @pytest.fixture
@@ -67,7 +79,7 @@ def test_the_fingerprint_of_an_architecture_depends_on_its_values():
             "narrow", Architecture("narrow", depth=4, width=width), origin="somewhere"
         )
         try:
-            return code_fingerprint("pbc", "default", "narrow", "embedded/hopper-medium-v1")
+            return fingerprint_of(architecture="narrow")
         finally:
             architectures.unregister("narrow")
 
@@ -165,8 +177,9 @@ def test_an_object_of_obdbench_has_no_hash_under_any_name(target):
 
 
 def test_components_of_obdbench_have_no_fingerprint():
-    assert code_fingerprint("sdw", "ensemble", "residual", "d4rl/hopper-medium-v2") == {}
-    assert code_fingerprint("pbc", "default", "mlp4", "file:mine.npz") == {}
+    dataset = "d4rl/hopper-medium-v2"
+    assert fingerprint_of("sdw", "ensemble", dataset, architecture="residual") == {}
+    assert fingerprint_of(dataset="file:mine.npz") == {}
 
 
 SPEC = TrialSpec(dataset="file:mine.npz", objective="mine", code={"objective": "0123"})
@@ -230,10 +243,7 @@ def test_the_fingerprint_depends_on_the_source_of_selection_methods(tmp_path):
         path.write_text(text)
         Plugin.read(str(path)).load()
         try:
-            return (
-                code_fingerprint("disagreement"),
-                code_fingerprint("pbc", selection="disagreement"),
-            )
+            return fingerprint_of("disagreement"), fingerprint_of(init="disagreement")
         finally:
             objectives.unregister("disagreement")
             selections.unregister("disagreement")
@@ -243,4 +253,4 @@ def test_the_fingerprint_depends_on_the_source_of_selection_methods(tmp_path):
     edited = fingerprints(source.replace("np.square", "np.abs"))
     assert edited[0] != row
     assert edited[1] != start
-    assert code_fingerprint("kmeans++", selection="sdr") == {}
+    assert fingerprint_of("kmeans++", init="sdr") == {}

@@ -39,10 +39,14 @@ def make_search(**changes):
         "datasets": ("toy/hopper-toy-v0",),
         "ranges": parse_ranges(["outer_lr=0.001:0.1", "schedule=cosine,constant"]),
         "trials": 6,
-        "preset": "tiny",
+        "preset": presets.load_preset("tiny"),
         "settings": SETTINGS,
     }
     return SearchConfig(**{**content, **changes})
+
+
+def measure(search, draw, **limits):
+    return measure_candidate(search, Candidate.from_draw(search, draw), **limits)
 
 
 def test_ranges_are_parsed():
@@ -78,11 +82,12 @@ def test_candidates_are_distinct_and_repeatable_and_the_first_changes_nothing(pl
     first = draw_candidates(make_search())
     assert first == draw_candidates(make_search())
     assert first != draw_candidates(make_search(search_seed=1))
-    assert first[0] == {}
-    assert len(first) == len({str(draw) for draw in first}) == 6
+    assert first[0].draw == first[0].objective_params == {}
+    assert first[0].settings == make_search().preset.resolve(SETTINGS)
+    assert len(first) == len({str(candidate.draw) for candidate in first}) == 6
     few = draw_candidates(make_search(ranges=parse_ranges(["schedule=cosine,constant"])))
-    assert few[0] == {}
-    assert sorted(draw["schedule"] for draw in few[1:]) == ["constant", "cosine"]
+    assert few[0].draw == {}
+    assert sorted(candidate.draw["schedule"] for candidate in few[1:]) == ["constant", "cosine"]
     with pytest.raises(ObdError, match="Did you mean outer_lr"):
         draw_candidates(make_search(ranges=parse_ranges(["outer_rl=1:2"])))
     with pytest.raises(InvalidSettingError, match="outer_lr"):
@@ -109,10 +114,10 @@ def test_held_out_states_are_not_distilled_from(plugin):
 
 
 def test_the_offline_criterion_falls_while_distilling_and_repeats(plugin):
-    measured = list(measure_candidate(make_search(), {"outer_lr": 0.05}))
+    measured = list(measure(make_search(), {"outer_lr": 0.05}))
     assert [result.step for result in measured] == [0, 3, 6]
     assert measured[-1].criterion < measured[0].criterion
-    assert list(measure_candidate(make_search(), {"outer_lr": 0.05})) == measured
+    assert list(measure(make_search(), {"outer_lr": 0.05})) == measured
     assert all(math.isfinite(result.criterion) for result in measured)
 
 
@@ -134,7 +139,7 @@ def test_the_reference_is_the_objective_with_default_parameters(plugin):
     objectives.register("scaled", Scaled)
     try:
         values = [
-            next(measure_candidate(make_search(objective="scaled"), {"scale": scale})).criterion
+            next(measure(make_search(objective="scaled"), {"scale": scale})).criterion
             for scale in (1.0, 1e-6)
         ]
     finally:
@@ -144,19 +149,19 @@ def test_the_reference_is_the_objective_with_default_parameters(plugin):
 
 def test_memory_of_a_candidate_is_limited(plugin):
     with pytest.raises(InvalidSettingError, match="memory"):
-        next(measure_candidate(make_search(), {"outer_lr": 0.05}, memory=1))
+        next(measure(make_search(), {"outer_lr": 0.05}, memory=1))
 
 
 def test_plugin_that_raises_is_reported_with_its_reason(tmp_path, monkeypatch):
     asha = pytest.importorskip("obdbench.tuning.asha")
-    reports = []
+    reports, search = [], make_search()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(asha.tune, "report", reports.append)
     asha.report_candidate(
         {"candidate": 0, "working_folder": str(tmp_path)},
-        search=make_search(),
+        search=search,
         execution=ExecutionConfig(plugins=(Plugin("broken.py", "raise OSError('no data')"),)),
-        draws=[{}],
+        candidates=[Candidate.from_draw(search, {})],
     )
     (report,) = reports
     assert "no data" in report["error"]
@@ -187,7 +192,7 @@ def test_tune_saves_a_preset_that_suites_can_use(plugin, tmp_path, monkeypatch):
         name="s", preset="mine", datasets=("toy/hopper-toy-v0",), objectives=["dbc"], seeds=(0,)
     )
     (spec,) = suite.specs()
-    for name, value in outcome.candidates[0].params.items():
+    for name, value in outcome.candidates[0].candidate.draw.items():
         assert getattr(spec.settings, name) == value
     assert "mine" in outcome.format_summary()
 
@@ -230,16 +235,18 @@ def test_workers_get_the_preset_from_the_driver(plugin, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    def elsewhere(search, drawn, config):
+    def elsewhere(search, candidates, config):
         with monkeypatch.context() as patch:
             patch.chdir(tmp_path / "elsewhere")
-            candidate = Candidate.from_draw(pickle.loads(pickle.dumps(search)), {})
+            _, (candidate, *_) = pickle.loads(pickle.dumps((search, candidates)))
         assert (candidate.settings.outer_lr, candidate.objective_params) == (0.07, {"beta": 0.3})
-        return [CandidateResult({}, 1.0, 6)]
+        return [CandidateResult(candidates[0], 1.0, 6)]
 
     monkeypatch.setattr(asha, "search_with_asha", elsewhere)
     search = make_search(
-        preset="own", objective="av-pbc", datasets=("embedded/hopper-medium-replay-v1",)
+        preset=presets.load_preset("own"),
+        objective="av-pbc",
+        datasets=("embedded/hopper-medium-replay-v1",),
     )
     outcome = tune_settings(search, name="mine")
     assert outcome.preset.settings["outer_lr"] == 0.07
@@ -284,8 +291,9 @@ def test_candidates_are_ranked_by_the_share_of_their_own_points():
         {"criterion": 0.0, "percent": 100, "step": 20, "candidate": 4, "error": "why"},
         None,
     ]
-    drawn = [{"steps": number} for number in range(5)]
-    assert [result.params["steps"] for result in rank_candidates(reports, drawn)] == [2, 0, 1, 3]
+    drawn = [Candidate.from_draw(make_search(), {"steps": number}) for number in range(5)]
+    ranked = rank_candidates(reports, drawn)
+    assert [result.candidate.draw["steps"] for result in ranked] == [2, 0, 1, 3]
 
 
 def test_device_is_checked_before_the_work(plugin, monkeypatch):
@@ -388,5 +396,5 @@ def test_datasets_do_not_share_an_objective(monkeypatch, plugin):
     monkeypatch.setattr("obdbench.tuning.criterion.make_objective", make)
     monkeypatch.setattr("obdbench.tuning.criterion.make_criterion", lambda *_: lambda _: [0.0])
     search = make_search(datasets=("toy/hopper-toy-v0",) * 2)
-    assert len(list(measure_candidate(search, {"outer_lr": 0.05}))) == 3
+    assert len(list(measure(search, {"outer_lr": 0.05}))) == 3
     assert len(made) == 2

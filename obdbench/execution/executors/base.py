@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.events import FINAL_KINDS, Event
+from obdbench.execution.events import FINAL_KINDS, Event, EventHandler
 from obdbench.execution.job import Job
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.headline import mean_headline_score
@@ -17,45 +16,22 @@ from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
 
 MAX_DEATHS = 3
-_MODULES = {"local": "local", "ray": "ray_executor"}
-
-
-class RunListener(Protocol):
-    """Receives the events of a run."""
-
-    def on_event(self, event: Event) -> None:
-        """Receive one event."""
-
-    def refresh(self) -> None:
-        """Redraw; called several times per second."""
-
-
-class RunListeners:
-    """Several listeners as one."""
-
-    def __init__(self, listeners: Sequence[RunListener]) -> None:
-        self.listeners = tuple(listeners)
-
-    def on_event(self, event: Event) -> None:
-        """Pass one event to every listener."""
-        for listener in self.listeners:
-            listener.on_event(event)
-
-    def refresh(self) -> None:
-        """Redraw every listener."""
-        for listener in self.listeners:
-            listener.refresh()
 
 
 class Executor(Protocol):
     """Runs jobs; returns when every trial has a result.
 
+    It passes the events of the run to ``on_event`` and calls ``refresh`` several times per second.
     Raises KeyboardInterrupt, :class:`FailFastError`, and :class:`~obdbench.errors.ObdError` where
     no trial can be run (full disk, missing plugin). No process outlives the call.
     """
 
     def __call__(
-        self, jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener
+        self,
+        jobs: Sequence[Job],
+        config: ExecutionConfig,
+        on_event: EventHandler,
+        refresh: Callable[[], None],
     ) -> None: ...
 
 
@@ -63,20 +39,13 @@ class FailFastError(Exception):
     """A trial failed and ``fail_fast`` ends the run."""
 
 
-def get_executor(name: str) -> Executor:
-    """Return an executor by name; Ray is imported only if it is asked for."""
-    module = import_module(f"obdbench.execution.executors.{_MODULES[name]}")
-    executor: Executor = module.execute
-    return executor
-
-
 class RunEvents:
-    """Forwards the events of a run to its listener, and ends the run where an event asks for it."""
+    """Forwards the events of a run to ``on_event``, and ends the run where an event asks for it."""
 
-    def __init__(self, config: ExecutionConfig, store: ResultStore, listener: RunListener) -> None:
+    def __init__(self, config: ExecutionConfig, store: ResultStore, on_event: EventHandler) -> None:
         self.fail_fast = config.fail_fast
         self.store = store
-        self.listener = listener
+        self.on_event = on_event
         self.finished: set[str] = set()  # keys of the trials whose last event was forwarded
         self.deaths: Counter[str] = Counter()  # by key: how often the worker of the trial died
 
@@ -86,7 +55,7 @@ class RunEvents:
             raise ObdError(event.message)
         if event.kind in FINAL_KINDS:
             self.finished.add(event.key)
-        self.listener.on_event(event)
+        self.on_event(event)
         if self.fail_fast and event.kind in ("failed", "timeout"):
             raise FailFastError(event.message)
 

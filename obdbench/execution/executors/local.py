@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.events import Event
-from obdbench.execution.executors.base import RunEvents, RunListener
+from obdbench.execution.events import Event, EventHandler
+from obdbench.execution.executors.base import RunEvents
 from obdbench.execution.job import Job
 from obdbench.execution.trial import TIMEOUT_EXIT
 from obdbench.results.store import ResultStore
@@ -31,21 +31,26 @@ MAX_OUTPUT_BYTES = 4096  # of a dead worker, kept with the failed result
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def execute(jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
+def execute(
+    jobs: Sequence[Job],
+    config: ExecutionConfig,
+    on_event: EventHandler,
+    refresh: Callable[[], None],
+) -> None:
     """Run jobs in worker processes; see :class:`~obdbench.execution.executors.base.Executor`."""
     if not jobs:
         return
-    run = _LocalRun(jobs, config, listener)
+    run = _LocalRun(jobs, config, on_event)
     try:
         for _ in range(min(config.local_workers(), len(jobs))):
             run.start_worker()
         while run.workers:
             run.process_messages()
-            listener.refresh()
+            refresh()
     finally:
         for worker in run.workers:
             worker.kill()
-        listener.refresh()
+        refresh()
 
 
 class _Worker:
@@ -99,11 +104,13 @@ def _python_path() -> str:
 
 
 class _LocalRun:
-    def __init__(self, jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], config: ExecutionConfig, on_event: EventHandler
+    ) -> None:
         self.pending = deque(jobs)
         self.config = config
         self.store: ResultStore = jobs[0].open_store(config)
-        self.events = RunEvents(config, self.store, listener)
+        self.events = RunEvents(config, self.store, on_event)
         self.workers: list[_Worker] = []
         self.started = 0
 

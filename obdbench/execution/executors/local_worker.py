@@ -40,7 +40,7 @@ def serve_jobs(pipe: Connection[object, object], parent: int) -> None:
         except ObdError as error:  # no trial can be run here
             send(Event("fatal", message=str(error)))
             return
-        send(job.name)
+        send(job.distill_key)
 
 
 def _exit_with_parent(parent: int) -> None:

@@ -8,7 +8,7 @@ by the key of its spec, never by Ray's trial id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any
 
 from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.events import Event, StepThrottle
-from obdbench.execution.executors.base import FailFastError, RunEvents, RunListener
+from obdbench.execution.events import Event, EventHandler, StepThrottle
+from obdbench.execution.executors.base import FailFastError, RunEvents
 from obdbench.execution.executors.ray_cluster import (
     RunCallback,
     check_shared_storage,
@@ -37,11 +37,16 @@ STEP_SECONDS = 1.0
 LOST_PROCESS = "its process or node was lost"
 
 
-def execute(jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
+def execute(
+    jobs: Sequence[Job],
+    config: ExecutionConfig,
+    on_event: EventHandler,
+    refresh: Callable[[], None],
+) -> None:
     """Run jobs as trials of Ray Tune; see :class:`~obdbench.execution.executors.base.Executor`."""
     if not jobs:
         return
-    monitor = RayRunMonitor(jobs, config, listener)
+    monitor = RayRunMonitor(jobs, config, on_event, refresh)
     workers = config.ray_workers()
     with (
         storage_token(monitor.store.work_folder) as token,
@@ -74,11 +79,11 @@ def _run_tune(
     folder: Path,
 ) -> None:
     """Run every job once to its end; a job whose process is lost starts again."""
-    by_name = {job.name: job for job in jobs}
-    trainable = tune.with_parameters(run_reported_job, jobs=by_name, execution=config, token=token)
+    by_key = {job.distill_key: job for job in jobs}
+    trainable = tune.with_parameters(run_reported_job, jobs=by_key, execution=config, token=token)
     run_tuner(
         trainable,
-        {"job": list(by_name)},
+        {"job": list(by_key)},
         name=jobs[0].suite,
         folder=folder,
         config=config,
@@ -111,12 +116,18 @@ class RayRunMonitor(RunCallback):
     It raises what ends the run: ``fail_fast``, and an error that concerns every trial.
     """
 
-    def __init__(self, jobs: Sequence[Job], config: ExecutionConfig, listener: RunListener) -> None:
-        self.jobs = {job.name: job for job in jobs}
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        config: ExecutionConfig,
+        on_event: EventHandler,
+        refresh: Callable[[], None],
+    ) -> None:
+        self.jobs = {job.distill_key: job for job in jobs}
         self.store = jobs[0].open_store(config)
-        self.listener = listener
-        self.events = RunEvents(config, self.store, listener)
-        self.running: dict[str, str] = {}  # key of the trial that a job runs, by name of the job
+        self.events = RunEvents(config, self.store, on_event)
+        self.refresh = refresh
+        self.running: dict[str, str] = {}  # key of the trial that a job runs, by key of the job
         self.error: Exception | None = None
 
     def on_trial_result(
@@ -131,7 +142,7 @@ class RayRunMonitor(RunCallback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count a lost process or node; Tune starts its job again."""
         job = self.jobs[trial.config["job"]]
-        running = self.running.pop(job.name, "")
+        running = self.running.pop(job.distill_key, "")
         with self._keep_error():
             missing = self.events.forward_stored_results(job.specs)
             if running not in self.events.finished:  # otherwise a timeout ended the process
@@ -139,7 +150,7 @@ class RayRunMonitor(RunCallback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Refresh the display; Tune calls this several times per second."""
-        self.listener.refresh()
+        self.refresh()
 
     def finish_round(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs that Tune stopped retrying although trials of them have no result."""
@@ -148,7 +159,7 @@ class RayRunMonitor(RunCallback):
             for job in jobs:
                 missing = self.events.forward_stored_results(job.specs)
                 rest += self.events.count_death(
-                    missing, self.running.pop(job.name, ""), LOST_PROCESS
+                    missing, self.running.pop(job.distill_key, ""), LOST_PROCESS
                 )
         return group_into_jobs(rest, self.store.suite)
 

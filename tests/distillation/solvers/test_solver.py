@@ -14,7 +14,7 @@ from obdbench.distillation.solvers.squared_distance import squared_distance
 from obdbench.errors import InvalidSettingError, UnknownNameError
 from obdbench.experiments.fingerprint import code_fingerprint
 from obdbench.objectives.dbc import DBC
-from obdbench.registry import solvers
+from obdbench.registry import solvers, state_sources
 
 
 def test_the_alias_exact_is_the_default_and_keeps_the_schedule() -> None:
@@ -74,9 +74,9 @@ def test_weights_and_targets_of_an_objective() -> None:
 
 @pytest.mark.usefixtures("user_components")
 def test_code_of_a_user_enters_the_fingerprint() -> None:
-    code = code_fingerprint("pbc", solver="mine", state_source="mine")
+    code = code_fingerprint([(solvers, "mine"), (state_sources, "mine")])
     assert set(code) == {"solver", "state source"}
-    assert code_fingerprint("pbc", solver="full", state_source="imagined") == {}
+    assert code_fingerprint([(solvers, "full"), (state_sources, "imagined")]) == {}
 
 
 @pytest.mark.usefixtures("user_components")

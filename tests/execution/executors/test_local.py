@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from support.processes import list_descendants, run_environment
@@ -180,8 +179,7 @@ def test_a_death_between_two_trials_counts_against_the_next(tmp_path, toy_suite)
     store = ResultStore(tmp_path, "toy")
     store.prepare()
     received = []
-    listener = SimpleNamespace(on_event=received.append, refresh=lambda: None)
-    events = RunEvents(ExecutionConfig(out=tmp_path), store, listener)
+    events = RunEvents(ExecutionConfig(out=tmp_path), store, received.append)
     for _ in range(MAX_DEATHS - 1):
         missing = events.forward_stored_results(specs)
         assert events.count_death(missing, specs[0].key, "killed") == specs
@@ -197,8 +195,7 @@ def test_a_death_between_two_trials_counts_against_the_next(tmp_path, toy_suite)
 def test_a_stored_result_is_read_once_and_reported_with_its_score(store, spec, monkeypatch):
     trial, received = spec("random"), []
     result = run_trial(trial, store)
-    listener = SimpleNamespace(on_event=received.append, refresh=lambda: None)
-    events = RunEvents(ExecutionConfig(), store, listener)
+    events = RunEvents(ExecutionConfig(), store, received.append)
     assert events.forward_stored_results([trial]) == []
     assert received == [Event("ok", trial.key, score=mean_headline_score(result))]
     monkeypatch.setattr(store, "read_result", lambda key: pytest.fail("read again"))
@@ -237,8 +234,7 @@ def test_a_worker_that_leaves_no_result_dies_three_times_and_its_output_is_kept(
 
     store.work_folder.joinpath("worker-0.log").write_text("of an earlier run\n")
     config = ExecutionConfig(out=store.root, workers=1)
-    listener = SimpleNamespace(on_event=on_event, refresh=lambda: None)
-    local.execute(group_into_jobs([trial], store.suite), config, listener)
+    local.execute(group_into_jobs([trial], store.suite), config, on_event, lambda: None)
     result = store.read_result(trial.key)
     assert result.status == "failed"
     assert result.error == f"Its worker died 3 times: ended with exit code {code}."
