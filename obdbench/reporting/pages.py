@@ -87,7 +87,6 @@ def write_pages(
     results_root: Path | str,
     out_dir: Path | str,
     *,
-    strict: bool = False,
     extra_pages: Sequence[Path] = (),
     plots: bool = True,
     reports: dict[str, SuiteReport] | None = None,
@@ -100,7 +99,7 @@ def write_pages(
     if they were read already.
     """
     root, out = Path(results_root), Path(out_dir)
-    reports = read_all_reports(root, out, strict) if reports is None else reports
+    reports = read_all_reports(root, out, strict=False) if reports is None else reports
     plan = _plan(reports, root, out, extra_pages)
     for path, text in plan.files.items():
         if not path.is_file() or read_page(path) != text:
@@ -112,15 +111,11 @@ def write_pages(
 
 
 def check_pages(
-    results_root: Path | str,
-    out_dir: Path | str,
-    *,
-    strict: bool = True,
-    extra_pages: Sequence[Path] = (),
+    results_root: Path | str, out_dir: Path | str, *, extra_pages: Sequence[Path] = ()
 ) -> list[str]:
-    """One line per file that does not match the results."""
+    """One line per file that does not match the results; an unreadable result is an error."""
     root, out = Path(results_root), Path(out_dir)
-    reports = read_all_reports(root, out, strict)
+    reports = read_all_reports(root, out, strict=True)
     plan = _plan(reports, root, out, extra_pages)
     need_main = {out / f"{suite}.md" for suite, r in reports.items() if r.results.entries}
     problems = []
