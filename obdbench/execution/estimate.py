@@ -28,6 +28,7 @@ from obdbench.results.store import list_stores
 from obdbench.tasks.task import Task, get_task
 
 START_SECONDS = 5.0  # of the processes
+MAX_FILES = 2000  # results of earlier runs that are read
 PROCESS_BYTES = 450 * 1024**2  # interpreter and libraries
 
 
@@ -104,8 +105,8 @@ def measure_step_times(plan: Plan) -> dict[tuple[str, ...], float]:
     return {key: statistics.median(values) for key, values in times.items()}
 
 
-def read_successful_results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
-    """Yield successful results of all suites in the results folder, from ``limit`` files."""
+def read_successful_results(plan: Plan) -> Iterable[Result]:
+    """Yield successful results of the plan and of at most ``MAX_FILES`` others in its folder."""
     yield from (result for result in plan.results.values() if result.status == "ok")
     paths = [
         (store, path.stem)
@@ -114,7 +115,7 @@ def read_successful_results(plan: Plan, limit: int = 2000) -> Iterable[Result]:
         if path.name != "manifest.json"
         and not (store.suite == plan.suite.name and path.stem in plan.results)
     ]
-    for store, key in paths[:limit]:
+    for store, key in paths[:MAX_FILES]:
         result = store.read_result(key)
         if result is not None and result.status == "ok":
             yield result

@@ -98,7 +98,7 @@ class Leaderboards(BaseModel):
     suites: dict[str, list[GridSummary]]
 
 
-def export_results(folder: Path | str, format_name: str, *, strict: bool = False) -> str:
+def export_results(folder: Path | str, format_name: str) -> str:
     """The tables of the suite whose results a folder contains, as CSV, JSON or LaTeX.
 
     LaTeX contains the tables of scores and of the probability of improvement. It needs the
@@ -111,7 +111,7 @@ def export_results(folder: Path | str, format_name: str, *, strict: bool = False
         raise InvalidDataError(
             f"{folder} contains no results of a suite.", "Give the folder RESULTS/SUITE."
         )
-    report = build_report(read_suite_results(folder, strict))
+    report = build_report(read_suite_results(folder))
     if format_name == "csv":
         return scores_csv(report)
     if format_name == "json":

@@ -25,7 +25,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Groups = Sequence[Sequence[float]]
 Statistic = Callable[..., Array]
 
-LEVEL = 0.95
+PERCENTILES = (2.5, 97.5)  # the bounds of 95% intervals
 REPLICATES = 2_000
 BOOTSTRAP_SEED = 20_240_610
 
@@ -121,19 +121,16 @@ def _draws(sizes: tuple[int, ...], replicates: int) -> list[np.ndarray[Any, np.d
 
 
 def bootstrap_interval(
-    statistic: Statistic, *samples: Groups, replicates: int = REPLICATES, level: float = LEVEL
+    statistic: Statistic, *samples: Groups, replicates: int = REPLICATES
 ) -> Interval:
-    """A statistic of one or several samples with its percentile interval.
+    """A statistic of one or several samples with its 95% percentile interval.
 
     There are no bounds if any dataset has a single seed.
     """
     estimate = float(statistic(*(as_arrays(sample) for sample in samples)))
     if any(len(group) < 2 for sample in samples for group in sample):
         return Interval(estimate)
-    tail = 50.0 * (1.0 - level)
-    low, high = np.percentile(
-        bootstrap_replicates(statistic, samples, replicates), [tail, 100.0 - tail]
-    )
+    low, high = np.percentile(bootstrap_replicates(statistic, samples, replicates), PERCENTILES)
     return Interval(estimate, float(low), float(high))
 
 
@@ -142,8 +139,8 @@ def differences_per_seed(first: Groups, second: Groups) -> list[list[float]]:
     return [[x - y for x, y in zip(*pair, strict=True)] for pair in zip(first, second, strict=True)]
 
 
-def mean_interval(samples: Groups, level: float = LEVEL) -> Interval:
-    r"""Mean over datasets of scores or of paired differences per seed, with a Student interval.
+def mean_interval(samples: Groups) -> Interval:
+    r"""Mean over datasets of scores or of paired differences per seed, with a 95% Student interval.
 
     .. math::
 
@@ -165,7 +162,7 @@ def mean_interval(samples: Groups, level: float = LEVEL) -> Interval:
     weights = np.array([len(group) - 1 for group in groups])
     shares = variances / variances.sum()
     freedom = max(1.0 / float((shares**2 / weights).sum()), 1.0)  # rounding may give less
-    half_width = float(stdtrit(freedom, 0.5 + level / 2.0)) * float(
+    half_width = float(stdtrit(freedom, PERCENTILES[1] / 100.0)) * float(
         np.sqrt(variances.sum()) / len(groups)
     )
     return Interval(estimate, estimate - half_width, estimate + half_width)

@@ -189,7 +189,9 @@ def draw_performance_profile(figure: Figure, grid: Grid) -> None:
         shares = statistic(stats.as_arrays(row.scores_by_dataset))
         if all(len(group) > 1 for group in row.scores_by_dataset):
             low, high = np.percentile(
-                stats.bootstrap_replicates(statistic, [row.scores_by_dataset]), [2.5, 97.5], axis=-1
+                stats.bootstrap_replicates(statistic, [row.scores_by_dataset]),
+                stats.PERCENTILES,
+                axis=-1,
             )
             axes.fill_between(thresholds, low, high, color=color, alpha=0.18, lw=0)
         axes.plot(thresholds, shares, color=color, linestyle=dashes, lw=1.8, label=row.label)

@@ -354,7 +354,7 @@ def count_noun(count: int, singular: str, plural: str | None = None) -> str:
     return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
-def format_ranges(numbers: Sequence[int], dash: str = "–") -> str:
+def format_ranges(numbers: Sequence[int]) -> str:
     """``0, 1, 2, 5`` as ``0–2,5``."""
     ranges: list[list[int]] = []
     for value in numbers:
@@ -362,5 +362,5 @@ def format_ranges(numbers: Sequence[int], dash: str = "–") -> str:
             ranges[-1].append(value)
         else:
             ranges.append([value])
-    texts = [f"{r[0]}{dash}{r[-1]}" if len(r) > 1 else str(r[0]) for r in ranges]
+    texts = [f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in ranges]
     return ",".join(texts) or MISSING

@@ -11,10 +11,10 @@ from obdbench.reporting.tables.captions import BELOW_START, HIGH_MISSED_VARIANCE
 from obdbench.reporting.tables.table import MISSING, Cell, format_number
 
 
-def format_mean_std(values: Sequence[float], digits: int = 1) -> str:
+def format_mean_std(values: Sequence[float]) -> str:
     """Mean ± standard deviation; the mean alone for one value."""
     mean, std = stats.mean_std(values)
-    return format_number(mean, digits) + ("" if std is None else f" ± {format_number(std, digits)}")
+    return format_number(mean) + ("" if std is None else f" ± {format_number(std)}")
 
 
 def score_cell(cell: GridCell | None, bold: bool = False, *, mark_decrease: bool = False) -> Cell:

@@ -144,13 +144,6 @@ def test_datasets_are_resampled_independently():
     assert (double.high - double.low) / (single.high - single.low) == pytest.approx(0.707, abs=0.06)
 
 
-def test_a_higher_level_gives_a_wider_interval():
-    groups = [np.random.default_rng(3).normal(size=20).tolist()]
-    wide = stats.bootstrap_interval(stats.mean_over_datasets, groups, level=0.99)
-    narrow = stats.bootstrap_interval(stats.mean_over_datasets, groups, level=0.8)
-    assert wide.low < narrow.low < narrow.high < wide.high
-
-
 def test_the_bootstrap_interval_has_its_nominal_coverage():
     """The nominal 95% interval of a mean of 20 covers the truth in 88 to 98 of 100 samples."""
     rng = np.random.default_rng(4)
