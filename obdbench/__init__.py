@@ -8,37 +8,36 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from obdbench.registry import (
-    register_architecture,
-    register_dataset,
-    register_objective,
-    register_protocol,
-    register_selection,
-    register_solver,
-    register_state_source,
-    register_teacher,
-)
-from obdbench.version import __version__
+from obdbench.registry import register_architecture as register_architecture
+from obdbench.registry import register_dataset as register_dataset
+from obdbench.registry import register_objective as register_objective
+from obdbench.registry import register_protocol as register_protocol
+from obdbench.registry import register_selection as register_selection
+from obdbench.registry import register_solver as register_solver
+from obdbench.registry import register_state_source as register_state_source
+from obdbench.registry import register_teacher as register_teacher
+from obdbench.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from obdbench.datasets.dataset import Dataset
-    from obdbench.datasets.loading import load_dataset
-    from obdbench.distillation.api import distill
-    from obdbench.distillation.solvers.solver import Solver
-    from obdbench.distillation.state_sources.state_source import StateSource
-    from obdbench.distillation.synset import Synset
-    from obdbench.evaluation.api import Evaluation, evaluate
-    from obdbench.evaluation.protocol import Protocol
-    from obdbench.execution.api import run
-    from obdbench.objectives.objective import Objective
-    from obdbench.offline_rl.api import train_teacher
-    from obdbench.reporting.api import leaderboard
-    from obdbench.reporting.grids.frame import load_results
-    from obdbench.selection.selection_method import SelectionMethod
-    from obdbench.tasks.registration import register_task
-    from obdbench.tasks.task import Task
-    from obdbench.teachers.loading import load_teacher
-    from obdbench.teachers.teacher import Teacher
+    from obdbench.datasets.dataset import Dataset as Dataset
+    from obdbench.datasets.loading import load_dataset as load_dataset
+    from obdbench.distillation.api import distill as distill
+    from obdbench.distillation.solvers.solver import Solver as Solver
+    from obdbench.distillation.state_sources.state_source import StateSource as StateSource
+    from obdbench.distillation.synset import Synset as Synset
+    from obdbench.evaluation.api import Evaluation as Evaluation
+    from obdbench.evaluation.api import evaluate as evaluate
+    from obdbench.evaluation.protocol import Protocol as Protocol
+    from obdbench.execution.api import run as run
+    from obdbench.objectives.objective import Objective as Objective
+    from obdbench.offline_rl.api import train_teacher as train_teacher
+    from obdbench.reporting.api import leaderboard as leaderboard
+    from obdbench.reporting.grids.frame import load_results as load_results
+    from obdbench.selection.selection_method import SelectionMethod as SelectionMethod
+    from obdbench.tasks.registration import register_task as register_task
+    from obdbench.tasks.task import Task as Task
+    from obdbench.teachers.loading import load_teacher as load_teacher
+    from obdbench.teachers.teacher import Teacher as Teacher
 
 _LAZY = {
     "Dataset": "obdbench.datasets.dataset",
@@ -62,36 +61,9 @@ _LAZY = {
     "run": "obdbench.execution.api",
 }
 
-__all__ = [
-    "Dataset",
-    "Evaluation",
-    "Objective",
-    "Protocol",
-    "SelectionMethod",
-    "Solver",
-    "StateSource",
-    "Synset",
-    "Task",
-    "Teacher",
-    "__version__",
-    "distill",
-    "evaluate",
-    "leaderboard",
-    "load_dataset",
-    "load_results",
-    "load_teacher",
-    "register_architecture",
-    "register_dataset",
-    "register_objective",
-    "register_protocol",
-    "register_selection",
-    "register_solver",
-    "register_state_source",
-    "register_task",
-    "register_teacher",
-    "run",
-    "train_teacher",
-]
+__all__ = sorted(
+    ["__version__", *_LAZY, *(name for name in globals() if name.startswith("register_"))]
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -101,4 +73,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from obdbench.datasets.dataset import Dataset, Standardizer
 from obdbench.errors import ObdError
+from obdbench.policies.single_thread import single_thread
 from obdbench.tasks.task import TASKS
 from obdbench.teachers.teacher import Layers, Teacher
 
 STATES = 512
+Clause = tuple[str, str, Callable[[], Any]]
 
 
 class ContractError(Exception):
@@ -56,6 +58,27 @@ class Report:
             where = f" ({check.where})" if check.where and not check.passed else ""
             lines.append(f"  {'ok  ' if check.passed else 'FAIL'} {check.clause}{detail}{where}")
         return "\n".join(lines)
+
+
+class Checks(Protocol):
+    """The checks of one component; ``target`` is its class, whose source failed checks name."""
+
+    target: Any
+
+    def clauses(self) -> list[Clause]:
+        """Each clause of the contract with the method that it concerns and its check."""
+
+
+def run_checks(name: str, target: Any, create: Callable[[], Sequence[Checks]]) -> Report:
+    """Create a component and run its checks; a failure does not stop the other checks."""
+    with single_thread():
+        creation, created = run_check("it can be created", target, "__init__", create)
+        checks = [
+            run_check(clause, group.target, method, check)[0]
+            for group in created or ()
+            for clause, method, check in group.clauses()
+        ]
+    return Report(name, (creation, *checks))
 
 
 def run_check(clause: str, target: Any, method: str, check: Callable[[], Any]) -> tuple[Check, Any]:

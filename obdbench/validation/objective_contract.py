@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,16 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.objectives.objective import Batch, Objective, make_objective
 from obdbench.plugins import Plugin
-from obdbench.policies.single_thread import single_thread
 from obdbench.registry import objectives, solvers
 from obdbench.selection.undistilled import SelectedPairs
 from obdbench.validation.contract import (
     STATES,
-    Check,
+    Checks,
+    Clause,
     ContractError,
     Report,
     check_side_effects,
-    run_check,
+    run_checks,
     toy_dataset,
     toy_teacher,
 )
@@ -84,52 +83,58 @@ def _load_plugin(reference: str) -> tuple[list[str], list[str]]:
 
 def check_objective(name: str, params: dict[str, Any]) -> Report:
     """Run every check; an exception counts as a failure and does not stop the other checks."""
-    target = objectives.get(name)
-    checks: list[Check] = []
-    with single_thread():
-        creation, objective = run_check(
-            "it can be created", target, "__init__", lambda: make_objective(name, params)
-        )
-        checks.append(creation)
-        if objective is not None:
-            for clause, method, check in _contract_checks(name, objective):
-                checks.append(run_check(clause, type(objective), method, check)[0])
-            if isinstance(objective, SelectedPairs):
-                selection = SelectionChecks(objective.method)
-                for clause, check in selection.clauses():
-                    checks.append(run_check(clause, type(objective.method), "select", check)[0])
-    return Report(name, tuple(checks))
+
+    def create() -> list[Checks]:
+        objective = make_objective(name, params)
+        checks: list[Checks] = [ObjectiveChecks(name, objective)]
+        if isinstance(objective, SelectedPairs):
+            checks.append(SelectionChecks(objective.method))
+        return checks
+
+    return run_checks(name, objectives.get(name), create)
 
 
-def _contract_checks(name: str, objective: Objective) -> list[tuple[str, str, Callable[[], Any]]]:
-    toy = ToyChecks(objective)
-    clauses: list[tuple[str, str, Callable[[], Any]]] = [
-        ("its settings survive JSON", "settings", lambda: _check_settings(name, objective)),
-    ]
-    if objective.distills:
-        suffix = "" if objective.uses_teacher else ", without a teacher"
-        clauses += [
-            (f"prepare gives one finite row per state{suffix}", "prepare", toy.check_columns),
-            ("prepare is deterministic", "prepare", toy.check_columns_repeat),
-            ("the loss is one finite number per student", "loss", toy.check_loss),
-            ("a gradient reaches the student's actions", "loss", toy.check_gradient),
-            ("a student's loss does not depend on other students", "loss", toy.check_independence),
-            ("the loss is deterministic", "loss", toy.check_loss_repeats),
-            ("it does not change data or random state", "prepare", toy.check_side_effects),
-            ("it is fast enough", "loss", toy.check_speed),
-        ]
-    clauses.append(("it distills a synset", "loss", toy.check_distillation))
-    return clauses
+class ObjectiveChecks:
+    """The checks of one objective on small random data."""
 
-
-class ToyChecks:
-    """The checks that need data, on small random data."""
-
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
+    def __init__(self, name: str, objective: Objective) -> None:
+        self.name, self.objective, self.target = name, objective, type(objective)
         self.dataset = toy_dataset()
         self.teacher = toy_teacher() if objective.uses_teacher else None
         self._batch: Batch | None = None
+
+    def clauses(self) -> list[Clause]:
+        """Each clause of the contract with the method that it concerns and its check."""
+        settings = ("its settings survive JSON", "settings", self.check_settings)
+        distillation = ("it distills a synset", "loss", self.check_distillation)
+        if not self.objective.distills:
+            return [settings, distillation]
+        suffix = "" if self.objective.uses_teacher else ", without a teacher"
+        return [
+            settings,
+            (f"prepare gives one finite row per state{suffix}", "prepare", self.check_columns),
+            ("prepare is deterministic", "prepare", self.check_columns_repeat),
+            ("the loss is one finite number per student", "loss", self.check_loss),
+            ("a gradient reaches the student's actions", "loss", self.check_gradient),
+            ("a student's loss does not depend on other students", "loss", self.check_independence),
+            ("the loss is deterministic", "loss", self.check_loss_repeats),
+            ("it does not change data or random state", "prepare", self.check_side_effects),
+            ("it is fast enough", "loss", self.check_speed),
+            distillation,
+        ]
+
+    def check_settings(self) -> str:
+        settings = self.objective.settings()
+        try:
+            restored = json.loads(json.dumps(settings, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ContractError(f"{settings} is not serializable: {error}") from error
+        again = make_objective(self.name, restored).settings()
+        if json.dumps(again, sort_keys=True) != json.dumps(restored, sort_keys=True):
+            raise ContractError(
+                f"an objective created with its settings {restored} has the settings {again}"
+            )
+        return json.dumps(settings)
 
     def columns(self) -> dict[str, Tensor]:
         columns = self.objective.prepare(self.dataset, self.teacher, np.random.default_rng(0))
@@ -258,17 +263,3 @@ class ToyChecks:
 
     def _distill(self, seeds: list[int]) -> list[Any]:
         return list(distill_points(self.dataset, self.teacher, self.objective, SETTINGS, seeds))
-
-
-def _check_settings(name: str, objective: Objective) -> str:
-    settings = objective.settings()
-    try:
-        restored = json.loads(json.dumps(settings, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ContractError(f"{settings} is not serializable: {error}") from error
-    again = make_objective(name, restored).settings()
-    if json.dumps(again, sort_keys=True) != json.dumps(restored, sort_keys=True):
-        raise ContractError(
-            f"an objective created with its settings {restored} has the settings {again}"
-        )
-    return json.dumps(settings)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from obdbench.datasets.dataset import Array
 from obdbench.selection.selection_method import SelectionMethod, select_rows
 from obdbench.validation.contract import (
+    Clause,
     ContractError,
     check_side_effects,
     toy_dataset,
@@ -23,20 +21,20 @@ class SelectionChecks:
     """The checks of one selection method on small random data."""
 
     def __init__(self, method: SelectionMethod) -> None:
-        self.method = method
+        self.method, self.target = method, type(method)
         self.dataset = toy_dataset()
         self.teacher = toy_teacher() if method.uses_teacher else None
 
-    def clauses(self) -> list[tuple[str, Callable[[], Any]]]:
-        """Each clause of the contract with its check."""
+    def clauses(self) -> list[Clause]:
+        """Each clause of the contract with the method that it concerns and its check."""
         suffix = "" if self.method.uses_teacher else ", without a teacher"
-        clauses: list[tuple[str, Callable[[], Any]]] = [
-            (f"select returns distinct rows of the data{suffix}", self.check_rows),
-            ("select is deterministic given its generator", self.check_repeats),
-            ("select does not change data or random state", self.check_side_effects),
+        clauses: list[Clause] = [
+            (f"select returns distinct rows of the data{suffix}", "select", self.check_rows),
+            ("select is deterministic given its generator", "select", self.check_repeats),
+            ("select does not change data or random state", "select", self.check_side_effects),
         ]
         if self.method.uses_teacher:
-            clauses.append(("it needs the teacher it declares", self.check_teacher))
+            clauses.append(("it needs the teacher it declares", "select", self.check_teacher))
         return clauses
 
     def select(self, pairs: int, seed: int = 0) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,13 @@ from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize, Solv
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Objective, make_objective
 from obdbench.policies.networks import seeded_generator
-from obdbench.policies.single_thread import single_thread
 from obdbench.registry import solvers
 from obdbench.validation.contract import (
-    Check,
+    Clause,
     ContractError,
     Report,
     check_side_effects,
-    run_check,
+    run_checks,
     toy_dataset,
     toy_teacher,
 )
@@ -47,17 +46,7 @@ TOY_SETTINGS = {
 
 def check_solver(name: str, settings: dict[str, Any]) -> Report:
     """Check the solver of a registered name with these settings of distillation."""
-    target = solvers.get(name)
-    checks: list[Check] = []
-    with single_thread():
-        creation, solver = run_check(
-            "it can be created", target, "__init__", lambda: SolverChecks(name, settings)
-        )
-        checks.append(creation)
-        if solver is not None:
-            for clause, method, check in solver.clauses():
-                checks.append(run_check(clause, target, method, check)[0])
-    return Report(name, tuple(checks))
+    return run_checks(name, solvers.get(name), lambda: [SolverChecks(name, settings)])
 
 
 class SolverChecks:
@@ -69,11 +58,12 @@ class SolverChecks:
             "tiny", {**TOY_SETTINGS, **window, "solver": name, **settings}
         )
         make_solver(name, self.settings)
+        self.target = solvers.get(name)
         self.dataset, self.teacher = toy_dataset(), toy_teacher()
         self._accepted: list[Objective] = []
 
-    def clauses(self) -> list[tuple[str, str, Callable[[], Any]]]:
-        """Each clause of the contract with the method that it checks."""
+    def clauses(self) -> list[Clause]:
+        """Each clause of the contract with the method that it concerns and its check."""
         return [
             ("it takes a step or refuses the objective in one line", "step", self.check_objectives),
             ("a step gives a loss and gradients of every seed", "step", self.check_step),
