@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from obdbench.datasets.identifier import DatasetId
@@ -45,13 +46,13 @@ class Comparison:
     first_scores: Scores
     second_scores: Scores
 
-    @property
+    @cached_property
     def difference(self) -> stats.Interval:
         """Mean of the differences per seed, with the Student interval of paired samples."""
         differences = stats.differences_per_seed(self.first_scores, self.second_scores)
         return stats.mean_interval(differences)
 
-    @property
+    @cached_property
     def improvement(self) -> stats.Interval:
         """Probability of improvement of the first over the second."""
         return stats.bootstrap_interval(

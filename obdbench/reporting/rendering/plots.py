@@ -8,7 +8,7 @@ imported when a plot is drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,30 +85,33 @@ def draw_plots(grids: Sequence[Grid], suite: str, folder: Path) -> list[Path]:
 
 def list_plots(grids: Sequence[Grid], suite: str) -> list[Plot]:
     """Every plot that these results allow."""
-    plots: list[Plot] = []
+    plots = []
     for grid in grids:
-        source = grid.source
-        prefix = suite if source == suite else f"{suite}-{source}"
-        has_scores = any(row.n_scores for row in grid.rows)
-
-        def add(kind: str, title: str, draw: Draw, grid: Grid = grid, prefix: str = prefix) -> None:
-            plots.append(Plot(f"{prefix}-{kind}", title, draw, grid))
-
-        if grid.protocol == "default" and _has_curves(grid):
-            has_checks = any(c.missed_variance for row in grid.rows for c in row.cells.values())
-            lines = "; thin: missed variance" if has_checks else ""
-            title = f"Score against outer steps: {source} (band: ± one standard deviation{lines})"
-            add("convergence", title, draw_convergence)
-        if grid.protocol == "default":
-            if sum(row.complete for row in _plotted_rows(grid)) > 1:
-                title = f"Performance profile: {source} (band: 95% interval)"
-                add("profile", title, draw_performance_profile)
-            if len(grid.datasets) > 1 and has_scores:
-                add("heatmap", f"Mean score: {source}", draw_heat_map)
-        if grid.protocol == "size" and has_scores:
-            title = f"Score against size: {source} (band: ± one standard deviation)"
-            add("size", title, draw_size_curve)
+        prefix = suite if grid.source == suite else f"{suite}-{grid.source}"
+        plots += [
+            Plot(f"{prefix}-{kind}", title, draw, grid) for kind, title, draw in _plots_of(grid)
+        ]
     return plots
+
+
+def _plots_of(grid: Grid) -> Iterator[tuple[str, str, Draw]]:
+    """Kind, title and function of every plot that the results of a grid allow."""
+    source = grid.source
+    has_scores = any(row.n_scores for row in grid.rows)
+    if grid.protocol == "default" and _has_curves(grid):
+        has_checks = any(c.missed_variance for row in grid.rows for c in row.cells.values())
+        lines = "; thin: missed variance" if has_checks else ""
+        title = f"Score against outer steps: {source} (band: ± one standard deviation{lines})"
+        yield "convergence", title, draw_convergence
+    if grid.protocol == "default":
+        if sum(row.complete for row in _plotted_rows(grid)) > 1:
+            title = f"Performance profile: {source} (band: 95% interval)"
+            yield "profile", title, draw_performance_profile
+        if len(grid.datasets) > 1 and has_scores:
+            yield "heatmap", f"Mean score: {source}", draw_heat_map
+    if grid.protocol == "size" and has_scores:
+        title = f"Score against size: {source} (band: ± one standard deviation)"
+        yield "size", title, draw_size_curve
 
 
 def draw_convergence(figure: Figure, grid: Grid) -> None:
