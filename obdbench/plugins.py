@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import linecache
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -107,9 +107,12 @@ class Plugin:
         return module
 
 
-def load_plugins(plugins: Sequence[Plugin]) -> list[str]:
-    """Load several plugins; returns the names of their objectives."""
-    return [name for plugin in plugins for name in plugin.load()]
+def load_plugins(references: Iterable[str]) -> tuple[Plugin, ...]:
+    """Read and load plugins, so that this process can use their names."""
+    plugins = tuple(map(Plugin.read, references))
+    for plugin in plugins:
+        plugin.load()
+    return plugins
 
 
 def _objective_classes(module: ModuleType) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -95,7 +95,14 @@ class Registry:
         component, base = self.get(name), load_target(self.base)
         is_other_class = isinstance(component, type) and not issubclass(component, base)
         if callable(component) and not is_other_class:
-            component = construct(self.kind, name, component, params)
+            try:
+                component = component(**params)
+            except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+                raise InvalidSettingError(
+                    f"The {self.kind} {name!r} cannot be created with {dict(params)}: "
+                    f"{type(error).__name__}: {error}.",
+                    "Check the types of its parameters.",
+                ) from error
         if not isinstance(component, base):
             raise InvalidSettingError(
                 f"The {self.kind} {name!r} is not derived from {base.__name__}.",
@@ -166,18 +173,6 @@ def parameters_of(component: type) -> dict[str, Any]:
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = list(inspect.signature(component.__init__).parameters.values())[1:]  # type: ignore[misc]
     return {each.name: each.default for each in parameters if each.kind in named}
-
-
-def construct(kind: str, name: str, factory: Callable[..., Any], params: Mapping[str, Any]) -> Any:
-    """Call the factory of a named component; parameters that it rejects raise one clear error."""
-    try:
-        return factory(**params)
-    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise InvalidSettingError(
-            f"The {kind} {name!r} cannot be created with {dict(params)}: {type(error).__name__}: "
-            f"{error}.",
-            "Check the types of its parameters.",
-        ) from error
 
 
 def load_target(target: str, kind: str = "object") -> Any:

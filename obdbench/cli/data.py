@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from obdbench.cli.options import Plugins, load_plugin_options
+from obdbench.cli.options import Plugins
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidSettingError, strip_control_characters, unknown_name
+from obdbench.plugins import load_plugins
 from obdbench.registry import datasets
 
 app = typer.Typer(help="Datasets and teachers.", no_args_is_help=True)
@@ -112,7 +113,7 @@ def verify(
     plugin: Plugins = None,
 ) -> None:
     """Check datasets; without identifiers, compare published teachers with the paper's scores."""
-    load_plugin_options(plugin)
+    load_plugins(plugin or ())
     checks = _verify_datasets(ids, episodes, folder) if ids else _verify_teachers(episodes)
     problems = list(checks)
     for problem in problems:

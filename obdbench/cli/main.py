@@ -19,13 +19,14 @@ from obdbench.cli.data import app as data_app
 from obdbench.cli.export import export
 from obdbench.cli.hub import app as hub_app
 from obdbench.cli.leaderboard import leaderboard, show
-from obdbench.cli.options import INTERRUPTED, Plugins, load_plugin_options, parse_assignments
+from obdbench.cli.options import INTERRUPTED, Plugins, parse_assignments
 from obdbench.cli.run import compare, run, tune
 from obdbench.cli.teach import teach
 from obdbench.distillation.settings import describe_settings
 from obdbench.errors import ObdError, strip_control_characters, unknown_name
 from obdbench.experiments.presets import list_presets, load_preset
 from obdbench.experiments.suite import list_suites, load_suite
+from obdbench.plugins import load_plugins
 from obdbench.registry import REGISTRIES
 from obdbench.version import __version__
 
@@ -77,7 +78,7 @@ def list_names(
     """List the names of one kind, with a summary of each."""
     if kind not in LISTS:
         raise unknown_name("list", kind, LISTS)
-    load_plugin_options(plugin)
+    load_plugins(plugin or ())
     rows = list(_summaries(kind))
     width = max((len(name) for name, _ in rows), default=0)
     for name, summary in rows:

@@ -11,7 +11,6 @@ import typer
 from obdbench.errors import InvalidSettingError
 from obdbench.experiments.presets import parse_value
 from obdbench.experiments.suite import parse_seeds
-from obdbench.plugins import Plugin, load_plugins
 
 INTERRUPTED = 130  # exit code
 
@@ -107,10 +106,3 @@ def add_task(datasets: Sequence[str] | None, task: str | None) -> list[str]:
 def parse_seed_option(text: str | None) -> tuple[int, ...]:
     """Parse ``--seeds``; empty if the option is not given."""
     return () if text is None else parse_seeds(text)
-
-
-def load_plugin_options(references: Sequence[str] | None) -> tuple[Plugin, ...]:
-    """Load the plugins of ``--plugin``, so that the call can use their names."""
-    plugins = tuple(Plugin.read(reference) for reference in references or ())
-    load_plugins(list(plugins))
-    return plugins

@@ -31,7 +31,6 @@ from obdbench.cli.options import (
     Timeout,
     Workers,
     add_task,
-    load_plugin_options,
     parse_assignments,
     parse_seed_option,
 )
@@ -41,6 +40,7 @@ from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.presets import load_preset
 from obdbench.experiments.spec import label_trials
 from obdbench.experiments.suite import Suite, load_suite, split_row_settings
+from obdbench.plugins import load_plugins
 from obdbench.reporting.grids.suite_results import is_published
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def run(
         retry_failed=retry_failed,
         fail_fast=fail_fast,
         loggers=tuple(dict.fromkeys(log or ())),
-        plugins=load_plugin_options(plugin),
+        plugins=load_plugins(plugin or ()),
         command=command_words(context),
     )
     grid = load_suite(suite).select(
@@ -267,7 +267,7 @@ def compare(
         timeout=timeout,
         existing="resume",
         retry_failed=True,
-        plugins=load_plugin_options(plugin),
+        plugins=load_plugins(plugin or ()),
         command=command_words(context),
     )
     rows = report.resolve_row_names(objectives)
@@ -374,7 +374,7 @@ def tune(
     from obdbench.tuning import api as tuning
     from obdbench.tuning.search_space import SearchConfig, parse_ranges
 
-    plugins = load_plugin_options(plugin)
+    plugins = load_plugins(plugin or ())
     datasets = tuple(add_task(dataset, task) or tuning.DEFAULT_DATASETS)
     search = SearchConfig(
         objective=objective,

@@ -10,15 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from obdbench.cli.options import (
-    INTERRUPTED,
-    Plugins,
-    Sets,
-    TaskName,
-    add_task,
-    load_plugin_options,
-    parse_assignments,
-)
+from obdbench.cli.options import INTERRUPTED, Plugins, Sets, TaskName, add_task, parse_assignments
+from obdbench.plugins import load_plugins
 
 
 def teach(
@@ -67,7 +60,7 @@ def teach(
     from obdbench.offline_rl.api import train_teacher
 
     torch.set_num_threads(threads)
-    load_plugin_options(plugin)
+    load_plugins(plugin or ())
     (dataset,) = add_task([dataset], task)
     try:
         teacher = train_teacher(

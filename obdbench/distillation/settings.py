@@ -38,8 +38,7 @@ class DistillSettings(BaseModel):
     noise: Noise = Field(
         "none",
         description="Whether students sample their actions while they are cloned; 'published' "
-        "draws "
-        "the noise again in the reverse pass, as the published code does",
+        "draws the noise again in the reverse pass, as the published code does",
     )
     steps: int = Field(300, ge=0, le=10_000_000, description="Number of outer steps")
     batch: int = Field(

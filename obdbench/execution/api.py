@@ -11,7 +11,7 @@ from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.execution.run import execute, plan
 from obdbench.experiments.presets import format_toml_value
 from obdbench.experiments.suite import load_suite, parse_seeds
-from obdbench.plugins import Plugin, load_plugins
+from obdbench.plugins import load_plugins
 from obdbench.results.record import Result
 
 Names = str | Sequence[str]  # a single name means a list of one
@@ -50,9 +50,7 @@ def run(
             ``executor``, ``workers``, ``device``, ``timeout`` and so on.
     """
     seeds = parse_seeds(seeds) if isinstance(seeds, str) else tuple(seeds)
-    references = _as_tuple(plugins)
-    loaded = tuple(map(Plugin.read, references))
-    load_plugins(list(loaded))
+    loaded = load_plugins(_as_tuple(plugins))
     selected = load_suite(suite).select(
         objectives=_as_tuple(objectives),
         datasets=_as_tuple(datasets),
@@ -71,7 +69,7 @@ def run(
         preset=[preset] if preset else [],
         set=[f"{name}={_format_setting(value)}" for name, value in (settings or {}).items()],
         teacher=_as_tuple(teachers),
-        plugin=references,
+        plugin=_as_tuple(plugins),
     )
     execution = {"existing": "resume", "command": command, **execution}
     execution["loggers"] = _as_tuple(execution.get("loggers", ()))

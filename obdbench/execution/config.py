@@ -69,7 +69,9 @@ class ExecutionConfig:
         if self.executor not in EXECUTORS:
             raise unknown_name("executor", self.executor, EXECUTORS)
         if self.existing not in get_args(ExistingResults):
-            raise unknown_name("choice of existing", self.existing, get_args(ExistingResults))
+            raise InvalidSettingError(
+                f"existing is {self.existing!r}.", "Use refuse, resume or fresh."
+            )
         self._check_numbers()
         for word in self.command:
             if len(word) > MAX_WORD_LENGTH or word.encode(errors="ignore").decode() != word:

@@ -74,7 +74,7 @@ def estimate_run(plan: Plan) -> Estimate:
     scoring = sum(count_episodes(spec) * EPISODE_SECONDS for spec in specs)
     total = (sum(times.values()) + scoring) / workers + START_SECONDS
     longest = max(times.values(), default=0.0)
-    peaks = (estimate_peak_memory(spec, plan.config.memory) for spec in specs)
+    peaks = (estimate_peak_memory(spec, plan.config.memory_bytes) for spec in specs)
     memory = workers * max(peaks, default=0.0)
     return Estimate(max(total, longest), memory, workers, n_known, len(specs))
 
@@ -126,17 +126,16 @@ def find_task(spec: TrialSpec) -> Task:
     return get_task(DatasetId(spec.dataset).task_name or "walker2d")
 
 
-def estimate_peak_memory(spec: TrialSpec, memory: float = 2.0) -> float:
-    """Return the peak bytes of one worker; a step keeps at most ``memory`` GiB."""
+def estimate_peak_memory(spec: TrialSpec, memory: int) -> float:
+    """Return the peak bytes of one worker; a step keeps at most ``memory`` bytes."""
     if not spec.distills:
         return PROCESS_BYTES
-    bound, task = round(memory * 2**30), find_task(spec)
-    methods = PhaseSolvers(spec.settings, bound)
+    task, methods = find_task(spec), PhaseSolvers(spec.settings, memory)
     size = ProblemSize(len(spec.seeds), task.observation_size, task.action_size)
     try:
         kept = methods.required_bytes(size)
     except InvalidSettingError:  # reported by the trial itself
-        kept = bound
+        kept = memory
     return PROCESS_BYTES + kept
 
 

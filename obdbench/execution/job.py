@@ -20,7 +20,6 @@ from obdbench.execution.trial import run_trial
 from obdbench.execution.trial_cost import distillation_cost
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import resolve_dataset_id
-from obdbench.plugins import load_plugins
 from obdbench.registry import datasets
 from obdbench.results.store import ResultStore
 
@@ -67,7 +66,8 @@ def prepare_process(config: ExecutionConfig) -> None:
     sys.path.extend(path for path in config.import_paths if path not in sys.path)
     for module in SLOW_IMPORTS:
         import_module(module)
-    load_plugins(list(config.plugins))
+    for plugin in config.plugins:
+        plugin.load()
 
 
 def check_specs(specs: Iterable[TrialSpec]) -> None:

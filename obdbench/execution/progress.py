@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, Group
@@ -32,11 +32,7 @@ class TrialProgress:
 
     spec: TrialSpec
     started: float
-    step: int = 0
-    steps: int = 0
-    loss: float | None = None
-    steps_per_second: float | None = None
-    missed_variance: float | None = None
+    last: Event = field(default_factory=lambda: Event("step"))  # the latest of this kind
     score: float | None = None
     is_scoring: bool = False
     scoring_seconds: float = 0.0
@@ -106,16 +102,14 @@ class ProgressDisplay:
         line = self.running.setdefault(event.key, TrialProgress(spec, time.monotonic()))
         line.is_scoring = event.kind == "scoring"
         if event.kind == "step":
-            line.step, line.steps = event.step, event.steps
-            line.loss, line.steps_per_second = event.loss, event.steps_per_second
-            line.missed_variance = event.missed_variance
+            line.last = event
         elif event.kind == "score":
             line.score = event.score
             line.scoring_seconds += event.seconds or 0.0
         elif event.kind == "restart":
             self.running.pop(event.key)
             self.print(f"restart  {label_trial(spec)}: {event.message}", "restart")
-        if line.step:
+        if line.last.step:
             line.remaining_seconds = self.remaining_time.trial_seconds(spec)
 
     def _finish(self, event: Event, spec: TrialSpec) -> None:
@@ -220,19 +214,19 @@ def label_trial(spec: TrialSpec) -> str:
 
 def describe_trial(trial: TrialProgress) -> str:
     """Describe a running trial; the label is cut so that the numbers fit."""
-    parts = []
-    if trial.steps and trial.step:
-        parts.append(f"{trial.step}/{trial.steps}")
-        if trial.is_scoring or trial.step == trial.steps:
+    parts, last = [], trial.last
+    if last.steps and last.step:
+        parts.append(f"{last.step}/{last.steps}")
+        if trial.is_scoring or last.step == last.steps:
             parts.append("scoring")
-        elif trial.steps_per_second:
-            parts.append(f"{trial.steps_per_second:.2g}/s")
+        elif last.steps_per_second:
+            parts.append(f"{last.steps_per_second:.2g}/s")
         if trial.remaining_seconds is not None:
             parts.append(f"ETA {format_clock(trial.remaining_seconds)}")
-        if trial.loss is not None:
-            parts.append(f"loss {trial.loss:.3g}")
-        if trial.missed_variance is not None:
-            parts.append(f"missed {format_share(trial.missed_variance)}")
+        if last.loss is not None:
+            parts.append(f"loss {last.loss:.3g}")
+        if last.missed_variance is not None:
+            parts.append(f"missed {format_share(last.missed_variance)}")
     else:
         phase = "scoring" if trial.is_scoring else "preparing"
         parts.append(f"{phase} {format_clock(time.monotonic() - trial.started)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from obdbench.errors import unknown_name
+from obdbench.errors import UnknownNameError, unknown_name
 from obdbench.teachers.loading import find_default_teacher_name, load_teacher
 
 
@@ -18,7 +18,9 @@ def parse_teachers(texts: Iterable[str], datasets: Iterable[str]) -> dict[str, s
         if dataset is not None:
             chosen[dataset] = text.removeprefix(f"{dataset}=")
         elif "=" in text and not Path(text).exists():
-            raise unknown_name("dataset of this call", text.rpartition("=")[0], known)
+            name = text.rpartition("=")[0]
+            remedy = unknown_name("dataset", name, known).remedy
+            raise UnknownNameError(f"The run contains no dataset {name!r}.", remedy)
         else:
             chosen |= dict.fromkeys(known, text)
     return chosen

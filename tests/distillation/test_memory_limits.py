@@ -174,11 +174,11 @@ def spec(**overrides: Any) -> TrialSpec:
 
 def test_dry_run_estimates_the_memory_of_every_method() -> None:
     """The estimate without the interpreter's own memory is bounded by the limit."""
-
-    def estimated(memory: float = 2.0, **overrides: Any) -> float:
-        return estimate.estimate_peak_memory(spec(**overrides), memory) - estimate.PROCESS_BYTES
-
     bound = 2 * 2**30
+
+    def estimated(**overrides: Any) -> float:
+        return estimate.estimate_peak_memory(spec(**overrides), bound) - estimate.PROCESS_BYTES
+
     assert (
         estimated(kernel_share=0.0, inner_steps=10)
         < estimated(kernel_share=0.0, inner_steps=40)
@@ -195,7 +195,7 @@ def test_dry_run_estimates_the_memory_of_every_method() -> None:
     )
     assert adam == pytest.approx(1.5 * momentum)
     random = spec().model_copy(update={"objective": "random"})
-    assert estimate.estimate_peak_memory(random) == estimate.PROCESS_BYTES
+    assert estimate.estimate_peak_memory(random, bound) == estimate.PROCESS_BYTES
 
 
 def test_memory_grows_with_the_number_of_seeds() -> None:

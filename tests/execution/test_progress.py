@@ -1,6 +1,7 @@
 """The progress display: at most 80 columns, live and as a log, with correct counts."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -76,10 +77,11 @@ def test_a_long_name_keeps_the_score_visible(terminal):
 
 
 def test_after_the_last_step_a_trial_is_scored():
-    progress = TrialProgress(SPECS[0], 0.0, step=299, steps=300, remaining_seconds=65.0)
+    last = Event("step", step=299, steps=300)
+    progress = TrialProgress(SPECS[0], 0.0, last, remaining_seconds=65.0)
     assert "scoring" not in describe_trial(progress)
     assert "ETA 1:05" in describe_trial(progress)
-    progress.step = 300
+    progress.last = replace(last, step=300)
     assert "scoring ETA 1:05" in describe_trial(progress)
 
 
@@ -190,8 +192,9 @@ def test_throttle_drops_steps_between_the_first_and_the_last_only():
 
 
 def test_missed_variance_of_students_is_shown():
-    progress = TrialProgress(SPECS[0], 0.0, step=150, steps=300, missed_variance=0.346)
+    last = Event("step", step=150, steps=300, missed_variance=0.346)
+    progress = TrialProgress(SPECS[0], 0.0, last)
     assert "missed 35%" in describe_trial(progress)
-    progress.missed_variance = 1e30
+    progress.last = replace(last, missed_variance=1e30)
     assert "missed >999%" in describe_trial(progress)
     assert len(describe_trial(progress)) <= 80
