@@ -38,6 +38,7 @@ PAGE_TITLES = {
     "papers": "Comparison with published results",
     "details": "Best points, cost, data and result files",
 }
+GAIN_OVER_SELECTION = "gain over best selection"
 ROWS_OF_METHODS = {
     "distillation": "distilled",
     "selection": "selected",
@@ -198,7 +199,7 @@ def summary_caption(grid: Grid) -> str:
 
 
 def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
-    """How to read the column ``over same labels``, with the control of each kind of labels."""
+    """How to read the gain over the best selection, and which selection it is."""
     controls: dict[str, dict[str, None]] = defaultdict(dict)
     objectives: dict[str, dict[str, None]] = defaultdict(dict)
     for gain in gains:
@@ -213,9 +214,9 @@ def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
         for labels in sorted(controls)
     )
     return (
-        "The column 'over same labels' contains the mean gain over the best selection with as many "
-        "pairs and the same labels, with its 95% interval from differences paired by dataset and "
-        f"seed. The best selection is {' and '.join(best)}.",
+        f"The column '{GAIN_OVER_SELECTION}' contains the mean gain over the best selection with "
+        "as many pairs and the same source of actions, data or teacher, with its 95% interval from "
+        f"differences paired by dataset and seed. The best selection is {' and '.join(best)}.",
     )
 
 

@@ -13,6 +13,7 @@ from obdbench.reporting.grids.control_gain import gain_over_controls, paired_gai
 from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
 from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
 from obdbench.reporting.tables.captions import (
+    GAIN_OVER_SELECTION,
     NOTES,
     TITLES,
     control_notes,
@@ -67,7 +68,7 @@ def scores_table(grid: Grid) -> Table:
         ("budget", [Cell(format_budget(row)) for row in rows]),
         *((headings[d], [score(row, d) for row in rows]) for d in grid.datasets),
         ("average", [average_cell(row) for row in rows]),
-        *([] if has_arms else [("over same labels", gain_cells)]),
+        *([] if has_arms else [(GAIN_OVER_SELECTION, gain_cells)]),
         ("IQM", [interval_cell(row.iqm) for row in rows]),
         *([] if has_arms else [("rank", [_rank_cell(grid.rank(row)) for row in rows])]),
         ("scores", [_count_cell(row) for row in rows]),
@@ -129,7 +130,7 @@ def summary_table(grid: Grid) -> Table:
             "row",
             "average (95% interval)",
             GAIN_OVER_RANDOM,
-            "gain over same labels (95% interval)",
+            f"{GAIN_OVER_SELECTION} (95% interval)",
         ),
         rows=tuple(rows),
     )

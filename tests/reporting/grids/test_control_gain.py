@@ -11,7 +11,7 @@ from obdbench.reporting.grids.control_gain import gain_over_controls
 from obdbench.reporting.grids.grid import Grid, Row
 from obdbench.reporting.grids.grouping import build_grids
 from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
-from obdbench.reporting.tables.captions import summary_caption
+from obdbench.reporting.tables.captions import GAIN_OVER_SELECTION, summary_caption
 from obdbench.reporting.tables.leaderboard_tables import scores_table, summary_table
 
 TEACHER_LABELS = {"objective_params": {"labels": "teacher"}, "teacher_checksum": "a"}
@@ -90,7 +90,7 @@ def test_the_gain_covers_the_datasets_that_both_rows_have_completely():
     assert gain.datasets == (HOPPER,)
     assert gain.interval.estimate == pytest.approx(10.0)
     cells = scores_table(grid).rows[0]
-    assert "1 of 2 datasets" in cells[scores_table(grid).columns.index("over same labels")].text
+    assert "1 of 2 datasets" in cells[scores_table(grid).columns.index(GAIN_OVER_SELECTION)].text
 
 
 def test_only_expected_datasets_count():
@@ -130,7 +130,7 @@ def test_only_expected_datasets_count():
 def test_rows_that_differ_in_more_than_distillation_are_no_controls(control):
     grid = grid_of(distilled("pbc", {0: 30.0, 1: 32.0}), control)
     assert all(gain_over_controls(grid, row) is None for row in grid.rows)
-    column = scores_table(grid).columns.index("over same labels")
+    column = scores_table(grid).columns.index(GAIN_OVER_SELECTION)
     assert {row[column].text for row in scores_table(grid).rows} == {"–"}
 
 

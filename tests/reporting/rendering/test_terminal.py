@@ -54,7 +54,7 @@ def test_a_row_per_method_with_average_interval_and_gain_over_random():
 
 
 def test_numbers_are_not_wrapped_in_80_columns():
-    columns = ("row", "average (95% interval)", GAIN_OVER_RANDOM, "gain over same labels (95%)")
+    columns = ("row", "average (95% interval)", GAIN_OVER_RANDOM, "gain over best selection (95%)")
     numbers = ("38.5 (24.3 to 46.4)", "33.8 (6.7 to 60.9)", "+10.1 (−23.9 to 44.2)")
     rows = [(Cell(name), *map(Cell, numbers)) for name in ("pbc", "bc-whole (batch=256, lr=0.001)")]
     table = Table("Summary", columns, tuple(rows))
