@@ -29,11 +29,11 @@ class DistillSettings(BaseModel):
     )
     architecture: str = Field("mlp4", description="Architecture of the student")
     inner_optimizer: Literal["sgd", "sgdm", "adam", "adamw"] = Field(
-        "sgd", description="Optimizer that clones a student on the synset"
+        "sgd", description="Optimizer that trains a student on the synset"
     )
     inner_lr: float = Field(0.1, gt=0, le=100, description="Learning rate of the inner optimizer")
     inner_steps: int = Field(
-        100, ge=1, le=100_000, description="Optimizer steps that clone a student on the synset"
+        100, ge=1, le=100_000, description="Optimizer steps that train a student on the synset"
     )
     noise: Noise = Field(
         "none",
