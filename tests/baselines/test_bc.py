@@ -76,7 +76,7 @@ def test_an_interrupted_run_ends_where_the_other_does(tmp_path: Path) -> None:
     advance(resumed, 2)
     for name, tensor in straight.params.items():
         assert torch.equal(tensor, resumed.params[name])
-    with pytest.raises(InvalidDataError, match="other data or settings"):
+    with pytest.raises(InvalidDataError, match="differs in seeds"):
         CloningRun([toy()], [0, 2], TINY).resume(tmp_path / "bc.pt")
 
 
@@ -116,7 +116,7 @@ def test_policies_can_clone_the_teacher_instead_of_the_data(
     run = CloningRun([dataset], [0, 1], TINY, [toy_teacher])
     assert torch.equal(advance(run, 6), expected)
     run.save(tmp_path / "bc.pt")
-    with pytest.raises(InvalidDataError, match="other data or settings"):
+    with pytest.raises(InvalidDataError, match="differs in data"):
         CloningRun([dataset], [0, 1], TINY).resume(tmp_path / "bc.pt")
     (result,) = bc.run_bc(
         [dataset], [0], TINY, tmp_path, teachers=[toy_teacher], episodes=1, progress=False
