@@ -162,7 +162,7 @@ class _OuterLoop:
         self.snapshot, self.snapshot_seconds = snapshot, snapshot_seconds
         self.progress, self.progress_seconds = progress, progress_seconds
         self.saved = self.reported = time.monotonic()
-        self.reported_step = state.step
+        self.unreported_steps = 0  # the guard can skip steps, so they are counted
 
     def run(self, take_outer_step: OuterStep, guard: StudentGuard | None) -> Iterator[int]:
         """Yield evaluation steps, whose synsets are then in the state."""
@@ -202,6 +202,7 @@ class _OuterLoop:
             for index in state.active_seeds:
                 state.losses[index].append((state.step, values[index]))
         state.step += 1
+        self.unreported_steps += 1
         state.seconds += time.perf_counter() - started
         if is_reported:
             self._report([values[index] for index in state.active_seeds])
@@ -209,8 +210,8 @@ class _OuterLoop:
     def _report(self, losses: list[float]) -> None:
         """Report the mean loss, and the rate since the last report."""
         state, now = self.state, time.monotonic()
-        rate = (state.step - self.reported_step) / max(now - self.reported, 1e-9)
-        self.reported, self.reported_step = now, state.step
+        rate = self.unreported_steps / max(now - self.reported, 1e-9)
+        self.reported, self.unreported_steps = now, 0
         mean_loss = sum(losses) / len(losses) if losses else math.nan
         missed = None if state.guard is None else state.guard.missed_variance()
         assert self.progress is not None
