@@ -437,7 +437,8 @@ def test_interrupts_exit_with_130_and_say_how_to_go_on(tmp_path):
         env=run_environment(),
     )
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("results/toy/synsets/*/0")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("results/toy/.work/*/lock")):  # a trial has started
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)  # as a scheduler does; Ctrl-C takes the same way
     _, err = process.communicate(timeout=60)
