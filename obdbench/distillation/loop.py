@@ -176,7 +176,9 @@ class _OuterLoop:
             ]:  # several after a skip
                 state.points.update({step: (*state.synsets(), state.seconds) for step in new})
                 self._save()
+                paused = time.monotonic()
                 yield from new
+                self.reported += time.monotonic() - paused  # scoring is no part of the rate
             if state.step >= max(settings.evaluation_steps):
                 return
             started = time.perf_counter()

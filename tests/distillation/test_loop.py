@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,26 @@ def test_resumed_distillation_gives_the_same_bits(
         have_equal_synsets(left_point, right_point)
         for left_point, right_point in zip(uninterrupted, again, strict=True)
     )
+
+
+def test_rate_of_progress_excludes_the_time_between_evaluation_points(
+    toy_dataset: Dataset, toy_teacher: Teacher
+) -> None:
+    reports: list[Progress] = []
+    run = distill_points(
+        toy_dataset,
+        toy_teacher,
+        make_objective("pbc"),
+        tiny(),
+        [0],
+        progress=reports.append,
+        progress_seconds=0.0,
+    )
+    for point in run:
+        if point.step == 3:
+            time.sleep(0.5)  # as scoring does
+    assert [report.step for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert reports[3].steps_per_second > 2.0
 
 
 def interrupt_at(now: Progress, step: int) -> None:
