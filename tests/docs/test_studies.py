@@ -69,20 +69,29 @@ def test_tables_of_programs_follow_from_results(name: str, tmp_path: Path) -> No
     assert page.read_text(encoding="utf-8") == text, f"run `python docs/studies/{name}.py table`"
 
 
+def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:
+    """A study that runs in seconds, with its results in its own folder."""
+    return module.Study(
+        name=folder.name,
+        datasets=("embedded/hopper-medium-replay-v1",),
+        objective="pbc",
+        folder=str(folder),
+        scoring={"policies": 1, "episodes": 1},
+        **{"seeds": "0-1", **more},
+    )
+
+
 @pytest.mark.usefixtures("in_process")
 def test_table_shows_variants_with_results(module: ModuleType, tmp_path: Path) -> None:
-    study = module.Study(
-        name="toy",
-        datasets=("embedded/hopper-medium-replay-v1",),
-        seeds="0-1",
-        objective="pbc",
+    study = toy_study(
+        module,
+        tmp_path / "toy",
         variants=(
             {"name": "first", "preset": "tiny", "settings": {"steps": 1}},
             {"name": "second", "preset": "tiny", "settings": {"steps": 2}},
             {"name": "missing", "preset": "tiny", "settings": {"steps": 3}},
         ),
     )
-    object.__setattr__(study, "folder", str(tmp_path / "toy"))
     assert module.run_study(study, workers=1, only=["first", "second"])
     first, second, missing = module.format_table(study).splitlines()[2:]
     assert "±" in first
@@ -100,18 +109,6 @@ def test_unknown_study_is_a_one_line_error(
     done = command_server.run_script(STUDIES / words[0], *words[1:], folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "There is no study named 'prest'. Did you mean preset?\n"
-
-
-def toy_study(module: ModuleType, folder: Path, **more: Any) -> Any:
-    """A study that runs in seconds, with its results in its own folder."""
-    return module.Study(
-        name=folder.name,
-        datasets=("embedded/hopper-medium-replay-v1",),
-        objective="pbc",
-        folder=str(folder),
-        scoring={"policies": 1, "episodes": 1},
-        **{"seeds": "0-1", **more},
-    )
 
 
 @pytest.mark.usefixtures("in_process")
