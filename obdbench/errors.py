@@ -67,11 +67,15 @@ def strip_control_characters(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """Make the error for an unknown name; it suggests similar known names."""
+def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownNameError:
+    """Make the error for an unknown name; it suggests similar known names.
+
+    Without any, it lists all known names and ends with ``hint``.
+    """
     names = sorted(known)
     similar = get_close_matches(name, names, n=3, cutoff=0.5)
-    remedy = f"Did you mean {' or '.join(similar)}?" if similar else f"Known: {', '.join(names)}."
+    known_names = f"Known: {', '.join(names)}. {hint}"
+    remedy = f"Did you mean {' or '.join(similar)}?" if similar else known_names
     return UnknownNameError(f"There is no {kind} named {name!r}.", remedy)
 
 

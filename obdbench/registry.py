@@ -140,7 +140,8 @@ class Registry:
         self._load_plugins()
         resolved = self._aliases.get(name, name)
         if resolved not in self._entries:
-            raise unknown_name(self.kind, name, [*self._entries, *self._aliases])
+            hint = "Load the file that registers another one with --plugin."
+            raise unknown_name(self.kind, name, [*self._entries, *self._aliases], hint=hint)
         return resolved
 
     def entry(self, name: str) -> Entry:

@@ -35,7 +35,7 @@ from obdbench.cli.options import (
     parse_seed_option,
 )
 from obdbench.datasets.identifier import DatasetId
-from obdbench.errors import InvalidDataError, InvalidSettingError, strip_control_characters
+from obdbench.errors import InvalidSettingError, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.presets import load_preset
 from obdbench.experiments.spec import label_trials
@@ -46,6 +46,8 @@ from obdbench.reporting.grids.suite_results import is_published
 if TYPE_CHECKING:
     from obdbench.execution.run import Plan, RunSummary
     from obdbench.results.record import Result
+
+LOCAL_SOURCES = ("embedded", "file")  # of datasets that are read without a download
 
 
 def run(
@@ -88,7 +90,11 @@ def run(
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print trials and estimated time and memory; run nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Print trials and estimated time and memory; run nothing. Embedded data and files "
+            "are checked, other datasets are not.",
+        ),
     ] = False,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")
@@ -151,10 +157,12 @@ def command_words(context: typer.Context) -> tuple[str, ...]:
 def preview(plan: Plan) -> None:
     """Print what ``--dry-run`` shows."""
     from obdbench.execution.estimate import estimate_run
+    from obdbench.execution.progress import count_trials
+    from obdbench.execution.run import load_and_check_inputs
 
-    for dataset in {DatasetId(spec.dataset): None for spec in plan.specs}:
-        if dataset.source == "file" and not dataset.path.is_file():
-            raise InvalidDataError(f"There is no file {dataset.path}.", "Check the path.")
+    load_and_check_inputs(
+        [spec for spec in plan.remaining if DatasetId(spec.dataset).source in LOCAL_SOURCES]
+    )
     total = estimate_run(plan)
     names = {"missing": "to run", "ok": "done"}
     remaining = {spec.key for spec in plan.remaining}
@@ -163,7 +171,7 @@ def preview(plan: Plan) -> None:
         seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
         line = f"{spec.key}  {names.get(status, status):<8} {label} ({seeds})"
         typer.echo(strip_control_characters(line))
-    typer.echo(f"{len(plan.specs)} trials, {len(remaining)} to run. {total}")
+    typer.echo(f"{count_trials(len(plan.specs))}, {len(remaining)} to run. {total}")
 
 
 def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
@@ -252,7 +260,10 @@ def compare(
     latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table as well.")] = False,
     out: Out = Path("results"),
 ) -> None:
-    """Compare rows, with intervals; trials without a successful result are run first."""
+    """Compare rows, with intervals; trials without a successful result are run first.
+
+    A trial contains all of its seeds: with other seeds, it is run again.
+    """
     from obdbench.execution import run as runner
     from obdbench.reporting import compare as report
 

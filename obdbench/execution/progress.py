@@ -5,6 +5,7 @@ Lines of running trials have at most 80 columns; on a terminal, the display fits
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -15,6 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from obdbench.datasets.identifier import DatasetId
 from obdbench.execution.events import FINAL_KINDS, Event
 from obdbench.execution.remaining_time import RemainingTime
 from obdbench.experiments.spec import TrialSpec, format_params
@@ -78,7 +80,7 @@ class ProgressDisplay:
             )
             self._live.start()
         else:
-            self.print(f"{self.suite}: {len(self.specs)} trials")
+            self.print(f"{self.suite}: {count_trials(len(self.specs))}")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -133,7 +135,7 @@ class ProgressDisplay:
         count = f"{len(self.finished)}/{len(self.specs)}"
         mark, rest = f"{MARKS[event.kind]:<8} {count} ", "".join(f" · {fact}" for fact in facts)
         width = max(18, min(WIDTH, self.console.width) - 1 - len(mark) - len(rest))
-        self.print(f"{mark}{truncate(label_trial(spec), width)}{rest}", event.kind)
+        self.print(f"{mark}{label_trial(spec, width)}{rest}", event.kind)
 
     def _add_times(self, line: TrialProgress) -> str:
         """Add the time of a finished trial to that of the run, and describe it."""
@@ -182,11 +184,13 @@ class ProgressDisplay:
         return truncate(f"{self.suite}: " + " · ".join(parts), WIDTH)
 
     def time_line(self) -> str:
-        """Return the time spent: elapsed, and that of finished trials by what it was spent on."""
+        """Return the elapsed time, and the time of finished trials by what it was spent on."""
         elapsed = format_clock(time.monotonic() - self.started)
         distilling = format_clock(self.trial_seconds - self.scoring_seconds)
         scoring = format_clock(self.scoring_seconds)
-        return f"time: {elapsed} elapsed; all workers: distilling {distilling}, scoring {scoring}"
+        return (
+            f"time: {elapsed} elapsed; finished trials: distilling {distilling}, scoring {scoring}"
+        )
 
     def draw(self) -> Any:
         """Return what the terminal shows."""
@@ -202,18 +206,25 @@ class ProgressDisplay:
         return Group(*lines)
 
 
-def label_trial(spec: TrialSpec) -> str:
-    """Return a short name of a trial."""
-    dataset = spec.dataset.rsplit("/", 1)[-1]
+def label_trial(spec: TrialSpec, width: int | None = None) -> str:
+    """Return a short name of a trial; one above the width loses version and end of the dataset."""
+    identifier = DatasetId(spec.dataset)
+    is_file = identifier.source == "file"
+    dataset = identifier.short_name if is_file else spec.dataset.rsplit("/", 1)[-1]
     for long, short in (("medium-replay", "m-r"), ("medium-expert", "m-e"), ("medium", "m")):
         dataset = dataset.replace(long, short)
     protocol = "" if spec.protocol == "default" else f" {spec.protocol}"
     pairs = f" {spec.settings.pairs}" if spec.protocol == "size" else ""
-    return f"{dataset} {spec.objective}{format_params(spec.objective_params)}{protocol}{pairs}"
+    method = f"{spec.objective}{format_params(spec.objective_params)}{protocol}{pairs}"
+    if width is None or len(dataset) + len(method) < width:
+        return f"{dataset} {method}"
+    dataset = re.sub(r"-v\d+$", "", dataset)
+    dataset = truncate(dataset, max(width - len(method) - 1, width // 2))
+    return truncate(f"{dataset} {method}", width)
 
 
 def describe_trial(trial: TrialProgress) -> str:
-    """Describe a running trial; the label is cut so that the numbers fit."""
+    """Describe a running trial; its name is cut so that the numbers fit."""
     parts, last = [], trial.last
     if last.steps and last.step:
         parts.append(f"{last.step}/{last.steps}")
@@ -233,7 +244,12 @@ def describe_trial(trial: TrialProgress) -> str:
     if trial.score is not None:
         parts.append(f"last point {trial.score:.1f}")
     numbers = " ".join(parts)
-    return f"{truncate(label_trial(trial.spec), max(12, WIDTH - 3 - len(numbers)))} {numbers}"
+    return f"{label_trial(trial.spec, max(12, WIDTH - 3 - len(numbers)))} {numbers}"
+
+
+def count_trials(count: int) -> str:
+    """Return a number of trials with its noun."""
+    return f"{count} trial{'' if count == 1 else 's'}"
 
 
 def format_share(share: float) -> str:

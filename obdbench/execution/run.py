@@ -19,7 +19,7 @@ from obdbench.execution.executors import local
 from obdbench.execution.executors.base import Executor, FailFastError
 from obdbench.execution.experiment_loggers import ExperimentLogger, check_loggers
 from obdbench.execution.job import group_into_jobs
-from obdbench.execution.progress import ProgressDisplay
+from obdbench.execution.progress import ProgressDisplay, count_trials
 from obdbench.execution.trial import check_size
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite
@@ -118,8 +118,8 @@ def execute(plan: Plan) -> RunSummary:
     if plan.results and config.existing == "refuse":
         raise InvalidSettingError(
             f"{store.folder} already has results of {len(plan.results)} of these "
-            f"{len(plan.specs)} trials.",
-            "Add --resume to run only the rest, or --fresh to run all of them again.",
+            f"{count_trials(len(plan.specs))}.",
+            "Add --resume to keep them and run only the rest, or --fresh to run all of them again.",
         )
     remaining = plan.remaining
     try:
@@ -165,7 +165,7 @@ def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
             for name in plan.config.loggers
         ]
         if len(remaining) < len(plan.specs):
-            display.print(f"{len(plan.specs) - len(remaining)} trials are done already")
+            display.print(f"{count_trials(len(plan.specs) - len(remaining))} already done")
 
         handlers = [display.on_event, *(each.on_event for each in loggers)]
 

@@ -45,7 +45,7 @@ class Point(Record):
     step: Count  # outer step of the synset
     arm: str  # what the protocol varied: an architecture, an optimizer, "default", "ensemble"
     returns: list[list[float]]  # raw episode returns, one list per policy
-    normalized_return: float  # D4RL-normalized mean over all of them, 0 to 100
+    normalized_return: float  # mean over all of them, normalized as in D4RL
 
 
 class StudentCheckRecord(Record):

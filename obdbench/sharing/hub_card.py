@@ -67,7 +67,7 @@ def describe_results(folder: Path, repository: str) -> str:
     )
     return f"""{FRONT_MATTER}# Results of the suite {_table_text(report.suite)}
 
-Scores are D4RL-normalized returns: 0 is a random policy, 100 an expert.
+Scores are returns, normalized as in D4RL: 0 is a random policy, 100 an expert.
 
 {tables}
 

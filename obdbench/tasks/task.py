@@ -136,7 +136,7 @@ def find_descriptions(env_id: str) -> list[Any]:
 
 
 def normalized_return(task: Task, returns: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """D4RL-normalized returns, 0 = random policy, 100 = expert; raw without reference returns."""
+    """Returns, normalized as in D4RL (0 = random, 100 = expert); raw without references."""
     import numpy as np  # in here, so that the command line lists tasks without it
 
     raw = np.asarray(returns, dtype=np.float64)

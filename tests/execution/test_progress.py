@@ -137,7 +137,7 @@ def test_a_finished_trial_has_one_line_with_its_times():
     _, text = run_display(False, events, [a, b])
     lines = [line for line in text.splitlines() if line.startswith(("done", "FAILED"))]
     assert lines == [
-        "done     1/2 halfcheetah-m-e-v1 av-pbc cros… · score 45.6 · 0:00 (scoring 0:00)",
+        "done     1/2 halfcheetah-m-e av-pbc cross-a… · score 45.6 · 0:00 (scoring 0:00)",
         "FAILED   2/2 halfcheetah-m-e-v1 av-pbc cross-architecture · why",
     ]
 

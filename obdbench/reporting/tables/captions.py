@@ -61,7 +61,7 @@ NOTES = {
         "evaluation only."
     ),
     "comparison": (
-        "Mean ± standard deviation over common seeds of the D4RL-normalized return. The score of "
+        "Mean ± standard deviation over common seeds of the normalized return. The score of "
         "each seed is the mean of its last five evaluation points, or of as many as it has, "
         "without step 0 where there are others. Differences are paired by seed."
     ),
@@ -122,17 +122,19 @@ def _evaluations(grid: Grid) -> list[str]:
             sizes = sorted({p.get("policies", ENSEMBLE_MEMBERS) for p in params})
             policies = f"an ensemble of {'/'.join(map(str, sizes))}"
         episodes = "/".join(map(str, sorted(set(shape))))
-        texts.append(f"{policies} × {episodes} episodes per evaluation point")
+        noun = "episode" if episodes == "1" else "episodes"
+        texts.append(f"{policies} × {episodes} {noun} per evaluation point")
     return list(dict.fromkeys(texts))
 
 
 def score_notes(grid: Grid) -> tuple[str, ...]:
     """How to read a table of scores."""
     lines = [
-        "D4RL-normalized return, 0 to 100: mean ± standard deviation over seeds. The score of each "
-        f"seed is {_headline_text(grid)}. The average is the mean over datasets and determines the "
-        "rank; incomplete rows (scores present/expected) have neither. IQM is the interquartile "
-        "mean over all seeds and datasets with its 95% bootstrap interval."
+        "Return, normalized as in D4RL (0 = random, 100 = expert): mean ± standard deviation over "
+        f"seeds. The score of each seed is {_headline_text(grid)}. The average is the mean over "
+        "datasets and determines the rank; incomplete rows (scores present/expected) have neither. "
+        "IQM is the interquartile mean over all seeds and datasets with its 95% bootstrap "
+        "interval, which is too narrow where there are few seeds."
     ]
     if any(row.is_baseline for row in grid.rows):
         lines.append(BASELINE_NOTE)
@@ -193,12 +195,13 @@ def summary_caption(grid: Grid) -> str:
     if methods != {row.method for row in grid.rows}:
         rows = f" per {' or '.join(ROWS_OF_METHODS[m] for m in METHODS if m in methods)} row"
     return (
-        f"D4RL-normalized returns (0 = random, 100 = expert): mean over {datasets} ({grid.source}) "
-        f"and {count_noun(most_common, 'seed')}{rows}{f' ({exceptions})' if others else ''}."
+        "Returns, normalized as in D4RL (0 = random, 100 = expert): mean over "
+        f"{datasets} ({grid.source}) and {count_noun(most_common, 'seed')}{rows}"
+        f"{f' ({exceptions})' if others else ''}."
     )
 
 
-def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
+def control_notes(gains: Sequence[ControlGain | None], rows: Sequence[Row]) -> tuple[str, ...]:
     """How to read the gain over the best selection, and which selection it is."""
     controls: dict[str, dict[str, None]] = defaultdict(dict)
     objectives: dict[str, dict[str, None]] = defaultdict(dict)
@@ -207,7 +210,9 @@ def control_notes(gains: Sequence[ControlGain | None]) -> tuple[str, ...]:
             controls[gain.row.labels][gain.control.label] = None
             objectives[gain.row.labels][gain.row.objective] = None
     if not controls:
-        return ()
+        is_missing = any(row.method == "distillation" for row in rows)
+        note = "is empty: there is no selection whose actions come from the same source."
+        return (f"The column '{GAIN_OVER_SELECTION}' {note}",) if is_missing else ()
     best = (
         f"{' or '.join(controls[labels])} for {', '.join(objectives[labels])} (actions of the "
         f"{labels})"

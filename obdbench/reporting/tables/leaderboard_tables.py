@@ -77,7 +77,7 @@ def scores_table(grid: Grid) -> Table:
         title=scores_title(grid),
         columns=tuple(heading for heading, _ in columns),
         rows=tuple(zip(*(cells for _, cells in columns), strict=True)),
-        notes=(*score_notes(grid), *control_notes(gains)),
+        notes=(*score_notes(grid), *(() if has_arms else control_notes(gains, rows))),
         n_text_columns=3,
     )
 
