@@ -42,17 +42,27 @@ def make_training_environment() -> Any:
     )
 
 
-def collect(folder: Path, transitions: int) -> dict[str, Any]:
-    """Columns of whole episodes, one of each checkpoint in turn."""
+def collect(folder: Path, transitions: int) -> list[dict[str, Any]]:
+    """Whole episodes, one of each checkpoint in turn."""
     checkpoints = sorted(folder.glob("policy-*.safetensors"))
     actors = [Actor.load(path) for path in checkpoints[len(checkpoints) // 2 :]]
     episodes: list[dict[str, Any]] = []
     while sum(len(episode["rewards"]) for episode in episodes) < transitions:
         actor, seed = actors[len(episodes) % len(actors)], FIRST_SEED + len(episodes)
         episodes.append(with_timeouts(actor.rollout(ANT, [seed], stochastic=True, record=True)))
+    return episodes
+
+
+def write_episodes(path: Path, episodes: Sequence[dict[str, Any]]) -> None:
+    """Write episodes in D4RL's layout."""
     returns = [float(episode["rewards"].sum()) for episode in episodes]
     print(f"{len(returns)} episodes, mean return {np.mean(returns):.0f}, best {max(returns):.0f}")
-    return {name: np.concatenate([episode[name] for episode in episodes]) for name in FIELDS}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["task"] = ANT.name
+        for name in FIELDS:
+            column = np.concatenate([episode[name] for episode in episodes])
+            file.create_dataset(name, data=column, compression="gzip")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,12 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ANT.env_id, steps=options.steps, eval_every=EVERY, eval_episodes=2, save_every=EVERY
     )
     train(ANT, settings, options.run, make_environment=make_training_environment)
-    columns = collect(options.run, options.transitions)
-    options.path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_atomically(options.path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["task"] = ANT.name
-        for name, column in columns.items():
-            file.create_dataset(name, data=column, compression="gzip")
+    write_episodes(options.path, collect(options.run, options.transitions))
 
 
 if __name__ == "__main__":
