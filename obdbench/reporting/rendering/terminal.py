@@ -18,8 +18,9 @@ from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.grids.grid import Grid
 from obdbench.reporting.grids.grouping import build_grids
 from obdbench.reporting.grids.suite_results import suite_results_of
+from obdbench.reporting.tables.captions import GAIN_OVER_SELECTION
 from obdbench.reporting.tables.leaderboard_tables import GAIN_OVER_RANDOM, summary_table
-from obdbench.reporting.tables.table import Table
+from obdbench.reporting.tables.table import MISSING, Table
 from obdbench.results.record import Result
 
 MIN_WIDTH = 80
@@ -35,9 +36,18 @@ def summarize_results(results: Iterable[Result], specs: Iterable[TrialSpec], sui
     if not finished.entries:
         return ""
     grids = build_grids(replace(finished, expected={spec.key: spec for spec in specs}))
-    return "\n\n".join(
-        render_terminal_table(_named_summary(grid), GAIN_OVER_RANDOM) for grid in grids
-    )
+    tables = [_named_summary(grid) for grid in grids]
+    return "\n\n".join(render_terminal_table(table, _optional_column(table)) for table in tables)
+
+
+def _optional_column(table: Table) -> str:
+    """The column to leave out where space is short: the gain over selections if it is empty."""
+    for index, name in enumerate(table.columns):
+        if name.startswith(GAIN_OVER_SELECTION) and all(
+            row[index].text == MISSING for row in table.rows
+        ):
+            return name
+    return GAIN_OVER_RANDOM
 
 
 def _named_summary(grid: Grid) -> Table:

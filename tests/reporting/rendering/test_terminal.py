@@ -67,6 +67,14 @@ def test_numbers_are_not_wrapped_in_80_columns():
     assert numbers[1] in render_terminal_table(narrow, GAIN_OVER_RANDOM)
 
 
+def test_an_empty_column_is_left_out_before_the_gain_over_random():
+    wide = [-990.0, 60.0, 1110.0]
+    text = summarize(result("random", [10.0, 12.0, 11.0]), result("pbc", wide))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "selection" not in text
+    assert text.count("(−2") == 2  # the intervals of the average and of the gain
+
+
 def test_failed_trials_have_no_row_and_no_results_no_table():
     assert summarize(result("pbc", [1.0], "failed")) == ""
 
