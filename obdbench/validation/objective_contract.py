@@ -172,13 +172,18 @@ class ObjectiveChecks:
             if name not in second or not torch.equal(column, second[name]):
                 raise ContractError(f"the column {name!r} differs between two calls with equal rng")
 
-    def check_loss(self) -> str:
+    def losses(self) -> Tensor:
+        """One loss per student on the same actions."""
         value = self.loss(self.actions())
         if tuple(value.shape) != (SEEDS,):
             raise ContractError(
                 f"its shape for {SEEDS} students is {tuple(value.shape)}, not ({SEEDS},); "
                 "average over states and action dimensions only"
             )
+        return value
+
+    def check_loss(self) -> str:
+        value = self.losses()
         if not torch.isfinite(value).all():
             raise ContractError(f"it is {value.tolist()}")
         return ", ".join(f"{number:.4g}" for number in value.tolist())
@@ -197,8 +202,7 @@ class ObjectiveChecks:
         return f"norm {float(norms.mean()):.3g}"
 
     def check_independence(self) -> None:
-        actions, batch = self.actions(), self.batch()
-        together = self.loss(actions)
+        actions, batch, together = self.actions(), self.batch(), self.losses()
         for index in range(SEEDS):
             rows = slice(index, index + 1)
             alone = Batch({name: column[rows] for name, column in batch.columns.items()})
@@ -243,6 +247,8 @@ class ObjectiveChecks:
         return times_text
 
     def check_distillation(self) -> str:
+        if self.objective.distills:
+            self.losses()
         points = self._distill([0, 1])
         last = points[-1].synsets
         if not self.objective.distills:

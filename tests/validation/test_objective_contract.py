@@ -90,6 +90,16 @@ def test_each_violation_is_reported_with_its_line(check, old, new, clause, detai
     assert "\n" not in violations[0].detail
 
 
+def test_a_loss_of_another_shape_is_reported_by_every_check_that_needs_the_shape(check):
+    report, _ = check(".mean(-1)).mean(-1)", ".mean(-1)).mean()")
+    failed = [c for c in report.checks if not c.passed]
+    assert {c.clause for c in failed} >= {
+        "a student's loss does not depend on other students",
+        "it distills a synset",
+    }
+    assert all("shape" in c.detail for c in failed), report.text()
+
+
 def test_objective_without_teacher_receives_none(check):
     value = "teacher.value(dataset.observations, dataset.actions)"
     report, path = check("rng.random(len(dataset))", value)
