@@ -34,7 +34,6 @@ class SameProcess:
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    pytest.importorskip("jax", reason="the extra collect is not installed")
     module = importlib.import_module("ant_linear_data")
     for name, value in {"DIRECTIONS": 3, "BEST": 2, "HORIZON": 20, "EVERY": 1}.items():
         monkeypatch.setattr(module, name, value)
