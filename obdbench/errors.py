@@ -62,6 +62,11 @@ def shorten(text: object, limit: int = 240) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+def count_noun(count: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
 def strip_control_characters(text: str) -> str:
     """Replace control characters, so that untrusted text cannot control the terminal."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -35,7 +35,7 @@ from obdbench.cli.options import (
     parse_seed_option,
 )
 from obdbench.datasets.identifier import DatasetId
-from obdbench.errors import InvalidSettingError, strip_control_characters
+from obdbench.errors import InvalidSettingError, count_noun, strip_control_characters
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.presets import load_preset
 from obdbench.experiments.spec import label_trials
@@ -157,7 +157,6 @@ def command_words(context: typer.Context) -> tuple[str, ...]:
 def preview(plan: Plan) -> None:
     """Print what ``--dry-run`` shows."""
     from obdbench.execution.estimate import estimate_run
-    from obdbench.execution.progress import count_trials
     from obdbench.execution.run import load_and_check_inputs
 
     load_and_check_inputs(
@@ -168,10 +167,10 @@ def preview(plan: Plan) -> None:
     remaining = {spec.key for spec in plan.remaining}
     for spec, label in zip(plan.specs, label_trials(plan.specs), strict=True):
         status = "missing" if spec.key in remaining else plan.status(spec)
-        seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''}"
+        seeds = count_noun(len(spec.seeds), "seed")
         line = f"{spec.key}  {names.get(status, status):<8} {label} ({seeds})"
         typer.echo(strip_control_characters(line))
-    typer.echo(f"{count_trials(len(plan.specs))}, {len(remaining)} to run. {total}")
+    typer.echo(f"{count_noun(len(plan.specs), 'trial')}, {len(remaining)} to run. {total}")
 
 
 def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.errors import count_noun
 from obdbench.execution.events import FINAL_KINDS, Event
 from obdbench.execution.remaining_time import RemainingTime
 from obdbench.experiments.spec import TrialSpec, format_params
@@ -80,7 +81,7 @@ class ProgressDisplay:
             )
             self._live.start()
         else:
-            self.print(f"{self.suite}: {count_trials(len(self.specs))}")
+            self.print(f"{self.suite}: {count_noun(len(self.specs), 'trial')}")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -245,11 +246,6 @@ def describe_trial(trial: TrialProgress) -> str:
         parts.append(f"last point {trial.score:.1f}")
     numbers = " ".join(parts)
     return f"{label_trial(trial.spec, max(12, WIDTH - 3 - len(numbers)))} {numbers}"
-
-
-def count_trials(count: int) -> str:
-    """Return a number of trials with its noun."""
-    return f"{count} trial{'' if count == 1 else 's'}"
 
 
 def format_share(share: float) -> str:

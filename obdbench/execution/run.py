@@ -12,14 +12,14 @@ from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.input_checks import check_inputs, check_teacher_data
 from obdbench.distillation.phase_solvers import infinite_width_share, warn_kernel_mismatch
-from obdbench.errors import InvalidSettingError
+from obdbench.errors import InvalidSettingError, count_noun
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import Event
 from obdbench.execution.executors import local
 from obdbench.execution.executors.base import Executor, FailFastError
 from obdbench.execution.experiment_loggers import ExperimentLogger, check_loggers
 from obdbench.execution.job import group_into_jobs
-from obdbench.execution.progress import ProgressDisplay, count_trials
+from obdbench.execution.progress import ProgressDisplay
 from obdbench.execution.trial import check_size
 from obdbench.experiments.spec import TrialSpec
 from obdbench.experiments.suite import Suite, load_suite
@@ -118,7 +118,7 @@ def execute(plan: Plan) -> RunSummary:
     if plan.results and config.existing == "refuse":
         raise InvalidSettingError(
             f"{store.folder} already has results of {len(plan.results)} of these "
-            f"{count_trials(len(plan.specs))}.",
+            f"{count_noun(len(plan.specs), 'trial')}.",
             "Add --resume to keep them and run only the rest, or --fresh to run all of them again.",
         )
     remaining = plan.remaining
@@ -165,7 +165,7 @@ def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
             for name in plan.config.loggers
         ]
         if len(remaining) < len(plan.specs):
-            display.print(f"{count_trials(len(plan.specs) - len(remaining))} already done")
+            display.print(f"{count_noun(len(plan.specs) - len(remaining), 'trial')} already done")
 
         handlers = [display.on_event, *(each.on_event for each in loggers)]
 

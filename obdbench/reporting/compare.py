@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from obdbench.datasets.identifier import DatasetId
-from obdbench.errors import InvalidDataError, InvalidSettingError
+from obdbench.errors import InvalidDataError, InvalidSettingError, count_noun
 from obdbench.experiments.spec import format_params
 from obdbench.experiments.suite import parse_params, split_row_settings
 from obdbench.registry import objectives as registry
@@ -23,7 +23,7 @@ from obdbench.reporting.grids.suite_results import (
 )
 from obdbench.reporting.rendering.latex import render_tabular
 from obdbench.reporting.rendering.markdown import render_table
-from obdbench.reporting.tables.captions import NOTES, count_noun, format_ranges
+from obdbench.reporting.tables.captions import NOTES, format_ranges
 from obdbench.reporting.tables.cells import format_mean_std
 from obdbench.reporting.tables.table import Cell, Table, format_number
 from obdbench.results.record import Result

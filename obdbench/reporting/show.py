@@ -9,11 +9,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from tabulate import tabulate
 
-from obdbench.errors import InvalidDataError, strip_control_characters
+from obdbench.errors import InvalidDataError, count_noun, strip_control_characters
 from obdbench.reporting.grids.suite_results import ResultEntry, best_point, read_result_entry
 from obdbench.reporting.tables.captions import (
     HIGH_MISSED_VARIANCE,
-    count_noun,
     high_missed_variance_note,
 )
 from obdbench.reporting.tables.cells import format_mean_std

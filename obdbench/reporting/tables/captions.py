@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from obdbench.datasets.identifier import DatasetId
+from obdbench.errors import count_noun
 from obdbench.reporting.grids.control_gain import ControlGain
 from obdbench.reporting.grids.grid import METHODS, Grid, Row, natural_sort_key
 from obdbench.reporting.tables.table import MISSING
@@ -211,7 +212,7 @@ def control_notes(gains: Sequence[ControlGain | None], rows: Sequence[Row]) -> t
             objectives[gain.row.labels][gain.row.objective] = None
     if not controls:
         is_missing = any(row.method == "distillation" for row in rows)
-        note = "is empty: there is no selection whose actions come from the same source."
+        note = "is empty: no selection has as many pairs and the same source of actions."
         return (f"The column '{GAIN_OVER_SELECTION}' {note}",) if is_missing else ()
     best = (
         f"{' or '.join(controls[labels])} for {', '.join(objectives[labels])} (actions of the "
@@ -353,11 +354,6 @@ def format_budget(row: Row) -> str:
 
 def _join(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names), key=natural_sort_key)) or MISSING
-
-
-def count_noun(count: int, singular: str, plural: str | None = None) -> str:
-    """A number with its noun."""
-    return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
 def format_ranges(numbers: Sequence[int]) -> str:
