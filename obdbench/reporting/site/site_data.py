@@ -39,7 +39,7 @@ from obdbench.reporting.grids.suite_results import ResultEntry
 from obdbench.reporting.rendering.links import relative_link
 from obdbench.reporting.tables.captions import format_budget, measurement_facts
 from obdbench.reporting.tables.leaderboard_tables import summary_table
-from obdbench.reporting.tables.suite_report import BLOCKS, SuiteReport
+from obdbench.reporting.tables.suite_report import SuiteReport
 from obdbench.reporting.tables.table import Table, round_number
 from obdbench.results.headline import HEADLINE_POINTS, Curve
 from obdbench.results.store import ResultStore
@@ -123,13 +123,12 @@ class SiteData:
         }
 
     def _suite(self, suite: SiteSuite) -> dict[str, Any]:
-        tables = suite.report.tables
         return {
             "name": suite.report.suite,
             "local": suite.local,
             "facts": measurement_facts(suite.report.grids),
             "links": relative_link(self.out, suite.folder),
-            "tables": [_table(table) for block in BLOCKS for table in tables[block]],
+            "tables": [_table(table) for group in suite.report.tables.values() for table in group],
         }
 
     def _row(self, suite: int, grid: Grid, row: Row, extra: dict[str, Any]) -> dict[str, Any]:

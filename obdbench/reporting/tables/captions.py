@@ -106,8 +106,8 @@ def _grid_facts(grid: Grid) -> str:
         + (" or ".join(_evaluations(grid)) or "not evaluated"),
         f"budget {' or '.join(b for b in budgets if b != MISSING) or MISSING}",
         f"seeds {format_ranges(grid.seeds)}",
-        f"environment {_join(e.env_id for e in environments)}",
-        f"device {_join(e.device for e in environments)}",
+        f"environment {join_distinct(e.env_id for e in environments)}",
+        f"device {join_distinct(e.device for e in environments)}",
     ]
     return "; ".join(facts)
 
@@ -352,8 +352,9 @@ def format_budget(row: Row) -> str:
     return ", ".join(pairs) or MISSING
 
 
-def _join(names: Iterable[str]) -> str:
-    return ", ".join(sorted(set(names), key=natural_sort_key)) or MISSING
+def join_distinct(values: Iterable[object]) -> str:
+    """The distinct values in natural order."""
+    return ", ".join(sorted(set(map(str, values)), key=natural_sort_key)) or MISSING
 
 
 def format_ranges(numbers: Sequence[int]) -> str:
