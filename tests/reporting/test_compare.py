@@ -140,6 +140,16 @@ def test_rows_of_two_presets_are_compared():
     assert result.second_scores == ((1.0, 2.0),)
 
 
+def test_arms_are_compared_in_natural_order():
+    entries = [
+        entry(name, {0: 1.0}, protocol="size", settings=DistillSettings(pairs=pairs))
+        for name in ("mine", "pbc")
+        for pairs in (256, 128, 16)
+    ]
+    comparisons = compare_objectives(SuiteResults("s", tuple(entries)), ["mine", "pbc"])
+    assert [comparison.arm for comparison in comparisons] == ["16", "128", "256"]
+
+
 def test_settings_in_the_name_of_a_row_are_separated():
     row = "sdw (base=pbc, solver=exact, steps=5)"
     assert split_row_settings(row) == ("sdw (base=pbc)", {"solver": "full", "steps": 5})
