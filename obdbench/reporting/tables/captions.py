@@ -101,11 +101,12 @@ def _grid_facts(grid: Grid) -> str:
     environments = [e.record.environment for e in grid.entries if e.record.environment]
     distilled = [row for row in grid.rows if row.method == "distillation"]
     budgets = dict.fromkeys(map(format_budget, distilled or grid.ranked_rows))
+    seeds = sorted({seed for row in grid.ranked_rows for seed in row.seeds})
     facts = [
         f"protocol {grid.protocol} on {grid.source} ({count_noun(len(grid.datasets), 'dataset')}): "
         + (" or ".join(_evaluations(grid)) or "not evaluated"),
         f"budget {' or '.join(b for b in budgets if b != MISSING) or MISSING}",
-        f"seeds {format_ranges(grid.seeds)}",
+        f"seeds {format_ranges(seeds)}",
         f"environment {join_distinct(e.env_id for e in environments)}",
         f"device {join_distinct(e.device for e in environments)}",
     ]
