@@ -140,7 +140,6 @@ class SiteData:
             "protocol": grid.protocol,
             "method": self.methods.add(method),
             "arm": "" if row.arm in SINGLE_ARMS else row.arm,
-            "family": row.method,
             "budget": format_budget(row),
             "rank": grid.rank(row),
             "n": row.n_scores,
