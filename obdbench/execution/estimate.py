@@ -23,7 +23,7 @@ from obdbench.execution.trial_cost import (
 )
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.provenance import get_device_name
-from obdbench.results.record import Result
+from obdbench.results.record import MANIFEST, Result
 from obdbench.results.store import list_stores
 from obdbench.tasks.task import Task, get_task
 
@@ -112,7 +112,7 @@ def read_successful_results(plan: Plan) -> Iterable[Result]:
         (store, path.stem)
         for store in list_stores(plan.store.root)
         for path in sorted(store.folder.glob("*.json"))
-        if path.name != "manifest.json"
+        if path.name != MANIFEST
         and not (store.suite == plan.suite.name and path.stem in plan.results)
     ]
     for store, key in paths[:MAX_FILES]:
