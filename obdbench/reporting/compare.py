@@ -10,7 +10,7 @@ from pathlib import Path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, count_noun
 from obdbench.experiments.spec import format_params
-from obdbench.experiments.suite import parse_params, split_row_settings
+from obdbench.experiments.suite import parse_row, split_row_settings
 from obdbench.registry import objectives as registry
 from obdbench.reporting.grids import statistics as stats
 from obdbench.reporting.grids.grid import BASELINES, SINGLE_ARMS, Grid, Row, natural_sort_key
@@ -169,14 +169,9 @@ def resolve_row_names(names: Sequence[str]) -> list[str]:
     return rows
 
 
-def objective_name(row: str) -> str:
-    """The objective in the name of a row."""
-    return row.partition(" (")[0]
-
-
 def is_baseline(row: str) -> bool:
     """Whether a row uses the whole data; suites do not run such rows."""
-    return objective_name(row) in BASELINES
+    return parse_row(row)[0] in BASELINES
 
 
 def add_baselines(
@@ -184,7 +179,7 @@ def add_baselines(
 ) -> SuiteResults:
     """Results together with those of the named baselines in any suite of a results folder."""
     added = suite_results_of(results)
-    names = {objective_name(row) for row in rows if is_baseline(row)}
+    names = {parse_row(row)[0] for row in rows if is_baseline(row)}
     entries = {
         entry.record.key: entry
         for suite in (find_suite_folders(folder) if names else [])
@@ -195,10 +190,9 @@ def add_baselines(
 
 
 def _resolve_row_name(name: str) -> str:
-    objective = objective_name(name.strip())
+    objective, params = parse_row(name)
     resolved = registry.resolve_name(objective) if objective in registry else objective
-    params = name.strip().removeprefix(objective).strip()
-    return resolved + format_params(parse_params(params.removeprefix("(").removesuffix(")")))
+    return resolved + format_params(params)
 
 
 def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:

@@ -9,11 +9,10 @@ from support.result_entries import HOPPER, TWO, WALKER, entry
 
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import InvalidDataError, InvalidSettingError
-from obdbench.experiments.suite import split_row_settings
+from obdbench.experiments.suite import parse_row, split_row_settings
 from obdbench.reporting.compare import (
     compare_as_text,
     compare_objectives,
-    objective_name,
     resolve_row_names,
 )
 from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
@@ -177,7 +176,7 @@ def test_aliases_are_resolved():
     assert resolve_row_names(["avpbc (steps=5, beta=0.10)", "random"])[0] == (
         "av-pbc (beta=0.1, steps=5)"
     )
-    assert objective_name("av-pbc (beta=1)") == "av-pbc"
+    assert parse_row("av-pbc (beta=1)")[0] == "av-pbc"
     with pytest.raises(InvalidSettingError, match="two objectives"):
         compare_objectives(SuiteResults("s", entries), ["av_pbc", "avpbc"])
 
