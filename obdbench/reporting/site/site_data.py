@@ -132,7 +132,7 @@ class SiteData:
         }
 
     def _row(self, suite: int, grid: Grid, row: Row, extra: dict[str, Any]) -> dict[str, Any]:
-        about = _describe_objective(row.objective)
+        about = next((entry.summary for entry in objectives if entry.name == row.objective), "")
         method = {"label": row.label, "family": row.method, "about": about}
         return {
             "suite": suite,
@@ -321,11 +321,6 @@ def _settings(entries: Sequence[ResultEntry], settings: Positions) -> int | None
     params = {f"objective {n}": v for n, v in content.pop("objective_params").items()}
     params |= {f"protocol {n}": v for n, v in content.pop("protocol_params").items()}
     return settings.add({k: v for k, v in {**content, **params, **own}.items() if v is not None})
-
-
-def _describe_objective(name: str) -> str:
-    """The summary of a registered objective; empty for other names."""
-    return next((entry.summary for entry in objectives if entry.name == name), "")
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -76,6 +76,10 @@ ENSEMBLE_MEMBERS = 10  # default of the ensemble protocol, whose module would im
 NO_MANIFEST_NOTE = "There is no manifest, so trials without a result are unknown."
 HIGH_MISSED_VARIANCE = "‡"
 BELOW_START = "↓"
+DIFFERENT_SEEDS_NOTE = (
+    "The rows with a rank have different seeds, which may be a part of the difference between two "
+    "of them; obdbench compare takes only the seeds that they have in common."
+)
 BASELINE_NOTE = (
     "behavior is the mean return of the recorded episodes. bc-whole clones all transitions of the "
     "dataset, pbc-whole the teacher's actions on all of its states. Rows of offline RL, such as "
@@ -138,6 +142,8 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
         "IQM is the interquartile mean over all seeds and datasets with its 95% bootstrap "
         "interval, which is too narrow where there are few seeds."
     ]
+    if len({row.seeds for row in grid.rows if grid.rank(row) is not None}) > 1:
+        lines.append(DIFFERENT_SEEDS_NOTE)
     if any(row.is_baseline for row in grid.rows):
         lines.append(BASELINE_NOTE)
     lines += _distillation_notes(grid)

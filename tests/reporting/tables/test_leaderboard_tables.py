@@ -26,6 +26,7 @@ from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
 from obdbench.reporting.pages import markdown_blocks
 from obdbench.reporting.rendering.markdown import escape_markdown, render_sections
 from obdbench.reporting.tables.captions import (
+    DIFFERENT_SEEDS_NOTE,
     HIGH_MISSED_VARIANCE,
     RECIPE_NOTE,
     WITHIN_INTERVAL,
@@ -190,6 +191,15 @@ def test_results_beyond_the_manifest_keep_the_ranks_of_others():
     assert row_of(part, "pbc").complete
     assert not row_of(part, "sdw").complete
     assert len(part.datasets) == 2
+
+
+def test_ranked_rows_with_different_seeds_are_noted():
+    entries = (scored_entry("pbc", {0: 1.0, 1: 2.0}), scored_entry("random", {0: 1.0, 1: 2.0}))
+    assert DIFFERENT_SEEDS_NOTE not in score_notes(grid_of(SuiteResults("s", entries)))
+    baseline = scored_entry("behavior", {0: 1.0})  # has no rank
+    assert DIFFERENT_SEEDS_NOTE not in score_notes(grid_of(SuiteResults("s", (*entries, baseline))))
+    other = scored_entry("dbc", {0: 1.0})
+    assert DIFFERENT_SEEDS_NOTE in score_notes(grid_of(SuiteResults("s", (*entries, other))))
 
 
 def test_printed_averages_follow_from_the_printed_cells():
