@@ -336,7 +336,9 @@ def list_suites() -> list[str]:
 def load_suite(name: str) -> Suite:
     """Load a suite of the package by name, or any suite by the path of its TOML file."""
     path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
-    if not name.endswith(".toml") and not path.is_file():
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise InvalidSettingError(f"There is no suite file {name}.", "Check the path.")
         if Path(f"{name}.toml").is_file():
             raise InvalidSettingError(
                 f"{name!r} is not the name of a suite.", f"Write {name}.toml for the file."
