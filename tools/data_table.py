@@ -15,8 +15,8 @@ from typing import Any
 
 from obdbench.datasets.embedded import FILES, NAMES
 from obdbench.datasets.references import get_reference
-from obdbench.reporting import tables
 from obdbench.reporting.blocks import write_blocks
+from obdbench.reporting.tables.paper_tables import load_paper_tables
 from obdbench.tasks.task import get_task, normalized_return
 
 PAGE = Path(__file__).parents[1] / "docs" / "data.md"
@@ -45,7 +45,6 @@ CORL_IQL = {
     "halfcheetah-medium": 48.31,
 }  # as above
 IQL_RESULTS = PAGE.parent / "studies" / "results" / "iql"
-PAPER_TABLES = Path(tables.__file__).parent / "paper_tables.json"
 
 
 def data_table(folder: Path = FILES) -> str:
@@ -61,7 +60,8 @@ def data_table(folder: Path = FILES) -> str:
 def teacher_table(folder: Path = FILES) -> str:
     """One row per teacher: normalized returns, and statistics of held-out data."""
     rows = [TEACHER_COLUMNS, "| :-- | --: | --: | --: | --: | --: | --: |"]
-    published = json.loads(PAPER_TABLES.read_text(encoding="utf-8"))["tables"][0]["rows"]
+    table = load_paper_tables()[0]
+    published = dict(zip(table.datasets, table.rows["offrl-whole"], strict=True))
     returns: list[tuple[float, float, float, float]] = []
     for name in NAMES:
         path = folder / f"{name}-teacher.json"
@@ -71,7 +71,7 @@ def teacher_table(folder: Path = FILES) -> str:
         card = json.loads(path.read_text(encoding="utf-8"))
         measured, held_out = card["measured"], card["held_out"]
         corl = CORL_TD3_BC[name.removesuffix("-v1")]
-        paper = float(published["offrl-whole"][name.removesuffix("-v1")])
+        paper = published[name.removesuffix("-v1")]
         behavior = float(card["behavior_normalized_return"])
         returns.append((float(measured["normalized_return"]), behavior, corl, paper))
         rows.append(

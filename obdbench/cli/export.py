@@ -40,11 +40,6 @@ def export(
             raise InvalidSettingError("The export of a synset needs a file.", "Give it with --to.")
         typer.echo(f"Wrote {Synset.load(source).export(to, format_)}.")
         return
-    if not source.is_dir():
-        raise InvalidSettingError(
-            f"{source} is neither a synset nor a folder with results.",
-            "Give a .safetensors file, or RESULTS/SUITE.",
-        )
     from obdbench.distillation.export import write_file
     from obdbench.reporting.exports import export_results
 

@@ -9,6 +9,7 @@ import typer
 
 from obdbench.errors import InvalidSettingError, strip_control_characters
 from obdbench.reporting.publish import publish_results
+from obdbench.results.record import MANIFEST
 
 
 def leaderboard(
@@ -39,7 +40,7 @@ def leaderboard(
 ) -> None:
     """Write the leaderboards of the results, or check the existing ones."""
     from obdbench.reporting.pages import check_pages, read_all_reports, write_pages
-    from obdbench.reporting.site.html import list_suites, read_suites, write_html
+    from obdbench.reporting.site.html import read_suites, suites_of_reports, write_html
 
     if check and (publish or html):
         raise InvalidSettingError(
@@ -50,7 +51,7 @@ def leaderboard(
     for folder in publish or []:
         typer.echo(f"Copied {folder} to {publish_results(folder, to, strict=strict)}.")
     out = out or to / "results"
-    if (to / "manifest.json").is_file():
+    if (to / MANIFEST).is_file():
         raise InvalidSettingError(
             f"{to} contains the results of a suite.", "Choose another folder for pages: --to."
         )
@@ -69,7 +70,8 @@ def leaderboard(
     reports = read_all_reports(out, to, strict)
     write_pages(out, to, extra_pages=extra_pages, reports=reports)
     if html:
-        typer.echo(f"Open {write_html(list_suites(reports, out) + own, to)} in a browser.")
+        page = write_html(suites_of_reports(reports, out) + own, to)
+        typer.echo(f"Open {page} in a browser.")
     typer.echo(f"Wrote {to}.")
 
 

@@ -39,7 +39,7 @@ from obdbench.errors import InvalidSettingError, count_noun, strip_control_chara
 from obdbench.execution.config import ExecutionConfig, without_folders
 from obdbench.experiments.presets import load_preset
 from obdbench.experiments.spec import label_trials
-from obdbench.experiments.suite import Suite, load_suite, split_row_settings
+from obdbench.experiments.suite import Suite, load_suite, parse_teachers, split_row_settings
 from obdbench.plugins import load_plugins
 from obdbench.reporting.grids.suite_results import is_published
 
@@ -178,13 +178,16 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
 
     ``resume`` says that the command takes ``--resume``; without it, it always resumes.
     """
+    from obdbench.reporting.rendering.terminal import summarize_results
+
     status = summary.status
     for key, error in summary.errors.items():
         typer.echo(strip_control_characters(f"{status[key]} {key}: {error}"), err=True)
     counts = Counter(status.values())
     order = ("ok", "failed", "timeout", "missing")
     text = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
-    print_summary_table(summary)
+    if table := summarize_results(summary.results.values(), summary.specs, summary.store.suite):
+        typer.echo(table)
     typer.echo(f"{text} in {summary.store.folder}")
     if help_text := describe_tracebacks(summary):
         typer.echo(strip_control_characters(help_text), err=True)
@@ -199,14 +202,6 @@ def finish(summary: RunSummary, command: str, *, resume: bool = True) -> None:
         typer.echo(f"Run the failed trials again with: {retried}", err=True)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
-
-
-def print_summary_table(summary: RunSummary) -> None:
-    """Print average scores with intervals of the finished trials."""
-    from obdbench.reporting.rendering.terminal import summarize_results
-
-    if table := summarize_results(summary.results.values(), summary.specs, summary.store.suite):
-        typer.echo(table)
 
 
 def describe_tracebacks(summary: RunSummary) -> str:
@@ -380,7 +375,6 @@ def tune(
     search_seed: Annotated[int, typer.Option("--search-seed", help="Seed of the search.")] = 0,
 ) -> None:
     """Search settings with Ray Tune's ASHA, and save the best as a preset."""
-    from obdbench.experiments.teacher_choice import parse_teachers
     from obdbench.tuning import api as tuning
     from obdbench.tuning.search_space import SearchConfig, parse_ranges
 

@@ -60,7 +60,7 @@ def run(
         settings=dict(settings or {}),
         teachers=_as_tuple(teachers),
     )
-    command = command_line(
+    command = _command_words(
         suite,
         objective=_as_tuple(objectives),
         dataset=_as_tuple(datasets),
@@ -85,7 +85,7 @@ def run(
     return [summary.results[spec.key] for spec in summary.specs if spec.key in summary.results]
 
 
-def command_line(suite: str, **options: Iterable[str]) -> tuple[str, ...]:
+def _command_words(suite: str, **options: Iterable[str]) -> tuple[str, ...]:
     """Return the words of the ``obdbench run`` call that asks for the same trials."""
     words = [f"--{name}={value}" for name, values in options.items() for value in values]
     return tuple(map(without_folders, ("run", suite, *words)))

@@ -7,8 +7,9 @@ import re
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from obdbench.errors import InvalidSettingError, MissingExtraError, unknown_name
 from obdbench.plugins import Plugin
@@ -16,6 +17,14 @@ from obdbench.results.record import MAX_WORD_LENGTH
 
 EXECUTORS = ("local", "ray")
 ExistingResults = Literal["refuse", "resume", "fresh"]
+NUMBER_TYPES: dict[str, Any] = {
+    "workers": int | None,
+    "threads": int,
+    "memory": Real,
+    "timeout": Real | None,
+    "snapshot_seconds": Real,
+    "grace": Real,
+}
 
 
 def _current_import_paths() -> tuple[str, ...]:
@@ -92,15 +101,13 @@ class ExecutionConfig:
             )
 
     def _check_numbers(self) -> None:
-        for name in ("workers", "threads", "memory", "timeout", "snapshot_seconds"):
+        for name, number_type in NUMBER_TYPES.items():
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if not isinstance(value, number_type):
+                noun = "whole number" if name in ("workers", "threads") else "number"
+                raise InvalidSettingError(f"{name} is {value!r}.", f"It must be a {noun}.")
+            if name != "grace" and value is not None and not value > 0:
                 raise InvalidSettingError(f"{name} is {value}.", "It must be positive.")
-        for name in ("workers", "threads"):
-            if not isinstance(getattr(self, name), int | None):
-                raise InvalidSettingError(
-                    f"{name} is {getattr(self, name)}.", "It must be a whole number."
-                )
         if not self.grace >= 0:
             raise InvalidSettingError(f"grace is {self.grace}.", "It must not be negative.")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.phase_solvers import PhaseSolvers
@@ -23,7 +24,7 @@ from obdbench.execution.trial_cost import (
 )
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.provenance import get_device_name
-from obdbench.results.record import Result
+from obdbench.results.record import MANIFEST, Result
 from obdbench.results.store import list_stores
 from obdbench.tasks.task import Task, get_task
 
@@ -106,19 +107,17 @@ def measure_step_times(plan: Plan) -> dict[tuple[str, ...], float]:
 
 
 def read_successful_results(plan: Plan) -> Iterable[Result]:
-    """Yield successful results of the plan and of at most ``MAX_FILES`` others in its folder."""
-    yield from (result for result in plan.results.values() if result.status == "ok")
+    """The successful results of the plan and of at most ``MAX_FILES`` others in its folder."""
     paths = [
         (store, path.stem)
         for store in list_stores(plan.store.root)
         for path in sorted(store.folder.glob("*.json"))
-        if path.name != "manifest.json"
+        if path.name != MANIFEST
         and not (store.suite == plan.suite.name and path.stem in plan.results)
     ]
-    for store, key in paths[:MAX_FILES]:
-        result = store.read_result(key)
-        if result is not None and result.status == "ok":
-            yield result
+    others = (store.read_result(key) for store, key in paths[:MAX_FILES])
+    results = chain(plan.results.values(), others)
+    return (result for result in results if result is not None and result.status == "ok")
 
 
 def find_task(spec: TrialSpec) -> Task:

@@ -3,7 +3,7 @@
 Every trial is one run of the logger, named after the trial, with the fields of its spec as
 configuration. ``loss`` is logged at the outer steps that the progress display receives, ``score``
 (normalized return, mean over seeds and arms) and ``synset`` (the picture of
-:func:`~obdbench.execution.synset_picture.draw_synset` for the first seed, where matplotlib is
+:func:`~obdbench.execution.experiment_loggers.draw_synset` for the first seed, where matplotlib is
 installed) at each evaluation point, and ``final_score`` at the end. Events reach
 :class:`ExperimentLogger` in the process that started the run, from every executor.
 
@@ -18,17 +18,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+import numpy as np
+
+from obdbench.datasets.projection import StateProjection
 from obdbench.distillation.synset import Synset
 from obdbench.errors import MissingExtraError, shorten, unknown_name
 from obdbench.execution.events import FINAL_KINDS, Event
 from obdbench.execution.progress import label_trial
-from obdbench.execution.synset_picture import Picture, draw_synset
 from obdbench.experiments.spec import TrialSpec
 from obdbench.results.store import ResultStore
 from obdbench.results.synset_store import SynsetStore
@@ -36,29 +37,18 @@ from obdbench.results.synset_store import SynsetStore
 PROJECT = "obdbench"
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
 
+Picture = np.ndarray[Any, np.dtype[np.uint8]]
+
 logger = logging.getLogger(__name__)
-
-
-class TrialLog(Protocol):
-    """The log of one trial."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record numbers at an outer step."""
-
-    def log_picture(self, name: str, picture: Picture, step: int) -> None:
-        """Record a picture at an outer step."""
-
-    def finish(self, status: str) -> None:
-        """End the log: ``ok``, ``failed``, ``timeout`` or ``interrupted``."""
 
 
 class TensorBoardLog:
     """Event files of TensorBoard, written by tensorboardX."""
 
-    def __init__(self, spec: TrialSpec, suite: str, folder: Path) -> None:
+    def __init__(self, spec: TrialSpec, store: ResultStore) -> None:
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard" / spec.key))
+        self._writer = SummaryWriter(str(store.folder / "tensorboard" / spec.key))
         self._writer.add_text("trial", label_trial(spec))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -76,16 +66,16 @@ class TensorBoardLog:
 class WandbLog:
     """A run of Weights & Biases in the group of the suite."""
 
-    def __init__(self, spec: TrialSpec, suite: str, folder: Path) -> None:
+    def __init__(self, spec: TrialSpec, store: ResultStore) -> None:
         import wandb
 
         self._image = wandb.Image
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
-            group=suite,
+            group=store.suite,
             name=label_trial(spec),
             config={"key": spec.key, **spec.model_dump(mode="json")},
-            dir=str(folder),
+            dir=str(store.folder),
             reinit="create_new",
         )
 
@@ -103,16 +93,16 @@ class WandbLog:
 class MlflowLog:
     """A run of MLflow in the experiment of the suite."""
 
-    def __init__(self, spec: TrialSpec, suite: str, folder: Path) -> None:
+    def __init__(self, spec: TrialSpec, store: ResultStore) -> None:
         from mlflow import MlflowClient
 
         address = os.environ.get("MLFLOW_TRACKING_URI")
         if address is None:
             # Newer versions ask for this where no database is used.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-            address = (folder / "mlflow").as_uri()
+            address = (store.folder / "mlflow").as_uri()
         self._client = MlflowClient(address)
-        name = f"{PROJECT}/{suite}"
+        name = f"{PROJECT}/{store.suite}"
         experiment = self._client.get_experiment_by_name(name)
         self._run_id = self._client.create_run(
             experiment.experiment_id if experiment else self._client.create_experiment(name),
@@ -135,7 +125,8 @@ class MlflowLog:
         self._client.set_terminated(self._run_id, ended)
 
 
-LOGGERS: dict[str, Callable[[TrialSpec, str, Path], TrialLog]] = {
+TrialLog = TensorBoardLog | WandbLog | MlflowLog  # the log of one trial
+LOGGERS: dict[str, type[TrialLog]] = {
     "tensorboard": TensorBoardLog,
     "wandb": WandbLog,
     "mlflow": MlflowLog,
@@ -157,8 +148,8 @@ class ExperimentLogger:
     Logging never ends a run: after an error, the logger is switched off with a warning.
     """
 
-    def __init__(self, name: str, suite: str, specs: Sequence[TrialSpec], folder: Path) -> None:
-        self.name, self.suite, self.folder = name, suite, folder
+    def __init__(self, name: str, specs: Sequence[TrialSpec], store: ResultStore) -> None:
+        self.name, self.store = name, store
         self.specs = {spec.key: spec for spec in specs}
         self.logs: dict[str, TrialLog] = {}
         self.enabled = True
@@ -185,8 +176,8 @@ class ExperimentLogger:
     def _log(self, event: Event) -> None:
         log = self.logs.get(event.key)
         if log is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            log = LOGGERS[self.name](self.specs[event.key], self.suite, self.folder)
+            self.store.folder.mkdir(parents=True, exist_ok=True)
+            log = LOGGERS[self.name](self.specs[event.key], self.store)
             self.logs[event.key] = log
         steps = self.specs[event.key].settings.steps
         if event.kind == "step" and event.loss is not None:
@@ -203,9 +194,28 @@ class ExperimentLogger:
     def _draw_synset(self, event: Event) -> Picture | None:
         """The picture of the synset of the first seed at an evaluation point."""
         spec = self.specs[event.key]
-        store = SynsetStore(ResultStore(self.folder.parent, self.folder.name), spec)
-        path = store.synset_path(event.step, spec.seeds[0])
+        path = SynsetStore(self.store, spec).synset_path(event.step, spec.seeds[0])
         return draw_synset(Synset.load(path)) if path.is_file() else None
 
     def _finish(self, key: str, status: str) -> None:
         self.logs.pop(key).finish(status)
+
+
+def draw_synset(synset: Synset) -> Picture | None:
+    """Distilled states in their two principal components, colored by the first action.
+
+    Returns red, green and blue per pixel; None without matplotlib.
+    """
+    if find_spec("matplotlib") is None:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8, 4.0), dpi=100, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    first, second = StateProjection.fit(synset.states).apply(synset.states).T
+    points = axes.scatter(first, second, c=synset.actions[:, 0], s=14, cmap="cividis")
+    figure.colorbar(points, label="first coordinate of the action")
+    axes.set(xlabel="principal component 1", ylabel="principal component 2")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

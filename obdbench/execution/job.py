@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
-from obdbench.errors import ObdError
+from obdbench.errors import ObdError, UnknownNameError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.events import EventHandler
 from obdbench.execution.trial import run_trial
@@ -26,10 +26,6 @@ from obdbench.results.store import ResultStore
 SLOW_IMPORTS = ("obdbench.distillation.loop", "obdbench.evaluation.protocol")
 
 
-class PluginVersionError(ObdError):
-    """A plugin whose code differs between two processes."""
-
-
 @dataclass(frozen=True)
 class Job:
     """Trials of one suite that share one distillation."""
@@ -37,11 +33,6 @@ class Job:
     distill_key: str
     suite: str
     specs: tuple[TrialSpec, ...]
-
-    @property
-    def cost(self) -> float:
-        """Relative cost, to run the largest jobs first."""
-        return distillation_cost(self.specs[0])
 
     def open_store(self, config: ExecutionConfig) -> ResultStore:
         """Return the store of the job's results."""
@@ -54,7 +45,7 @@ def group_into_jobs(specs: Iterable[TrialSpec], suite: str) -> list[Job]:
     for spec in specs:
         by_key.setdefault(spec.distill_key, []).append(spec)
     jobs = [Job(key, suite, tuple(trials)) for key, trials in by_key.items()]
-    return sorted(jobs, key=lambda job: -job.cost)
+    return sorted(jobs, key=lambda job: -distillation_cost(job.specs[0]))
 
 
 @cache
@@ -79,7 +70,7 @@ def check_specs(specs: Iterable[TrialSpec]) -> None:
             else:
                 registry.get(name)
         if spec.fingerprint_code() != spec.code:
-            raise PluginVersionError(
+            raise ObdError(
                 f"The plugin code of {spec.label()!r} differs from that of the main process.",
                 "Install the same version of the plugin on every machine, and continue with "
                 "--resume.",
@@ -95,12 +86,12 @@ def run_job(job: Job, config: ExecutionConfig, on_event: EventHandler) -> None:
         prepare_process(config)
         check_specs(job.specs)
     except ObdError as error:
-        remedy = (
-            error.remedy
-            if isinstance(error, PluginVersionError)
-            else "Name the plugin with --plugin (in Python: plugins=), or install it on every "
-            "machine, and continue with --resume."
-        )
+        remedy = error.remedy
+        if isinstance(error, UnknownNameError):
+            remedy = (
+                "Name the plugin with --plugin (in Python: plugins=), or install it on every "
+                "machine, and continue with --resume."
+            )
         cause = f"A worker on {platform.node()} cannot run {job.specs[0].label()}: {error.cause}"
         raise ObdError(cause, remedy) from error
     store = job.open_store(config)

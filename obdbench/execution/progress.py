@@ -58,7 +58,6 @@ class ProgressDisplay:
         self.console = console or Console(file=sys.stderr)
         self.running: dict[str, TrialProgress] = {}
         self.finished: dict[str, str] = {}
-        self.errors: dict[str, str] = {}
         self.best: tuple[float, str] | None = None
         self.started = time.monotonic()
         self.remaining_time = RemainingTime(specs, finished)
@@ -121,18 +120,16 @@ class ProgressDisplay:
             return
         self.finished[event.key] = event.kind
         facts = []
+        times = None if line is None else self._add_times(line)
         if event.kind == "ok":
             if event.score is not None:
                 facts.append(f"score {event.score:.1f}")
                 if self.best is None or event.score > self.best[0]:
                     self.best = event.score, label_trial(spec)
-            if line is not None:
-                facts.append(self._add_times(line))
+            if times is not None:
+                facts.append(times)
         else:
-            self.errors[event.key] = event.message
             facts.append(event.message)
-            if line is not None:
-                self._add_times(line)
         count = f"{len(self.finished)}/{len(self.specs)}"
         mark, rest = f"{MARKS[event.kind]:<8} {count} ", "".join(f" · {fact}" for fact in facts)
         width = max(18, min(WIDTH, self.console.width) - 1 - len(mark) - len(rest))

@@ -161,7 +161,7 @@ def _run_jobs(plan: Plan, remaining: list[TrialSpec]) -> str:
             ProgressDisplay(suite, remaining, finished=plan.finished_distillations())
         )
         loggers = [
-            stack.enter_context(ExperimentLogger(name, suite, remaining, plan.store.folder))
+            stack.enter_context(ExperimentLogger(name, remaining, plan.store))
             for name in plan.config.loggers
         ]
         if len(remaining) < len(plan.specs):

@@ -83,7 +83,7 @@ def run_trial(
                 with _exit_timer(spec, store, config) if exit_on_hang else nullcontext():
                     result = _TrialRun(spec, synsets, config, on_event).run(store.suite, started)
                 store.save(result)
-                synsets.remove_scores()
+                synsets.scores_path.unlink(missing_ok=True)  # the result contains them
     except StorageError:
         raise
     except Exception as error:
@@ -205,7 +205,18 @@ class _TrialRun:
         inline = set(self.protocol.select(self.spec.settings.evaluation_steps))
         curve: list[tuple[int, float]] = []
         prepare, point = 0.0, None
-        for point in self._distill_points(dataset, objective, teacher):
+        for point in distill_points(
+            dataset,
+            teacher,
+            objective,
+            self.spec.settings,
+            list(self.spec.seeds),
+            snapshot=self.synsets.snapshot,
+            snapshot_seconds=self.config.snapshot_seconds,
+            progress=self._report_step,
+            device=self.config.device,
+            memory=self.config.memory_bytes,
+        ):
             _check_losses(point)
             if not curve:  # loading and preparing end with the first point
                 prepare = time.monotonic() - started
@@ -251,22 +262,6 @@ class _TrialRun:
                 "Run the same command again; a changed teacher makes another trial.",
             )
         return dataset, objective, teacher
-
-    def _distill_points(
-        self, dataset: Dataset, objective: Objective, teacher: Teacher | None
-    ) -> Iterator[EvaluationPoint]:
-        return distill_points(
-            dataset,
-            teacher,
-            objective,
-            self.spec.settings,
-            list(self.spec.seeds),
-            snapshot=self.synsets.snapshot,
-            snapshot_seconds=self.config.snapshot_seconds,
-            progress=self._report_step,
-            device=self.config.device,
-            memory=self.config.memory_bytes,
-        )
 
     def _expected_steps(self, last: int) -> set[int]:
         """Evaluation points of a finished distillation; one that takes no steps has only 0."""
@@ -328,17 +323,17 @@ def _check_losses(point: EvaluationPoint) -> None:
 @contextmanager
 def _exit_timer(spec: TrialSpec, store: ResultStore, config: ExecutionConfig) -> Iterator[None]:
     """Exit the process if the block takes ``grace`` seconds longer than the timeout."""
-    timer = None
-    if config.timeout is not None:
-        arguments = (spec, store, config.timeout)
-        timer = threading.Timer(config.timeout + config.grace, exit_with_timeout, arguments)
-        timer.daemon = True
-        timer.start()
+    if config.timeout is None:
+        yield
+        return
+    arguments = (spec, store, config.timeout)
+    timer = threading.Timer(config.timeout + config.grace, exit_with_timeout, arguments)
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
 
 
 @contextmanager

@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from obdbench import registry
 from obdbench.datasets.identifier import DatasetId, resolve_registered_name
 from obdbench.distillation.settings import DistillSettings, parse_none
-from obdbench.errors import InvalidSettingError, translate_validation_error, unknown_name
+from obdbench.errors import (
+    InvalidSettingError,
+    UnknownNameError,
+    translate_validation_error,
+    unknown_name,
+)
 from obdbench.experiments.presets import check_keys, load_preset, parse_value, read_toml
 from obdbench.experiments.spec import END_OF_SEEDS, TrialSpec, format_params
 from obdbench.registry import Registry
@@ -122,8 +127,6 @@ class Suite(BaseModel):
         if preset:
             changes["preset"] = preset
         if teachers:
-            from obdbench.experiments.teacher_choice import parse_teachers
-
             selected = parse_teachers(teachers, changes.get("datasets", self.datasets))
             changes["teachers"] = {**changes.get("teachers", self.teachers), **selected}
         return self.model_copy(update=changes)
@@ -133,7 +136,6 @@ class Suite(BaseModel):
         from obdbench.distillation.compatibility import check_compatible
         from obdbench.distillation.initialization import needs_teacher
         from obdbench.evaluation.protocol import make_protocol
-        from obdbench.experiments.teacher_choice import identify_teacher
         from obdbench.objectives.objective import make_objective
 
         preset = load_preset(self.preset)
@@ -215,20 +217,23 @@ def _select(
 ) -> tuple[NamedComponent, ...]:
     selected: list[NamedComponent] = []
     for text in names:
-        name, _, params_text = text.partition(" (")
-        name, params = known.resolve_name(name), parse_params(params_text.removesuffix(")"))
-        of_name = [item for item in components if known.resolve_name(item.name) == name]
+        name, params = parse_row(text)
+        name = known.resolve_name(name)
         params = _changed(known, name, params)
+        of_name = [item for item in components if known.resolve_name(item.name) == name]
         exact = [item for item in of_name if _changed(known, name, item.params) == params]
         matching = exact or ([] if params else of_name)
         selected += matching or [NamedComponent(name=name, params=params)]
     return tuple(selected)
 
 
-def parse_params(text: str) -> dict[str, Any]:
-    """Parse parameters such as ``lambda_1=0.2, labels=teacher``, the notation of row names."""
-    assignments = re.split(r", (?=\w+=)", text) if text else []
-    return {key: parse_value(value) for key, _, value in (a.partition("=") for a in assignments)}
+def parse_row(text: str) -> tuple[str, dict[str, Any]]:
+    """Separate a name from its parameters, as in ``sdw (lambda_1=0.2, base=pbc)``."""
+    name, _, params = text.strip().partition(" (")
+    params = params.removesuffix(")")
+    assignments = re.split(r", (?=\w+=)", params) if params else []
+    pairs = (assignment.partition("=") for assignment in assignments)
+    return name, {key: parse_value(value) for key, _, value in pairs}
 
 
 def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
@@ -237,8 +242,7 @@ def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
     Returns the objective with its parameters, ``av-pbc (beta=0.05)``, and the settings of the
     distillation, ``{"solver": "full"}``. The name may also state the ``preset``.
     """
-    name, _, text = row.partition(" (")
-    params = parse_params(text.removesuffix(")"))
+    name, params = parse_row(row)
     known = {"preset", *DistillSettings.model_fields}
     settings = {key: parse_none(key, value) for key, value in params.items() if key in known}
     if not settings:
@@ -247,6 +251,37 @@ def split_row_settings(row: str) -> tuple[str, dict[str, Any]]:
         settings["solver"] = registry.solvers.resolve_name(str(settings["solver"]))
     rest = {key: value for key, value in params.items() if key not in settings}
     return name + format_params(rest), settings
+
+
+def parse_teachers(texts: Iterable[str], datasets: Iterable[str]) -> dict[str, str]:
+    """Map datasets to teachers, from ``TEACHER`` (of all datasets) and ``DATASET=TEACHER``."""
+    known = list(datasets)
+    chosen: dict[str, str] = {}
+    for text in texts:
+        dataset = next((name for name in known if text.startswith(f"{name}=")), None)
+        if dataset is not None:
+            chosen[dataset] = text.removeprefix(f"{dataset}=")
+        elif "=" in text and not Path(text).exists():
+            name = text.rpartition("=")[0]
+            remedy = unknown_name("dataset", name, known).remedy
+            raise UnknownNameError(f"The run contains no dataset {name!r}.", remedy)
+        else:
+            chosen |= dict.fromkeys(known, text)
+    return chosen
+
+
+def identify_teacher(teachers: Mapping[str, str], dataset_id: str) -> dict[str, str]:
+    """The fields ``teacher`` and ``teacher_checksum`` of trials of a dataset.
+
+    They are absent where nothing is named and the dataset has a teacher that cannot change. A
+    teacher that ``obdbench teach`` trained is named even where it is the default.
+    """
+    from obdbench.teachers.loading import find_default_teacher_name, load_teacher
+
+    name = teachers.get(dataset_id) or find_default_teacher_name(dataset_id)
+    if name is None:
+        return {}
+    return {"teacher": name, "teacher_checksum": load_teacher(dataset_id, name).checksum}
 
 
 def _settings_of(objective: Objective, settings: DistillSettings) -> DistillSettings:

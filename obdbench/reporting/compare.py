@@ -10,10 +10,10 @@ from pathlib import Path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, count_noun
 from obdbench.experiments.spec import format_params
-from obdbench.experiments.suite import parse_params, split_row_settings
+from obdbench.experiments.suite import parse_row, split_row_settings
 from obdbench.registry import objectives as registry
 from obdbench.reporting.grids import statistics as stats
-from obdbench.reporting.grids.grid import BASELINES, SINGLE_ARMS, Grid, Row
+from obdbench.reporting.grids.grid import BASELINES, SINGLE_ARMS, Grid, Row, natural_sort_key
 from obdbench.reporting.grids.grouping import build_grids
 from obdbench.reporting.grids.suite_results import (
     SuiteResults,
@@ -24,7 +24,7 @@ from obdbench.reporting.grids.suite_results import (
 from obdbench.reporting.rendering.latex import render_tabular
 from obdbench.reporting.rendering.markdown import render_table
 from obdbench.reporting.tables.captions import NOTES, format_ranges
-from obdbench.reporting.tables.cells import format_mean_std
+from obdbench.reporting.tables.cells import format_mean_std, interval_cell
 from obdbench.reporting.tables.table import Cell, Table, format_number
 from obdbench.results.record import Result
 
@@ -169,14 +169,9 @@ def resolve_row_names(names: Sequence[str]) -> list[str]:
     return rows
 
 
-def objective_name(row: str) -> str:
-    """The objective in the name of a row."""
-    return row.partition(" (")[0]
-
-
 def is_baseline(row: str) -> bool:
     """Whether a row uses the whole data; suites do not run such rows."""
-    return objective_name(row) in BASELINES
+    return parse_row(row)[0] in BASELINES
 
 
 def add_baselines(
@@ -184,7 +179,7 @@ def add_baselines(
 ) -> SuiteResults:
     """Results together with those of the named baselines in any suite of a results folder."""
     added = suite_results_of(results)
-    names = {objective_name(row) for row in rows if is_baseline(row)}
+    names = {parse_row(row)[0] for row in rows if is_baseline(row)}
     entries = {
         entry.record.key: entry
         for suite in (find_suite_folders(folder) if names else [])
@@ -195,10 +190,9 @@ def add_baselines(
 
 
 def _resolve_row_name(name: str) -> str:
-    objective = objective_name(name.strip())
+    objective, params = parse_row(name)
     resolved = registry.resolve_name(objective) if objective in registry else objective
-    params = name.strip().removeprefix(objective).strip()
-    return resolved + format_params(parse_params(params.removeprefix("(").removesuffix(")")))
+    return resolved + format_params(params)
 
 
 def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:
@@ -224,7 +218,7 @@ def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:
 def _compare_within(
     grid: Grid, first: str, second: str, names: Sequence[str]
 ) -> Iterable[Comparison]:
-    for arm in sorted({row.arm for row in grid.rows}):
+    for arm in sorted({row.arm for row in grid.rows}, key=natural_sort_key):
         rows = [_find_row(grid, name, arm, names) for name in (first, second)]
         if rows[0] is None or rows[1] is None:
             continue
@@ -300,14 +294,11 @@ def comparison_table(comparison: Comparison) -> Table:
         first_mean = format_number(stats.grand_mean(comparison.first_scores))
         second_mean = format_number(stats.grand_mean(comparison.second_scores))
         rows.append(_row("average", first_mean, second_mean, comparison.difference, ""))
-    columns = ("dataset", comparison.first, comparison.second, "difference [95%]", "seeds")
-    return Table("", columns, tuple(rows))
+    names = (comparison.first, comparison.second)
+    return Table("", ("dataset", *names, "difference (95% interval)", "seeds"), tuple(rows))
 
 
 def _row(
     name: str, first: str, second: str, difference: stats.Interval, seeds: str
 ) -> tuple[Cell, ...]:
-    text = format_number(difference.estimate, sign=True)
-    if difference.low is not None and difference.high is not None:
-        text += f" [{format_number(difference.low)}, {format_number(difference.high)}]"
-    return tuple(map(Cell, (name, first, second, text, seeds)))
+    return (*map(Cell, (name, first, second)), interval_cell(difference, sign=True), Cell(seeds))

@@ -109,7 +109,8 @@ def export_results(folder: Path | str, format_name: str) -> str:
         raise unknown_name("table format", format_name, TABLE_FORMATS)
     if not folder.is_dir() or not is_suite_folder(folder):
         raise InvalidDataError(
-            f"{folder} contains no results of a suite.", "Give the folder RESULTS/SUITE."
+            f"{folder} contains no results of a suite.",
+            "Give the folder RESULTS/SUITE, or a synset with its suffix .safetensors.",
         )
     report = build_report(read_suite_results(folder))
     if format_name == "csv":

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from tabulate import tabulate
 
 from obdbench.errors import InvalidDataError, count_noun, strip_control_characters
+from obdbench.experiments.spec import format_params
 from obdbench.reporting.grids.suite_results import ResultEntry, best_point, read_result_entry
 from obdbench.reporting.tables.captions import (
     HIGH_MISSED_VARIANCE,
@@ -51,8 +52,8 @@ def describe_result(path: Path | str) -> str:
         ("status", record.status if record.error is None else f"{record.status}: {record.error}"),
         ("dataset", _source(record.dataset, spec.dataset)),
         ("teacher", _source(record.teacher, MISSING)),
-        ("objective", f"{spec.objective}{_params(spec.objective_params)}"),
-        ("protocol", f"{spec.protocol}{_params(spec.protocol_params)}"),
+        ("objective", f"{spec.objective}{format_params(spec.objective_params)}"),
+        ("protocol", f"{spec.protocol}{format_params(spec.protocol_params)}"),
         ("budget", f"{spec.preset}, {spec.settings.steps} steps, {spec.settings.pairs} pairs"),
         ("started", timing.started or MISSING),
         ("seconds", f"distill {timing.distill:.1f}, evaluate {timing.evaluate:.1f}"),
@@ -178,10 +179,6 @@ def _source(source: Any, otherwise: str) -> str:
         return otherwise
     size = f", {source.size:,} transitions" if source.size else ""
     return f"{source.id} (SHA-256 {source.checksum[:16]}{size})"
-
-
-def _params(params: dict[str, Any]) -> str:
-    return f" {_plain(params)}" if params else ""
 
 
 def _plain(value: Any) -> str:

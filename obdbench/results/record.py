@@ -200,3 +200,11 @@ def read_json(model: type[R], path: Path) -> R:
     except (OSError, ValueError, RecursionError) as error:  # an endless number is a ValueError
         raise InvalidDataError(f"{path} cannot be read: {error}.", remedy) from error
     return record
+
+
+def read_if_valid(model: type[R], path: Path) -> R | None:
+    """Read a record; None if the file is missing or :func:`read_json` refuses it."""
+    try:
+        return read_json(model, path) if path.is_file() else None
+    except InvalidDataError:
+        return None

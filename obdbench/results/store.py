@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import lock, write_atomically
-from obdbench.results.record import MANIFEST, Manifest, Result, read_json, write_json
+from obdbench.results.record import MANIFEST, Manifest, Result, read_if_valid, read_json, write_json
 
 logger = logging.getLogger(__name__)
 LOCK = "lock"
@@ -108,11 +108,7 @@ class ResultStore:
 
     def read_result(self, key: str) -> Result | None:
         """Read the result of a trial; None if it is missing or cannot be read."""
-        path = self.result_path(key)
-        try:
-            return read_json(Result, path) if path.is_file() else None
-        except InvalidDataError:
-            return None
+        return read_if_valid(Result, self.result_path(key))
 
     def read_results(self, specs: Iterable[TrialSpec]) -> dict[str, Result]:
         """Read the results of trials, by key; trials without a readable result are absent."""

@@ -11,12 +11,11 @@ import shutil
 import tempfile
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import Field
 
 from obdbench.distillation.synset import Synset
-from obdbench.errors import InvalidDataError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.io import sync
 from obdbench.results.record import (
@@ -26,12 +25,10 @@ from obdbench.results.record import (
     Record,
     Seed,
     StudentCheckRecord,
-    read_json,
+    read_if_valid,
     write_json,
 )
 from obdbench.results.store import ResultStore, storage_errors
-
-R = TypeVar("R", bound=Record)
 
 
 class DistillationRecord(Record):
@@ -87,7 +84,7 @@ class SynsetStore:
 
     def read_record(self) -> DistillationRecord | None:
         """Read the record if the distillation is finished and all its synsets exist."""
-        record = _read_if_valid(DistillationRecord, self.folder / "distillation.json")
+        record = read_if_valid(DistillationRecord, self.folder / "distillation.json")
         complete = record is not None and set(record.steps) <= set(self.complete_steps())
         return record if complete else None
 
@@ -143,20 +140,9 @@ class SynsetStore:
 
     def read_scores(self) -> PartialScores:
         """Read the scores of the unfinished trial."""
-        return _read_if_valid(PartialScores, self.scores_path) or PartialScores(points={})
+        return read_if_valid(PartialScores, self.scores_path) or PartialScores(points={})
 
     def save_scores(self, scores: PartialScores) -> None:
         """Write the scores of the unfinished trial."""
         with storage_errors(self.scores_path):
             write_json(scores, self.scores_path)
-
-    def remove_scores(self) -> None:
-        """Remove the scores once the result of the trial has them."""
-        self.scores_path.unlink(missing_ok=True)
-
-
-def _read_if_valid(model: type[R], path: Path) -> R | None:
-    try:
-        return read_json(model, path) if path.is_file() else None
-    except InvalidDataError:
-        return None

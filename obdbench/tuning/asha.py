@@ -13,7 +13,6 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.executors.ray_cluster import (
     RunCallback,
     connect,
-    count_workers,
     enter_working_folder,
     run_tuner,
     tune,
@@ -45,10 +44,8 @@ def search_with_asha(
         max_t=100,
         grace_period=percent_of_points(min(2, points), points),
     )
-    workers = config.ray_workers()
     monitor = SearchMonitor(len(candidates))
-    with connect(config.address, (workers or 1) * config.threads) as folder:
-        workers = workers or count_workers(config)
+    with connect(config) as (folder, workers):
         trainable = tune.with_parameters(
             report_candidate, search=search, execution=config, candidates=candidates
         )

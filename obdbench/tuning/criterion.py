@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.dataset import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Array, Dataset
 from obdbench.datasets.episodes import episode_numbers
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
@@ -111,8 +111,7 @@ def split_dataset(dataset: Dataset) -> tuple[Dataset, Dataset]:
 
 def take_rows(dataset: Dataset, rows: Array) -> Dataset:
     """The dataset with these rows only."""
-    columns = ("observations", "actions", "rewards", "terminals", "next_observations", "timeouts")
-    values = {name: getattr(dataset, name) for name in columns}
+    values = {name: getattr(dataset, name) for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)}
     changes: dict[str, Any] = {n: None if v is None else v[rows] for n, v in values.items()}
     return replace(dataset, **changes)
 

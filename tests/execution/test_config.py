@@ -16,6 +16,7 @@ def test_an_unknown_executor_is_refused():
     [
         *({"workers": 2.0}, {"threads": 1.5}, {"workers": 0}, {"memory": 0.0}),
         *({"grace": -1.0}, {"grace": float("nan")}, {"timeout": float("nan")}),
+        *({"workers": "2"}, {"memory": "2"}, {"timeout": "2"}, {"grace": "2"}, {"threads": None}),
         {"existing": "resum"},
     ],
 )

@@ -20,6 +20,7 @@ from obdbench.execution.events import Event
 from obdbench.execution.experiment_loggers import ExperimentLogger, check_loggers
 from obdbench.execution.run import RunSummary, execute, plan
 from obdbench.results.headline import mean_headline_score
+from obdbench.results.store import ResultStore
 
 Scalars = dict[str, list[tuple[int, float]]]
 
@@ -181,7 +182,7 @@ def test_all_logs_are_finished_after_an_error(spec, broken, tmp_path: Path, monk
 
     monkeypatch.setitem(experiment_loggers.LOGGERS, broken, Log)
     trials = [spec(), spec("random")]
-    with ExperimentLogger(broken, "toy", trials, tmp_path) as listener:
+    with ExperimentLogger(broken, trials, ResultStore(tmp_path, "toy")) as listener:
         for trial in (*trials, *trials):  # the second number of the first trial raises an error
             listener.on_event(Event("step", trial.key, step=2, steps=4, loss=0.5))
     assert finished == ["interrupted"] * 2
@@ -191,11 +192,11 @@ def test_all_logs_are_finished_after_an_error(spec, broken, tmp_path: Path, monk
 def test_interrupted_trials_end_their_logs(spec, tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
     trial = spec()
-    with ExperimentLogger("tensorboard", "toy", [trial], tmp_path) as listener:
+    with ExperimentLogger("tensorboard", [trial], ResultStore(tmp_path, "toy")) as listener:
         listener.on_event(Event("step", trial.key, step=2, steps=4, loss=0.5))
         listener.on_event(Event("restart", "unknown key"))
     assert listener.logs == {}
-    assert read_event_files(tmp_path / "tensorboard" / trial.key)["loss"] == [(2, 0.5)]
+    assert read_event_files(tmp_path / "toy" / "tensorboard" / trial.key)["loss"] == [(2, 0.5)]
 
 
 def test_unknown_and_missing_loggers_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from support.toy_suite import PLUGINS
 from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import execute, load_and_check_inputs, plan
 from obdbench.execution.trial import run_trial
-from obdbench.results import store as result_store
+from obdbench.results import record
 from obdbench.results.record import Result
 from obdbench.results.synset_store import SynsetStore
 
@@ -26,14 +26,14 @@ def config(tmp_path, in_process):
 def reads(monkeypatch):
     """How often this process parses each result file."""
     counts = Counter()
-    read_json = result_store.read_json
+    read_json = record.read_json
 
     def count(model, path):
         if model is Result:
             counts[path.name] += 1
         return read_json(model, path)
 
-    monkeypatch.setattr(result_store, "read_json", count)
+    monkeypatch.setattr(record, "read_json", count)
     return counts
 
 

@@ -9,11 +9,10 @@ from support.result_entries import HOPPER, TWO, WALKER, entry
 
 from obdbench.distillation.settings import DistillSettings, resolve_settings
 from obdbench.errors import InvalidDataError, InvalidSettingError
-from obdbench.experiments.suite import split_row_settings
+from obdbench.experiments.suite import parse_row, split_row_settings
 from obdbench.reporting.compare import (
     compare_as_text,
     compare_objectives,
-    objective_name,
     resolve_row_names,
 )
 from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
@@ -140,6 +139,16 @@ def test_rows_of_two_presets_are_compared():
     assert result.second_scores == ((1.0, 2.0),)
 
 
+def test_arms_are_compared_in_natural_order():
+    entries = [
+        entry(name, {0: 1.0}, protocol="size", settings=DistillSettings(pairs=pairs))
+        for name in ("mine", "pbc")
+        for pairs in (256, 128, 16)
+    ]
+    comparisons = compare_objectives(SuiteResults("s", tuple(entries)), ["mine", "pbc"])
+    assert [comparison.arm for comparison in comparisons] == ["16", "128", "256"]
+
+
 def test_settings_in_the_name_of_a_row_are_separated():
     row = "sdw (base=pbc, solver=exact, steps=5)"
     assert split_row_settings(row) == ("sdw (base=pbc)", {"solver": "full", "steps": 5})
@@ -167,7 +176,7 @@ def test_aliases_are_resolved():
     assert resolve_row_names(["avpbc (steps=5, beta=0.10)", "random"])[0] == (
         "av-pbc (beta=0.1, steps=5)"
     )
-    assert objective_name("av-pbc (beta=1)") == "av-pbc"
+    assert parse_row("av-pbc (beta=1)")[0] == "av-pbc"
     with pytest.raises(InvalidSettingError, match="two objectives"):
         compare_objectives(SuiteResults("s", entries), ["av_pbc", "avpbc"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from obdbench.errors import ObdError
 from obdbench.execution.config import ExecutionConfig
@@ -18,21 +17,11 @@ from obdbench.results.store import ResultStore
 MAX_DEATHS = 3
 
 
-class Executor(Protocol):
-    """Runs jobs; returns when every trial has a result.
-
-    It passes the events of the run to ``on_event`` and calls ``refresh`` several times per second.
-    Raises KeyboardInterrupt, :class:`FailFastError`, and :class:`~obdbench.errors.ObdError` where
-    no trial can be run (full disk, missing plugin). No process outlives the call.
-    """
-
-    def __call__(
-        self,
-        jobs: Sequence[Job],
-        config: ExecutionConfig,
-        on_event: EventHandler,
-        refresh: Callable[[], None],
-    ) -> None: ...
+# A function that runs jobs and returns when every trial has a result. It passes the events of the
+# run to the handler and calls the last argument, which refreshes the display, several times per
+# second. It raises KeyboardInterrupt, FailFastError, and ObdError where no trial can be run (full
+# disk, missing plugin). No process outlives the call.
+Executor = Callable[[Sequence[Job], ExecutionConfig, EventHandler, Callable[[], None]], None]
 
 
 class FailFastError(Exception):
@@ -88,11 +77,8 @@ class RunEvents:
         if self.deaths[spec.key] < MAX_DEATHS:
             self.forward(Event("restart", spec.key, message=cause))
             return list(missing)
-        self.record_failure(spec, f"Its worker died {MAX_DEATHS} times: {cause}.", output)
-        return [other for other in missing if other.key != spec.key]
-
-    def record_failure(self, spec: TrialSpec, message: str, output: str = "") -> None:
-        """Store and report a failed result of a trial, with output of its process if it exists."""
+        message = f"Its worker died {MAX_DEATHS} times: {cause}."
         result = Result.unfinished(spec, self.store.suite, "failed", message)
         self.store.save(result, traceback=output or None)
         self.forward(Event("failed", spec.key, message=message))
+        return [other for other in missing if other.key != spec.key]

@@ -37,7 +37,7 @@ def execute(
     on_event: EventHandler,
     refresh: Callable[[], None],
 ) -> None:
-    """Run jobs in worker processes; see :class:`~obdbench.execution.executors.base.Executor`."""
+    """Run jobs in worker processes; see :data:`~obdbench.execution.executors.base.Executor`."""
     if not jobs:
         return
     run = _LocalRun(jobs, config, on_event)

@@ -40,12 +40,14 @@ PROBE_SECONDS = 120.0
 
 
 @contextlib.contextmanager
-def connect(address: str | None, cpus: int) -> Iterator[Path]:
-    """Start Ray on this machine with ``cpus`` cores, or connect to the cluster at ``address``.
+def connect(config: ExecutionConfig) -> Iterator[tuple[Path, int]]:
+    """Start Ray on this machine, or connect to the cluster at ``config.address``.
 
-    Yields a temporary folder for Tune. Ray's messages are discarded meanwhile: everything that a
-    user needs to know reaches the progress display as an event, or is logged by this package.
+    Yields a temporary folder for Tune and the number of jobs that run at once: the whole cluster is
+    used where ``config`` states no number. Ray's messages are discarded meanwhile: everything that
+    a user needs to know reaches the progress display as an event, or is logged by this package.
     """
+    workers = config.ray_workers()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with contextlib.ExitStack() as stack:
@@ -54,13 +56,13 @@ def connect(address: str | None, cpus: int) -> Iterator[Path]:
         stack.callback(ray.shutdown)
         sigterm_handler = signal.getsignal(signal.SIGTERM)
         try:
-            _initialize_ray(address, cpus, folder)
+            _initialize_ray(config.address, (workers or 1) * config.threads, folder)
         except SystemExit as error:  # raised by Ray's own handler of SIGTERM
             raise KeyboardInterrupt from error
         finally:
             with contextlib.suppress(ValueError):  # outside the main thread Ray sets no handler
                 signal.signal(signal.SIGTERM, sigterm_handler)
-        yield folder
+        yield folder, workers or count_workers(config)
 
 
 @contextlib.contextmanager

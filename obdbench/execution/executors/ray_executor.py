@@ -23,7 +23,6 @@ from obdbench.execution.executors.ray_cluster import (
     check_shared_storage,
     check_storage,
     connect,
-    count_workers,
     enter_working_folder,
     run_tuner,
     storage_token,
@@ -43,54 +42,41 @@ def execute(
     on_event: EventHandler,
     refresh: Callable[[], None],
 ) -> None:
-    """Run jobs as trials of Ray Tune; see :class:`~obdbench.execution.executors.base.Executor`."""
+    """Run jobs as trials of Ray Tune; see :data:`~obdbench.execution.executors.base.Executor`."""
     if not jobs:
         return
     monitor = RayRunMonitor(jobs, config, on_event, refresh)
-    workers = config.ray_workers()
-    with (
-        storage_token(monitor.store.work_folder) as token,
-        connect(config.address, (workers or 1) * config.threads) as folder,
-    ):
-        try:
+    try:
+        with (
+            storage_token(monitor.store.work_folder) as token,
+            connect(config) as (folder, workers),
+        ):
             if config.address is not None:
                 check_shared_storage(token)
-            workers = workers or count_workers(config)
             rest = list(jobs)
-            while rest:
-                _run_tune(rest, config, monitor, workers, token, folder)
+            while rest:  # a round runs every job to its end; one whose process is lost starts again
+                by_key = {job.distill_key: job for job in rest}
+                run_tuner(
+                    tune.with_parameters(
+                        run_reported_job, jobs=by_key, execution=config, token=token
+                    ),
+                    {"job": list(by_key)},
+                    name=monitor.store.suite,
+                    folder=folder,
+                    config=config,
+                    workers=workers,
+                    callback=monitor,
+                    max_failures=-1,  # RayRunMonitor counts per trial
+                )
                 rest = monitor.finish_round(rest)
-        except Exception as error:
-            cause = monitor.error or error
-            if isinstance(cause, ObdError | FailFastError):
-                raise cause from None
-            raise ObdError(
-                f"Ray failed: {error_summary(cause).rstrip('.')}.",
-                "Continue with --resume, or use --executor local.",
-            ) from error
-
-
-def _run_tune(
-    jobs: list[Job],
-    config: ExecutionConfig,
-    monitor: RayRunMonitor,
-    workers: int,
-    token: Path,
-    folder: Path,
-) -> None:
-    """Run every job once to its end; a job whose process is lost starts again."""
-    by_key = {job.distill_key: job for job in jobs}
-    trainable = tune.with_parameters(run_reported_job, jobs=by_key, execution=config, token=token)
-    run_tuner(
-        trainable,
-        {"job": list(by_key)},
-        name=jobs[0].suite,
-        folder=folder,
-        config=config,
-        workers=workers,
-        callback=monitor,
-        max_failures=-1,  # RayRunMonitor counts per trial
-    )
+    except Exception as error:
+        cause = monitor.error or error
+        if isinstance(cause, ObdError | FailFastError):
+            raise cause from None
+        raise ObdError(
+            f"Ray failed: {error_summary(cause).rstrip('.')}.",
+            "Continue with --resume, or use --executor local.",
+        ) from error
 
 
 def run_reported_job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
@@ -96,7 +97,9 @@ class Row:
         """One of ``METHODS``: how the row obtains what it clones."""
         if self.is_baseline:
             return "whole data"
-        selected = self.objective in SELECTIONS or not self.distilled
+        curves = [curve for cell in self.cells.values() for curve in cell.curves.values()]
+        undistilled = {step for curve in curves for step, _ in curve} == {0}
+        selected = self.objective in SELECTIONS or undistilled
         return "selection" if selected else "distillation"
 
     @cached_property
@@ -111,12 +114,6 @@ class Row:
     def is_baseline(self) -> bool:
         """Whether the row used the whole dataset rather than a distilled synset."""
         return self.objective in BASELINES
-
-    @property
-    def distilled(self) -> bool:
-        """Whether any outer step is taken for the synsets of the row."""
-        curves = (curve for cell in self.cells.values() for curve in cell.curves.values())
-        return {step for curve in curves for step, _ in curve} != {0}
 
     @property
     def n_scores(self) -> int:
@@ -186,11 +183,6 @@ class Grid:
         """The rows without the baselines; the baselines where there is nothing else."""
         return [row for row in self.rows if not row.is_baseline] or list(self.rows)
 
-    @property
-    def seeds(self) -> list[int]:
-        """All seeds of the ranked rows."""
-        return sorted({seed for row in self.ranked_rows for seed in row.seeds})
-
     @cached_property
     def _ranked_averages(self) -> list[float]:
         averages = (row.average for row in self.rows if _can_have_rank(row))
@@ -207,17 +199,23 @@ class Grid:
 
         highest: dict[tuple[Any, ...], float] = {}
         for row in self.rows:
-            highest[budget(row)] = max(highest.get(budget(row), 0.0), row.average or 0.0)
-        by_average = sorted(self.rows, key=_average_sort_key)
+            if row.average is not None:
+                highest[budget(row)] = max(highest.get(budget(row), -math.inf), row.average)
         return sorted(
-            by_average,
-            key=lambda row: (METHODS.index(row.method), -highest[budget(row)], budget(row)),
+            self.rows,
+            key=lambda row: (
+                METHODS.index(row.method),
+                -highest.get(budget(row), -math.inf),
+                budget(row),
+                _average_sort_key(row),
+            ),
         )
 
     def rows_by_average(self) -> list[Row]:
         """Distillation of all budgets, selection, whole data; each by descending average."""
-        by_average = sorted(self.rows, key=_average_sort_key)
-        return sorted(by_average, key=lambda row: METHODS.index(row.method))
+        return sorted(
+            self.rows, key=lambda row: (METHODS.index(row.method), _average_sort_key(row))
+        )
 
     def rank(self, row: Row) -> int | None:
         """Rank among the complete rows that may have one; None for other rows."""

@@ -179,8 +179,11 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
     they have the value of the row's preset; if two rows would then have one name, all of them
     appear.
     """
-    presets = Counter(sorted((spec.preset for spec in specs.values()), key=_preset_order))
-    usual_preset = presets.most_common(1)[0][0]
+    presets, known = Counter(spec.preset for spec in specs.values()), list(PRESETS)
+    usual_preset = min(
+        presets,
+        key=lambda name: (-presets[name], known.index(name) if name in known else len(known), name),
+    )
     contents = {identity: json.loads(identity) for identity in specs}
     by_objective: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for identity, content in contents.items():
@@ -197,7 +200,9 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
             params = {} if objective in BASELINES else contents[identity]["objective_params"]
             shown = {name: value for name, value in values.items() if name not in equal}
             preset = specs[identity].preset
-            preset_values = _preset_settings(preset)
+            preset_values = (
+                resolve_settings(preset).model_dump(mode="json") if preset in PRESETS else {}
+            )
             changed = {
                 name: value
                 for name, value in shown.items()
@@ -210,17 +215,6 @@ def _labels(specs: Mapping[str, TrialSpec]) -> dict[str, str]:
         distinct = len(set(short_names.values())) == len(short_names)
         labels |= short_names if distinct else names
     return labels
-
-
-def _preset_order(preset: str) -> tuple[bool, int, str]:
-    """Order of presets: built-in ones first."""
-    order = list(PRESETS)
-    return (preset not in order, order.index(preset) if preset in order else 0, preset)
-
-
-def _preset_settings(preset: str) -> dict[str, Any]:
-    """The settings of a preset; nothing for a preset that is not registered."""
-    return resolve_settings(preset).model_dump(mode="json") if preset in PRESETS else {}
 
 
 def _flat(protocol: str, content: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from textwrap import fill
 from urllib.parse import quote
-
-from tabulate import DataRow, TableFormat, tabulate
 
 from obdbench.reporting.tables.table import Cell, Table
 
@@ -57,36 +55,15 @@ def render_list(items: Iterable[str]) -> str:
 
 def render_table(table: Table, link_prefix: str = "") -> str:
     """The table alone; ``link_prefix`` is the relative path from the page to link targets."""
-    return tabulate(
-        [[render_cell(cell, link_prefix) for cell in row] for row in table.rows],
-        headers=[escape_markdown(name) for name in table.columns],
-        tablefmt=_compact_format(table.n_text_columns),
-        disable_numparse=True,
-        stralign=None,
-    )
+    lines = [
+        [escape_markdown(name) for name in table.columns],
+        [":--" if i < table.n_text_columns else "--:" for i in range(len(table.columns))],
+        *([render_cell(cell, link_prefix) for cell in row] for row in table.rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def render_cell(cell: Cell, link_prefix: str = "") -> str:
     """The text of a cell, bold or as a link where it has a target."""
     text = f"**{escape_markdown(cell.text)}**" if cell.bold else escape_markdown(cell.text)
     return f"[{text}]({link_prefix}{quote(cell.link)})" if cell.link else text
-
-
-def _compact_format(n_text_columns: int) -> TableFormat:
-    """Markdown without padding, so that wide tables keep short lines."""
-
-    def rule(widths: Sequence[int], _aligns: Sequence[str]) -> str:
-        rules = (":--" if i < n_text_columns else "--:" for i in range(len(widths)))
-        return f"| {' | '.join(rules)} |"
-
-    row = DataRow("| ", " | ", " |")
-    return TableFormat(
-        lineabove=None,
-        linebelowheader=rule,
-        linebetweenrows=None,
-        linebelow=None,
-        headerrow=row,
-        datarow=row,
-        padding=0,
-        with_header_hide=None,
-    )

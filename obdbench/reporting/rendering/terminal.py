@@ -15,7 +15,6 @@ from rich.text import Text
 
 from obdbench.errors import strip_control_characters
 from obdbench.experiments.spec import TrialSpec
-from obdbench.reporting.grids.grid import Grid
 from obdbench.reporting.grids.grouping import build_grids
 from obdbench.reporting.grids.suite_results import suite_results_of
 from obdbench.reporting.tables.captions import GAIN_OVER_SELECTION
@@ -36,7 +35,7 @@ def summarize_results(results: Iterable[Result], specs: Iterable[TrialSpec], sui
     if not finished.entries:
         return ""
     grids = build_grids(replace(finished, expected={spec.key: spec for spec in specs}))
-    tables = [_named_summary(grid) for grid in grids]
+    tables = [summary_table(grid) for grid in grids]
     return "\n\n".join(render_terminal_table(table, _optional_column(table)) for table in tables)
 
 
@@ -48,14 +47,6 @@ def _optional_column(table: Table) -> str:
         ):
             return name
     return GAIN_OVER_RANDOM
-
-
-def _named_summary(grid: Grid) -> Table:
-    """The summary table, whose title names a protocol other than the default."""
-    table = summary_table(grid)
-    if grid.protocol == "default":
-        return table
-    return replace(table, title=f"{table.title}, protocol {grid.protocol}")
 
 
 def render_terminal_table(table: Table, optional: str = "") -> str:

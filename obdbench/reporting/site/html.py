@@ -11,24 +11,25 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, FileSystemLoader
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from obdbench.io import write_atomically
 from obdbench.reporting.site.site_data import SiteData, SiteSuite
-from obdbench.reporting.tables.suite_report import FIRST_SUITES, SuiteReport, read_reports
+from obdbench.reporting.tables.suite_report import SuiteReport, read_reports
 
 FILE_NAME = "index.html"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def read_suites(root: Path, *, strict: bool = False, local: bool = False) -> list[SiteSuite]:
     """The suites in a folder of results; ``local`` marks the user's own results on the site."""
-    reports = read_reports(root, strict, first=FIRST_SUITES, remedy="Check the path.")
-    return list_suites(reports, root, local=local)
+    reports = read_reports(root, strict, remedy="Check the path.")
+    return suites_of_reports(reports, root, local=local)
 
 
-def list_suites(
+def suites_of_reports(
     reports: Mapping[str, SuiteReport], root: Path, *, local: bool = False
 ) -> list[SiteSuite]:
     """The suites of reports that were read from the folder of results ``root``."""
@@ -44,10 +45,8 @@ def write_html(suites: Sequence[SiteSuite], out: Path) -> Path:
 
 def render_html(suites: Sequence[SiteSuite], out: Path) -> str:
     """The text of the site for the folder ``out``, from where it links to result files."""
-    environment = Environment(
-        loader=PackageLoader("obdbench.reporting.site"), autoescape=True, trim_blocks=True
-    )
-    style, script = (_read_asset(environment, name) for name in ("page.css", "page.js"))
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    style, script = ((TEMPLATES / n).read_text("utf-8") for n in ("page.css", "page.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash_source(style)}; "
         f"script-src {_hash_source(script)}; base-uri 'none'; form-action 'none'"
@@ -63,12 +62,6 @@ def render_html(suites: Sequence[SiteSuite], out: Path) -> str:
         if filled
         else "",
     )
-
-
-def _read_asset(environment: Environment, name: str) -> str:
-    """The text of a style sheet or script, without the template language."""
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
 
 
 def _hash_source(text: str) -> str:

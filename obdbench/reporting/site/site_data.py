@@ -39,7 +39,7 @@ from obdbench.reporting.grids.suite_results import ResultEntry
 from obdbench.reporting.rendering.links import relative_link
 from obdbench.reporting.tables.captions import format_budget, measurement_facts
 from obdbench.reporting.tables.leaderboard_tables import summary_table
-from obdbench.reporting.tables.suite_report import BLOCKS, SuiteReport
+from obdbench.reporting.tables.suite_report import SuiteReport
 from obdbench.reporting.tables.table import Table, round_number
 from obdbench.results.headline import HEADLINE_POINTS, Curve
 from obdbench.results.store import ResultStore
@@ -123,17 +123,16 @@ class SiteData:
         }
 
     def _suite(self, suite: SiteSuite) -> dict[str, Any]:
-        tables = suite.report.tables
         return {
             "name": suite.report.suite,
             "local": suite.local,
             "facts": measurement_facts(suite.report.grids),
             "links": relative_link(self.out, suite.folder),
-            "tables": [_table(table) for block in BLOCKS for table in tables[block]],
+            "tables": [_table(table) for group in suite.report.tables.values() for table in group],
         }
 
     def _row(self, suite: int, grid: Grid, row: Row, extra: dict[str, Any]) -> dict[str, Any]:
-        about = _describe_objective(row.objective)
+        about = next((entry.summary for entry in objectives if entry.name == row.objective), "")
         method = {"label": row.label, "family": row.method, "about": about}
         return {
             "suite": suite,
@@ -141,7 +140,6 @@ class SiteData:
             "protocol": grid.protocol,
             "method": self.methods.add(method),
             "arm": "" if row.arm in SINGLE_ARMS else row.arm,
-            "family": row.method,
             "budget": format_budget(row),
             "rank": grid.rank(row),
             "n": row.n_scores,
@@ -323,11 +321,6 @@ def _settings(entries: Sequence[ResultEntry], settings: Positions) -> int | None
     params = {f"objective {n}": v for n, v in content.pop("objective_params").items()}
     params |= {f"protocol {n}": v for n, v in content.pop("protocol_params").items()}
     return settings.add({k: v for k, v in {**content, **params, **own}.items() if v is not None})
-
-
-def _describe_objective(name: str) -> str:
-    """The summary of a registered objective; empty for other names."""
-    return next((entry.summary for entry in objectives if entry.name == name), "")
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -76,6 +76,10 @@ ENSEMBLE_MEMBERS = 10  # default of the ensemble protocol, whose module would im
 NO_MANIFEST_NOTE = "There is no manifest, so trials without a result are unknown."
 HIGH_MISSED_VARIANCE = "‡"
 BELOW_START = "↓"
+DIFFERENT_SEEDS_NOTE = (
+    "The rows with a rank have different seeds, which may be a part of the difference between two "
+    "of them; obdbench compare takes only the seeds that they have in common."
+)
 BASELINE_NOTE = (
     "behavior is the mean return of the recorded episodes. bc-whole clones all transitions of the "
     "dataset, pbc-whole the teacher's actions on all of its states. Rows of offline RL, such as "
@@ -101,13 +105,14 @@ def _grid_facts(grid: Grid) -> str:
     environments = [e.record.environment for e in grid.entries if e.record.environment]
     distilled = [row for row in grid.rows if row.method == "distillation"]
     budgets = dict.fromkeys(map(format_budget, distilled or grid.ranked_rows))
+    seeds = sorted({seed for row in grid.ranked_rows for seed in row.seeds})
     facts = [
         f"protocol {grid.protocol} on {grid.source} ({count_noun(len(grid.datasets), 'dataset')}): "
         + (" or ".join(_evaluations(grid)) or "not evaluated"),
         f"budget {' or '.join(b for b in budgets if b != MISSING) or MISSING}",
-        f"seeds {format_ranges(grid.seeds)}",
-        f"environment {_join(e.env_id for e in environments)}",
-        f"device {_join(e.device for e in environments)}",
+        f"seeds {format_ranges(seeds)}",
+        f"environment {join_distinct(e.env_id for e in environments)}",
+        f"device {join_distinct(e.device for e in environments)}",
     ]
     return "; ".join(facts)
 
@@ -137,6 +142,8 @@ def score_notes(grid: Grid) -> tuple[str, ...]:
         "IQM is the interquartile mean over all seeds and datasets with its 95% bootstrap "
         "interval, which is too narrow where there are few seeds."
     ]
+    if len({row.seeds for row in grid.rows if grid.rank(row) is not None}) > 1:
+        lines.append(DIFFERENT_SEEDS_NOTE)
     if any(row.is_baseline for row in grid.rows):
         lines.append(BASELINE_NOTE)
     lines += _distillation_notes(grid)
@@ -352,8 +359,9 @@ def format_budget(row: Row) -> str:
     return ", ".join(pairs) or MISSING
 
 
-def _join(names: Iterable[str]) -> str:
-    return ", ".join(sorted(set(names), key=natural_sort_key)) or MISSING
+def join_distinct(values: Iterable[object]) -> str:
+    """The distinct values in natural order."""
+    return ", ".join(sorted(set(map(str, values)), key=natural_sort_key)) or MISSING
 
 
 def format_ranges(numbers: Sequence[int]) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pandas as pd
+import statistics
+from collections.abc import Sequence
 
 from obdbench.errors import shorten
 from obdbench.experiments.spec import TrialSpec
 from obdbench.reporting.grids import statistics as stats
 from obdbench.reporting.grids.control_gain import gain_over_controls, paired_gain
-from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, Row, natural_sort_key
-from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
+from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, Row
+from obdbench.reporting.grids.suite_results import SuiteResults
 from obdbench.reporting.tables.captions import (
     GAIN_OVER_SELECTION,
     NOTES,
@@ -20,6 +19,7 @@ from obdbench.reporting.tables.captions import (
     dataset_columns,
     format_budget,
     format_ranges,
+    join_distinct,
     score_notes,
     scores_title,
     table_title,
@@ -105,7 +105,11 @@ def _leaders(grid: Grid) -> dict[str, Row]:
 
 
 def summary_table(grid: Grid) -> Table:
-    """Average of each complete row, and its gains over random selection and over controls."""
+    """Average of each complete row, and its gains over random selection and over controls.
+
+    The title names a protocol other than the default.
+    """
+    protocol = "" if grid.protocol == "default" else f", protocol {grid.protocol}"
     references = {row.arm: row for row in grid.rows if row.label == "random" and row.complete}
     rows = []
     for row in grid.rows_by_average():
@@ -125,7 +129,7 @@ def summary_table(grid: Grid) -> Table:
             )
         )
     return Table(
-        title=table_title("summary", grid),
+        title=table_title("summary", grid) + protocol,
         columns=(
             "row",
             "average (95% interval)",
@@ -189,36 +193,6 @@ def improvement_table(grid: Grid) -> Table | None:
 
 def cost_table(grid: Grid) -> Table:
     """Median times of the trials of each row, per seed."""
-    rows = grid.sorted_rows()
-    trials = pd.DataFrame(
-        [
-            (number, *_trial_costs(entry))
-            for number, row in enumerate(rows)
-            for entry in row.entries
-            if entry.record.status == "ok"
-        ],
-        columns=["row", "seeds", "distill", "prepare", "evaluate", "device", "threads"],
-    )
-    distilled = trials[trials["distill"] > 0].groupby("row")[["prepare", "distill"]]
-    medians = distilled.median().join(trials.groupby("row")["evaluate"].median(), how="outer")
-    medians = medians.reindex(range(len(rows)))
-    distinct = trials.groupby("row")[["seeds", "device", "threads"]].agg(_join_distinct)
-    distinct = distinct.reindex(range(len(rows)), fill_value=MISSING)
-    n_trials = trials.groupby("row").size().reindex(range(len(rows)), fill_value=0)
-    cells = [
-        (
-            Cell(row.label),
-            Cell(format_budget(row)),
-            Cell(distinct["seeds"][number]),
-            _number_cell(medians["prepare"][number], 1),
-            _number_cell(medians["distill"][number], 1),
-            _number_cell(medians["evaluate"][number], 1),
-            Cell(distinct["device"][number]),
-            Cell(distinct["threads"][number]),
-            Cell(f"{n_trials[number]}/{len(row.entries)}"),
-        )
-        for number, row in enumerate(rows)
-    ]
     return Table(
         title=table_title("cost", grid),
         columns=(
@@ -232,28 +206,32 @@ def cost_table(grid: Grid) -> Table:
             "threads",
             "trials",
         ),
-        rows=tuple(cells),
+        rows=tuple(map(_cost_cells, grid.sorted_rows())),
         notes=(NOTES["cost"],),
         n_text_columns=2,
     )
 
 
-def _trial_costs(entry: ResultEntry) -> tuple[object, ...]:
-    """Number of seeds; times as in the columns of the table; device and threads."""
-    timing, n_seeds = entry.record.timing, len(entry.spec.seeds)
-    times = (timing.distill / 60 / n_seeds, timing.prepare)
-    environment = entry.record.environment
-    machine = (environment.device, str(environment.threads)) if environment else (None, None)
-    return (n_seeds, *times, timing.evaluate / 60 / n_seeds, *machine)
+def _cost_cells(row: Row) -> tuple[Cell, ...]:
+    records = [entry.record for entry in row.entries if entry.record.status == "ok"]
+    distilled = [record for record in records if record.timing.distill > 0]
+    machines = [record.environment for record in records if record.environment is not None]
+    return (
+        Cell(row.label),
+        Cell(format_budget(row)),
+        Cell(join_distinct(len(record.spec.seeds) for record in records)),
+        _median_cell([record.timing.prepare for record in distilled]),
+        _median_cell([r.timing.distill / 60 / len(r.spec.seeds) for r in distilled]),
+        _median_cell([r.timing.evaluate / 60 / len(r.spec.seeds) for r in records]),
+        Cell(join_distinct(machine.device for machine in machines)),
+        Cell(join_distinct(machine.threads for machine in machines)),
+        Cell(f"{len(records)}/{len(row.entries)}"),
+    )
 
 
-def _join_distinct(values: pd.Series[Any]) -> str:
-    return ", ".join(sorted(map(str, values.dropna().unique()), key=natural_sort_key)) or MISSING
-
-
-def _number_cell(value: float, digits: int) -> Cell:
-    number = None if pd.isna(value) else float(value)
-    return Cell(format_number(number, digits), number)
+def _median_cell(values: Sequence[float]) -> Cell:
+    median = statistics.median(values) if values else None
+    return Cell(format_number(median), median)
 
 
 def data_table(grid: Grid) -> Table:

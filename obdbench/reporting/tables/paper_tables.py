@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from obdbench.datasets.identifier import DatasetId
 from obdbench.reporting.grids import statistics as stats
-from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, GridCell, Row, dataset_sort_key
+from obdbench.reporting.grids.grid import SINGLE_ARMS, Grid, GridCell, Row
 from obdbench.reporting.tables.captions import (
     WITHIN_INTERVAL,
     dataset_columns,
@@ -30,7 +30,7 @@ ROUNDING = 0.051  # printed averages are rounded, and so are the cells they were
 
 
 class PaperTable(BaseModel):
-    """One printed table: rows of scores by dataset, named without source and version."""
+    """One printed table: scores by row and dataset; datasets are named without source, version."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,30 +41,20 @@ class PaperTable(BaseModel):
     objective: str | None  # the objective of its rows, where these are arms
     setting: str
     note: str
-    rows: dict[str, dict[str, float]]
+    datasets: tuple[str, ...]
+    rows: dict[str, tuple[float, ...]]  # one score per dataset
     printed_average: dict[str, float]
-
-    @property
-    def datasets(self) -> list[str]:
-        """All datasets of the table, in the usual order."""
-        return sorted({d for cells in self.rows.values() for d in cells}, key=dataset_sort_key)
 
     def average(self, name: str) -> float:
         """Mean of the cells of a row."""
-        return stats.mean_std(list(self.rows[name].values()))[0]
-
-
-class _PaperTables(BaseModel):
-    tables: tuple[PaperTable, ...]
+        return stats.mean_std(self.rows[name])[0]
 
 
 @cache
 def load_paper_tables() -> tuple[PaperTable, ...]:
     """Every printed table."""
-    text = (
-        files("obdbench.reporting.tables").joinpath("paper_tables.json").read_text(encoding="utf-8")
-    )
-    return _PaperTables.model_validate_json(text).tables
+    content = files("obdbench.reporting.tables").joinpath("paper_tables.json").read_bytes()
+    return TypeAdapter(tuple[PaperTable, ...]).validate_json(content)
 
 
 def compare_with_papers(grids: list[Grid]) -> list[Table]:
@@ -98,7 +88,10 @@ def _comparison_table(grid: Grid, paper: PaperTable) -> Table:
         for row in matches or [None]:
             measured = row.cells.items() if row is not None else ()
             cells = {DatasetId(dataset).short_name: cell for dataset, cell in measured}
-            scores = [_score_cell(cells.get(d), printed.get(d)) for d in paper.datasets]
+            scores = [
+                _score_cell(cells.get(dataset), score)
+                for dataset, score in zip(paper.datasets, printed, strict=True)
+            ]
             rows.append((_label_cell(paper, name, row), *scores, _average_cell(cells, paper, name)))
     objective = f" ({paper.objective})" if paper.objective else ""
     return Table(
@@ -121,9 +114,7 @@ def _label_cell(paper: PaperTable, name: str, row: Row | None) -> Cell:
     return Cell(name if row.label == paper.objective else f"{name}: {row.label}")
 
 
-def _score_cell(measured: GridCell | None, printed: float | None) -> Cell:
-    if printed is None:
-        return Cell(MISSING)
+def _score_cell(measured: GridCell | None, printed: float) -> Cell:
     if measured is None or not measured.scores:
         return Cell(f"{MISSING} ({format_number(printed)})")
     mean = stats.mean_std(measured.scores)[0]
@@ -148,10 +139,9 @@ def _average_cell(cells: dict[str, GridCell], paper: PaperTable, name: str) -> C
     text = format_number(average)
     if printed is not None and abs(printed - average) > ROUNDING:
         text += f"; printed {format_number(printed)}"
-    datasets = paper.rows[name]
-    if not all(d in cells and cells[d].complete for d in datasets):
+    if not all(d in cells and cells[d].complete for d in paper.datasets):
         return Cell(f"{MISSING} ({text})")
-    scores = [cells[d].scores for d in datasets]
+    scores = [cells[d].scores for d in paper.datasets]
     mean = stats.grand_mean(scores)
-    difference = _difference_text(scores, list(datasets.values()))
+    difference = _difference_text(scores, paper.rows[name])
     return Cell(f"{format_number(mean)} ({text}, {difference})", mean)

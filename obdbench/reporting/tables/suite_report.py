@@ -29,22 +29,11 @@ from obdbench.reporting.tables.table import Table
 
 FIRST_SUITES = ("quick", "embedded", "d4rl")
 PROTOCOL_BLOCKS = ("cross-architecture", "cross-optimizer", "ensemble", "size", "other")
-BLOCKS = (
-    "main",
-    "comparisons",
-    *PROTOCOL_BLOCKS,
-    "papers",
-    "best",
-    "cost",
-    "data",
-    "gaps",
-    "files",
-)
 
 
 @dataclass(frozen=True)
 class SuiteReport:
-    """The grids of a suite and all its tables, by block."""
+    """The grids of a suite and all its tables, by block in the order of the pages."""
 
     results: SuiteResults
     grids: tuple[Grid, ...]
@@ -72,33 +61,27 @@ def build_report(results: SuiteResults) -> SuiteReport:
             protocols[block].append(scores_table(grid))
     tables = {
         "main": [scores_table(grid) for grid in main],
-        "comparisons": _present(improvement_table(grid) for grid in main),
+        "comparisons": [table for grid in main if (table := improvement_table(grid))],
         **protocols,
         "papers": compare_with_papers(grids),
         "best": [best_points_table(grid) for grid in main],
         "cost": [cost_table(grid) for grid in main],
         "data": [data_table(grid) for grid in main],
-        "gaps": _present([gaps_table(results)]),
+        "gaps": [table] if (table := gaps_table(results)) else [],
         "files": [files_table(results)] if results.entries else [],
     }
     return SuiteReport(results, tuple(grids), tables)
-
-
-def _present(tables: Iterable[Table | None]) -> list[Table]:
-    return [table for table in tables if table is not None]
 
 
 def read_reports(
     root: Path,
     strict: bool,
     empty_suites: Iterable[str] = (),
-    first: Iterable[str] = (),
     remedy: str = "Give it with --out.",
 ) -> dict[str, SuiteReport]:
     """The report of every suite below ``root``, and an empty one for each of ``empty_suites``.
 
-    Suites named in ``first`` come first, in that order. ``remedy`` is that of the error if there
-    are no results.
+    ``FIRST_SUITES`` come first. ``remedy`` is that of the error if there are no results.
     """
     folders = {folder.name: folder for folder in find_suite_folders(root)}
     if not folders:
@@ -108,7 +91,7 @@ def read_reports(
             f"{root} contains no folder with the results of a suite.",
             parent_hint if is_suite else remedy,
         )
-    position = {name: i for i, name in enumerate(first)}
+    position = {name: i for i, name in enumerate(FIRST_SUITES)}
     names = sorted({*folders, *empty_suites}, key=lambda n: (position.get(n, len(position)), n))
     return {
         name: build_report(

@@ -14,13 +14,14 @@ from support.toy_suite import PLUGINS, SETTINGS, TOY, comparable_files, run_in_p
 
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
-from obdbench.execution.events import Event
+from obdbench.execution.events import Event, ignore_event
 from obdbench.execution.executors import local
 from obdbench.execution.executors.base import MAX_DEATHS, RunEvents
-from obdbench.execution.job import check_specs, group_into_jobs
+from obdbench.execution.job import check_specs, group_into_jobs, run_job
 from obdbench.execution.run import execute, plan
 from obdbench.execution.trial import TIMEOUT_EXIT, run_trial
 from obdbench.experiments.suite import Suite
+from obdbench.plugins import Plugin
 from obdbench.results.headline import mean_headline_score
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
@@ -288,6 +289,16 @@ def test_a_worker_without_the_plugin_says_so(tmp_path, toy_suite):
     assert set(
         run(suite, ExecutionConfig(out=tmp_path, existing="resume", plugins=PLUGINS)).status
     ) == {spec.key for spec in suite.specs()}
+
+
+def test_a_worker_that_cannot_load_a_plugin_gives_the_remedy_of_the_loader(tmp_path, spec):
+    plugin = Plugin("module_that_does_not_exist")
+    with pytest.raises(ObdError) as own:
+        plugin.load()
+    (job,) = group_into_jobs([spec()], "toy")
+    with pytest.raises(ObdError, match=r"^A worker on .*module_that_does_not_exist") as caught:
+        run_job(job, ExecutionConfig(out=tmp_path, plugins=(plugin,)), ignore_event)
+    assert caught.value.remedy == own.value.remedy
 
 
 @pytest.mark.reliability(

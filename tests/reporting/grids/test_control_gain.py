@@ -180,6 +180,14 @@ def test_rows_are_ordered_by_method_and_budget():
     assert by_average == ["dbc", "sdw", "pbc", "top-q", "mine", "random", "behavior"]
 
 
+def test_budgets_with_negative_averages_are_ordered_by_them():
+    grid = grid_of(
+        distilled("pbc", {0: -30.0}, settings=DistillSettings(steps=50)),
+        distilled("dbc", {0: -10.0}, settings=DistillSettings(steps=500)),
+    )
+    assert [row.objective for row in grid.sorted_rows()] == ["dbc", "pbc"]
+
+
 def test_the_caption_names_solver_and_states():
     settings = DistillSettings(kernel_share=0.95, smoothing=0.2)
     grid = grid_of(distilled("pbc", {0: 1.0}, settings=settings), distilled("dbc", {0: 1.0}))

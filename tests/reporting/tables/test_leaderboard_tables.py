@@ -26,6 +26,7 @@ from obdbench.reporting.grids.suite_results import ResultEntry, SuiteResults
 from obdbench.reporting.pages import markdown_blocks
 from obdbench.reporting.rendering.markdown import escape_markdown, render_sections
 from obdbench.reporting.tables.captions import (
+    DIFFERENT_SEEDS_NOTE,
     HIGH_MISSED_VARIANCE,
     RECIPE_NOTE,
     WITHIN_INTERVAL,
@@ -192,13 +193,23 @@ def test_results_beyond_the_manifest_keep_the_ranks_of_others():
     assert len(part.datasets) == 2
 
 
+def test_ranked_rows_with_different_seeds_are_noted():
+    entries = (scored_entry("pbc", {0: 1.0, 1: 2.0}), scored_entry("random", {0: 1.0, 1: 2.0}))
+    assert DIFFERENT_SEEDS_NOTE not in score_notes(grid_of(SuiteResults("s", entries)))
+    baseline = scored_entry("behavior", {0: 1.0})  # has no rank
+    assert DIFFERENT_SEEDS_NOTE not in score_notes(grid_of(SuiteResults("s", (*entries, baseline))))
+    other = scored_entry("dbc", {0: 1.0})
+    assert DIFFERENT_SEEDS_NOTE in score_notes(grid_of(SuiteResults("s", (*entries, other))))
+
+
 def test_printed_averages_follow_from_the_printed_cells():
     tables = {paper.name: paper for paper in load_paper_tables()}
     assert len(tables["table 1"].datasets) == 9
     assert tables["table 1"].average("offrl-whole") == pytest.approx(76.26, abs=0.01)
     assert tables["table 1"].printed_average["offrl-whole"] == 70.1
     assert "disagrees" in tables["table 1"].note
-    assert tables["table 5"].rows["256"]["walker2d-medium-replay"] == 55.0
+    sizes = tables["table 5"]
+    assert sizes.rows["256"][sizes.datasets.index("walker2d-medium-replay")] == 55.0
     for paper in tables.values():
         for name, printed in paper.printed_average.items():
             if name != "offrl-whole":

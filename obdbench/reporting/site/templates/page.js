@@ -72,7 +72,7 @@ function fileLink(prefix, file, text) {
 function sortableTable(caption, columns, rows, options = {}) {
   const body = html("tbody"), rest = html("p");
   let limit = MAX_ROWS;
-  const state = { column: options.column ?? null, rising: options.rising ?? false };
+  const state = { column: options.column ?? null, rising: false };
   const heads = columns.map((column, index) => {
     const button = column.plain ? column.name : html("button", { type: "button" }, column.name);
     const head = html("th", { scope: "col", class: column.word ? "word" : null }, button);
@@ -107,7 +107,7 @@ function sortableTable(caption, columns, rows, options = {}) {
       index) => {
       const names = [columns[index].word ? "word" : "", cell.long ? "long" : ""].join(" ").trim();
       const content = Array.isArray(cell.content) ? cell.content : [cell.content];
-      const first = index === 0 && !options.plainFirst;
+      const first = index === 0;
       return html(first ? "th" : "td", { class: names || null, scope: first ? "row" : null },
         content);
     }))));
@@ -304,7 +304,7 @@ function leaderboardPage() {
   function draw() {
     const rows = data.rows.filter((row) =>
       dataNames(row).includes(filters.data) && [ALL, row.budget].includes(filters.budget)
-      && [ALL, row.family].includes(filters.family) && [ALL,
+      && [ALL, method(row).family].includes(filters.family) && [ALL,
         row.protocol].includes(filters.protocol)
       && (filters.results === ALL || suiteOf(row).local === (filters.results === "local"))
       && (filters.task === ALL || row.cells.some((cell) =>
@@ -326,7 +326,8 @@ function leaderboardPage() {
           text: method(row).label, long: true },
         ...(arms ? [{ content: row.arm || MISSING }] : []),
         { content: average ? fixed(average[0]) : MISSING, value: average?.[0] },
-        { content: average ? intervalChart(axis, row.family, average) : "incomplete", text: "" },
+        { content: average ? intervalChart(axis, method(row).family, average) : "incomplete",
+          text: "" },
         ...extras.map((name) => ({ content: row.extra[name]?.[0] ?? MISSING,
           value: row.extra[name]?.[1] })),
         { content: row.rank ?? MISSING, value: row.rank },
@@ -383,14 +384,15 @@ function methodPage(label) {
         { content: datasetLink(data.datasets[cell.dataset]) },
         { content: cell.scores.length ? meanText(cell.scores) : cell.status,
           value: cell.scores.length ? mean(cell.scores) : null },
-        { content: cell.scores.length ? seedChart(axis, row.family, cell) : MISSING, text: "" },
+        { content: cell.scores.length ? seedChart(axis, method(row).family, cell) : MISSING,
+          text: "" },
         { content: seedScores(cell) }])));
     const panels = row.cells.filter((cell) => cell.curves.length);
     if (panels.length) {
       parts.push(html("h3", {}, "Convergence"), html("p", { class: "soft" },
         "Score by outer step: thin lines per seed, a thick line for their mean."),
         html("div", { class: "panels" }, panels.map((cell) =>
-          curvePanel(data.datasets[cell.dataset].name, row.family, cell.curves, axis))));
+          curvePanel(data.datasets[cell.dataset].name, method(row).family, cell.curves, axis))));
     }
     parts.push(...synsetLinks(row), settingsList(row));
   }
@@ -403,8 +405,8 @@ function methodPage(label) {
       several.map((row) => [{ content: row.protocol }, { content: row.arm },
         { content: dataTitle(row) },
         { content: fixed(row.average[ALL]?.[0]), value: row.average[ALL]?.[0] },
-        { content: row.average[ALL] ? intervalChart(axis, row.family, row.average[ALL]) : MISSING,
-          text: "" },
+        { content: row.average[ALL] ? intervalChart(axis, method(row).family, row.average[ALL])
+          : MISSING, text: "" },
         { content: `${row.n}/${row.expected}`, value: row.n / Math.max(1, row.expected) }])),
       ...unique(several.map((row) => row.settings)).map((number) =>
         settingsList(several.find((row) => row.settings === number))));
@@ -494,7 +496,7 @@ function datasetPage(id) {
       scored.map(([row, cell]) => [{ content: [methodLink(method(row).label),
         localBadge(suiteOf(row))], text: method(row).label, long: true },
         { content: meanText(cell.scores), value: mean(cell.scores) },
-        { content: seedChart(axis, row.family, cell), text: "" },
+        { content: seedChart(axis, method(row).family, cell), text: "" },
           { content: `${suiteOf(row).name}, ${row.budget}` }]), { column: 1 }));
   }
   if (dataset.states) {
