@@ -14,26 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from obdbench.datasets.dataset import Array, Standardizer
 from obdbench.distillation.export import export_pairs, resolve_format, write_file
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.errors import InvalidDataError, unreadable
 from obdbench.tasks.task import Task, get_task
 
 FORMAT = "obdbench-synset-1"
 MAX_BYTES = 256 * 1024 * 1024
 MAX_CARD_BYTES = 1024 * 1024
-READ_ERRORS = (  # of a damaged or foreign file
-    OSError,
-    SafetensorError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    RecursionError,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +105,7 @@ class Synset:
         path = Path(path)
         if not path.is_file():
             raise InvalidDataError(f"There is no file {path}.", "Check the path.")
-        try:
+        with unreadable(f"The synset {path} cannot be read", "Distill it again."):
             if path.stat().st_size > MAX_BYTES:
                 raise InvalidDataError(f"{path} is too large to be a synset.", "Check the path.")
             with safe_open(path, framework="numpy") as file:
@@ -138,12 +129,6 @@ class Synset:
                 task=get_task(task),
                 card=card if isinstance(card, dict) else {},
             )
-        except ObdError:
-            raise
-        except READ_ERRORS as error:
-            raise InvalidDataError(
-                f"The synset {path} cannot be read: {error}.", "Distill it again."
-            ) from error
 
     def export(self, path: Path | str, format: str | None = None) -> Path:
         """Write raw observations and actions for other libraries, and return ``path``.

@@ -23,26 +23,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from obdbench.datasets.dataset import STD_OFFSET, Array, Standardizer
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, unreadable
 from obdbench.policies.networks import LOG_STD_MAX, LOG_STD_MIN
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
 CHUNK_ROWS = 16_384
 FILE_FORMAT = "obdbench-teacher-1"
-READ_ERRORS = (  # of a damaged or foreign file
-    OSError,
-    SafetensorError,
-    KeyError,
-    ValueError,
-    IndexError,
-    TypeError,
-    RecursionError,
-)
 
 
 def apply_layers(layers: Layers, x: Tensor) -> Tensor:
@@ -223,7 +214,8 @@ class Teacher:
     @classmethod
     def load(cls, path: Path) -> Teacher:
         """Read a file written by :meth:`save`."""
-        try:
+        remedy = "Download or retrain it."
+        with unreadable(f"The teacher file {path.name} cannot be read", remedy):
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {
@@ -248,10 +240,6 @@ class Teacher:
                 log_std_offset=float(metadata["log_std_offset"]),
                 card=json.loads(metadata.get("card", "{}")),
             )
-        except READ_ERRORS as error:
-            raise InvalidDataError(
-                f"The teacher file {path.name} cannot be read: {error}.", "Download or retrain it."
-            ) from error
 
 
 def _network(tensors: Mapping[str, Tensor], network: str) -> Layers:
