@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from obdbench.datasets.dataset import Array, Dataset
-from obdbench.datasets.episodes import episode_ends
+from obdbench.datasets.dataset import Array, Dataset, episode_ends
 from obdbench.errors import InvalidDataError, unreadable
 from obdbench.tasks.task import Task
 

@@ -11,8 +11,7 @@ import torch
 from scipy.signal import lfilter
 from torch import Tensor
 
-from obdbench.datasets.dataset import Array, Dataset
-from obdbench.datasets.episodes import episode_ends
+from obdbench.datasets.dataset import Array, Dataset, episode_ends
 from obdbench.errors import InvalidDataError
 from obdbench.offline_rl.algorithm import Batch, RewardScaling, Shape
 from obdbench.teachers.teacher import Teacher
