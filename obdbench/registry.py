@@ -413,14 +413,22 @@ for _name in ("hopper", "halfcheetah", "walker2d"):
         )
 
 for _name, _target, _summary in (
-    ("embedded", "load_embedded_teacher", "shipped with the embedded dataset"),
-    ("published", "load_d4rl_teacher", "Cal-QL policy published for the D4RL dataset"),
-    ("td3-bc", "load_td3_bc_teacher", "trained by `obdbench teach` with TD3+BC"),
-    ("iql", "load_iql_teacher", "trained by `obdbench teach` with IQL"),
-    ("cal-ql", "load_cal_ql_teacher", "trained by `obdbench teach` with Cal-QL"),
-    ("fitted-q", "load_fitted_q_teacher", "policy with a critic that `obdbench teach` fitted"),
+    ("embedded", "loading:load_embedded_teacher", "shipped with the embedded dataset"),
+    (
+        "published",
+        "published:load_published_teacher",
+        "Cal-QL policy published for the D4RL dataset",
+    ),
+    ("td3-bc", "loading:load_td3_bc_teacher", "trained by `obdbench teach` with TD3+BC"),
+    ("iql", "loading:load_iql_teacher", "trained by `obdbench teach` with IQL"),
+    ("cal-ql", "loading:load_cal_ql_teacher", "trained by `obdbench teach` with Cal-QL"),
+    (
+        "fitted-q",
+        "loading:load_fitted_q_teacher",
+        "policy with a critic that `obdbench teach` fitted",
+    ),
 ):
-    teachers.register(_name, f"obdbench.teachers.loading:{_target}", summary=_summary)
+    teachers.register(_name, f"obdbench.teachers.{_target}", summary=_summary)
 
 for _name, _env_id in (
     ("hopper", "Hopper-v4"),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from obdbench.errors import InvalidSettingError
+from obdbench.io import write_file
 
 
 def export(
@@ -45,7 +46,6 @@ def export(
             f"{source} is neither a synset nor a folder with results.",
             "Give a .safetensors file, or RESULTS/SUITE.",
         )
-    from obdbench.distillation.export import write_file
     from obdbench.reporting.exports import export_results
 
     suffixes = {".csv": "csv", ".json": "json", ".tex": "latex"}

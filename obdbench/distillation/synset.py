@@ -18,8 +18,9 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from obdbench.datasets.dataset import Array, Standardizer
-from obdbench.distillation.export import export_pairs, resolve_format, write_file
+from obdbench.distillation.export import export_pairs, resolve_format
 from obdbench.errors import InvalidDataError, unreadable
+from obdbench.io import write_file
 from obdbench.tasks.task import Task, get_task
 
 FORMAT = "obdbench-synset-1"

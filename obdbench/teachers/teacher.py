@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from obdbench.datasets.dataset import STD_OFFSET, Array, Standardizer
 from obdbench.errors import InvalidDataError, unreadable
+from obdbench.io import write_file
 from obdbench.policies.networks import LOG_STD_MAX, LOG_STD_MIN
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
@@ -200,7 +201,7 @@ class Teacher:
         return tensors
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file with the card in its metadata."""
+        """Write a safetensors file with the card in its metadata, atomically."""
         metadata = {
             "format": FILE_FORMAT,
             "id": self.id,
@@ -209,7 +210,7 @@ class Teacher:
             "card": json.dumps(dict(self.card)),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors().items()}
-        save_file(tensors, path, metadata=metadata)
+        write_file(path, save(tensors, metadata=metadata))
 
     @classmethod
     def load(cls, path: Path) -> Teacher:
