@@ -65,12 +65,6 @@ def detach_networks(params: Params) -> Params:
     return {name: tensor.detach() for name, tensor in params.items()}
 
 
-@torch.no_grad()
-def update_targets(targets: Params, params: Params, rate: float) -> None:
-    r"""Polyak averaging: :math:`\bar\theta \leftarrow (1 - \tau)\bar\theta + \tau\theta`."""
-    torch._foreach_lerp_(list(targets.values()), [p.detach() for p in params.values()], rate)
-
-
 def network_layers(params: Params, index: int, scale: float = 1.0) -> Layers:
     """One network of a stack as (weight, bias) pairs, its output multiplied by ``scale``."""
     layers = [
