@@ -293,7 +293,7 @@ register_architecture = architectures.register
 register_teacher = teachers.register
 
 for _name, _target, _summary in (
-    ("random", "uniform:UniformSelection", "transitions drawn uniformly"),
+    ("random", "selection_method:UniformSelection", "transitions drawn uniformly"),
     ("kmeans++", "kmeans_plus_plus:KMeansPlusPlus", "states that cover the data"),
     ("top-q", "top_value:TopValue", "the tenth of the data with the highest action values"),
     ("top-return", "top_return:TopReturn", "the tenth of the data with the best episodes"),
@@ -303,7 +303,7 @@ for _name, _target, _summary in (
     selections.register(_name, f"obdbench.selection.{_target}", summary=_summary)
 
 for _name, _target, _summary in (
-    ("data", "data:DataStates", "states of the dataset"),
+    ("data", "state_source:DataStates", "states of the dataset"),
     ("smoothed", "smoothed:SmoothedStates", "states of the dataset with noise"),
     (
         "imagined",
@@ -370,7 +370,7 @@ architectures.register(
 for _name, _target, _summary in (
     (
         "default",
-        "default:Default",
+        "protocol:Default",
         "students of the distillation's architecture, trained with SGD",
     ),
     (

@@ -31,7 +31,7 @@ from obdbench.datasets.download import cache_root
 from obdbench.errors import InvalidDataError
 from obdbench.io import read_or_make, replace_atomically
 from obdbench.policies.networks import Params, seeded_generator, stacked_linear
-from obdbench.policies.single_thread import single_thread
+from obdbench.policies.torch_settings import single_thread
 
 STREAM = 21
 FIT_VERSION = 2  # of the fit, so that a changed one is not read from the cache

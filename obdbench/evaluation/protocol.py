@@ -128,6 +128,12 @@ class Protocol:
         return score_students(cloning, params, synsets, seeds, self.policies, self.episodes)
 
 
+class Default(Protocol):
+    """New students of the distilling architecture: the score of the papers' main tables."""
+
+    name: ClassVar[str] = "default"
+
+
 def check_count(name: str, value: int) -> int:
     """The value if it is a positive integer, else an error."""
     if type(value) is not int or not 1 <= value <= MAX_COUNT:

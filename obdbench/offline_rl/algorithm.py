@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from obdbench.offline_rl.networks import apply_twin_critics
-from obdbench.policies.matmul_precision import has_bfloat16_products
 from obdbench.policies.networks import Params, seeded_generator
+from obdbench.policies.torch_settings import has_bfloat16_products
 from obdbench.teachers.teacher import Layers
 
 Rate = Annotated[float, Field(gt=0, le=1)]  # a learning rate

@@ -16,7 +16,7 @@ import torch
 
 from obdbench.datasets.dataset import Dataset, Standardizer
 from obdbench.errors import ObdError
-from obdbench.policies.single_thread import single_thread
+from obdbench.policies.torch_settings import single_thread
 from obdbench.tasks.task import TASKS
 from obdbench.teachers.teacher import Layers, Teacher
 

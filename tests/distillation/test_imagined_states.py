@@ -17,9 +17,9 @@ from obdbench.distillation.dynamics_model import (
     fit_dynamics,
     load_dynamics,
 )
-from obdbench.distillation.imagined_states import imagine_states
 from obdbench.distillation.input_checks import check_inputs
 from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.state_sources.imagined import imagine_states
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import make_objective
 
