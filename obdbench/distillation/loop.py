@@ -170,9 +170,8 @@ class _OuterLoop:
             if guard is not None:
                 guard.check()
             reached = [step for step in settings.evaluation_steps if step <= state.step]
-            if new := [
-                step for step in reached if step not in state.points
-            ]:  # several after a skip
+            new = [step for step in reached if step not in state.points]  # several after a skip
+            if new:
                 state.points.update({step: (*state.synsets(), state.seconds) for step in new})
                 self._save()
                 paused = time.monotonic()
