@@ -188,6 +188,16 @@ def time_steps(dataset: Dataset) -> Array:
     return np.arange(len(numbers)) - starts[numbers]
 
 
+def require_next_observations(dataset: Dataset, purpose: str) -> Array:
+    """The next observations of a dataset, or an error that says what needs them."""
+    if dataset.next_observations is None:
+        raise InvalidDataError(
+            f"Dataset {dataset.id!r} has no next observations, which are needed for {purpose}.",
+            "Add next_observations to the file.",
+        )
+    return dataset.next_observations
+
+
 def validate(dataset: Dataset) -> None:
     """Raise an error for wrong types or shapes, non-finite values and actions out of bounds."""
     task, label = dataset.task, f"Dataset {dataset.id!r}"

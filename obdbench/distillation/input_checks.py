@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import product
 
-from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.dataset import Dataset, require_next_observations
 from obdbench.datasets.identifier import DatasetId
-from obdbench.distillation.dynamics_model import require_next_observations
 from obdbench.distillation.initialization import needs_critic
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.solver import make_solver
@@ -54,7 +53,7 @@ def check_inputs(
 ) -> None:
     """Raise an error if the data or the teacher lack what a distillation uses."""
     if objective.distills and uses_next_observations(settings):
-        require_next_observations(dataset)
+        require_next_observations(dataset, f"the state source {settings.state_source!r}")
     if teacher is not None:
         check_teacher_task(teacher, dataset)
         if needs_critic(objective, settings):
