@@ -52,12 +52,7 @@ class Registry:
     ) -> Any:
         """Register ``target`` under ``name``; without a target, return a decorator."""
         if target is None:
-
-            def decorate(decorated: Any) -> Any:
-                self._add(name, decorated, aliases, summary, origin or _origin_of(decorated))
-                return decorated
-
-            return decorate
+            return partial(self.register, name, aliases=aliases, summary=summary, origin=origin)
         self._add(name, target, aliases, summary, origin or _origin_of(target))
         return target
 
@@ -169,10 +164,10 @@ class Registry:
         return name in self._entries or name in self._aliases
 
 
-def parameters_of(component: type) -> dict[str, Any]:
+def parameters_of(component: Any) -> dict[str, Any]:
     """Names and defaults of the parameters with which a component is created."""
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = list(inspect.signature(component.__init__).parameters.values())[1:]  # type: ignore[misc]
+    parameters = inspect.signature(component).parameters.values()
     return {each.name: each.default for each in parameters if each.kind in named}
 
 

@@ -46,9 +46,14 @@ class Synset:
 
     def __post_init__(self) -> None:
         n, task = len(self.states), self.task
-        shapes = {"states": (n, task.observation_size), "actions": (n, task.action_size)}
-        for name, shape in shapes.items():
-            array = getattr(self, name)
+        mean, std = self.standardizer.mean, self.standardizer.std
+        diverged = "Its distillation diverged: lower the outer learning rate."
+        for name, array, shape, remedy in (
+            ("states", self.states, (n, task.observation_size), diverged),
+            ("actions", self.actions, (n, task.action_size), diverged),
+            ("state means", mean, (task.observation_size,), "Distill it again."),
+            ("state standard deviations", std, (task.observation_size,), "Distill it again."),
+        ):
             if array.shape != shape or n == 0:
                 raise InvalidDataError(
                     f"A synset for {task.name} has {name} of shape {array.shape}, not {shape}.",
@@ -56,17 +61,9 @@ class Synset:
                 )
             if not np.isfinite(array).all():
                 raise InvalidDataError(
-                    f"A synset for {task.name} has {name} that are not finite.",
-                    "Its distillation diverged: lower the outer learning rate.",
+                    f"A synset for {task.name} has {name} that are not finite numbers.", remedy
                 )
-        for moment in (self.standardizer.mean, self.standardizer.std):
-            if moment.shape != (task.observation_size,) or not np.isfinite(moment).all():
-                raise InvalidDataError(
-                    f"A synset for {task.name} has state means or standard deviations that are not "
-                    f"{task.observation_size} finite numbers.",
-                    "Distill it again.",
-                )
-        if (self.standardizer.std < 0).any():
+        if (std < 0).any():
             raise InvalidDataError(
                 f"A synset for {task.name} has negative standard deviations of states.",
                 "Distill it again.",
