@@ -278,15 +278,6 @@ REGISTRIES: dict[str, Registry] = {
     "tasks": tasks,
 }
 
-register_objective = objectives.register
-register_selection = selections.register
-register_state_source = state_sources.register
-register_solver = solvers.register
-register_dataset = datasets.register
-register_protocol = protocols.register
-register_architecture = architectures.register
-register_teacher = teachers.register
-
 for _name, _target, _summary in (
     ("random", "selection_method:UniformSelection", "transitions drawn uniformly"),
     ("kmeans++", "kmeans_plus_plus:KMeansPlusPlus", "states that cover the data"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from obdbench.datasets.download import fetch
 from obdbench.datasets.identifier import DatasetId
-from obdbench.datasets.references import moments_of
+from obdbench.datasets.references import get_reference
 from obdbench.errors import unknown_name
 from obdbench.teachers.checkpoint import read_checkpoint, teacher_from_checkpoint
 from obdbench.teachers.teacher import Teacher
@@ -29,7 +29,8 @@ def load_published_teacher(dataset_id: str) -> Teacher:
     content = read_checkpoint(download_checkpoint(name))
     facts = published_teachers()[name]
     card = {"algorithm": "Cal-QL", "source": facts["url"], "sha256": facts["sha256"]}
-    return teacher_from_checkpoint(content, f"published/{name}", moments_of(name), card)
+    moments = get_reference(name).moments
+    return teacher_from_checkpoint(content, f"published/{name}", moments, card)
 
 
 def download_checkpoint(name: str, *, progress: bool = True) -> Path:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from obdbench import register_teacher
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError, UnknownNameError
-from obdbench.registry import register_teacher, teachers
+from obdbench.registry import teachers
 from obdbench.teachers.loading import load_teacher, trained_teacher_path
 from obdbench.teachers.teacher import Teacher
 
