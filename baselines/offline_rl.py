@@ -14,7 +14,6 @@ teacher's score. The default settings are those of the teachers in the package.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from baselines.rows import (
 )
 from obdbench.collection.recipe import load_collection
 from obdbench.datasets.dataset import Dataset
+from obdbench.datasets.download import sha256_of
 from obdbench.datasets.loading import load_dataset
 from obdbench.errors import InvalidDataError, run_script
 from obdbench.io import write_atomically
@@ -71,10 +71,9 @@ def publish_teacher(teacher: Teacher, dataset: Dataset, folder: Path) -> Path:
         "license": "MIT; trained by the obdbench project",
     }
     path = teacher_path(dataset.id, folder)
-    folder.mkdir(parents=True, exist_ok=True)
     convert_teacher(replace(teacher, card=card), torch.float16).save(path)
     card["checksum"] = Teacher.load(path).checksum
-    card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    card["sha256"] = sha256_of(path)
     write_atomically(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return path
 

@@ -8,14 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from obdbench.registry import register_architecture as register_architecture
-from obdbench.registry import register_dataset as register_dataset
-from obdbench.registry import register_objective as register_objective
-from obdbench.registry import register_protocol as register_protocol
-from obdbench.registry import register_selection as register_selection
-from obdbench.registry import register_solver as register_solver
-from obdbench.registry import register_state_source as register_state_source
-from obdbench.registry import register_teacher as register_teacher
+from obdbench import registry
 from obdbench.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -38,6 +31,15 @@ if TYPE_CHECKING:
     from obdbench.tasks.task import Task as Task
     from obdbench.teachers.loading import load_teacher as load_teacher
     from obdbench.teachers.teacher import Teacher as Teacher
+
+register_objective = registry.objectives.register
+register_selection = registry.selections.register
+register_state_source = registry.state_sources.register
+register_solver = registry.solvers.register
+register_dataset = registry.datasets.register
+register_protocol = registry.protocols.register
+register_architecture = registry.architectures.register
+register_teacher = registry.teachers.register
 
 _LAZY = {
     "Dataset": "obdbench.datasets.dataset",

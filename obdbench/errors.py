@@ -106,6 +106,21 @@ def format_validation_error(error: ValidationError) -> str:
 
 
 @contextmanager
+def unreadable(what: str, remedy: str, kind: type[ObdError] = InvalidDataError) -> Iterator[None]:
+    """Raise any error in the block as one line of type ``kind``, which begins with ``what``.
+
+    Damaged or hostile bytes can raise almost any exception. An :class:`ObdError` is not changed.
+    """
+    try:
+        yield
+    except ObdError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}".rstrip(".: ")
+        raise kind(f"{what}: {reason}.", remedy) from error
+
+
+@contextmanager
 def translate_validation_error(remedy: str, prefix: str = "") -> Iterator[None]:
     """Raise what pydantic finds wrong in the block as an :class:`InvalidSettingError`."""
     from pydantic import ValidationError  # takes long to import

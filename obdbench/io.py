@@ -44,6 +44,16 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Replace the content of a file; a failure is an :class:`ObdError`."""
+    try:
+        write_atomically(path, content)
+    except (OSError, ValueError) as error:  # a path without a file name is a ValueError
+        raise ObdError(
+            f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
+        ) from error
+
+
 def sync(path: Path) -> None:
     """Force a file or the entries of a folder from the operating system's cache to the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -52,12 +52,7 @@ class Registry:
     ) -> Any:
         """Register ``target`` under ``name``; without a target, return a decorator."""
         if target is None:
-
-            def decorate(decorated: Any) -> Any:
-                self._add(name, decorated, aliases, summary, origin or _origin_of(decorated))
-                return decorated
-
-            return decorate
+            return partial(self.register, name, aliases=aliases, summary=summary, origin=origin)
         self._add(name, target, aliases, summary, origin or _origin_of(target))
         return target
 
@@ -169,10 +164,10 @@ class Registry:
         return name in self._entries or name in self._aliases
 
 
-def parameters_of(component: type) -> dict[str, Any]:
+def parameters_of(component: Any) -> dict[str, Any]:
     """Names and defaults of the parameters with which a component is created."""
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = list(inspect.signature(component.__init__).parameters.values())[1:]  # type: ignore[misc]
+    parameters = inspect.signature(component).parameters.values()
     return {each.name: each.default for each in parameters if each.kind in named}
 
 
@@ -283,17 +278,8 @@ REGISTRIES: dict[str, Registry] = {
     "tasks": tasks,
 }
 
-register_objective = objectives.register
-register_selection = selections.register
-register_state_source = state_sources.register
-register_solver = solvers.register
-register_dataset = datasets.register
-register_protocol = protocols.register
-register_architecture = architectures.register
-register_teacher = teachers.register
-
 for _name, _target, _summary in (
-    ("random", "uniform:UniformSelection", "transitions drawn uniformly"),
+    ("random", "selection_method:UniformSelection", "transitions drawn uniformly"),
     ("kmeans++", "kmeans_plus_plus:KMeansPlusPlus", "states that cover the data"),
     ("top-q", "top_value:TopValue", "the tenth of the data with the highest action values"),
     ("top-return", "top_return:TopReturn", "the tenth of the data with the best episodes"),
@@ -303,7 +289,7 @@ for _name, _target, _summary in (
     selections.register(_name, f"obdbench.selection.{_target}", summary=_summary)
 
 for _name, _target, _summary in (
-    ("data", "data:DataStates", "states of the dataset"),
+    ("data", "state_source:DataStates", "states of the dataset"),
     ("smoothed", "smoothed:SmoothedStates", "states of the dataset with noise"),
     (
         "imagined",
@@ -370,7 +356,7 @@ architectures.register(
 for _name, _target, _summary in (
     (
         "default",
-        "default:Default",
+        "protocol:Default",
         "students of the distillation's architecture, trained with SGD",
     ),
     (
@@ -413,14 +399,22 @@ for _name in ("hopper", "halfcheetah", "walker2d"):
         )
 
 for _name, _target, _summary in (
-    ("embedded", "load_embedded_teacher", "shipped with the embedded dataset"),
-    ("published", "load_d4rl_teacher", "Cal-QL policy published for the D4RL dataset"),
-    ("td3-bc", "load_td3_bc_teacher", "trained by `obdbench teach` with TD3+BC"),
-    ("iql", "load_iql_teacher", "trained by `obdbench teach` with IQL"),
-    ("cal-ql", "load_cal_ql_teacher", "trained by `obdbench teach` with Cal-QL"),
-    ("fitted-q", "load_fitted_q_teacher", "policy with a critic that `obdbench teach` fitted"),
+    ("embedded", "loading:load_embedded_teacher", "shipped with the embedded dataset"),
+    (
+        "published",
+        "published:load_published_teacher",
+        "Cal-QL policy published for the D4RL dataset",
+    ),
+    ("td3-bc", "loading:load_td3_bc_teacher", "trained by `obdbench teach` with TD3+BC"),
+    ("iql", "loading:load_iql_teacher", "trained by `obdbench teach` with IQL"),
+    ("cal-ql", "loading:load_cal_ql_teacher", "trained by `obdbench teach` with Cal-QL"),
+    (
+        "fitted-q",
+        "loading:load_fitted_q_teacher",
+        "policy with a critic that `obdbench teach` fitted",
+    ),
 ):
-    teachers.register(_name, f"obdbench.teachers.loading:{_target}", summary=_summary)
+    teachers.register(_name, f"obdbench.teachers.{_target}", summary=_summary)
 
 for _name, _env_id in (
     ("hopper", "Hopper-v4"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from obdbench.errors import InvalidDataError, ObdError, first_line
+from obdbench.errors import InvalidDataError, unreadable
 from obdbench.io import replace_atomically
 
 
@@ -33,7 +33,8 @@ def saved_state(path: Path, identity: Mapping[str, Any]) -> Iterator[dict[str, A
     if not path.exists():
         yield None
         return
-    try:
+    remedy = "Remove the file to start again."
+    with unreadable(f"The saved training {path} cannot be used", remedy):
         with zipfile.ZipFile(path) as archive:  # a compressed entry may be of any size
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise ValueError("it is compressed, unlike files written by torch.save")
@@ -47,11 +48,3 @@ def saved_state(path: Path, identity: Mapping[str, Any]) -> Iterator[dict[str, A
                 "Remove the file to train from the start, or use the same data and settings.",
             )
         yield content["state"]
-    except ObdError:
-        raise
-    except Exception as error:  # malformed bytes can raise almost any exception
-        raise InvalidDataError(
-            f"The saved training {path} cannot be used: {type(error).__name__}: "
-            f"{first_line(error)}.",
-            "Remove the file to start again.",
-        ) from error

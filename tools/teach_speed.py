@@ -22,7 +22,7 @@ import torch
 
 from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import DEFAULT_STEPS, TeacherTraining
-from obdbench.policies.matmul_precision import has_bfloat16_products
+from obdbench.policies.torch_settings import has_bfloat16_products
 
 DATASET = "embedded/hopper-medium-replay-v1"
 WARM_UP, ROUNDS, STEPS = 50, 15, 50

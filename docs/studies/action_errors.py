@@ -36,7 +36,7 @@ from obdbench.datasets.identifier import DatasetId
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
 from obdbench.errors import run_script
-from obdbench.evaluation.default import Default
+from obdbench.evaluation.protocol import Default
 from obdbench.evaluation.students import BatchedActor, episode_seeds, train_students
 from obdbench.tasks.rollout import ActFunction, Episodes, run_episodes
 from obdbench.tasks.task import normalized_return

@@ -21,7 +21,7 @@ from dataset_study import DOCS, DatasetStudy, markdown_table
 from scipy.stats import multivariate_normal
 
 import obdbench
-from obdbench.datasets.episodes import episode_numbers
+from obdbench.datasets.dataset import episode_numbers
 from obdbench.errors import run_script
 from obdbench.objectives.density import evaluate_log_density, fit_flow
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from obdbench.errors import InvalidSettingError
+from obdbench.io import write_file
 
 
 def export(
@@ -40,7 +41,6 @@ def export(
             raise InvalidSettingError("The export of a synset needs a file.", "Give it with --to.")
         typer.echo(f"Wrote {Synset.load(source).export(to, format_)}.")
         return
-    from obdbench.distillation.export import write_file
     from obdbench.reporting.exports import export_results
 
     suffixes = {".csv": "csv", ".json": "json", ".tex": "latex"}

@@ -43,10 +43,7 @@ class Actor:
         return np.asarray(np.tanh(before_tanh), dtype=np.float32)
 
     def _dense(self, x: Array, layer: int) -> Array:
-        kernel, bias = (
-            self.parameters[f"Dense_{layer}/kernel"],
-            self.parameters[f"Dense_{layer}/bias"],
-        )
+        kernel, bias = (self.parameters[f"Dense_{layer}/{name}"] for name in ("kernel", "bias"))
         return np.asarray(x @ kernel + bias)
 
     def rollout(

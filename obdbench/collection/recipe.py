@@ -31,9 +31,8 @@ import numpy as np
 
 from obdbench.collection.actor import Actor
 from obdbench.collection.sac import SacSettings, train
-from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.dataset import Array, Dataset, episode_ends
 from obdbench.datasets.embedded import known_name
-from obdbench.datasets.episodes import episode_ends
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.packing import pack, unpack
 from obdbench.datasets.references import get_reference

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from obdbench.datasets.dataset import Array
-from obdbench.errors import InvalidDataError, ObdError, first_line
+from obdbench.errors import InvalidDataError, unreadable
 from obdbench.tasks.task import Task
 
 MAX_BYTES = 1536 * 1024 * 1024
@@ -45,17 +45,11 @@ def read_arrays(path: Path, names: Iterable[str], task: Task | None = None) -> d
         raise InvalidDataError(
             f"{path.name} has no supported file extension.", f"Supported: {', '.join(readers)}."
         )
-    try:
+    remedy = "The file is truncated or damaged; fetch it again."
+    with unreadable(f"{path.name} cannot be read", remedy):
         if not path.is_file():
             raise InvalidDataError(f"There is no file {path}.", "Check the path.")
         return reader(path, list(names), task)
-    except ObdError:
-        raise
-    except Exception as error:  # hostile bytes can raise almost any exception
-        raise InvalidDataError(
-            f"{path.name} cannot be read: {type(error).__name__}: {first_line(error)}.",
-            "The file is truncated or damaged; fetch it again.",
-        ) from error
 
 
 def read_task_name(path: Path) -> str | None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from obdbench.datasets.episodes import episode_ends
 from obdbench.errors import InvalidDataError
 from obdbench.tasks.task import Task
 
@@ -153,6 +152,50 @@ class DerivedDataset(RelatedDataset):
 
 class SmoothedDataset(RelatedDataset):
     """The reference with noise on its states."""
+
+
+def episode_ends(
+    terminals: Array,
+    timeouts: Array | None = None,
+    observations: Array | None = None,
+    next_observations: Array | None = None,
+) -> Array:
+    """Whether an episode ends at each row, as a Boolean vector.
+
+    An episode ends with a terminal, a time-out, or, if both observations and next observations are
+    given, a transition whose next observation is not the following row.
+    """
+    ends = np.array(terminals, dtype=bool)
+    if timeouts is not None:
+        ends |= np.asarray(timeouts, dtype=bool)
+    if observations is not None and next_observations is not None:
+        ends[:-1] |= (next_observations[:-1] != observations[1:]).any(axis=1)
+    return ends
+
+
+def episode_numbers(dataset: Dataset) -> Array:
+    """The number of the episode that each transition belongs to, counted from 0."""
+    ends = episode_ends(
+        dataset.terminals, dataset.timeouts, dataset.observations, dataset.next_observations
+    )
+    return np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64)
+
+
+def time_steps(dataset: Dataset) -> Array:
+    """The time step of each transition within its episode, counted from 0."""
+    numbers = episode_numbers(dataset)
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    return np.arange(len(numbers)) - starts[numbers]
+
+
+def require_next_observations(dataset: Dataset, purpose: str) -> Array:
+    """The next observations of a dataset, or an error that says what needs them."""
+    if dataset.next_observations is None:
+        raise InvalidDataError(
+            f"Dataset {dataset.id!r} has no next observations, which are needed for {purpose}.",
+            "Add next_observations to the file.",
+        )
+    return dataset.next_observations
 
 
 def validate(dataset: Dataset) -> None:

@@ -22,11 +22,16 @@ from obdbench.errors import (
     InvalidDataError,
     InvalidSettingError,
     MissingExtraError,
-    first_line,
+    unreadable,
 )
 from obdbench.io import lock
 from obdbench.tasks.action_bounds import to_unit_actions
 from obdbench.tasks.task import find_task_by_environment, get_task
+
+REMEDY = (
+    "Check the name with `minari list remote` and the network, or set MINARI_DATASETS_PATH to a "
+    "folder that contains it."
+)
 
 
 def load(dataset_id: str) -> Dataset:
@@ -74,17 +79,12 @@ def _load_from_minari(name: str) -> Any:
     with lock(folder) if os.access(parent, os.W_OK) else nullcontext():
         is_local = folder.exists()
         try:
-            return minari.load_dataset(name, download=not is_offline())
-        except BaseException as error:  # storage and network can raise almost any exception
+            with unreadable(f"Minari cannot load {name}", REMEDY, FetchError):
+                return minari.load_dataset(name, download=not is_offline())
+        except BaseException:
             if not is_local:  # Minari would read an incomplete download as a dataset
                 shutil.rmtree(folder, ignore_errors=True)
-            if not isinstance(error, Exception):
-                raise
-            raise FetchError(
-                f"Minari cannot load {name}: {type(error).__name__}: {first_line(error)}.",
-                "Check the name with `minari list remote` and the network, or set "
-                "MINARI_DATASETS_PATH to a folder that contains it.",
-            ) from error
+            raise
 
 
 def _episode_columns(name: str, episode: Any) -> dict[str, Array]:

@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from obdbench.datasets.dataset import Array, Dataset
-from obdbench.datasets.episodes import episode_ends
-from obdbench.errors import InvalidDataError
+from obdbench.datasets.dataset import Array, Dataset, episode_ends
+from obdbench.errors import InvalidDataError, unreadable
 from obdbench.tasks.task import Task
 
 LEVELS = 65_535
@@ -67,13 +66,9 @@ def pack(dataset: Dataset) -> bytes:
 
 def unpack(content: bytes, dataset_id: str, task: Task, card: Mapping[str, Any]) -> Dataset:
     """The dataset that :func:`pack` wrote, from bytes whose checksum has been verified."""
-    try:
+    remedy = "Reinstall obdbench, or pack the dataset again."
+    with unreadable(f"Dataset {dataset_id!r} cannot be unpacked", remedy):
         arrays = _decode(content, task.observation_size)
-    except Exception as error:  # other bytes can raise almost any exception
-        raise InvalidDataError(
-            f"Dataset {dataset_id!r} cannot be unpacked: {type(error).__name__}: {error}.",
-            "Reinstall obdbench, or pack the dataset again.",
-        ) from error
     return Dataset(id=dataset_id, task=task, card=card, **arrays)
 
 

@@ -56,8 +56,3 @@ def get_reference(name: str) -> Reference:
     if reference is None:
         raise unknown_name("D4RL dataset with published facts", name, references()["datasets"])
     return reference
-
-
-def moments_of(name: str) -> Standardizer:
-    """Moments of the observations of a genuine dataset."""
-    return get_reference(name).moments

@@ -21,8 +21,6 @@ class BatchSampler:
     """
 
     columns: Columns
-    size: int
-    action_size: int
     noise_columns: tuple[str, ...] = ()
     added: list[Columns | None] = field(default_factory=list)
     added_share: float = 0.0
@@ -54,22 +52,22 @@ class BatchSampler:
                     "Check prepare() and the teacher.",
                 )
         columns = {name: column.to(device) for name, column in columns.items()}
-        return cls(columns, len(dataset), dataset.action_size, noise_columns)
+        return cls(columns, noise_columns)
 
     def draw(self, size: int, generators: list[torch.Generator]) -> Batch:
         """Draw one batch of shape (seeds, size, …), each seed's rows by its own generator."""
         added_size = round(self.added_share * size) if any(self.added) else 0
         data_size = size - added_size
-        index = torch.stack(
-            [torch.randint(self.size, (data_size,), generator=g) for g in generators]
-        )
-        index = to_device(index, self.columns["states"].device)
+        table = self.columns["states"]
+        rows = [torch.randint(len(table), (data_size,), generator=g) for g in generators]
+        index = to_device(torch.stack(rows), table.device)
         columns = {name: column[index] for name, column in self.columns.items()}
         if added_size:
             added = self._draw_added(added_size, generators)
             columns = {name: torch.cat([columns[name], added[name]], dim=1) for name in columns}
         for name in self.noise_columns:
-            noise = [torch.randn(size, self.action_size, generator=g) for g in generators]
+            action_size = self.columns["actions"].shape[1]
+            noise = [torch.randn(size, action_size, generator=g) for g in generators]
             columns[name] = to_device(torch.stack(noise), index.device)
         return Batch(columns)
 

@@ -26,12 +26,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import silu
 
-from obdbench.datasets.dataset import Array, Dataset
+from obdbench.datasets.dataset import Array, Dataset, require_next_observations
 from obdbench.datasets.download import cache_root
-from obdbench.errors import InvalidDataError
 from obdbench.io import read_or_make, replace_atomically
-from obdbench.policies.networks import Params, seeded_generator, stacked_linear
-from obdbench.policies.single_thread import single_thread
+from obdbench.offline_rl.networks import apply_networks
+from obdbench.policies.networks import Params, seeded_generator
+from obdbench.policies.torch_settings import single_thread
 
 STREAM = 21
 FIT_VERSION = 2  # of the fit, so that a changed one is not read from the cache
@@ -39,6 +39,7 @@ HELD_OUT = 0.05
 LARGEST_HELD_OUT = 10_000
 EDGE = 5e-4  # quantile that bounds the range of the data
 MARGIN = 0.5  # of the range, added on either side
+RANGES = ("difference_mean", "difference_std", "lowest", "highest")  # of states, in the file
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class DynamicsModel:
     @torch.no_grad()
     def step(self, states: Tensor, actions: Tensor) -> Tensor:
         """Next standardized states, shape (members, N, observation), for one batch per member."""
-        outputs = _forward(self.params, torch.cat([states, actions], dim=-1))
+        inputs = torch.cat([states, actions], dim=-1)
+        outputs = apply_networks(self.params, inputs, activation=silu)
         return states + self.difference_mean + self.difference_std * outputs
 
     def inside(self, states: Tensor) -> Tensor:
@@ -85,7 +87,7 @@ def fit_dynamics(
     dataset: Dataset, settings: DynamicsSettings = DynamicsSettings()
 ) -> DynamicsModel:
     """Fit the ensemble to the transitions of a dataset."""
-    next_observations = require_next_observations(dataset)
+    next_observations = require_next_observations(dataset, "a dynamics model")
     states = torch.from_numpy(dataset.states)
     differences = torch.from_numpy(dataset.standardizer.apply(next_observations)) - states
     inputs = torch.cat([states, torch.from_numpy(np.asarray(dataset.actions, np.float32))], dim=1)
@@ -98,20 +100,11 @@ def fit_dynamics(
     targets = (differences - mean) / std
     params = _train(inputs, targets, training, settings)
     with torch.no_grad():
-        predicted = _forward(params, inputs[held_out].expand(settings.members, -1, -1))
+        held_out_inputs = inputs[held_out].expand(settings.members, -1, -1)
+        predicted = apply_networks(params, held_out_inputs, activation=silu)
         error = float((predicted - targets[held_out]).square().mean())
     lowest, highest = _range_of(dataset.states)
     return DynamicsModel(params, mean, std, lowest, highest, error)
-
-
-def require_next_observations(dataset: Dataset) -> Array:
-    """Return the next observations of a dataset; raise an error if it has none."""
-    if dataset.next_observations is None:
-        raise InvalidDataError(
-            f"Dataset {dataset.id!r} has no next observations, which imagined states need.",
-            "Add next_observations to the file, or use smoothed states.",
-        )
-    return dataset.next_observations
 
 
 def _rows_with_next_state(dataset: Dataset) -> Tensor:
@@ -129,9 +122,10 @@ def _train(inputs: Tensor, targets: Tensor, rows: Tensor, settings: DynamicsSett
     generators = [
         seeded_generator(settings.seed, STREAM, 1, member) for member in range(settings.members)
     ]
-    sizes = [inputs.shape[1], *[settings.width] * settings.hidden_layers, targets.shape[1]]
     params = {}
-    for index, (columns, outputs) in enumerate(pairwise(sizes)):
+    for index, (columns, outputs) in enumerate(
+        _layer_sizes(inputs.shape[1], targets.shape[1], settings)
+    ):
         drawn = [torch.randn(outputs, columns, generator=g) / columns**0.5 for g in generators]
         params[f"w{index}"] = torch.stack(drawn).requires_grad_()
         params[f"b{index}"] = torch.zeros(settings.members, outputs).requires_grad_()
@@ -144,7 +138,8 @@ def _train(inputs: Tensor, targets: Tensor, rows: Tensor, settings: DynamicsSett
                 for generator in generators
             ]
         )
-        errors = _forward(params, inputs[drawn_rows]) - targets[drawn_rows]
+        predicted = apply_networks(params, inputs[drawn_rows], activation=silu)
+        errors = predicted - targets[drawn_rows]
         loss = errors.square().mean(dim=(1, 2)).sum()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -153,12 +148,9 @@ def _train(inputs: Tensor, targets: Tensor, rows: Tensor, settings: DynamicsSett
     return {name: tensor.detach() for name, tensor in params.items()}
 
 
-def _forward(params: Params, inputs: Tensor) -> Tensor:
-    depth = len(params) // 2
-    x = inputs
-    for index in range(depth - 1):
-        x = silu(stacked_linear(params, index, x))
-    return stacked_linear(params, depth - 1, x)
+def _layer_sizes(inputs: int, outputs: int, settings: DynamicsSettings) -> list[tuple[int, int]]:
+    """Numbers of inputs and outputs of every layer."""
+    return list(pairwise([inputs, *[settings.width] * settings.hidden_layers, outputs]))
 
 
 def _range_of(states: Array) -> tuple[Tensor, Tensor]:
@@ -198,10 +190,7 @@ def load_dynamics(
 def _write(model: DynamicsModel, path: Path) -> None:
     tensors = {
         **{f"params.{name}": tensor.contiguous() for name, tensor in model.params.items()},
-        "difference_mean": model.difference_mean,
-        "difference_std": model.difference_std,
-        "lowest": model.lowest,
-        "highest": model.highest,
+        **{name: getattr(model, name) for name in RANGES},
     }
     with replace_atomically(path) as temporary:
         save_file(tensors, temporary, metadata={"held_out_error": repr(model.held_out_error)})
@@ -215,19 +204,16 @@ def _read(path: Path, dataset: Dataset, settings: DynamicsSettings) -> DynamicsM
             error = float((file.metadata() or {})["held_out_error"])
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
-    params = {
-        name.removeprefix("params."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("params.")
-    }
-    size = dataset.observation_size
-    expected = (settings.members, settings.width, size + dataset.action_size)
-    names = ("difference_mean", "difference_std", "lowest", "highest")
-    if any(name not in tensors or tensors[name].shape != (size,) for name in names):
-        return None
-    if len(params) != 2 * (settings.hidden_layers + 1) or params["w0"].shape != expected:
+    size, members = dataset.observation_size, settings.members
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(RANGES, (size,))
+    layers = _layer_sizes(size + dataset.action_size, size, settings)
+    for index, (columns, outputs) in enumerate(layers):
+        shapes[f"params.w{index}"] = (members, outputs, columns)
+        shapes[f"params.b{index}"] = (members, outputs)
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
         return None
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         return None
-    mean, std, lowest, highest = (tensors[name] for name in names)
-    return DynamicsModel(params, mean, std, lowest, highest, error)
+    ranges = {name: tensors.pop(name) for name in RANGES}
+    params = {name.removeprefix("params."): tensor for name, tensor in tensors.items()}
+    return DynamicsModel(params, **ranges, held_out_error=error)

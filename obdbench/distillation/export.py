@@ -28,8 +28,8 @@ import h5py
 import numpy as np
 
 from obdbench.datasets.dataset import Array, Standardizer
-from obdbench.errors import InvalidSettingError, MissingExtraError, ObdError, unknown_name
-from obdbench.io import write_atomically
+from obdbench.errors import InvalidSettingError, MissingExtraError, unknown_name
+from obdbench.io import write_file
 from obdbench.tasks.gymnasium_environment import make_from
 from obdbench.tasks.task import Task
 
@@ -84,16 +84,6 @@ def export_pairs(
             script = path.with_suffix(".py")
             text = TORCH_SCRIPT.format(data=data_path.name, script=script.name)
             write_file(script, text.encode())
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replace the content of a file; a failure is an :class:`~obdbench.errors.ObdError`."""
-    try:
-        write_atomically(path, content)
-    except (OSError, ValueError) as error:  # a path without a file name is a ValueError
-        raise ObdError(
-            f"{path} cannot be written: {error}.", "Choose a writable folder with free space."
-        ) from error
 
 
 def _npz_file(observations: Array, actions: Array, standardizer: Standardizer) -> bytes:

@@ -1,16 +1,51 @@
-"""Checks of a distillation's data and teacher before any work."""
+"""Checks of a distillation's settings, data and teacher before any work."""
 
 from __future__ import annotations
 
-from obdbench.datasets.dataset import Dataset
+from collections.abc import Iterable
+from itertools import product
+
+from obdbench.datasets.dataset import Dataset, require_next_observations
 from obdbench.datasets.identifier import DatasetId
-from obdbench.distillation.dynamics_model import require_next_observations
 from obdbench.distillation.initialization import needs_critic
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.state_sources.state_source import uses_next_observations
-from obdbench.errors import InvalidDataError
+from obdbench.distillation.solvers.solver import make_solver
+from obdbench.distillation.solvers.squared_distance import not_squared_distance
+from obdbench.distillation.state_sources.state_source import adds_states, uses_next_observations
+from obdbench.errors import InvalidDataError, InvalidSettingError
 from obdbench.objectives.objective import Objective
 from obdbench.teachers.teacher import Teacher
+
+
+def check_compatible(objectives: Iterable[Objective], settings: Iterable[DistillSettings]) -> None:
+    """Raise one error that states every objective and settings that do not work together.
+
+    It needs no data.
+    """
+    errors = []
+    for objective, each in product(objectives, settings):
+        try:
+            if objective.distills:
+                _check_pair(objective, each)
+        except InvalidSettingError as error:
+            errors.append(error)
+    if errors:
+        raise InvalidSettingError(
+            " ".join(dict.fromkeys(error.cause for error in errors)),
+            " ".join(dict.fromkeys(error.remedy for error in errors)),
+        )
+
+
+def _check_pair(objective: Objective, settings: DistillSettings) -> None:
+    if adds_states(settings) and not objective.uses_teacher:
+        raise InvalidSettingError(
+            f"The objective {objective.name!r} uses no teacher, and the states that the state "
+            f"source {settings.state_source!r} adds have no recorded actions.",
+            "Use an objective with a teacher, or set state_source=smoothed.",
+        )
+    solver = make_solver(settings.solver, settings)
+    if solver.needs_squared_distance and not objective.is_squared_distance:
+        raise not_squared_distance(solver.name, objective)
 
 
 def check_inputs(
@@ -18,7 +53,7 @@ def check_inputs(
 ) -> None:
     """Raise an error if the data or the teacher lack what a distillation uses."""
     if objective.distills and uses_next_observations(settings):
-        require_next_observations(dataset)
+        require_next_observations(dataset, f"the state source {settings.state_source!r}")
     if teacher is not None:
         check_teacher_task(teacher, dataset)
         if needs_critic(objective, settings):

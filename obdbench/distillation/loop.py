@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.compatibility import check_compatible
 from obdbench.distillation.initialization import select_initial_pairs
-from obdbench.distillation.input_checks import check_inputs
+from obdbench.distillation.input_checks import check_compatible, check_inputs
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.outer_step import OuterStep
@@ -42,8 +41,8 @@ from obdbench.distillation.student_guard import StudentGuard
 from obdbench.distillation.synset import Synset
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import Objective
-from obdbench.policies.matmul_precision import matmul_precision
 from obdbench.policies.networks import seeded_generator
+from obdbench.policies.torch_settings import matmul_precision
 from obdbench.teachers.teacher import Teacher
 
 LOSS_CURVE_POINTS = 200
@@ -171,9 +170,8 @@ class _OuterLoop:
             if guard is not None:
                 guard.check()
             reached = [step for step in settings.evaluation_steps if step <= state.step]
-            if new := [
-                step for step in reached if step not in state.points
-            ]:  # several after a skip
+            new = [step for step in reached if step not in state.points]  # several after a skip
+            if new:
                 state.points.update({step: (*state.synsets(), state.seconds) for step in new})
                 self._save()
                 paused = time.monotonic()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,32 +22,24 @@ from torch import Tensor
 from obdbench.distillation.settings import DistillSettings
 
 
-class PhasePosition(NamedTuple):
-    """The index of an outer step within its phase, and the phase's length and peak rate."""
-
-    step: int
-    steps: int
-    peak_lr: float
-
-
-def phase_position(settings: DistillSettings, step: int) -> PhasePosition:
+def phase_position(settings: DistillSettings, step: int) -> tuple[int, int, float]:
     """Locate outer step ``step`` in the infinite-width phase or in the exact phase after it.
 
-    Each phase has its own schedule, and the optimizer's moments are cleared between them.
+    Return the index of the step in its phase, and the phase's length and peak learning rate. Each
+    phase has its own schedule, and the optimizer's moments are cleared between them.
     """
-    infinite_width_steps = settings.kernel_steps
-    if step < infinite_width_steps:
-        return PhasePosition(step, infinite_width_steps, settings.kernel_lr)
-    exact_steps = settings.steps - infinite_width_steps
-    return PhasePosition(step - infinite_width_steps, exact_steps, settings.outer_lr)
+    first = settings.kernel_steps  # of the exact phase
+    if step < first:
+        return step, first, settings.kernel_lr
+    return step - first, settings.steps - first, settings.outer_lr
 
 
 def learning_rate(settings: DistillSettings, step: int) -> float:
     """Return the learning rate of outer step ``step``, counted from zero."""
-    position = phase_position(settings, step)
-    if settings.schedule == "constant" or position.steps <= 1:
-        return position.peak_lr
-    return position.peak_lr * 0.5 * (1.0 + math.cos(math.pi * position.step / position.steps))
+    phase_step, phase_steps, peak_lr = phase_position(settings, step)
+    if settings.schedule == "constant" or phase_steps <= 1:
+        return peak_lr
+    return peak_lr * 0.5 * (1.0 + math.cos(math.pi * phase_step / phase_steps))
 
 
 @dataclass
@@ -63,7 +54,7 @@ class OuterOptimizer:
         """Update ``values`` in place."""
         settings = self.settings
         lr = learning_rate(settings, step)
-        phase_step = phase_position(settings, step).step
+        phase_step, _, _ = phase_position(settings, step)
         if phase_step == 0:
             self.moments.clear()
         if settings.clip is not None:
@@ -77,10 +68,8 @@ class OuterOptimizer:
             else:
                 m = self._moment(f"m{index}", value).lerp_(gradient, 0.1)
                 v = self._moment(f"v{index}", value).lerp_(gradient.square(), 0.001)
-                m_hat, v_hat = (
-                    m / (1 - 0.9 ** (phase_step + 1)),
-                    v / (1 - 0.999 ** (phase_step + 1)),
-                )
+                m_hat = m / (1 - 0.9 ** (phase_step + 1))
+                v_hat = v / (1 - 0.999 ** (phase_step + 1))
                 value.sub_(m_hat / (v_hat.sqrt() + 1e-8), alpha=lr)
 
     def _moment(self, name: str, like: Tensor) -> Tensor:

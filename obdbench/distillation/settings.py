@@ -302,6 +302,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"pairs": 16, "inner_steps": 10, "steps": 4, "batch": 64, "evaluate_at": (0.0, 1.0)},
 }
 
+NAMED = {"solver": solvers, "init": selections, "state_source": state_sources}
+
 
 def resolve_settings(
     preset: str = "fast", overrides: dict[str, Any] | None = None
@@ -311,16 +313,15 @@ def resolve_settings(
         raise unknown_name("preset", preset, PRESETS)
     overrides = dict(overrides or {})
     if isinstance(overrides.get("solver"), str):
-        overrides["solver"] = solvers.resolve_name(overrides["solver"])
-        overrides = {**_solver_defaults(overrides["solver"]), **overrides}
+        solver_defaults = getattr(solvers.get(overrides["solver"]), "default_settings", {})
+        overrides = {**solver_defaults, **overrides}
     values = {**PRESETS[preset], **overrides}
     for name in values:
         if name not in DistillSettings.model_fields:
             raise unknown_setting(name)
-    if isinstance(values.get("init"), str):
-        values["init"] = selections.resolve_name(values["init"])
-    if isinstance(values.get("state_source"), str):
-        values["state_source"] = state_sources.resolve_name(values["state_source"])
+    for name, registry in NAMED.items():
+        if isinstance(values.get(name), str):
+            values[name] = registry.resolve_name(values[name])
     try:
         return DistillSettings(**values)
     except ValidationError as error:
@@ -343,11 +344,6 @@ def unknown_setting(name: str) -> UnknownNameError:
         f"Write it after the objective's name, as in '{owners[0]} ({name}=VALUE)'; `obdbench tune` "
         f"takes it as --param {name}=VALUE.",
     )
-
-
-def _solver_defaults(solver: str) -> dict[str, Any]:
-    """Return the settings that selecting a solver by name changes."""
-    return dict(getattr(solvers.get(solver), "default_settings", {}))
 
 
 def describe_settings() -> Iterator[tuple[str, str]]:

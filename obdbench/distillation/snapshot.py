@@ -27,6 +27,7 @@ from obdbench.teachers.teacher import Teacher
 from obdbench.training_state import save_state, saved_state
 
 POLICY_STREAM, BATCH_STREAM, NOISE_STREAM = 1, 2, 3
+STORED = ("carried", "step", "losses", "seconds", "points", "added_states")  # as they are
 
 
 @dataclass
@@ -103,23 +104,15 @@ def save_snapshot(state: DistillationState, path: Path) -> None:
         "states": state.states.detach(),
         "actions": state.actions.detach(),
         "moments": state.optimizer.moments,
-        "carried": state.carried,
         "generators": {
             stream: [generator.get_state() for generator in generators]
             for stream, generators in state.generators.items()
         },
-        "step": state.step,
-        "losses": state.losses,
-        "seconds": state.seconds,
-        "points": state.points,
-        "added_states": state.added_states,
+        **{name: getattr(state, name) for name in STORED},
         "guard": guard
         and {
-            "best_states": guard.best_states,
-            "best_actions": guard.best_actions,
+            **vars(guard),
             "checks": [[astuple(check) for check in checks] for checks in guard.checks],
-            "ended": guard.ended,
-            "generators": guard.generators,
         },
     }
     try:
@@ -127,7 +120,7 @@ def save_snapshot(state: DistillationState, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
         raise ObdError(
             f"The snapshot {path} cannot be written: {first_line(error)}.",
-            "Free some space or choose another folder with --out.",
+            "Free some space or choose another folder.",
         ) from error
 
 

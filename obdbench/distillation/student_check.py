@@ -25,7 +25,7 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.state_smoothing import NOISE_STREAM as SMOOTHING_STREAM
+from obdbench.distillation.state_sources.smoothed import SMOOTHING_STREAM
 from obdbench.distillation.student_cloning import clone_students
 from obdbench.objectives.objective import Batch, Columns, Objective
 from obdbench.policies.networks import get_architecture, seeded_generator

@@ -14,26 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from obdbench.datasets.dataset import Array, Standardizer
-from obdbench.distillation.export import export_pairs, resolve_format, write_file
-from obdbench.errors import InvalidDataError, ObdError
+from obdbench.distillation.export import export_pairs, resolve_format
+from obdbench.errors import InvalidDataError, unreadable
+from obdbench.io import write_file
 from obdbench.tasks.task import Task, get_task
 
 FORMAT = "obdbench-synset-1"
 MAX_BYTES = 256 * 1024 * 1024
 MAX_CARD_BYTES = 1024 * 1024
-READ_ERRORS = (  # of a damaged or foreign file
-    OSError,
-    SafetensorError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    RecursionError,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +46,14 @@ class Synset:
 
     def __post_init__(self) -> None:
         n, task = len(self.states), self.task
-        shapes = {"states": (n, task.observation_size), "actions": (n, task.action_size)}
-        for name, shape in shapes.items():
-            array = getattr(self, name)
+        mean, std = self.standardizer.mean, self.standardizer.std
+        diverged = "Its distillation diverged: lower the outer learning rate."
+        for name, array, shape, remedy in (
+            ("states", self.states, (n, task.observation_size), diverged),
+            ("actions", self.actions, (n, task.action_size), diverged),
+            ("state means", mean, (task.observation_size,), "Distill it again."),
+            ("state standard deviations", std, (task.observation_size,), "Distill it again."),
+        ):
             if array.shape != shape or n == 0:
                 raise InvalidDataError(
                     f"A synset for {task.name} has {name} of shape {array.shape}, not {shape}.",
@@ -64,17 +61,9 @@ class Synset:
                 )
             if not np.isfinite(array).all():
                 raise InvalidDataError(
-                    f"A synset for {task.name} has {name} that are not finite.",
-                    "Its distillation diverged: lower the outer learning rate.",
+                    f"A synset for {task.name} has {name} that are not finite numbers.", remedy
                 )
-        for moment in (self.standardizer.mean, self.standardizer.std):
-            if moment.shape != (task.observation_size,) or not np.isfinite(moment).all():
-                raise InvalidDataError(
-                    f"A synset for {task.name} has state means or standard deviations that are not "
-                    f"{task.observation_size} finite numbers.",
-                    "Distill it again.",
-                )
-        if (self.standardizer.std < 0).any():
+        if (std < 0).any():
             raise InvalidDataError(
                 f"A synset for {task.name} has negative standard deviations of states.",
                 "Distill it again.",
@@ -114,7 +103,7 @@ class Synset:
         path = Path(path)
         if not path.is_file():
             raise InvalidDataError(f"There is no file {path}.", "Check the path.")
-        try:
+        with unreadable(f"The synset {path} cannot be read", "Distill it again."):
             if path.stat().st_size > MAX_BYTES:
                 raise InvalidDataError(f"{path} is too large to be a synset.", "Check the path.")
             with safe_open(path, framework="numpy") as file:
@@ -138,12 +127,6 @@ class Synset:
                 task=get_task(task),
                 card=card if isinstance(card, dict) else {},
             )
-        except ObdError:
-            raise
-        except READ_ERRORS as error:
-            raise InvalidDataError(
-                f"The synset {path} cannot be read: {error}.", "Distill it again."
-            ) from error
 
     def export(self, path: Path | str, format: str | None = None) -> Path:
         """Write raw observations and actions for other libraries, and return ``path``.

@@ -18,12 +18,18 @@ from obdbench.datasets.dataset import Array
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidSettingError
-from obdbench.evaluation.students import score_students, train_students
+from obdbench.evaluation.students import (
+    BatchedActor,
+    episode_seeds,
+    outer_step,
+    train_students,
+)
 from obdbench.objectives.objective import check_range
 from obdbench.policies.cloning import CloningConfig
 from obdbench.policies.networks import Params, get_architecture
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.registry import parameters_of, protocols
+from obdbench.tasks.rollout import run_episodes
 from obdbench.tasks.task import normalized_return
 
 STEPS, LEARNING_RATE = 100, 0.1
@@ -124,8 +130,24 @@ class Protocol:
         synsets: Sequence[Synset],
         seeds: Sequence[int],
     ) -> Array:
-        """Raw returns, (seed, policy, episode)."""
-        return score_students(cloning, params, synsets, seeds, self.policies, self.episodes)
+        """Raw returns of independent students, (seed, policy, episode)."""
+        standardizers = [synset.standardizer for synset in synsets for _ in range(self.policies)]
+        if all(standardizer is standardizers[0] for standardizer in standardizers):
+            standardizers = standardizers[:1]
+        actor = BatchedActor(cloning.architecture, params, standardizers, self.episodes)
+        resets = [
+            reset
+            for seed, synset in zip(seeds, synsets, strict=True)
+            for reset in episode_seeds(seed, outer_step(synset), self.policies, self.episodes)
+        ]
+        returns = run_episodes(actor, synsets[0].task, resets).returns
+        return np.asarray(returns).reshape(len(synsets), self.policies, self.episodes)
+
+
+class Default(Protocol):
+    """New students of the distilling architecture: the score of the papers' main tables."""
+
+    name: ClassVar[str] = "default"
 
 
 def check_count(name: str, value: int) -> int:

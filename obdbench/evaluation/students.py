@@ -15,7 +15,6 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidDataError
 from obdbench.policies.cloning import CloningConfig, clone
 from obdbench.policies.networks import Architecture, Params, seeded_generator
-from obdbench.tasks.rollout import run_episodes
 
 INITIALIZATION_STREAM, NOISE_STREAM, EPISODE_STREAM = 101, 102, 103
 
@@ -125,51 +124,3 @@ def episode_seeds(seed: int, step: int, policies: int, episodes: int) -> list[in
     """Reset seeds of the episodes of one seed, in the order of the policies."""
     sequence = np.random.SeedSequence([seed, EPISODE_STREAM, step])
     return [int(value) & 0x7FFFFFFF for value in sequence.generate_state(policies * episodes)]
-
-
-def score_students(
-    cloning: CloningConfig,
-    params: Params,
-    synsets: Sequence[Synset],
-    seeds: Sequence[int],
-    policies: int,
-    episodes: int,
-) -> Array:
-    """Raw returns of independent students, (seed, policy, episode)."""
-    standardizers = [synset.standardizer for synset in synsets for _ in range(policies)]
-    if all(standardizer is standardizers[0] for standardizer in standardizers):
-        standardizers = standardizers[:1]
-    actor = BatchedActor(cloning.architecture, params, standardizers, episodes)
-    resets = [
-        reset
-        for seed, synset in zip(seeds, synsets, strict=True)
-        for reset in episode_seeds(seed, outer_step(synset), policies, episodes)
-    ]
-    returns = run_episodes(actor, synsets[0].task, resets).returns
-    return np.asarray(returns).reshape(len(synsets), policies, episodes)
-
-
-def score_ensemble(
-    cloning: CloningConfig,
-    params: Params,
-    synsets: Sequence[Synset],
-    seeds: Sequence[int],
-    members: int,
-    episodes: int,
-) -> Array:
-    """Raw returns of students that act together by their mean action, (seed, 1, episode)."""
-    returns = []
-    for index, (seed, synset) in enumerate(zip(seeds, synsets, strict=True)):
-        group = slice(index * members, (index + 1) * members)
-        group_params = {name: value[group] for name, value in params.items()}
-
-        @torch.no_grad()
-        def act(
-            observations: Array, _: Array, params: Params = group_params, synset: Synset = synset
-        ) -> Array:
-            states = torch.from_numpy(synset.standardizer.apply(observations))
-            return np.asarray(cloning.architecture.act(params, states).mean(0).numpy())
-
-        resets = episode_seeds(seed, outer_step(synset), 1, episodes)
-        returns.append(run_episodes(act, synset.task, resets).returns)
-    return np.stack(returns)[:, None, :]

@@ -133,8 +133,8 @@ class Suite(BaseModel):
 
     def specs(self) -> list[TrialSpec]:
         """Expand the grid to trials, with every name, parameter and setting validated."""
-        from obdbench.distillation.compatibility import check_compatible
         from obdbench.distillation.initialization import needs_teacher
+        from obdbench.distillation.input_checks import check_compatible
         from obdbench.evaluation.protocol import make_protocol
         from obdbench.objectives.objective import make_objective
 

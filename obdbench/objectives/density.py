@@ -28,7 +28,7 @@ from obdbench.datasets.download import cache_root
 from obdbench.io import read_or_make, replace_atomically
 from obdbench.objectives.objective import float_tensor
 from obdbench.policies.networks import seeded_generator
-from obdbench.policies.single_thread import single_thread
+from obdbench.policies.torch_settings import single_thread
 
 CHUNK_ROWS = 16_384
 

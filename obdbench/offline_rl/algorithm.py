@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from obdbench.policies.matmul_precision import has_bfloat16_products
+from obdbench.offline_rl.networks import apply_twin_critics
 from obdbench.policies.networks import Params, seeded_generator
+from obdbench.policies.torch_settings import has_bfloat16_products
 from obdbench.teachers.teacher import Layers
 
 Rate = Annotated[float, Field(gt=0, le=1)]  # a learning rate
@@ -78,7 +79,8 @@ class OfflineAlgorithm(ABC):
 
     Subclasses hold their networks in ``self.networks``, with the critics of every dataset in one
     stack ``"critics"`` in the order dataset, critic, and their optimizers in ``self.optimizers``:
-    these two mappings are all the state that a resumed run needs.
+    these two mappings are all the state that a resumed run needs. The target of ``NAME`` is called
+    ``target_NAME``.
     """
 
     name: ClassVar[str]
@@ -88,6 +90,7 @@ class OfflineAlgorithm(ABC):
     evaluates_policy: ClassVar[bool] = False  # of a policy that is given, instead of training one
     reward_scaling: ClassVar[RewardScaling] = "mean return"
     log_std_offset: ClassVar[float] = 0.0  # of the actor's outputs
+    settings: CommonSettings
     networks: dict[str, Params]
     optimizers: dict[str, torch.optim.Adam]
 
@@ -102,6 +105,18 @@ class OfflineAlgorithm(ABC):
     @abstractmethod
     def actor_layers(self, dataset: int) -> Layers:
         """The actor of one dataset; its last layer gives means and log standard deviations."""
+
+    def estimate(self, critics: str, states: Tensor, actions: Tensor) -> Tensor:
+        """Estimates of shape (D, 2, N) of a stack of twin critics."""
+        return apply_twin_critics(self.networks[critics], states, actions, self.settings.dtype)
+
+    @torch.no_grad()
+    def update_targets(self, *names: str) -> None:
+        r"""Polyak averaging: :math:`\bar\theta \leftarrow (1 - \tau)\bar\theta + \tau\theta`."""
+        for name in names:
+            targets = list(self.networks[f"target_{name}"].values())
+            params = [tensor.detach() for tensor in self.networks[name].values()]
+            torch._foreach_lerp_(targets, params, self.settings.target_rate)
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes."""

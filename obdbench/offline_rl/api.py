@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
 from obdbench.offline_rl.trainer import DEFAULT_ALGORITHM, DEFAULT_STEPS, train_teachers
 from obdbench.tasks.task import Task
-from obdbench.teachers.loading import load_teacher
+from obdbench.teachers.loading import load_teacher, trained_teacher_path
 from obdbench.teachers.published_scores import evaluate_teacher
 from obdbench.teachers.teacher import Teacher
-from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
 
 EPISODES = 20
 
@@ -44,7 +42,7 @@ def train_teacher(
     if isinstance(policy, str):
         policy = load_teacher(loaded.id, policy)
     path = trained_teacher_path(loaded.id, algorithm)
-    state_path = _state_path(path, loaded)
+    state_path = path.with_name(f"{path.stem}-{loaded.checksum[:8]}.training.pt")
     (teacher,) = train_teachers(
         [loaded],
         algorithm,
@@ -55,12 +53,12 @@ def train_teacher(
         state_path=state_path,
         progress=progress,
     )
-    save_trained_teacher(teacher, path)
+    teacher.save(path)
     state_path.unlink(missing_ok=True)
     if episodes:
         measured = measure_return(teacher, loaded.task, episodes)
         teacher = replace(teacher, card={**teacher.card, "measured": measured})
-        save_trained_teacher(teacher, path)
+        teacher.save(path)
     return teacher
 
 
@@ -73,7 +71,3 @@ def measure_return(teacher: Teacher, task: Task, episodes: int) -> dict[str, Any
         "episodes": episodes,
         "environment": task.env_id,
     }
-
-
-def _state_path(path: Path, dataset: Dataset) -> Path:
-    return path.with_name(f"{path.stem}-{dataset.checksum[:8]}.training.pt")

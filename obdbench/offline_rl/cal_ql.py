@@ -33,6 +33,7 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from obdbench.offline_rl.algorithm import (
     Batch,
@@ -51,9 +52,7 @@ from obdbench.offline_rl.networks import (
     detach_networks,
     init_networks,
     network_layers,
-    update_targets,
 )
-from obdbench.offline_rl.squashed_gaussian import sample_actions
 from obdbench.policies.networks import LOG_STD_MAX, LOG_STD_MIN, LOG_STD_OFFSET
 from obdbench.teachers.teacher import Layers
 
@@ -79,11 +78,11 @@ class CalQL(OfflineAlgorithm):
     name: ClassVar[str] = "cal-ql"
     paper: ClassVar[str] = "Cal-QL (Nakamoto et al., 2023, arXiv 2303.05479)"
     settings_type: ClassVar[type[CommonSettings]] = CalQLSettings
+    settings: CalQLSettings
     log_std_offset: ClassVar[float] = LOG_STD_OFFSET
 
     def __init__(self, shape: Shape, settings: CalQLSettings, seed: int, steps: int) -> None:
         self.settings, self.shape = settings, shape
-        self.dtype = settings.dtype
         hidden = [settings.width, settings.width]
         observation, action = shape.observation_size, shape.action_size
         actor = init_networks(shape.generators(seed, 0), [observation, *hidden, 2 * action])
@@ -102,7 +101,7 @@ class CalQL(OfflineAlgorithm):
         }
 
     def _policy(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = apply_networks(self.networks["actor"], states, self.dtype)
+        outputs = apply_networks(self.networks["actor"], states, self.settings.dtype)
         mean, log_std = outputs.chunk(2, dim=-1)
         return mean, (log_std + LOG_STD_OFFSET).clamp(LOG_STD_MIN, LOG_STD_MAX)
 
@@ -114,9 +113,7 @@ class CalQL(OfflineAlgorithm):
         losses = self._update_actor(batch, actions, log_density)
         detached = (distribution[0].detach(), distribution[1].detach())
         losses |= self._update_critics(batch, detached, generator)
-        update_targets(
-            self.networks["target_critics"], self.networks["critics"], self.settings.target_rate
-        )
+        self.update_targets("critics")
         return losses
 
     def _update_actor(
@@ -127,7 +124,7 @@ class CalQL(OfflineAlgorithm):
         minimize(self.optimizers["temperature"], (-log_temperature * entropy_gap).sum())
         temperature = log_temperature.detach().exp()
         frozen = detach_networks(self.networks["critics"])
-        values = apply_twin_critics(frozen, batch.states, actions, self.dtype).amin(dim=1)
+        values = apply_twin_critics(frozen, batch.states, actions, self.settings.dtype).amin(dim=1)
         loss = (temperature.unsqueeze(1) * log_density - values).mean(dim=-1)
         minimize(self.optimizers["actor"], loss.sum())
         return {
@@ -144,13 +141,10 @@ class CalQL(OfflineAlgorithm):
             next_distribution = self._policy(batch.next_states)
             noise = torch.randn(batch.actions.shape, generator=generator)
             next_actions, _ = sample_actions(*next_distribution, noise)
-            next_values = apply_twin_critics(
-                self.networks["target_critics"], batch.next_states, next_actions, self.dtype
-            ).amin(dim=1)
+            next_values = self.estimate("target_critics", batch.next_states, next_actions)
+            next_values = next_values.amin(dim=1)
             targets = batch.rewards + settings.discount * batch.continues * next_values
-        values = apply_twin_critics(
-            self.networks["critics"], batch.states, batch.actions, self.dtype
-        )
+        values = self.estimate("critics", batch.states, batch.actions)
         td_loss = 0.5 * (values - targets.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
         penalty = self._penalty(batch, distribution, next_distribution, values, generator)
         minimize(self.optimizers["critics"], (td_loss + settings.conservatism * penalty).sum())
@@ -166,12 +160,8 @@ class CalQL(OfflineAlgorithm):
     ) -> Tensor:
         """Log-sum-exp of the proposals' values minus the values of the data's actions."""
         rows = self.settings.penalty_rows or batch.states.shape[1]
-        datasets, count, size = (
-            batch.states.shape[0],
-            self.settings.proposals,
-            batch.actions.shape[-1],
-        )
-        shape = (datasets, count, rows, size)
+        count, size = self.settings.proposals, batch.actions.shape[-1]
+        shape = (batch.states.shape[0], count, rows, size)
         with torch.no_grad():
             uniform = 2.0 * torch.rand(shape, generator=generator) - 1.0
             current, next_ = (
@@ -188,9 +178,7 @@ class CalQL(OfflineAlgorithm):
             ).unsqueeze(1)
             proposals = torch.cat([uniform, current[0], next_[0]], dim=1)
         states = batch.states[:, None, :rows].expand(-1, 3 * count, -1, -1)
-        estimates = apply_twin_critics(
-            self.networks["critics"], states.flatten(1, 2), proposals.flatten(1, 2), self.dtype
-        )
+        estimates = self.estimate("critics", states.flatten(1, 2), proposals.flatten(1, 2))
         estimates = torch.unflatten(estimates, -1, (3 * count, rows))
         floor = batch.returns[:, None, None, :rows]
         calibrated = torch.cat(
@@ -202,3 +190,17 @@ class CalQL(OfflineAlgorithm):
     def actor_layers(self, dataset: int) -> Layers:
         """Means and raw log standard deviations."""
         return network_layers(self.networks["actor"], dataset)
+
+
+def sample_actions(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Actions :math:`a = \tanh(u)`, :math:`u \sim N(\mu, \sigma^2)`, and their log densities.
+
+    .. math:: \log p(a) = \sum_j \log N(u_j; \mu_j, \sigma_j^2) - \log(1 - \tanh^2 u_j),
+
+    with the second term computed as :math:`2(\log 2 - u - \mathrm{softplus}(-2u))`, which does not
+    overflow (Haarnoja et al., 2018, arXiv 1812.05905, appendix C). ``noise`` is standard normal.
+    """
+    unsquashed = mean + log_std.exp() * noise
+    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)
+    correction = 2.0 * (math.log(2.0) - unsquashed - softplus(-2.0 * unsquashed))
+    return torch.tanh(unsquashed), (gaussian - correction).sum(dim=-1)

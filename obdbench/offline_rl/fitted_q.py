@@ -32,7 +32,6 @@ from obdbench.offline_rl.networks import (
     apply_networks,
     copy_networks,
     init_networks,
-    update_targets,
 )
 from obdbench.teachers.teacher import Layers
 
@@ -50,12 +49,12 @@ class FittedQ(OfflineAlgorithm):
     name: ClassVar[str] = "fitted-q"
     paper: ClassVar[str] = "fitted Q evaluation (Le et al., 2019, arXiv 1903.08738)"
     settings_type: ClassVar[type[CommonSettings]] = FittedQSettings
+    settings: FittedQSettings
     critics: ClassVar[int] = 1
     evaluates_policy: ClassVar[bool] = True
 
     def __init__(self, shape: Shape, settings: FittedQSettings, seed: int, steps: int) -> None:
         self.settings = settings
-        self.dtype = settings.dtype
         sizes = [shape.observation_size + shape.action_size, settings.width, settings.width, 1]
         critics = init_networks(shape.generators(seed, 1), sizes)
         self.networks = {"critics": critics, "target_critics": copy_networks(critics)}
@@ -69,14 +68,12 @@ class FittedQ(OfflineAlgorithm):
         values = self._values("critics", batch.states, batch.actions)
         loss = (values - targets).square().mean(dim=-1)
         minimize(self.optimizers["critics"], loss.sum())
-        update_targets(
-            self.networks["target_critics"], self.networks["critics"], self.settings.target_rate
-        )
+        self.update_targets("critics")
         return {"critic_loss": loss.detach(), "value": values.detach().mean(dim=-1)}
 
     def _values(self, critics: str, states: Tensor, actions: Tensor) -> Tensor:
         inputs = torch.cat([states, actions], dim=-1)
-        return apply_networks(self.networks[critics], inputs, self.dtype).squeeze(-1)
+        return apply_networks(self.networks[critics], inputs, self.settings.dtype).squeeze(-1)
 
     def actor_layers(self, dataset: int) -> Layers:
         """There is no actor: the policy is given."""

@@ -36,11 +36,9 @@ from obdbench.offline_rl.algorithm import (
 )
 from obdbench.offline_rl.networks import (
     apply_networks,
-    apply_twin_critics,
     copy_networks,
     init_networks,
     network_layers,
-    update_targets,
 )
 from obdbench.policies.networks import LOG_STD_MAX
 from obdbench.teachers.teacher import Layers, with_constant_std
@@ -64,11 +62,11 @@ class IQL(OfflineAlgorithm):
     name: ClassVar[str] = "iql"
     paper: ClassVar[str] = "IQL (Kostrikov et al., 2022, arXiv 2110.06169)"
     settings_type: ClassVar[type[CommonSettings]] = IQLSettings
+    settings: IQLSettings
     reward_scaling: ClassVar[RewardScaling] = "return range"
 
     def __init__(self, shape: Shape, settings: IQLSettings, seed: int, steps: int) -> None:
         self.settings, self.steps = settings, steps
-        self.dtype = settings.dtype
         hidden = [settings.width, settings.width]
         observation, action = shape.observation_size, shape.action_size
         actor = init_networks(shape.generators(seed, 0), [observation, *hidden, action])
@@ -93,23 +91,17 @@ class IQL(OfflineAlgorithm):
         settings = self.settings
         with torch.no_grad():
             next_values = self._value(batch.next_states)
-            target_values = apply_twin_critics(
-                self.networks["target_critics"], batch.states, batch.actions, self.dtype
-            ).amin(dim=1)
+            target_values = self.estimate("target_critics", batch.states, batch.actions).amin(dim=1)
         advantages = target_values - self._value(batch.states)
         asymmetry = torch.where(advantages > 0, settings.expectile, 1.0 - settings.expectile)
         value_loss = (asymmetry * advantages.square()).mean(dim=-1)
         minimize(self.optimizers["value"], value_loss.sum())
 
         targets = batch.rewards + settings.discount * batch.continues * next_values
-        values = apply_twin_critics(
-            self.networks["critics"], batch.states, batch.actions, self.dtype
-        )
+        values = self.estimate("critics", batch.states, batch.actions)
         critic_loss = (values - targets.unsqueeze(1)).square().mean(dim=(1, 2))
         minimize(self.optimizers["critics"], critic_loss.sum())
-        update_targets(
-            self.networks["target_critics"], self.networks["critics"], settings.target_rate
-        )
+        self.update_targets("critics")
         actor_loss = self._update_actor(batch, advantages.detach(), step)
         return {
             "critic_loss": critic_loss.detach(),
@@ -119,12 +111,12 @@ class IQL(OfflineAlgorithm):
         }
 
     def _value(self, states: Tensor) -> Tensor:
-        return apply_networks(self.networks["value"], states, self.dtype).squeeze(-1)
+        return apply_networks(self.networks["value"], states, self.settings.dtype).squeeze(-1)
 
     def _update_actor(self, batch: Batch, advantages: Tensor, step: int) -> Tensor:
         settings = self.settings
         weights = (settings.beta * advantages).exp().clamp_max(settings.largest_weight)
-        means = torch.tanh(apply_networks(self.networks["actor"], batch.states, self.dtype))
+        means = torch.tanh(apply_networks(self.networks["actor"], batch.states, settings.dtype))
         log_std = self.networks["log_std"]["log_std"].clamp(IQL_LOG_STD_MIN, LOG_STD_MAX)
         log_std = log_std.unsqueeze(1)
         errors = (batch.actions - means) * (-log_std).exp()

@@ -1,4 +1,4 @@
-r"""ReLU networks with a leading axis: the networks of several datasets train as one program.
+r"""Networks with a leading axis: the networks of several datasets train as one program.
 
 A *stack* of S networks is one dictionary of tensors, ``w0 … wL`` of shape (S, out, in) and
 ``b0 … bL`` of shape (S, out). Weights and biases start uniform in
@@ -8,7 +8,7 @@ A *stack* of S networks is one dictionary of tensors, ``w0 … wL`` of shape (S,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -32,7 +32,12 @@ def init_networks(generators: Sequence[torch.Generator], sizes: Sequence[int]) -
     return params
 
 
-def apply_networks(params: Params, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def apply_networks(
+    params: Params,
+    x: Tensor,
+    dtype: torch.dtype = torch.float32,
+    activation: Callable[[Tensor], Tensor] = torch.relu,
+) -> Tensor:
     """Outputs of shape (S, N, out) for inputs of shape (S, N, in).
 
     Hidden layers multiply in ``dtype``; the output layer always works in ``float32``.
@@ -43,7 +48,7 @@ def apply_networks(params: Params, x: Tensor, dtype: torch.dtype = torch.float32
         hidden = {name: tensor.to(dtype) for name, tensor in params.items()}
         x = x.to(dtype)
     for index in range(depth - 1):
-        x = torch.relu(stacked_linear(hidden, index, x))
+        x = activation(stacked_linear(hidden, index, x))
     return stacked_linear(params, depth - 1, x.float())
 
 
@@ -63,12 +68,6 @@ def copy_networks(params: Params) -> Params:
 def detach_networks(params: Params) -> Params:
     """The same tensors without gradients, for losses of other networks."""
     return {name: tensor.detach() for name, tensor in params.items()}
-
-
-@torch.no_grad()
-def update_targets(targets: Params, params: Params, rate: float) -> None:
-    r"""Polyak averaging: :math:`\bar\theta \leftarrow (1 - \tau)\bar\theta + \tau\theta`."""
-    torch._foreach_lerp_(list(targets.values()), [p.detach() for p in params.values()], rate)
 
 
 def network_layers(params: Params, index: int, scale: float = 1.0) -> Layers:

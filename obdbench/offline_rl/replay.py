@@ -1,4 +1,4 @@
-r"""Transitions of several datasets as tensors, with the return of the data from each row on."""
+"""Transitions of several datasets as tensors, with the return of the data from each row on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import torch
 from scipy.signal import lfilter
 from torch import Tensor
 
-from obdbench.datasets.dataset import Array, Dataset
-from obdbench.datasets.episodes import episode_ends
-from obdbench.errors import InvalidDataError
+from obdbench.datasets.dataset import Array, Dataset, episode_ends, require_next_observations
 from obdbench.offline_rl.algorithm import Batch, RewardScaling, Shape
 from obdbench.teachers.teacher import Teacher
 
@@ -93,11 +91,7 @@ def _table(
     policy: Teacher | None,
     scaling: RewardScaling,
 ) -> tuple[Tensor, float]:
-    if dataset.next_observations is None:
-        raise InvalidDataError(
-            f"Dataset {dataset.id!r} has no next observations.",
-            "Offline RL needs them: add next_observations to the file.",
-        )
+    next_observations = require_next_observations(dataset, "offline RL")
     rewards = np.asarray(dataset.rewards, np.float64) + reward_bias
     returns = returns_to_go(dataset, rewards, discount)
     scale = return_range(dataset, rewards) / RETURN_RANGE if scaling == "return range" else 0.0
@@ -105,13 +99,13 @@ def _table(
     columns = [
         dataset.states,
         dataset.actions,
-        dataset.standardizer.apply(dataset.next_observations),
+        dataset.standardizer.apply(next_observations),
         rewards[:, None] / scale,
         1.0 - dataset.terminals[:, None],
         returns[:, None] / scale,
     ]
     if policy is not None:
-        columns.append(policy.act(dataset.next_observations))
+        columns.append(policy.act(next_observations))
     return torch.from_numpy(np.concatenate(columns, axis=1, dtype=np.float32)), scale
 
 

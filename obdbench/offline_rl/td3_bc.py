@@ -37,12 +37,10 @@ from obdbench.offline_rl.algorithm import (
 )
 from obdbench.offline_rl.networks import (
     apply_networks,
-    apply_twin_critics,
     copy_networks,
     detach_networks,
     init_networks,
     network_layers,
-    update_targets,
 )
 from obdbench.policies.networks import Params
 from obdbench.teachers.teacher import Layers, with_constant_std
@@ -65,10 +63,10 @@ class TD3BC(OfflineAlgorithm):
     name: ClassVar[str] = "td3-bc"
     paper: ClassVar[str] = "TD3+BC (Fujimoto & Gu, 2021, arXiv 2106.06860)"
     settings_type: ClassVar[type[CommonSettings]] = TD3BCSettings
+    settings: TD3BCSettings
 
     def __init__(self, shape: Shape, settings: TD3BCSettings, seed: int, steps: int) -> None:
         self.settings = settings
-        self.dtype = settings.dtype
         hidden = [settings.width, settings.width]
         observation, action = shape.observation_size, shape.action_size
         actor = init_networks(shape.generators(seed, 0), [observation, *hidden, action])
@@ -85,16 +83,14 @@ class TD3BC(OfflineAlgorithm):
         }
 
     def _policy(self, actor: Params, states: Tensor) -> Tensor:
-        return torch.tanh(apply_networks(actor, states, self.dtype))
+        return torch.tanh(apply_networks(actor, states, self.settings.dtype))
 
     def update(self, batch: Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """One step of the critics, and every ``policy_delay`` steps one of the actor."""
         losses = self._update_critics(batch, generator)
         if step % self.settings.policy_delay == 0:
             losses |= self._update_actor(batch)
-            rate = self.settings.target_rate
-            update_targets(self.networks["target_critics"], self.networks["critics"], rate)
-            update_targets(self.networks["target_actor"], self.networks["actor"], rate)
+            self.update_targets("critics", "actor")
         return losses
 
     def _update_critics(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -103,16 +99,11 @@ class TD3BC(OfflineAlgorithm):
             noise = settings.policy_noise * torch.randn(batch.actions.shape, generator=generator)
             noise = noise.clamp(-settings.noise_clip, settings.noise_clip)
             next_actions = self._policy(self.networks["target_actor"], batch.next_states) + noise
-            next_values = apply_twin_critics(
-                self.networks["target_critics"],
-                batch.next_states,
-                next_actions.clamp(-1.0, 1.0),
-                self.dtype,
-            ).amin(dim=1)
+            next_actions = next_actions.clamp(-1.0, 1.0)
+            next_values = self.estimate("target_critics", batch.next_states, next_actions)
+            next_values = next_values.amin(dim=1)
             targets = batch.rewards + settings.discount * batch.continues * next_values
-        values = apply_twin_critics(
-            self.networks["critics"], batch.states, batch.actions, self.dtype
-        )
+        values = self.estimate("critics", batch.states, batch.actions)
         loss = (values - targets.unsqueeze(1)).square().mean(dim=-1).sum(dim=-1)
         minimize(self.optimizers["critics"], loss.sum())
         return {"critic_loss": loss.detach(), "value": values.detach().mean(dim=(1, 2))}
@@ -121,7 +112,7 @@ class TD3BC(OfflineAlgorithm):
         actions = self._policy(self.networks["actor"], batch.states)
         first = {k: v[::2] for k, v in detach_networks(self.networks["critics"]).items()}
         inputs = torch.cat([batch.states, actions], dim=-1)
-        values = apply_networks(first, inputs, self.dtype).squeeze(-1)
+        values = apply_networks(first, inputs, self.settings.dtype).squeeze(-1)
         scale = self.settings.alpha / values.detach().abs().mean(dim=-1).clamp_min(1e-6)
         cloning = (actions - batch.actions).square().mean(dim=(1, 2))
         loss = cloning - scale * values.mean(dim=-1)

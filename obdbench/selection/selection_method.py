@@ -40,6 +40,18 @@ class SelectionMethod:
         raise NotImplementedError(f"{type(self).__name__} does not implement select")
 
 
+class UniformSelection(SelectionMethod):
+    """Transitions drawn uniformly without replacement: the reference of every table."""
+
+    name: ClassVar[str] = "random"
+
+    def select(
+        self, dataset: Dataset, teacher: Teacher | None, pairs: int, rng: np.random.Generator
+    ) -> Array:
+        """Rows drawn uniformly."""
+        return np.asarray(rng.choice(len(dataset), pairs, replace=False))
+
+
 def make_selection(name: str, params: dict[str, Any] | None = None) -> SelectionMethod:
     """A selection method by name, with its settings checked."""
     method: SelectionMethod = selections.create_with(name, params or {})

@@ -24,8 +24,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from obdbench.datasets.dataset import Array, Dataset
-from obdbench.datasets.episodes import time_steps
+from obdbench.datasets.dataset import Array, Dataset, time_steps
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.density import log_density
 from obdbench.objectives.objective import check_range, require_teacher

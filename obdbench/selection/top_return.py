@@ -11,8 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from obdbench.datasets.dataset import Array, Dataset
-from obdbench.datasets.episodes import episode_numbers
+from obdbench.datasets.dataset import Array, Dataset, episode_numbers
 from obdbench.objectives.objective import check_range
 from obdbench.selection.selection_method import SelectionMethod
 from obdbench.teachers.teacher import Teacher

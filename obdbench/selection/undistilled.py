@@ -15,7 +15,7 @@ import numpy as np
 
 from obdbench.datasets.dataset import Array, Dataset
 from obdbench.objectives.objective import Objective, check_choice, require_teacher
-from obdbench.registry import selections
+from obdbench.registry import parameters_of, selections
 from obdbench.selection.selection_method import (
     SelectionMethod,
     make_selection,
@@ -58,22 +58,22 @@ def undistilled_objective(selection: str) -> type[SelectedPairs]:
 
 @cache
 def _objective_class(selection: str, target: Any) -> type[SelectedPairs]:
-    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    own = [p for p in inspect.signature(target).parameters.values() if p.kind in named]
+    own = parameters_of(target)
 
     def init(self: SelectedPairs, *, labels: str = "data", **params: Any) -> None:
         check_choice("source of labels", labels, ("data", "teacher"))
         self.method = make_selection(selection, params)
         self.labels = labels
         self.uses_teacher = self.method.uses_teacher or labels == "teacher"
-        for parameter in own:
-            setattr(self, parameter.name, getattr(self.method, parameter.name))
+        for name in own:
+            setattr(self, name, getattr(self.method, name))
 
     receiver = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    choice = inspect.Parameter("labels", inspect.Parameter.KEYWORD_ONLY, default="data")
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    signature = inspect.Signature([receiver, choice, *parameters])
-    init.__signature__ = signature  # type: ignore[attr-defined]
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in {"labels": "data", **own}.items()
+    ]
+    init.__signature__ = inspect.Signature([receiver, *parameters])  # type: ignore[attr-defined]
     summary = next(iter((inspect.getdoc(target) or "").splitlines()), f"{selection}.")
     documentation = f"{summary} Not distilled."
     return type(

@@ -125,7 +125,7 @@ def pull_from_hub(
     folder = Path(folder)
     with tempfile.TemporaryDirectory(prefix="obdbench-hub-") as temporary:
         downloads = Path(temporary)
-        api, endpoint = _client()
+        api = _client()
         with _hub_errors(f"{repository} cannot be read"):
             info = api.dataset_info(repository, revision=revision, files_metadata=True)
         sizes = {file.rfilename: file.size for file in info.siblings or []}
@@ -140,16 +140,13 @@ def pull_from_hub(
                     else f"{name} of {repository} is too large.",
                     "Check the repository; `obdbench hub push` creates its files.",
                 )
-            from huggingface_hub import hf_hub_download
-
             with _hub_errors(f"{name} of {repository} cannot be downloaded"):
-                path = hf_hub_download(
+                path = api.hf_hub_download(
                     repository,
                     name,
                     repo_type=REPOSITORY_TYPE,
                     revision=commit,
                     local_dir=downloads,
-                    endpoint=endpoint,
                 )
             return Path(path)
 
@@ -211,7 +208,8 @@ def _check_content(index: HubIndex, files: Mapping[str, Path], folder: Path) -> 
         read_suite_results(folder / suites.pop(), strict=True)
         return
     synsets = [name for name in files if name.endswith(".safetensors")]
-    if len(synsets) != 1 or set(files) - {synsets[0], f"{synsets[0][:-12]}.json"}:
+    cards = [f"{name.removesuffix('.safetensors')}.json" for name in synsets]
+    if len(synsets) != 1 or set(files) - {*synsets, *cards}:
         raise InvalidDataError(
             "The repository contains other files than one synset and its card.",
             "`obdbench hub push` creates these files.",
@@ -237,7 +235,7 @@ def _move(files: Mapping[str, Path], folder: Path) -> list[Path]:
 
 
 def _upload(repository: str, uploads: Mapping[str, bytes], private: bool, message: str) -> str:
-    api, _ = _client()
+    api = _client()
     from huggingface_hub import CommitOperationAdd
 
     with _hub_errors(f"{repository} cannot be written"):
@@ -251,8 +249,8 @@ def _upload(repository: str, uploads: Mapping[str, bytes], private: bool, messag
     return str(commit.commit_url)
 
 
-def _client() -> tuple[Any, str | None]:
-    """The client of the Hub and the address of its server, if one is set."""
+def _client() -> Any:
+    """The client of the Hub, or of the server at ``HF_ENDPOINT``."""
     if is_offline():
         raise FetchError("OBDBENCH_OFFLINE forbids network access.", "Unset it.")
     try:
@@ -260,7 +258,7 @@ def _client() -> tuple[Any, str | None]:
     except ImportError as error:
         raise MissingExtraError("Sharing on the Hub", "hub") from error
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-    return HfApi(endpoint=endpoint, library_name="obdbench"), endpoint
+    return HfApi(endpoint=endpoint, library_name="obdbench")
 
 
 @contextmanager

@@ -73,10 +73,10 @@ def run_episodes(
 
 
 def deterministic_returns(
-    policies: Sequence[Callable[[Array], Array]], task: Task, episodes: int, first_seed: int = 0
+    policies: Sequence[Callable[[Array], Array]], task: Task, episodes: int
 ) -> Array:
     """Returns of each policy, shape (policy, episode); all start from the same initial states."""
-    seeds = list(range(first_seed, first_seed + episodes)) * len(policies)
+    seeds = list(range(episodes)) * len(policies)
 
     def act(observations: Array, slots: Array) -> Array:
         actions = np.empty((len(slots), task.action_size), np.float32)

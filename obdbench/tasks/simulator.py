@@ -62,7 +62,9 @@ class Simulator:
         if task.env_id not in TASK_RULES:
             raise unknown_name("simulated environment", task.env_id, TASK_RULES)
         self.rules = TASK_RULES[task.env_id]
-        self.env = make_environment(task)
+        # MuJoCo's warnings go to the log instead of a file in the working directory.
+        mujoco.set_mju_user_warning(logging.getLogger(__name__).info)
+        self.env = make_from(task.name, task.env_id).unwrapped
         self.model = self.env.model
         self.substeps = int(self.env.frame_skip)
         self.time_step = float(self.env.dt)
@@ -125,15 +127,6 @@ class Simulator:
             & (angle > rules.angle[0])
             & (angle < rules.angle[1])
         )
-
-
-def make_environment(task: Task) -> Any:
-    """Gymnasium's environment of a task, without its wrappers.
-
-    MuJoCo's warnings go to the log instead of a file in the working directory.
-    """
-    mujoco.set_mju_user_warning(logging.getLogger(__name__).info)
-    return make_from(task.name, task.env_id).unwrapped
 
 
 @cache

@@ -37,11 +37,10 @@ def load(path: Path) -> Teacher:
         _check_structure(path)
         arrays = read_hdf5(path, names)
     with unusable_teacher_errors(path, FORM):
-        state = {
-            name.removeprefix(f"{GROUP}/"): torch.from_numpy(np.asarray(array, np.float32))
-            for name, array in arrays.items()
-        }
-        state = {name.replace("/", "."): tensor for name, tensor in state.items()}
+        state = {}
+        for path_in_file, array in arrays.items():
+            name = path_in_file.removeprefix(f"{GROUP}/").replace("/", ".")
+            state[name] = torch.from_numpy(np.asarray(array, np.float32))
         output = join_heads(named_layers(state, LAYERS[2:3]), named_layers(state, LAYERS[3:]))
         hidden = named_layers(state, LAYERS[:2])
         return imported_teacher(path, "D4RL", "SAC", (*hidden, output))

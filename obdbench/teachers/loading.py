@@ -2,24 +2,28 @@
 
 A registered teacher is a function ``load(dataset_id) -> Teacher``. The names of the built-in ones:
 ``embedded`` and ``published`` are the teachers of the embedded and of the D4RL datasets, and the
-algorithms of ``obdbench teach`` are the teachers that the user trained for a dataset.
+algorithms of ``obdbench teach`` are the teachers that the user trained for a dataset. A trained
+teacher is kept as ``<cache>/teachers/<dataset>-<algorithm>.safetensors``. It belongs to the data it
+was trained on: its card holds the checksum of the dataset.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from functools import partial
 from pathlib import Path
 
+from obdbench.datasets.download import cache_root
 from obdbench.datasets.embedded import teacher_path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError
 from obdbench.io import expand_path
 from obdbench.registry import teachers
 from obdbench.teachers.policy_file import load_policy_file
-from obdbench.teachers.published import load_published_teacher, published_teachers
+from obdbench.teachers.published import published_teachers
 from obdbench.teachers.teacher import Teacher
-from obdbench.teachers.trained import find_newest_algorithm, load_trained_teacher
 
 FIXED = ("embedded", "published")  # names of the teachers that cannot change
 
@@ -67,11 +71,6 @@ def load_embedded_teacher(dataset_id: str) -> Teacher:
     return Teacher.load(teacher_path(dataset_id))
 
 
-def load_d4rl_teacher(dataset_id: str) -> Teacher:
-    """The published Cal-QL policy of a D4RL dataset."""
-    return load_published_teacher(DatasetId(dataset_id).name)
-
-
 def load_teacher_of_algorithm(algorithm: str, dataset_id: str) -> Teacher:
     """The teacher that ``obdbench teach`` trained with one algorithm."""
     teacher = load_trained_teacher(dataset_id, algorithm)
@@ -88,6 +87,41 @@ load_td3_bc_teacher = partial(load_teacher_of_algorithm, "td3-bc")
 load_iql_teacher = partial(load_teacher_of_algorithm, "iql")
 load_cal_ql_teacher = partial(load_teacher_of_algorithm, "cal-ql")
 load_fitted_q_teacher = partial(load_teacher_of_algorithm, "fitted-q")
+
+
+def trained_teacher_path(dataset_id: str, algorithm: str) -> Path:
+    """Where the teacher of one dataset and algorithm is kept.
+
+    The name depends on :attr:`DatasetId.canonical`, so that every spelling of an identifier finds
+    the teacher. A task that the identifier of a file states is part of it: the task scales the
+    actions, and the teacher of a file read for one task must not serve another.
+    """
+    dataset_id = DatasetId(dataset_id).canonical
+    digest = hashlib.sha256(dataset_id.encode()).hexdigest()[:8]
+    readable = re.sub(r"[^A-Za-z0-9.]+", "-", dataset_id.rpartition("/")[2])[:60].strip("-")
+    return cache_root() / "teachers" / f"{readable}-{digest}-{algorithm}.safetensors"
+
+
+def find_trained_teachers(dataset_id: str) -> dict[str, Path]:
+    """The teachers kept for a dataset, by algorithm."""
+    pattern = trained_teacher_path(dataset_id, "*")
+    prefix = pattern.name.partition("*")[0]
+    return {
+        path.name.removeprefix(prefix).removesuffix(".safetensors"): path
+        for path in sorted(pattern.parent.glob(pattern.name))
+    }
+
+
+def load_trained_teacher(dataset_id: str, algorithm: str) -> Teacher | None:
+    """The teacher that one algorithm trained for a dataset, if it is kept."""
+    path = find_trained_teachers(dataset_id).get(algorithm)
+    return None if path is None else Teacher.load(path)
+
+
+def find_newest_algorithm(dataset_id: str) -> str | None:
+    """The algorithm of the teacher that was trained last for a dataset."""
+    paths = find_trained_teachers(dataset_id)
+    return max(paths, key=lambda name: paths[name].stat().st_mtime, default=None)
 
 
 def find_default_teacher_name(dataset_id: str) -> str | None:

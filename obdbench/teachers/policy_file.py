@@ -27,8 +27,10 @@ def load_policy_file(path: Path, dataset_id: str) -> Teacher:
     with unreadable_file_errors(path):
         with path.open("rb") as file:
             start = file.read(9)
-        is_zip = start.startswith(ZIP_START)
-        names = zipfile.ZipFile(path).namelist() if is_zip else []
+        is_zip, names = start.startswith(ZIP_START), []
+        if is_zip:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
     if h5py.is_hdf5(path):
         return d4rl_policy.load(path)
     if stable_baselines3.POLICY in names:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from obdbench.datasets.download import fetch
-from obdbench.datasets.references import moments_of
+from obdbench.datasets.identifier import DatasetId
+from obdbench.datasets.references import get_reference
 from obdbench.errors import unknown_name
 from obdbench.teachers.checkpoint import read_checkpoint, teacher_from_checkpoint
 from obdbench.teachers.teacher import Teacher
@@ -22,12 +23,14 @@ def published_teachers() -> dict[str, Any]:
     return dict(json.loads(text)["checkpoints"])
 
 
-def load_published_teacher(name: str) -> Teacher:
-    """The published teacher of a D4RL dataset, such as ``hopper-medium-replay-v2``."""
+def load_published_teacher(dataset_id: str) -> Teacher:
+    """The published teacher of a D4RL dataset, such as ``d4rl/hopper-medium-replay-v2``."""
+    name = DatasetId(dataset_id).name
     content = read_checkpoint(download_checkpoint(name))
     facts = published_teachers()[name]
     card = {"algorithm": "Cal-QL", "source": facts["url"], "sha256": facts["sha256"]}
-    return teacher_from_checkpoint(content, f"published/{name}", moments_of(name), card)
+    moments = get_reference(name).moments
+    return teacher_from_checkpoint(content, f"published/{name}", moments, card)
 
 
 def download_checkpoint(name: str, *, progress: bool = True) -> Path:

@@ -23,26 +23,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from obdbench.datasets.dataset import STD_OFFSET, Array, Standardizer
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, unreadable
+from obdbench.io import write_file
 from obdbench.policies.networks import LOG_STD_MAX, LOG_STD_MIN
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
 CHUNK_ROWS = 16_384
 FILE_FORMAT = "obdbench-teacher-1"
-READ_ERRORS = (  # of a damaged or foreign file
-    OSError,
-    SafetensorError,
-    KeyError,
-    ValueError,
-    IndexError,
-    TypeError,
-    RecursionError,
-)
 
 
 def apply_layers(layers: Layers, x: Tensor) -> Tensor:
@@ -134,28 +126,22 @@ class Teacher:
     def _standardize(self, observations: Array) -> Tensor:
         return torch.from_numpy(self.standardizer.apply(np.asarray(observations)))
 
-    def distribution(self, observations: Array) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the Gaussian before the tanh."""
-        return self._gaussian(self._standardize(observations))
-
-    def _gaussian(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = apply_layers(self.actor, states).chunk(2, dim=-1)
-        log_std = (self.log_std_multiplier * raw + self.log_std_offset).clamp(
-            LOG_STD_MIN, LOG_STD_MAX
-        )
-        return mean, log_std.exp()
-
     @torch.no_grad()
+    def distribution(self, observations: Array) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the Gaussian before the tanh, computed in chunks."""
+        chunks = torch.split(self._standardize(observations), CHUNK_ROWS)
+        outputs = torch.cat([apply_layers(self.actor, states) for states in chunks])
+        mean, raw = outputs.chunk(2, dim=-1)
+        log_std = self.log_std_multiplier * raw + self.log_std_offset
+        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX).exp()
+
     def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
-        """Actions for raw observations, in chunks: the mode, or a sample if ``rng`` is given."""
-        actions = []
-        for states in torch.split(self._standardize(observations), CHUNK_ROWS):
-            mean, std = self._gaussian(states)
-            if rng is not None:
-                noise = rng.standard_normal(tuple(mean.shape), dtype=np.float32)
-                mean = mean + std * torch.from_numpy(noise)
-            actions.append(torch.tanh(mean).numpy())
-        return np.concatenate(actions)
+        """Actions for raw observations: the mode, or a sample if ``rng`` is given."""
+        mean, std = self.distribution(observations)
+        if rng is not None:
+            noise = rng.standard_normal(tuple(mean.shape), dtype=np.float32)
+            mean = mean + std * torch.from_numpy(noise)
+        return np.asarray(torch.tanh(mean).numpy())
 
     def require_critics(self, dataset_id: str = "DATASET") -> None:
         """Raise an error that says how to fit a critic if there is none."""
@@ -178,18 +164,18 @@ class Teacher:
             values.append(torch.stack(estimates).amin(dim=0).numpy())
         return np.concatenate(values)
 
-    @torch.no_grad()
     def columns(self, observations: Array) -> dict[str, Array]:
-        """The teacher's action, Gaussian and value on every state, computed in chunks.
+        """The teacher's action, Gaussian and value on every state.
 
         Without critics there is no column ``teacher_q``.
         """
-        chunks = []
-        for states in torch.split(self._standardize(observations), CHUNK_ROWS):
-            mean, std = self._gaussian(states)
-            chunks.append((torch.tanh(mean), mean, std))
-        actions, means, stds = (torch.cat(parts).numpy() for parts in zip(*chunks, strict=True))
-        columns = {"teacher_actions": actions, "teacher_mean": means, "teacher_std": stds}
+        mean, std = self.distribution(observations)
+        actions = torch.tanh(mean).numpy()
+        columns = {
+            "teacher_actions": actions,
+            "teacher_mean": mean.contiguous().numpy(),
+            "teacher_std": std.numpy(),
+        }
         if self.critics:
             columns["teacher_q"] = self.value(observations, actions)
         return columns
@@ -209,7 +195,7 @@ class Teacher:
         return tensors
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file with the card in its metadata."""
+        """Write a safetensors file with the card in its metadata, atomically."""
         metadata = {
             "format": FILE_FORMAT,
             "id": self.id,
@@ -218,12 +204,13 @@ class Teacher:
             "card": json.dumps(dict(self.card)),
         }
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors().items()}
-        save_file(tensors, path, metadata=metadata)
+        write_file(path, save(tensors, metadata=metadata))
 
     @classmethod
     def load(cls, path: Path) -> Teacher:
         """Read a file written by :meth:`save`."""
-        try:
+        remedy = "Download or retrain it."
+        with unreadable(f"The teacher file {path.name} cannot be read", remedy):
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {
@@ -248,10 +235,6 @@ class Teacher:
                 log_std_offset=float(metadata["log_std_offset"]),
                 card=json.loads(metadata.get("card", "{}")),
             )
-        except READ_ERRORS as error:
-            raise InvalidDataError(
-                f"The teacher file {path.name} cannot be read: {error}.", "Download or retrain it."
-            ) from error
 
 
 def _network(tensors: Mapping[str, Tensor], network: str) -> Layers:

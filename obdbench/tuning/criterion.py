@@ -21,8 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from obdbench.datasets.dataset import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Array, Dataset
-from obdbench.datasets.episodes import episode_numbers
+from obdbench.datasets.dataset import (
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    Array,
+    Dataset,
+    episode_numbers,
+)
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.initialization import needs_teacher
 from obdbench.distillation.loop import EvaluationPoint, distill_points

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from obdbench.distillation.compatibility import check_compatible
+from obdbench.distillation.input_checks import check_compatible
 from obdbench.distillation.settings import DistillSettings
 from obdbench.errors import InvalidSettingError, unknown_name
 from obdbench.experiments import presets

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ import torch
 
 from obdbench.datasets.dataset import Dataset, Standardizer
 from obdbench.errors import ObdError
-from obdbench.policies.single_thread import single_thread
+from obdbench.policies.torch_settings import single_thread
 from obdbench.tasks.task import TASKS
 from obdbench.teachers.teacher import Layers, Teacher
 
@@ -99,12 +100,9 @@ def _source_line(target: Any, method: str, error: BaseException | None = None) -
     """The line of the plugin that raised the exception, or the first line of the method."""
     try:
         file = inspect.getsourcefile(target) or ""
-        trace = error.__traceback__ if error is not None else None
-        line = None
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == file:
-                line = trace.tb_lineno
-            trace = trace.tb_next
+        trace = traceback.walk_tb(error.__traceback__ if error is not None else None)
+        lines = [line for frame, line in trace if frame.f_code.co_filename == file]
+        line = lines[-1] if lines else None
         if line is None:
             names = (name for name in (method, "__init__", "loss") if name in vars(target))
             code = inspect.unwrap(vars(target)[next(names)]).__code__

@@ -21,7 +21,7 @@ from obdbench.distillation.infinite_width.student import InfiniteWidthStudent
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import resolve_settings
 from obdbench.objectives.objective import make_objective
-from obdbench.policies.matmul_precision import has_bfloat16_products
+from obdbench.policies.torch_settings import has_bfloat16_products
 
 pytestmark = pytest.mark.benchmark
 PAPER = BenchmarkSetting()

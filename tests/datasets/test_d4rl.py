@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 def test_genuine_moments_pass_and_wrong_ones_are_reported(folder, monkeypatch):
     facts = references.references()["datasets"][NAME]
     monkeypatch.setitem(facts, "size", None)
-    moments = references.moments_of(NAME)
+    moments = references.get_reference(NAME).moments
     write(folder / d4rl.file_name(NAME), 5000, moments)
     with pytest.warns(GenuineDataWarning, match="mean episode return") as caught:
         returns = load_dataset(f"d4rl/{NAME}").episode_returns()
@@ -84,7 +84,7 @@ def test_a_comparison_counts_the_rows_that_are_kept(folder):
 
 
 def test_wrong_size_is_reported(folder):
-    write(folder / d4rl.file_name(NAME), 3000, references.moments_of(NAME))
+    write(folder / d4rl.file_name(NAME), 3000, references.get_reference(NAME).moments)
     with pytest.warns(GenuineDataWarning, match="2,994.*401,598"):
         load_dataset(f"d4rl/{NAME}")
 
@@ -183,7 +183,7 @@ def test_other_levels_are_known_and_wrong_names_answered(folder):
 def test_every_registered_name_has_moments():
     for name, facts in references.references()["datasets"].items():
         task = TASKS[name.split("-")[0]]
-        moments = references.moments_of(name)
+        moments = references.get_reference(name).moments
         assert moments.mean.shape == moments.std.shape == (task.observation_size,)
         assert (moments.std > 0).all()
         assert facts["size"] is None or facts["size"] > 200_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obdbench.distillation.compatibility import check_compatible
+from obdbench.distillation.input_checks import check_compatible
 from obdbench.distillation.settings import resolve_settings
 from obdbench.errors import InvalidSettingError
 from obdbench.experiments.suite import load_suite

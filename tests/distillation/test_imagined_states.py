@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from support.toys import make_toy_dataset
 
 from obdbench.datasets.dataset import Dataset
@@ -17,9 +19,9 @@ from obdbench.distillation.dynamics_model import (
     fit_dynamics,
     load_dynamics,
 )
-from obdbench.distillation.imagined_states import imagine_states
 from obdbench.distillation.input_checks import check_inputs
 from obdbench.distillation.settings import resolve_settings
+from obdbench.distillation.state_sources.imagined import imagine_states
 from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import make_objective
 
@@ -86,6 +88,24 @@ def test_a_damaged_cache_is_fitted_again(dataset, tmp_path, monkeypatch, content
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     assert load_dynamics(dataset, SMALL).held_out_error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"), [("params.w0", "params.w9"), ("params.b1", ""), ("params.w2", "params.w2")]
+)
+def test_a_cache_with_other_tensors_is_fitted_again(dataset, tmp_path, monkeypatch, name, changed):
+    monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path))
+    fitted = load_dynamics(dataset, SMALL)
+    path = dynamics_path(dataset, SMALL)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    tensor = tensors.pop(name)
+    if changed:
+        tensors[changed] = tensor if changed != name else tensor[..., :-1].contiguous()
+    save_file(tensors, path, metadata=metadata)
+    model = load_dynamics(dataset, SMALL)
+    assert all(torch.equal(fitted.params[key], model.params[key]) for key in fitted.params)
 
 
 def test_data_without_next_observations_is_refused():

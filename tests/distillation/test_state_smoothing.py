@@ -12,7 +12,7 @@ from torch import Tensor
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.settings import DistillSettings, resolve_settings
-from obdbench.distillation.state_smoothing import smooth_states
+from obdbench.distillation.state_sources.smoothed import smooth_states
 from obdbench.errors import InvalidSettingError
 from obdbench.objectives.objective import Batch, Columns, make_objective
 from obdbench.objectives.pbc import PBC

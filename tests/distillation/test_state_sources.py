@@ -98,7 +98,7 @@ def distill(
 
 
 def test_a_batch_is_shared_between_data_and_added_states() -> None:
-    sampler = BatchSampler({"states": torch.zeros(50, 3)}, 50, 2)
+    sampler = BatchSampler({"states": torch.zeros(50, 3)})
     sampler.added = [{"states": torch.ones(5, 3)}, {"states": torch.full((7, 3), 2.0)}]
     sampler.added_share = 0.25
     states = sampler.draw(8, [torch.Generator().manual_seed(i) for i in range(2)]).states

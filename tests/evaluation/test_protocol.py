@@ -16,7 +16,8 @@ from obdbench.distillation.synset import Synset
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.evaluation import students
 from obdbench.evaluation.api import evaluate
-from obdbench.evaluation.protocol import Arm, Protocol, make_protocol
+from obdbench.evaluation.ensemble import Ensemble
+from obdbench.evaluation.protocol import Arm, Default, Protocol, make_protocol
 from obdbench.experiments.spec import TrialSpec
 from obdbench.policies.networks import Architecture, Params, get_architecture, seeded_generator
 from obdbench.tasks.task import TASKS, normalized_return
@@ -176,8 +177,8 @@ def test_an_ensemble_of_equals_is_the_policy_itself(toy_dataset: Dataset) -> Non
     cloning = make_protocol("default").arms(TINY)[0].cloning
     params = cloning.architecture.init([seeded_generator(0)], 11, 3)
     three = {name: value.expand(3, *value.shape[1:]).clone() for name, value in params.items()}
-    single = students.score_students(cloning, params, [synset], [0], 1, 4)
-    ensemble = students.score_ensemble(cloning, three, [synset], [0], 3, 4)
+    single = Default(policies=1, episodes=4).run_students(cloning, params, [synset], [0])
+    ensemble = Ensemble(policies=3, episodes=4).run_students(cloning, three, [synset], [0])
     assert np.allclose(single, ensemble, rtol=1e-3)
 
 

@@ -15,6 +15,8 @@ from obdbench.datasets.dataset import Array, Dataset, Standardizer
 from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.synset import Synset
 from obdbench.evaluation import students
+from obdbench.evaluation.ensemble import Ensemble
+from obdbench.evaluation.protocol import Default
 from obdbench.policies.cloning import CloningConfig, clone
 from obdbench.policies.networks import Params, get_architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
@@ -98,21 +100,22 @@ def test_seeds_of_other_standardizations_are_scored_by_their_own(toy_dataset: Da
     moved = replace(synset, standardizer=Standardizer(own.mean + 1, own.std * 2))
     cloning = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
     params = MLP2.init([seeded_generator(0), seeded_generator(1)], 11, 3)
-    together = students.score_students(cloning, params, [synset, moved], [0, 1], 1, 2)
+    run_students = Default(policies=1, episodes=2).run_students
+    together = run_students(cloning, params, [synset, moved], [0, 1])
     second = {name: value[1:] for name, value in params.items()}
-    assert np.allclose(
-        together[1], students.score_students(cloning, second, [moved], [1], 1, 2)[0], rtol=1e-3
-    )
-    assert not np.allclose(
-        together[1], students.score_students(cloning, second, [synset], [1], 1, 2)[0], rtol=1e-2
-    )
+    own_scores = run_students(cloning, second, [moved], [1])[0]
+    other_scores = run_students(cloning, second, [synset], [1])[0]
+    assert np.allclose(together[1], own_scores, rtol=1e-3)
+    assert not np.allclose(together[1], other_scores, rtol=1e-2)
 
 
 def test_an_ensemble_acts_by_the_mean_of_its_own_members(toy_dataset: Dataset) -> None:
     synset = synsets_at(toy_dataset)[0]
     cloning = CloningConfig(MLP2, get_optimizer("sgd"), 0.1, 1)
     params = MLP2.init([seeded_generator(number) for number in range(4)], 11, 3)
-    scores = students.score_ensemble(cloning, params, [synset, synset], [3, 5], 2, 3)
+    scores = Ensemble(policies=2, episodes=3).run_students(
+        cloning, params, [synset, synset], [3, 5]
+    )
     assert scores.shape == (2, 1, 3)
     for row, seed in enumerate((3, 5)):
         members = {name: value[2 * row : 2 * row + 2] for name, value in params.items()}

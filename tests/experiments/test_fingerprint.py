@@ -21,7 +21,7 @@ from obdbench.registry import Registry, architectures, objectives, protocols, se
 
 PROTOCOL = """
 from obdbench import register_protocol
-from obdbench.evaluation.default import Default
+from obdbench.evaluation.protocol import Default
 
 
 @register_protocol("patient")

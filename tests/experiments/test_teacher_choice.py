@@ -13,8 +13,8 @@ from obdbench.execution.config import ExecutionConfig
 from obdbench.execution.run import execute, plan
 from obdbench.experiments.spec import TrialSpec, label_trials
 from obdbench.experiments.suite import Suite, load_suite
+from obdbench.teachers.loading import trained_teacher_path
 from obdbench.teachers.teacher import Teacher
-from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
 
 DATASET = "file:hopper-mine.npz"
 
@@ -103,7 +103,7 @@ def test_a_command_line_names_teachers_of_one_or_all_datasets(tmp_path: Path) ->
 
 
 def test_a_trained_default_is_named(toy_teacher: Teacher) -> None:
-    save_trained_teacher(toy_teacher, trained_teacher_path(DATASET, "iql"))
+    toy_teacher.save(trained_teacher_path(DATASET, "iql"))
     (spec,) = specs_with()
     assert (spec.teacher, spec.teacher_checksum) == ("iql", toy_teacher.checksum)
 

@@ -13,7 +13,7 @@ import torch
 from support.gaussian_density import gaussian_log_density
 
 from obdbench.datasets.dataset import Dataset, Standardizer
-from obdbench.distillation.state_smoothing import smooth_states
+from obdbench.distillation.state_sources.smoothed import smooth_states
 from obdbench.errors import ObdError
 from obdbench.objectives.objective import Batch, Columns, Objective, make_objective
 from obdbench.objectives.pbc import PBC

@@ -12,7 +12,7 @@ import obdbench
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.input_checks import check_teacher_data, check_teacher_task
 from obdbench.errors import InvalidDataError
-from obdbench.teachers.trained import find_trained_teachers, trained_teacher_path
+from obdbench.teachers.loading import find_trained_teachers, trained_teacher_path
 
 FAST = ["--steps", "4", "--set", "width=8", "--set", "batch_size=16", "--episodes", "1"]
 

@@ -12,9 +12,9 @@ from obdbench.errors import ObdError
 from obdbench.experiments.spec import TrialSpec
 from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import CloningConfig
-from obdbench.policies.matmul_precision import PRECISIONS, matmul_precision
 from obdbench.policies.networks import MLP4, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
+from obdbench.policies.torch_settings import PRECISIONS, matmul_precision
 
 
 class RecordingObjective:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from support.toys import make_toy_dataset, make_toy_teacher
 
-from obdbench.datasets.dataset import Dataset
-from obdbench.datasets.episodes import episode_numbers, time_steps
+from obdbench.datasets.dataset import Dataset, episode_numbers, time_steps
 from obdbench.errors import InvalidDataError, InvalidSettingError, UnknownNameError
 from obdbench.objectives.objective import make_objective
 from obdbench.registry import objectives, selections

@@ -66,7 +66,7 @@ def outer_problem(
     sizes = columns["states"].shape[1], columns["actions"].shape[1]
     return OuterProblem(
         objective or DBC(),
-        BatchSampler(columns, len(columns["states"]), sizes[1]),
+        BatchSampler(columns),
         *generators,
         *sizes,
         step=0,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from obdbench import register_teacher
 from obdbench.errors import InvalidDataError, InvalidSettingError, ObdError, UnknownNameError
-from obdbench.registry import register_teacher, teachers
-from obdbench.teachers.loading import load_teacher
+from obdbench.registry import teachers
+from obdbench.teachers.loading import load_teacher, trained_teacher_path
 from obdbench.teachers.teacher import Teacher
-from obdbench.teachers.trained import save_trained_teacher, trained_teacher_path
 
 OTHER_DATASETS = [
     "minari/mujoco/hopper/medium-v0",
@@ -51,7 +51,7 @@ def test_other_datasets_have_no_default_teacher(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHER_DATASETS)
 def test_a_trained_teacher_becomes_the_default(name: str, toy_teacher: Teacher) -> None:
-    save_trained_teacher(toy_teacher, trained_teacher_path(name, "iql"))
+    toy_teacher.save(trained_teacher_path(name, "iql"))
     assert load_teacher(name).checksum == toy_teacher.checksum
     assert load_teacher(name, "iql").checksum == toy_teacher.checksum
     with pytest.raises(ObdError, match="td3-bc"):
@@ -66,7 +66,7 @@ def test_every_spelling_of_a_file_finds_its_teacher(
         (f"file:{tmp_path}/a.npz", "file:~/a.npz"),
         ("file:~/a.npz#task=hopper", f"file:{tmp_path}/a.npz#hopper"),
     ]:
-        save_trained_teacher(toy_teacher, trained_teacher_path(trained, "iql"))
+        toy_teacher.save(trained_teacher_path(trained, "iql"))
         assert load_teacher(same).checksum == toy_teacher.checksum
     with pytest.raises(ObdError, match="obdbench teach"):
         load_teacher("file:~/a.npz#hopper-v5")
@@ -76,7 +76,7 @@ def test_an_embedded_dataset_keeps_its_teacher_unless_another_is_named(
     toy_teacher: Teacher,
 ) -> None:
     name = "embedded/hopper-medium-v1"
-    save_trained_teacher(toy_teacher, trained_teacher_path(name, "iql"))
+    toy_teacher.save(trained_teacher_path(name, "iql"))
     shipped = load_teacher(name)
     assert shipped.checksum == load_teacher(name, "embedded").checksum
     assert load_teacher(name, "iql").checksum == toy_teacher.checksum != shipped.checksum

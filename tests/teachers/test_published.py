@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from obdbench.datasets.references import moments_of
+from obdbench.datasets.references import get_reference
 from obdbench.errors import FetchError, UnknownNameError
 from obdbench.registry import D4RL_NAMES
 from obdbench.tasks.task import TASKS, get_task
@@ -55,7 +55,7 @@ def test_every_teacher_uses_the_moments_of_the_d4rl_data(mirror, name):
     assert teacher.action_size == task.action_size
     assert [tuple(w.shape) for w, _ in teacher.actor][1:3] == [(256, 256)] * 2
     assert len(teacher.critics) == 2
-    np.testing.assert_array_equal(teacher.standardizer.mean, moments_of(name).mean)
+    np.testing.assert_array_equal(teacher.standardizer.mean, get_reference(name).moments.mean)
 
 
 @pytest.mark.mirror
@@ -76,7 +76,7 @@ def test_teacher_equals_the_checkpoint_in_double_precision(mirror):
     content, teacher, moments = (
         read_checkpoint(download_checkpoint(NAME)),
         load_published_teacher(NAME),
-        moments_of(NAME),
+        get_reference(NAME).moments,
     )
     rng = np.random.default_rng(0)
     raw = (moments.mean + moments.std * rng.normal(size=(50, 17))).astype(np.float32)

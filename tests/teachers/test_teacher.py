@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, ObdError
 from obdbench.teachers import teacher as teachers
 from obdbench.teachers.teacher import Teacher
 
@@ -111,6 +111,16 @@ def test_more_than_ten_critics_keep_their_order(toy_teacher: Teacher, tmp_path: 
     teacher = replace(toy_teacher, critics=critics)
     teacher.save(tmp_path / "t.safetensors")
     assert Teacher.load(tmp_path / "t.safetensors").checksum == teacher.checksum
+
+
+def test_a_teacher_that_cannot_be_written_is_a_one_line_error(
+    toy_teacher: Teacher, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ObdError, match="cannot be written"):
+        toy_teacher.save(tmp_path / "file" / "teacher.safetensors")
+    toy_teacher.save(tmp_path / "new" / "teacher.safetensors")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["teacher.safetensors"]
 
 
 def test_values_of_double_precision_actions(toy_dataset: Dataset, toy_teacher: Teacher) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import obdbench
-from obdbench.datasets.episodes import episode_numbers
+from obdbench.datasets.dataset import episode_numbers
 from obdbench.errors import InvalidSettingError, ObdError
 from obdbench.execution.config import ExecutionConfig
 from obdbench.experiments import presets

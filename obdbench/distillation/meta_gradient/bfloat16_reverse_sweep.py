@@ -10,7 +10,7 @@ step, take bfloat16 factors and accumulate in float32; weights, (V, c), the firs
 layer and both gradients stay in float32.
 
 This is faster only on processors with instructions for such products
-(:func:`~obdbench.policies.matmul_precision.has_bfloat16_products`).
+(:func:`~obdbench.policies.torch_settings.has_bfloat16_products`).
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ steps come from :mod:`obdbench.distillation.meta_gradient.trajectory`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,8 +31,7 @@ from obdbench.policies.networks import Params
 from obdbench.policies.optimizers import OptimizerState
 
 
-@dataclass(frozen=True)
-class MetaGradient:
+class MetaGradient(NamedTuple):
     """The objective of each policy of a stack, and its gradients in the policy's synset."""
 
     loss: Tensor

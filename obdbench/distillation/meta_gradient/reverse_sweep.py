@@ -219,13 +219,8 @@ class ReverseSweep:
         top, rate, b = self.depth - 1, -self.rate, self.b
         for step in range(start, end):
             k = step - start
-            X, X_t, W, W_t, new = (
-                self.X.at[k],
-                self.X.t[k],
-                self.W.at[k],
-                self.W.t[k],
-                self.W.at[k + 1],
-            )
+            X, X_t, W, W_t = self.X.at[k], self.X.t[k], self.W.at[k], self.W.t[k]
+            new = self.W.at[k + 1]
             torch.bmm(self.x_t, W[0], out=X[0]).relu_()
             for i in range(1, top):
                 torch.baddbmm(b[i], X[i - 1], W_t[i], out=X[i]).relu_()

@@ -34,8 +34,8 @@ from obdbench.distillation.meta_gradient.trajectory import (
     segment_length,
 )
 from obdbench.policies.cloning import CloningConfig
-from obdbench.policies.matmul_precision import has_bfloat16_products, matmul_precision
 from obdbench.policies.networks import Architecture, Params
+from obdbench.policies.torch_settings import has_bfloat16_products, matmul_precision
 
 
 @dataclass

@@ -7,12 +7,12 @@ it. This solver follows
 .. math:: g_t = g_\infty(x_t) + \big(g_\text{exact}(x_s) - g_\infty(x_s)\big),
           \qquad s = K \lfloor t / K \rfloor,
 
-with the infinite-width gradient :math:`g_\infty` of step :math:`t` and, from the latest of every
-:math:`K` (``exact_interval``) steps, its difference to the exact gradient on one batch. The form is
-that of a control variate, as in variance-reduced stochastic gradients (Johnson and Zhang, 2013):
-there the cheap gradient is that of one sample, here that of the limit of infinite width, by default
-from the output zero, which has no noise of drawn students. With ``exact_interval = 1`` every step
-is exact.
+with the infinite-width gradient :math:`g_\infty` of step :math:`t`, counted from the end of the
+infinite-width phase, and, from the latest of every :math:`K` (``exact_interval``) steps, its
+difference to the exact gradient on one batch. The form is that of a control variate, as in
+variance-reduced stochastic gradients (Johnson and Zhang, 2013): there the cheap gradient is that of
+one sample, here that of the limit of infinite width, by default from the output zero, which has no
+noise of drawn students. With ``exact_interval = 1`` every step is exact.
 """
 
 from __future__ import annotations

@@ -79,12 +79,8 @@ class GradientMatching(Solver):
                 params, optimizer_state = cloning.optimizer.update(
                     leaves, gradients, optimizer_state, cloning.lr
                 )
-        mean = MetaGradient(
-            torch.stack([m.loss for m in matches]).mean(0),
-            torch.stack([m.states for m in matches]).mean(0),
-            torch.stack([m.actions for m in matches]).mean(0),
-        )
-        return mean_over_draws(mean, draws)
+        means = (torch.stack(parts).mean(0) for parts in zip(*matches, strict=True))
+        return mean_over_draws(MetaGradient(*means), draws)
 
     def _objective_gradient(
         self, problem: OuterProblem, leaves: Params, batch: Batch, scale: Tensor

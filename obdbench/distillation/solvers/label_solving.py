@@ -36,7 +36,6 @@ objective; the labels are solved in every tenth outer step and are fixed between
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -78,7 +77,7 @@ class LabelSolving(InfiniteWidth):
             at = batch.states.to(problem.dtype)
             actions.copy_(self.solve_labels(states, actions, at, goal, iterations))
         gradient = super().step(problem, states, actions)
-        return replace(gradient, actions=torch.zeros_like(actions))
+        return gradient._replace(actions=torch.zeros_like(actions))
 
     def solve_labels(
         self, x: Tensor, a: Tensor, states: Tensor, goal: SquaredDistance, iterations: int

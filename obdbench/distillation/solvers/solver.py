@@ -155,8 +155,5 @@ def make_solver(name: str, settings: DistillSettings, memory: int = DEFAULT_MEMO
 
 def mean_over_draws(gradient: MetaGradient, draws: int) -> MetaGradient:
     """Average the losses and gradients of the ``draws`` students of each seed."""
-    per_draw = (
-        tensor.reshape(-1, draws, *tensor.shape[1:])
-        for tensor in (gradient.loss, gradient.states, gradient.actions)
-    )
-    return MetaGradient(*(tensor.mean(1) for tensor in per_draw))
+    means = (tensor.reshape(-1, draws, *tensor.shape[1:]).mean(1) for tensor in gradient)
+    return MetaGradient(*means)

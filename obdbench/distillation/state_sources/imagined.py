@@ -11,12 +11,14 @@ objective is
 .. math:: (1 - \lambda)\, \mathbb{E}_{s \sim D}\, \ell(s) + \lambda\, \mathbb{E}_{s \sim M}\,
           \ell(s).
 
-This is DAgger (Ross et al., 2011, arXiv 1011.0686) with a learned model in place of the
-environment.
+A student that errs leaves the states of the data, and the objective gives it no guidance there.
+With the visited states it asks the teacher where students really go. This is DAgger (Ross et al.,
+2011, arXiv 1011.0686) with a learned model in place of the environment.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -24,8 +26,7 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
-from obdbench.distillation.dynamics_model import DynamicsSettings, load_dynamics
-from obdbench.distillation.imagined_states import imagine_states
+from obdbench.distillation.dynamics_model import DynamicsModel, DynamicsSettings, load_dynamics
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.state_sources.smoothed import SmoothedStates
 from obdbench.distillation.student_cloning import clone_students
@@ -92,3 +93,40 @@ class ImaginedStates(SmoothedStates):
                 "held_out_error": self.model.held_out_error,
             }
         }
+
+
+@torch.no_grad()
+def imagine_states(
+    model: DynamicsModel,
+    policy: Callable[[Tensor], Tensor],
+    starts: Tensor,
+    horizon: int,
+    *,
+    noise: float = 0.0,
+    generator: torch.Generator,
+) -> Tensor:
+    """All states of the trajectories of one student, standardized, in one table.
+
+    ``policy`` maps states of shape (1, N, observation) to actions of the same leading shape.
+    ``starts`` of shape (N, observation) are spread evenly over the members of the ensemble. A
+    trajectory ends when it leaves the range of the data or after ``horizon`` steps; its last state
+    inside the range is kept. ``noise`` is added to the states that are returned, in units of the
+    data's standard deviation.
+    """
+    usable = len(starts) // model.members * model.members
+    states = starts[:usable].reshape(model.members, -1, starts.shape[1])
+    alive = torch.ones(states.shape[:2], dtype=torch.bool)
+    visited = [states[alive]]
+    for _ in range(horizon):
+        flat = states.flatten(0, 1).unsqueeze(0)
+        actions = torch.unflatten(policy(flat)[0], 0, states.shape[:2])
+        states = model.step(states, actions)
+        alive = alive & model.inside(states)
+        if not alive.any():
+            break
+        visited.append(states[alive])
+        states = torch.where(alive.unsqueeze(-1), states, torch.zeros(()))
+    table = torch.cat(visited)
+    if noise:
+        table = table + noise * torch.randn(table.shape, generator=generator)
+    return table

@@ -61,6 +61,12 @@ class StateSource:
         return {}
 
 
+class DataStates(StateSource):
+    """The states of the dataset without noise, whatever ``smoothing`` is, as published."""
+
+    name: ClassVar[str] = "data"
+
+
 def adds_states(settings: DistillSettings) -> bool:
     """Whether the state source that the settings name adds states during the distillation."""
     return bool(getattr(state_sources.get(settings.state_source), "adds_states", False))

@@ -1,4 +1,4 @@
-"""Precision of the factors of float32 matrix products.
+"""Settings of PyTorch's arithmetic within a block: precision of products, and threads.
 
 ``tf32`` and ``bfloat16`` allow a device to round the factors of a product to 11 and 8 bits of the
 significand and to accumulate in float32. Results are stored in float32 in every case. Devices
@@ -24,6 +24,20 @@ def matmul_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Limit PyTorch to one thread within the block, so that equal calls give equal bits.
+
+    With several threads PyTorch splits matrix products differently, and sums round differently.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def has_bfloat16_products() -> bool:
