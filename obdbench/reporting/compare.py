@@ -198,9 +198,12 @@ def _resolve_row_name(name: str) -> str:
 def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:
     """Label every row whose settings a name states with that name.
 
-    A name without settings, as ``av-pbc``, then matches the other rows of the objective.
+    A name that is the label of a row belongs to this row alone; of several other names, the one
+    with the most settings is taken. A name without settings, as ``av-pbc``, then matches the other
+    rows of the objective.
     """
-    requested = {name: split_row_settings(name) for name in names}
+    labels = {row.label for row in grid.rows}
+    requested = {name: split_row_settings(name) for name in names if name not in labels}
     rows = []
     for row in grid.rows:
         values = {"preset": row.preset, **row.spec.settings.model_dump(mode="json")}
@@ -211,7 +214,9 @@ def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:
             and all(values[key] == value for key, value in settings.items())
             and plain in (row.objective, row.objective + format_params(row.spec.objective_params))
         ]
-        rows.append(replace(row, label=matching[0]) if matching else row)
+        if row.label not in names and matching:
+            row = replace(row, label=max(matching, key=lambda name: len(requested[name][1])))
+        rows.append(row)
     return replace(grid, rows=tuple(rows))
 
 

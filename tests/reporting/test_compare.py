@@ -139,6 +139,24 @@ def test_rows_of_two_presets_are_compared():
     assert result.second_scores == ((1.0, 2.0),)
 
 
+def test_rows_of_one_preset_with_other_settings_are_told_apart():
+    smoothed = resolve_settings("thorough", {"state_source": "smoothed"})
+    entries = (
+        entry("dbc", {0: 0.0, 1: 1.0}, settings=resolve_settings("fast")),
+        entry("pbc", {0: 1.0, 1: 2.0}, settings=resolve_settings("fast")),
+        entry("pbc", {0: 4.0, 1: 5.0}, settings=resolve_settings("thorough"), preset="thorough"),
+        entry("pbc", {0: 6.0, 1: 7.0}, settings=smoothed, preset="thorough"),
+    )
+    of_preset, of_source = "pbc (preset=thorough)", "pbc (preset=thorough, state_source=smoothed)"
+    result = compare_pair(*entries, names=(of_source, of_preset))
+    assert (result.first_scores, result.second_scores) == (((6.0, 7.0),), ((4.0, 5.0),))
+    result = compare_pair(*entries, names=(of_preset, "pbc"))
+    assert (result.first_scores, result.second_scores) == (((4.0, 5.0),), ((1.0, 2.0),))
+    of_both = "pbc (preset=thorough, state_source=smoothed, steps=500)"  # no row has this label
+    result = compare_pair(*entries, names=(of_both, "pbc"))
+    assert (result.first_scores, result.second_scores) == (((6.0, 7.0),), ((1.0, 2.0),))
+
+
 def test_arms_are_compared_in_natural_order():
     entries = [
         entry(name, {0: 1.0}, protocol="size", settings=DistillSettings(pairs=pairs))
