@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from obdbench.datasets.loading import load_dataset
 from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import distill_points
 from obdbench.distillation.meta_gradient.general import MetaGradient
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.distillation.settings import resolve_settings
 from obdbench.distillation.solvers.exact import Exact, RandomTruncated, Truncated
-from obdbench.objectives.objective import Batch, Objective, make_objective
+from obdbench.objectives.objective import make_objective
 from obdbench.policies.cloning import CloningConfig
-from obdbench.policies.networks import MLP4, Params, seeded_generator
+from obdbench.policies.networks import MLP4, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.teachers.loading import load_teacher
 
@@ -79,7 +79,8 @@ def measure() -> dict[str, Any]:
             generators = [seeded_generator(policy, 20)]
             batch = sampler.draw(settings.batch, generators)
             params = MLP4.init(generators, dataset.observation_size, dataset.action_size)
-            outer_loss = partial(evaluate_objective, objective, batch)
+            loss = partial(objective.loss, batch=batch)
+            outer_loss = OuterLossOnStates(MLP4.act, batch.states, loss)
             for key in SOLVERS:
                 truncated = settings.model_copy(update={"window": key[1]})
                 started = time.process_time()
@@ -104,11 +105,6 @@ def measure() -> dict[str, Any]:
                 }
             )
     return {"inner_steps": settings.inner_steps, "policies": POLICIES, "rows": rows}
-
-
-def evaluate_objective(objective: Objective, batch: Batch, params: Params) -> Tensor:
-    """Return the objective of the student with these parameters on a batch."""
-    return objective.loss(MLP4.act(params, batch.states), batch)
 
 
 def compare(gradient: MetaGradient, full: MetaGradient) -> tuple[float, float]:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.meta_gradient.general import MetaGradient
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.policies.cloning import CloningConfig
-from obdbench.policies.networks import Architecture, Params, get_architecture, seeded_generator
+from obdbench.policies.networks import Architecture, get_architecture, seeded_generator
 from obdbench.policies.optimizers import get_optimizer
 from obdbench.tasks.task import TASKS
 
@@ -76,13 +77,13 @@ class BenchmarkStep:
         self.generators = [seeded_generator(seed, 1) for seed in range(setting.seeds)]
         self.sizes = (observation, action)
 
-    def outer_loss(self, params: Params) -> Tensor:
-        actions = self.cloning.architecture.act(params, self.states)
+    def loss(self, actions: Tensor) -> Tensor:
         return (actions - self.target).square().mean((-1, -2))
 
     def __call__(self) -> MetaGradient:
         params = self.cloning.architecture.init(self.generators, *self.sizes, dtype=self.x.dtype)
-        return self.solver(params, self.x, self.a, self.outer_loss, window=self.window)
+        outer = OuterLossOnStates(self.cloning.architecture.act, self.states, self.loss)
+        return self.solver(params, self.x, self.a, outer, window=self.window)
 
 
 def use_all_cores() -> int:

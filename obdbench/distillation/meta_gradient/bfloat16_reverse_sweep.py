@@ -20,11 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from obdbench.distillation.meta_gradient.reverse_sweep import (
-    ReverseSweep,
-    StepBuffers,
-    relu_backward,
-)
+from obdbench.distillation.meta_gradient.outer_gradient import relu_backward
+from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep, StepBuffers
 
 BFLOAT16 = torch.bfloat16
 

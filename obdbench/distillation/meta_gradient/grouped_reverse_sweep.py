@@ -17,6 +17,12 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.meta_gradient.cuda_graphs import CudaGraphFunction
+from obdbench.distillation.meta_gradient.outer_gradient import (
+    MlpOuterGradient,
+    OuterLoss,
+    OuterLossOnStates,
+    outer_gradient,
+)
 from obdbench.distillation.meta_gradient.reverse_sweep import ReverseSweep
 from obdbench.policies.networks import Params
 
@@ -67,6 +73,7 @@ class GroupedReverseSweep:
                 size = group.stop - group.start
                 sweep = make_sweep(stack=size, memory=memory, memory_share=size / stack)
                 self.sweeps.append(sweep)
+        self._outer_gradient = MlpOuterGradient(self.sweeps[0].architecture, self.groups)
         self.names = [f"{kind}{i}" for i in range(self.sweeps[0].depth) for kind in ("w", "b")]
         self._passes: dict[int | None, tuple[list[CudaGraphFunction], list[CudaGraphFunction]]] = {}
 
@@ -89,6 +96,12 @@ class GroupedReverseSweep:
         tensors = [params[name] for name in self.names] + [x, a]
         final_params = self._run(self._forward_passes, tensors, noise)
         return dict(zip(self.names, final_params, strict=True))
+
+    def outer_gradient(self, outer_loss: OuterLoss, params: Params) -> tuple[Tensor, Params]:
+        """Return H of every policy and its gradient in the parameters returned last."""
+        if isinstance(outer_loss, OuterLossOnStates):
+            return self._outer_gradient(outer_loss, params)
+        return outer_gradient(outer_loss, params)
 
     def run_backward(self, gradient: Params, reverse_noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the gradients in states and actions, given that in the final parameters.

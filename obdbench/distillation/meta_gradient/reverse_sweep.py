@@ -49,6 +49,7 @@ import torch
 from torch import Tensor
 
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES, insufficient_memory
+from obdbench.distillation.meta_gradient.outer_gradient import relu_backward as _relu_backward
 from obdbench.policies.networks import (
     LOG_STD_MAX,
     LOG_STD_MIN,
@@ -57,8 +58,7 @@ from obdbench.policies.networks import (
     Params,
 )
 
-relu_backward = torch.ops.aten.threshold_backward.grad_input
-tanh_backward = torch.ops.aten.tanh_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 @dataclass
@@ -246,7 +246,7 @@ class ReverseSweep:
         if self.E is None or noise is None:
             torch.tanh(out, out=y)
             torch.sub(y, self.a, out=self.error)
-            tanh_backward(self.error, y, grad_input=d)
+            _tanh_backward(self.error, y, grad_input=d)
             return
         if out is self.out:
             self.E.at[k][1].copy_(out)
@@ -265,10 +265,10 @@ class ReverseSweep:
         """Write D_{L-1} … D_1 of record ``k`` from D_L."""
         top, X, D, W = self.depth - 1, self.X.at[k], self.D.at[k], self.W.at[k]
         torch.bmm(self.D.t[k][top], W[top], out=D[top - 1])
-        relu_backward(D[top - 1], X[top - 1], 0, grad_input=D[top - 1])
+        _relu_backward(D[top - 1], X[top - 1], 0, grad_input=D[top - 1])
         for i in range(top - 1, 0, -1):
             torch.bmm(D[i], W[i], out=D[i - 1])
-            relu_backward(D[i - 1], X[i - 1], 0, grad_input=D[i - 1])
+            _relu_backward(D[i - 1], X[i - 1], 0, grad_input=D[i - 1])
 
     def _curvature(self, output: list[Tensor], d: Tensor) -> None:
         """Write 1 - y² and RD_L / Ru from y and D_L, of one record or of several."""
@@ -294,11 +294,11 @@ class ReverseSweep:
         RX, RX_t, RD, RD_t = self.RX, self.RX_t, self.RD, self.RD_t
 
         torch.bmm(self.x_t, V[0], out=RX[0])
-        relu_backward(RX[0], X[0], 0, grad_input=RX[0])
+        _relu_backward(RX[0], X[0], 0, grad_input=RX[0])
         for i in range(1, top):
             torch.baddbmm(c[i], X[i - 1], V_t[i], out=RX[i])
             RX[i].baddbmm_(RX[i - 1], W_t[i])
-            relu_backward(RX[i], X[i], 0, grad_input=RX[i])
+            _relu_backward(RX[i], X[i], 0, grad_input=RX[i])
         ru = torch.baddbmm(c[top], V[top], X_t[top - 1], out=self.out)
         ru.baddbmm_(W[top], RX_t[top - 1])
 
@@ -306,7 +306,7 @@ class ReverseSweep:
 
         torch.bmm(D_t[top], V[top], out=RD[top - 1])
         RD[top - 1].baddbmm_(RD_t[top], W[top])
-        relu_backward(RD[top - 1], X[top - 1], 0, grad_input=RD[top - 1])
+        _relu_backward(RD[top - 1], X[top - 1], 0, grad_input=RD[top - 1])
         if not is_first:
             V[top].baddbmm_(RD[top], X[top - 1], alpha=rate)
             V[top].baddbmm_(D[top], RX[top - 1], alpha=rate)
@@ -314,7 +314,7 @@ class ReverseSweep:
         for i in range(top - 1, 0, -1):
             torch.bmm(D[i], V[i], out=RD[i - 1])
             RD[i - 1].baddbmm_(RD[i], W[i])
-            relu_backward(RD[i - 1], X[i - 1], 0, grad_input=RD[i - 1])
+            _relu_backward(RD[i - 1], X[i - 1], 0, grad_input=RD[i - 1])
             if not is_first:
                 V[i].baddbmm_(RD_t[i], X[i - 1], alpha=rate)
                 V[i].baddbmm_(D_t[i], RX[i - 1], alpha=rate)

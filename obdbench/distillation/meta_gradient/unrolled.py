@@ -22,7 +22,7 @@ from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.bfloat16_reverse_sweep import Bfloat16ReverseSweep
 from obdbench.distillation.meta_gradient.general import MetaGradient, general_meta_gradient
 from obdbench.distillation.meta_gradient.grouped_reverse_sweep import GroupedReverseSweep
-from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss, outer_gradient
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLoss
 from obdbench.distillation.meta_gradient.reverse_sweep import (
     ReverseSweep,
     max_kept_steps,
@@ -98,7 +98,7 @@ class UnrolledMetaGradient:
         sweep = self._sweep_for(x, a, noise is not None, window)
         with torch.no_grad():
             final_params = sweep.run_forward(params, x, a, noise, steps)
-        losses, gradient = outer_gradient(outer_loss, final_params)
+        losses, gradient = sweep.outer_gradient(outer_loss, final_params)
         # On a CPU the precision selects the sweep instead.
         precision = self.precision if x.is_cuda else "float32"
         with torch.no_grad(), matmul_precision(precision):

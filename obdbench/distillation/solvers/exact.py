@@ -20,6 +20,7 @@ from torch import Tensor
 from obdbench.distillation.batch_sampler import repeat_batch
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.general import MetaGradient
+from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.solver import (
@@ -56,14 +57,17 @@ class Exact(Solver):
         architecture = self.meta_gradient.cloning.architecture
         params = problem.draw_students(architecture, draws)
         batch = repeat_batch(batch, draws)
-        outer_states = batch.states.to(problem.dtype)
         noise = self._draw_noise(problem) if settings.noise != "none" else None
         reverse_noise = self._draw_noise(problem) if settings.noise == "published" else None
         gradient = self.meta_gradient(
             params,
             states.repeat_interleave(draws, 0) if draws > 1 else states,
             actions.repeat_interleave(draws, 0) if draws > 1 else actions,
-            lambda final: problem.objective.loss(architecture.act(final, outer_states), batch),
+            OuterLossOnStates(
+                architecture.act,
+                batch.states.to(problem.dtype),
+                lambda chosen: problem.objective.loss(chosen, batch),
+            ),
             noise=noise,
             reverse_noise=reverse_noise,
             **self.truncation(problem.step),
