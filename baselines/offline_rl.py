@@ -30,6 +30,7 @@ from baselines.rows import (
     format_result,
     write_row,
 )
+from obdbench.cli.options import parse_assignments
 from obdbench.collection.recipe import load_collection
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.download import sha256_of
@@ -146,12 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trained = [name for name, kind in ALGORITHMS.items() if not kind.evaluates_policy]
     parser.add_argument("--algorithm", choices=trained, default=DEFAULT_ALGORITHM)
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="gradient steps")
-    parser.add_argument("--batch-size", type=int, default=128, help="transitions per step")
     parser.add_argument(
-        "--bfloat16",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="round factors of products, which is faster on some processors",
+        "--set",
+        action="append",
+        metavar="NAME=VALUE",
+        help="setting of the algorithm to override; may be repeated",
     )
     parser.add_argument("--rows-only", action="store_true", help=ROWS_ONLY)
     parser.add_argument("--no-rows", action="store_true", help="train without writing rows")
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     if not options.rows_only:
-        settings = {"batch_size": options.batch_size, "bfloat16": options.bfloat16}
+        settings = parse_assignments(options.set)
         collections = [full_collection(name, options.collections) for name in options.dataset]
         collections.sort(key=lambda each: each.task.name)
         for _, members in groupby(collections, key=lambda each: each.task.name):

@@ -1,8 +1,8 @@
 """Fill in the tables of the embedded datasets and teachers in ``docs/data.md``.
 
-The tables are the blocks ``data`` and ``teachers``, from the cards, and ``iql``, from the results
-of ``baselines.offline_rl`` in ``docs/studies/results/iql``. After a dataset was built or a teacher
-trained, run::
+The tables are the blocks ``data`` and ``teachers``, from the cards, and ``offline-rl``, from the
+results of ``baselines.offline_rl`` in ``docs/studies/results/offline-rl``. After a dataset was
+built or a teacher trained, run::
 
     python tools/data_table.py
 """
@@ -39,12 +39,15 @@ CORL_TD3_BC = {  # CORL's README (Tarasov et al., 2023), last scores on D4RL's v
     "halfcheetah-medium": 48.10,
     "halfcheetah-medium-expert": 90.78,
 }
-CORL_IQL = {
-    "hopper-medium": 67.53,
-    "walker2d-medium": 80.89,
-    "halfcheetah-medium": 48.31,
-}  # as above
-IQL_RESULTS = PAGE.parent / "studies" / "results" / "iql"
+CORL_OTHERS = {  # as above; CORL has no Cal-QL on these data, so that of CQL is beside it
+    "iql-whole": {
+        "hopper-medium": 67.53,
+        "walker2d-medium": 80.89,
+        "halfcheetah-medium": 48.31,
+    },
+    "cal-ql-whole": {"halfcheetah-medium-replay": 45.04, "walker2d-medium": 80.75},
+}
+OFFLINE_RL_RESULTS = PAGE.parent / "studies" / "results" / "offline-rl"
 
 
 def data_table(folder: Path = FILES) -> str:
@@ -86,15 +89,26 @@ def teacher_table(folder: Path = FILES) -> str:
     return "\n".join(rows)
 
 
-def iql_table(folder: Path = IQL_RESULTS) -> str:
-    """One row per teacher that IQL trained: the mean return of its last policy beside CORL's."""
-    rows = ["| dataset | IQL | CORL |", "| :-- | --: | --: |"]
+def offline_rl_table(folder: Path = OFFLINE_RL_RESULTS) -> str:
+    """One row per teacher of IQL and Cal-QL: the last return beside published ones."""
+    rows = [
+        "| algorithm | dataset | steps | return | CORL | paper |",
+        "| :-- | :-- | --: | --: | --: | --: |",
+    ]
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
-    scores = {content["spec"]["dataset"]: content["points"][0] for content in contents}
-    for name in NAMES:
-        if (point := scores.get(f"embedded/{name}")) is not None:
-            corl = CORL_IQL[name.removesuffix("-v1")]
-            rows.append(f"| `{name}` | {point['normalized_return']:.1f} | {corl:.1f} |")
+    points = {
+        (content["spec"]["objective"], content["spec"]["dataset"]): content["points"][0]
+        for content in contents
+    }
+    table = load_paper_tables()[0]
+    published = dict(zip(table.datasets, table.rows["offrl-whole"], strict=True))
+    for row, corl in CORL_OTHERS.items():
+        for dataset, score in corl.items():
+            if (point := points.get((row, f"embedded/{dataset}-v1"))) is not None:
+                rows.append(
+                    f"| `{row.removesuffix('-whole')}` | `{dataset}-v1` | {point['step']:,} | "
+                    f"{point['normalized_return']:.1f} | {score:.1f} | {published[dataset]:.1f} |"
+                )
     return "\n".join(rows)
 
 
@@ -119,4 +133,9 @@ def _row(name: str, card: dict[str, Any] | None) -> str:
 
 
 if __name__ == "__main__":
-    write_blocks(PAGE, {"data": data_table(), "teachers": teacher_table(), "iql": iql_table()})
+    blocks = {
+        "data": data_table(),
+        "teachers": teacher_table(),
+        "offline-rl": offline_rl_table(),
+    }
+    write_blocks(PAGE, blocks)

@@ -12,7 +12,7 @@ from baselines import offline_rl
 from obdbench.collection.recipe import save_collection
 from obdbench.datasets.dataset import Dataset
 from obdbench.datasets.loading import load_dataset
-from obdbench.errors import InvalidDataError
+from obdbench.errors import InvalidDataError, UnknownNameError
 from obdbench.offline_rl.trainer import train_teachers
 from obdbench.teachers.teacher import Teacher
 
@@ -80,3 +80,15 @@ def test_the_rows_are_those_of_the_teachers_in_the_folder(dataset, toy_teacher, 
     folders = ["--teachers", str(tmp_path), "--out", str(tmp_path / "suite")]
     offline_rl.main(["--dataset", DATASET_ID, "--rows-only", *folders])
     assert "iql-whole" in capsys.readouterr().out
+
+
+def test_settings_of_the_algorithm_are_given_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(offline_rl, "TEACHERS", tmp_path)
+    small = ["--set", "width=8", "--set", "batch_size=16", "--set", "penalty_rows=4"]
+    folders = ["--work", str(tmp_path / "work"), "--collections", str(tmp_path), "--no-rows"]
+    options = ["--algorithm", "cal-ql", "--steps", "2", *small, *folders]
+    offline_rl.main(["--dataset", DATASET_ID, *options])
+    card = json.loads((tmp_path / "hopper-medium-v1-teacher.json").read_text())
+    assert card["settings"]["penalty_rows"] == 4
+    with pytest.raises(UnknownNameError):
+        offline_rl.main(["--dataset", DATASET_ID, *options, "--set", "penalty=4"])

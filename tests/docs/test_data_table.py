@@ -6,12 +6,16 @@ import json
 
 from obdbench.datasets.embedded import FILES
 from obdbench.reporting.blocks import fill_blocks
-from tools.data_table import PAGE, data_table, iql_table, teacher_table
+from tools.data_table import PAGE, data_table, offline_rl_table, teacher_table
 
 
 def test_the_documented_tables_follow_from_the_cards():
     page = PAGE.read_text(encoding="utf-8")
-    blocks = {"data": data_table(), "teachers": teacher_table(), "iql": iql_table()}
+    blocks = {
+        "data": data_table(),
+        "teachers": teacher_table(),
+        "offline-rl": offline_rl_table(),
+    }
     assert fill_blocks(page, blocks, PAGE.name) == page
 
 
