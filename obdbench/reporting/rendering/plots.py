@@ -49,6 +49,8 @@ RC = {
     "figure.dpi": 100,
 }
 WIDTH = 7.0
+LEGEND_LINE = 0.19  # inches
+MAX_LINES = len(STYLES)  # with more, a plot shows the best row of each objective
 SCORE = "normalized return"
 PLOT_KINDS = ("convergence", "profile", "heatmap", "size")  # last parts of file names
 
@@ -75,7 +77,7 @@ def draw_plots(grids: Sequence[Grid], suite: str, folder: Path) -> list[Path]:
         with rc_context(RC):
             figure = Figure(figsize=(WIDTH, WIDTH / 2), layout="constrained")
             plot.draw(figure, plot.grid)
-            figure.suptitle(plot.title, fontsize=10)
+            figure.suptitle(plot.title.replace(" (", "\n("), fontsize=10)
             for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
                 path = folder / f"{plot.name}.{suffix}"
                 figure.savefig(path, dpi=160, metadata=metadata)
@@ -100,12 +102,13 @@ def _plots_of(grid: Grid) -> Iterator[tuple[str, str, Draw]]:
     has_scores = any(row.n_scores for row in grid.rows)
     if grid.protocol == "default" and _has_curves(grid):
         has_checks = any(c.missed_variance for row in grid.rows for c in row.cells.values())
-        lines = "; thin: missed variance" if has_checks else ""
-        title = f"Score against outer steps: {source} (band: ± one standard deviation{lines})"
+        notes = ["band: ± one standard deviation"] + ["thin: missed variance"] * has_checks
+        title = f"Score against outer steps: {source} ({_describe_lines(grid, *notes)})"
         yield "convergence", title, draw_convergence
     if grid.protocol == "default":
         if sum(row.complete for row in _plotted_rows(grid)) > 1:
-            title = f"Performance profile: {source} (band: 95% interval)"
+            lines = _describe_lines(grid, "band: 95% interval")
+            title = f"Performance profile: {source} ({lines})"
             yield "profile", title, draw_performance_profile
         if len(grid.datasets) > 1 and has_scores:
             yield "heatmap", f"Mean score: {source}", draw_heat_map
@@ -233,11 +236,27 @@ def draw_heat_map(figure: Figure, grid: Grid) -> None:
 
 
 def _plotted_rows(grid: Grid) -> list[Row]:
-    """Distilled rows, random selection, and the best selection for each source of labels."""
-    selections = [row for row in grid.sorted_rows() if row.method == "selection"]
+    """Distilled rows, random selection, and the best selection for each source of labels.
+
+    Where they are more than ``MAX_LINES``, only the distilled row of every objective with the
+    highest average.
+    """
+    ranked = [row for row in grid.sorted_rows() if row.method != "whole data"]
+    selections = [row for row in ranked if row.method == "selection"]
     first_of = {row.labels: row for row in reversed(selections)}
     shown = [row for row in selections if row.label == "random" or first_of[row.labels] is row]
-    return [row for row in grid.rows if row in shown or row.method == "distillation"]
+    distilled = [row for row in ranked if row.method == "distillation"]
+    if len(shown) + len(distilled) > MAX_LINES:
+        distilled.sort(key=lambda row: -math.inf if row.average is None else row.average)
+        distilled = list({row.objective: row for row in distilled}.values())
+    return [row for row in grid.rows if row in shown or row in distilled]
+
+
+def _describe_lines(grid: Grid, *notes: str) -> str:
+    """Notes on the lines of a plot, for its title."""
+    plotted = _plotted_rows(grid)
+    partial = any(row.method == "distillation" and row not in plotted for row in grid.rows)
+    return "; ".join(["best row of each objective"] * partial + list(notes))
 
 
 def _has_curves(grid: Grid) -> bool:
@@ -246,11 +265,18 @@ def _has_curves(grid: Grid) -> bool:
 
 
 def line_styles(rows: Sequence[Row]) -> list[tuple[Row, tuple[str, Any, str]]]:
-    """Known objectives keep their style on every page; others take the following styles."""
+    """Known objectives keep their style on every page; others take the following styles.
+
+    Of several rows of an objective, the one without settings keeps the style, else the first.
+    """
+    keeps: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: row.label != row.objective):
+        if row.objective in OBJECTIVES:
+            keeps.setdefault(row.objective, row)
     styled, extra = [], len(OBJECTIVES)
     for row in rows:
-        if row.label in OBJECTIVES:
-            index = OBJECTIVES.index(row.label)
+        if keeps.get(row.objective) is row:
+            index = OBJECTIVES.index(row.objective)
         else:
             index, extra = extra, extra + 1
         styled.append((row, nth_style(index)))
@@ -304,4 +330,6 @@ def _legend(figure: Figure) -> None:
         named.update(dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True)))
     longest = max(map(len, named), default=0)
     columns = max(1, min(len(named), 5 if longest < 16 else 2))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LEGEND_LINE * math.ceil(len(named) / columns))
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.result_entries import checked_entry, entry
 
+from obdbench.distillation.settings import DistillSettings
 from obdbench.reporting.grids.grid import OBJECTIVES
 from obdbench.reporting.grids.grouping import build_grids
 from obdbench.reporting.grids.suite_results import SuiteResults
@@ -82,6 +83,31 @@ def test_convergence_plot_shows_the_missed_variance(tmp_path):
     unchecked, checked = (list(line.get_ydata()) for line in shares.lines)
     assert unchecked == []
     assert checked == pytest.approx([1.0, 0.3, 0.65])
+
+
+def test_a_plot_with_many_rows_shows_the_best_row_of_each_objective():
+    scores = {rate: {0: rate, 1: rate + 1.0} for rate in (10.0, 30.0, 20.0, 5.0)}
+    entries = tuple(
+        entry(objective, by_seed, start=1.0, settings=DistillSettings(outer_lr=rate))
+        for objective in ("pbc", "dbc")
+        for rate, by_seed in scores.items()
+    )
+
+    def labels(count):
+        (grid,) = build_grids(
+            SuiteResults("s", (*entries[:count], entry("random", {0: 0.5, 1: 1})))
+        )
+        found = [plot for plot in plots.list_plots([grid], "s") if plot.name.endswith("profile")]
+        figure = Figure()
+        found[0].draw(figure, grid)
+        return found[0].title, {text.get_text() for text in figure.legends[0].get_texts()}
+
+    title, shown = labels(len(entries))
+    assert "best row of each objective" in title
+    assert shown == {"random", "pbc (outer_lr=30.0)", "dbc (outer_lr=30.0)"}
+    title, shown = labels(len(entries) - 1)
+    assert "best row" not in title
+    assert len(shown) == 8
 
 
 def test_no_results_give_no_plots(tmp_path):
