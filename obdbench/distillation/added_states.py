@@ -14,13 +14,13 @@ import torch
 
 from obdbench.datasets.dataset import Dataset, DerivedDataset
 from obdbench.distillation.batch_sampler import BatchSampler
+from obdbench.distillation.random_streams import ADDED_COLUMNS_STREAM
 from obdbench.distillation.snapshot import DistillationState
 from obdbench.distillation.state_sources.state_source import StateSource
 from obdbench.errors import InvalidDataError
 from obdbench.teachers.teacher import Teacher
 
 MakeSampler = Callable[[Dataset, np.random.Generator], BatchSampler]
-ADDED_COLUMNS_STREAM = 23
 
 
 class AddedStates:

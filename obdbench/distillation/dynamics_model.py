@@ -28,12 +28,12 @@ from torch.nn.functional import silu
 
 from obdbench.datasets.dataset import Array, Dataset, require_next_observations
 from obdbench.datasets.download import cache_root
+from obdbench.distillation.random_streams import DYNAMICS_STREAM
 from obdbench.io import read_or_make, replace_atomically
 from obdbench.offline_rl.networks import apply_networks
 from obdbench.policies.networks import Params, seeded_generator
 from obdbench.policies.torch_settings import single_thread
 
-STREAM = 21
 FIT_VERSION = 2  # of the fit, so that a changed one is not read from the cache
 HELD_OUT = 0.05
 LARGEST_HELD_OUT = 10_000
@@ -92,7 +92,9 @@ def fit_dynamics(
     differences = torch.from_numpy(dataset.standardizer.apply(next_observations)) - states
     inputs = torch.cat([states, torch.from_numpy(np.asarray(dataset.actions, np.float32))], dim=1)
     rows = _rows_with_next_state(dataset)
-    order = rows[torch.randperm(len(rows), generator=seeded_generator(settings.seed, STREAM, 0))]
+    order = rows[
+        torch.randperm(len(rows), generator=seeded_generator(settings.seed, DYNAMICS_STREAM, 0))
+    ]
     held_out = order[: min(LARGEST_HELD_OUT, max(1, int(HELD_OUT * len(order))))]
     training = order[len(held_out) :]
     mean = differences[training].mean(dim=0)
@@ -120,7 +122,8 @@ def _rows_with_next_state(dataset: Dataset) -> Tensor:
 
 def _train(inputs: Tensor, targets: Tensor, rows: Tensor, settings: DynamicsSettings) -> Params:
     generators = [
-        seeded_generator(settings.seed, STREAM, 1, member) for member in range(settings.members)
+        seeded_generator(settings.seed, DYNAMICS_STREAM, 1, member)
+        for member in range(settings.members)
     ]
     params = {}
     for index, (columns, outputs) in enumerate(

@@ -25,11 +25,9 @@ from obdbench.distillation.input_checks import check_compatible, check_inputs
 from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.outer_optimizer import OuterOptimizer
 from obdbench.distillation.outer_step import OuterStep
+from obdbench.distillation.random_streams import BATCH_STREAM, NOISE_STREAM, POLICY_STREAM
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.snapshot import (
-    BATCH_STREAM,
-    NOISE_STREAM,
-    POLICY_STREAM,
     DistillationState,
     load_snapshot,
     save_snapshot,

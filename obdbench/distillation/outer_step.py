@@ -12,19 +12,18 @@ from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.added_states import AddedStates
 from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.phase_solvers import PhaseSolvers
-from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.snapshot import (
+from obdbench.distillation.random_streams import (
     BATCH_STREAM,
     NOISE_STREAM,
     POLICY_STREAM,
-    DistillationState,
+    PREPARE_STREAM,
 )
+from obdbench.distillation.settings import DistillSettings
+from obdbench.distillation.snapshot import DistillationState
 from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize
 from obdbench.distillation.state_sources.state_source import StateSource, load_fixed_dataset
 from obdbench.objectives.objective import Objective
 from obdbench.teachers.teacher import Teacher
-
-PREPARE_STREAM = 4
 
 
 class OuterStep:

@@ -26,7 +26,6 @@ from obdbench.objectives.objective import Objective
 from obdbench.teachers.teacher import Teacher
 from obdbench.training_state import save_state, saved_state
 
-POLICY_STREAM, BATCH_STREAM, NOISE_STREAM = 1, 2, 3
 STORED = ("carried", "step", "losses", "seconds", "points", "added_states")  # as they are
 
 

@@ -24,14 +24,13 @@ import torch
 from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
+from obdbench.distillation.random_streams import CHECK_STREAM
 from obdbench.distillation.settings import DistillSettings
-from obdbench.distillation.state_sources.smoothed import SMOOTHING_STREAM
 from obdbench.distillation.student_cloning import clone_students
 from obdbench.objectives.objective import Batch, Columns, Objective
 from obdbench.policies.networks import get_architecture, seeded_generator
 from obdbench.teachers.teacher import Teacher
 
-CHECK_STREAM = SMOOTHING_STREAM + 1
 DEFAULT_NOISE_SCALE = 0.1  # of the states if the distillation does not smooth its states
 
 

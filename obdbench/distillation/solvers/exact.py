@@ -22,6 +22,7 @@ from obdbench.distillation.memory_limits import DEFAULT_MEMORY_BYTES
 from obdbench.distillation.meta_gradient.general import MetaGradient
 from obdbench.distillation.meta_gradient.outer_gradient import OuterLossOnStates
 from obdbench.distillation.meta_gradient.unrolled import UnrolledMetaGradient
+from obdbench.distillation.random_streams import TRUNCATION_STREAM
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.solvers.solver import (
     OuterProblem,
@@ -30,8 +31,6 @@ from obdbench.distillation.solvers.solver import (
     mean_over_draws,
 )
 from obdbench.objectives.objective import Batch
-
-TRUNCATION_STREAM = 5
 
 
 class Exact(Solver):

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from obdbench.distillation.batch_sampler import repeat_batch
 from obdbench.distillation.meta_gradient.general import MetaGradient
+from obdbench.distillation.random_streams import MATCH_STREAM
 from obdbench.distillation.solvers.solver import (
     OuterProblem,
     ProblemSize,
@@ -42,7 +43,6 @@ from obdbench.policies.cloning import clone_loss
 from obdbench.policies.networks import Params
 
 MATCHES = 5
-MATCH_STREAM = 6
 
 
 class GradientMatching(Solver):

@@ -27,12 +27,12 @@ from torch import Tensor
 
 from obdbench.datasets.dataset import Dataset
 from obdbench.distillation.dynamics_model import DynamicsModel, DynamicsSettings, load_dynamics
+from obdbench.distillation.random_streams import IMAGINED_STREAM
 from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.state_sources.smoothed import SmoothedStates
 from obdbench.distillation.student_cloning import clone_students
 from obdbench.policies.networks import get_architecture, seeded_generator
 
-IMAGINED_STREAM = 22
 STARTS, NOISE, SUBSET, STUDENTS = range(4)
 
 

@@ -19,9 +19,8 @@ from typing import ClassVar
 import numpy as np
 
 from obdbench.datasets.dataset import Dataset, SmoothedDataset
+from obdbench.distillation.random_streams import SMOOTHING_STREAM
 from obdbench.distillation.state_sources.state_source import StateSource
-
-SMOOTHING_STREAM = 6
 
 
 class SmoothedStates(StateSource):
