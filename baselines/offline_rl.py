@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,28 @@ def teacher_row(dataset: Dataset, teacher: Teacher, out: Path, episodes: int = E
         name,
         {0: deterministic_returns([teacher.act], dataset.task, episodes)},
         out,
+        params=changed_settings(teacher),
         steps=int(teacher.card.get("steps", 0)),
         seconds=float(teacher.card.get("seconds", 0.0)),
         teacher=teacher,
     )
+
+
+def changed_settings(teacher: Teacher) -> dict[str, Any]:
+    """The settings of a teacher's algorithm that differ from their defaults.
+
+    The default of ``bfloat16`` depends on the processor, so it is left out.
+    """
+    algorithm = ALGORITHMS.get(str(teacher.card.get("algorithm", "")).lower())
+    settings = teacher.card.get("settings")
+    if algorithm is None or not isinstance(settings, dict):
+        return {}
+    defaults = asdict(algorithm.settings_type())
+    return {
+        name: value
+        for name, value in settings.items()
+        if name != "bfloat16" and value != defaults.get(name)
+    }
 
 
 def train_and_publish(

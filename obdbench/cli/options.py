@@ -99,6 +99,11 @@ def parse_assignments(texts: Sequence[str] | None) -> dict[str, Any]:
 
 def add_task(datasets: Sequence[str] | None, task: str | None) -> list[str]:
     """Write the task of ``--task`` into the identifiers of files that state no task."""
+    if task and not any(d.startswith("file:") for d in datasets or ()):
+        raise InvalidSettingError(
+            "--task is the task of a file that --dataset names, and there is none.",
+            "Name one, or write file:NAME#task=TASK in the suite.",
+        )
     add = f"#task={task}" if task else ""
     return [f"{d}{add}" if d.startswith("file:") and "#" not in d else d for d in datasets or ()]
 

@@ -96,7 +96,8 @@ class StudentEvaluator:
         states, like = dataset.standardizer.apply(observations), columns["states"]
         held_out["states"] = torch.from_numpy(states).to(like)
         teacher_columns = {} if teacher is None else teacher.columns(observations)
-        targets = teacher_columns.get("teacher_actions", dataset.actions[rows])
+        imitated = teacher_columns if objective.uses_teacher else {}
+        targets = imitated.get("teacher_actions", dataset.actions[rows])
         self.targets = torch.from_numpy(np.asarray(targets, np.float32)).to(like)
         for name in held_out.keys() & teacher_columns.keys():
             held_out[name] = torch.from_numpy(teacher_columns[name]).to(like)

@@ -148,12 +148,12 @@ class Suite(BaseModel):
             name = registry.objectives.resolve_name(component.name)
             params = {**preset.objectives.get(name, {}), **component.params}
             objective = make_objective(name, params)
-            objectives.append((name, _changed(registry.objectives, name, params), objective))
+            objectives.append((name, changed_params(registry.objectives, name, params), objective))
         protocols = []
         for protocol in self.protocols:
             name = registry.protocols.resolve_name(protocol.name)
             made = make_protocol(name, protocol.params)
-            stated = _changed(registry.protocols, name, protocol.params)
+            stated = changed_params(registry.protocols, name, protocol.params)
             protocols.append((name, stated, made.variants(settings)))
         check_compatible(
             [objective for _, _, objective in objectives],
@@ -198,12 +198,19 @@ class Suite(BaseModel):
         return resolved
 
 
-def _changed(known: Registry, name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that differ from their defaults, which alone enter the key of a trial."""
+def changed_params(known: Registry, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that differ from their defaults, which alone enter the key of a trial.
+
+    An integer for a parameter whose default is a decimal number becomes one: 4 is 4.0.
+    """
     component = known.get(name)
     defaults = registry.parameters_of(component) if isinstance(component, type) else {}
     defaults = {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()}
-    return {n: v for n, v in params.items() if n not in defaults or defaults[n] != v}
+    values = {
+        n: float(v) if type(v) is int and type(defaults.get(n)) is float else v
+        for n, v in params.items()
+    }
+    return {n: v for n, v in values.items() if n not in defaults or defaults[n] != v}
 
 
 def _make_spec(**content: Any) -> TrialSpec:
@@ -219,10 +226,9 @@ def _select(
     for text in names:
         name, params = parse_row(text)
         name = known.resolve_name(name)
-        params = _changed(known, name, params)
         of_name = [item for item in components if known.resolve_name(item.name) == name]
-        exact = [item for item in of_name if _changed(known, name, item.params) == params]
-        matching = exact or ([] if params else of_name)
+        plain = [item for item in of_name if not changed_params(known, name, item.params)]
+        matching = [] if params else plain or of_name
         selected += matching or [NamedComponent(name=name, params=params)]
     return tuple(selected)
 

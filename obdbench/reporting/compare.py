@@ -10,7 +10,7 @@ from pathlib import Path
 from obdbench.datasets.identifier import DatasetId
 from obdbench.errors import InvalidDataError, InvalidSettingError, count_noun
 from obdbench.experiments.spec import format_params
-from obdbench.experiments.suite import parse_row, split_row_settings
+from obdbench.experiments.suite import changed_params, parse_row, split_row_settings
 from obdbench.registry import objectives as registry
 from obdbench.reporting.grids import statistics as stats
 from obdbench.reporting.grids.grid import BASELINES, SINGLE_ARMS, Grid, Row, natural_sort_key
@@ -191,8 +191,10 @@ def add_baselines(
 
 def _resolve_row_name(name: str) -> str:
     objective, params = parse_row(name)
-    resolved = registry.resolve_name(objective) if objective in registry else objective
-    return resolved + format_params(params)
+    if objective in registry:
+        objective = registry.resolve_name(objective)
+        params = changed_params(registry, objective, params)
+    return objective + format_params(params)
 
 
 def _label_named_rows(grid: Grid, names: Sequence[str]) -> Grid:

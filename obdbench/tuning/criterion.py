@@ -15,7 +15,7 @@ environment, which offline methods must not use; the preset records which one wa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from obdbench.datasets.dataset import (
     REQUIRED_COLUMNS,
     Array,
     Dataset,
+    RelatedDataset,
     episode_numbers,
 )
 from obdbench.datasets.loading import load_dataset
@@ -96,6 +97,7 @@ def measure_candidate(
 def split_dataset(dataset: Dataset) -> tuple[Dataset, Dataset]:
     """The transitions to distill and the held-out ones; the same for every candidate.
 
+    The held-out states have the units of those to distill, which the students see.
     Whole episodes are held out, or the last rows if the episodes are too long for that.
     """
     target = min(MAX_HELD_OUT, max(1, round(HELD_OUT_FRACTION * len(dataset))))
@@ -111,7 +113,9 @@ def split_dataset(dataset: Dataset) -> tuple[Dataset, Dataset]:
         held_out = np.isin(numbers, order[:count])
     else:
         held_out = np.arange(len(dataset)) >= len(dataset) - target
-    return take_rows(dataset, ~held_out), take_rows(dataset, held_out)
+    training, others = take_rows(dataset, ~held_out), take_rows(dataset, held_out)
+    content = {item.name: getattr(others, item.name) for item in fields(Dataset)}
+    return training, RelatedDataset(**content, reference=training)
 
 
 def take_rows(dataset: Dataset, rows: Array) -> Dataset:
@@ -143,7 +147,7 @@ def make_criterion(
         params = students.train_students(
             cloning, synsets, list(search.seeds), STUDENTS_PER_SYNSET, settings
         )
-        states = float_tensor(synsets[0].standardizer.apply(held_out.observations))
+        states = float_tensor(held_out.standardizer.apply(held_out.observations))
         count = len(synsets) * STUDENTS_PER_SYNSET
         batch = Batch(
             {

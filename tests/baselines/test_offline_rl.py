@@ -67,6 +67,20 @@ def test_the_row_of_a_teacher_is_named_after_its_algorithm(
     assert len(list((tmp_path / "suite").glob("*.json"))) == 1
 
 
+def test_rows_with_other_settings_do_not_replace_each_other(dataset, tmp_path):
+    results = []
+    for settings in ({}, {"expectile": 0.9}):
+        (teacher,) = train_teachers(
+            [dataset], "iql", steps=1, settings={**SMALL, **settings}, progress=False
+        )
+        results.append(offline_rl.teacher_row(dataset, teacher, tmp_path / "suite", episodes=2))
+    assert [result.spec.objective_params for result in results] == [
+        SMALL,
+        {**SMALL, "expectile": 0.9},
+    ]
+    assert len(list((tmp_path / "suite").glob("*.json"))) == 2
+
+
 def test_a_teacher_of_another_algorithm_has_no_row(dataset, toy_teacher, tmp_path):
     teacher = replace(toy_teacher, card={"algorithm": "fitted-q"})
     with pytest.raises(InvalidDataError):

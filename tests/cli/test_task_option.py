@@ -19,6 +19,10 @@ def test_the_task_option_applies_to_files_that_name_none(
     code, _, err = call(*options, "--dataset", "file:mine.npz#walker2d", "--set", "pairs=8")
     assert code == 2
     assert "Walker2d-v4" in err
+    code, _, err = call(*options)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "--task" in err
 
 
 def test_a_dry_run_finds_a_missing_teacher_and_a_missing_file(

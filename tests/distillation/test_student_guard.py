@@ -312,3 +312,16 @@ def test_a_student_with_the_actions_of_the_teacher_misses_nothing(monkeypatch, o
     check = evaluator.check(*pairs, seed=0, step=0)
     assert check.missed_variance == pytest.approx(0.0, abs=1e-6)
     assert check.missed_objective == pytest.approx(0.0, abs=1e-6)
+
+
+def test_students_of_dbc_are_compared_with_the_data_though_a_teacher_labels_the_start(
+    toy_dataset: Dataset,
+) -> None:
+    teacher = make_toy_teacher(toy_dataset)
+    checks = [
+        distill(toy_dataset, given, objective="dbc", guard_interval=1, steps=1)[-1]
+        .synsets[0]
+        .card["student_checks"]
+        for given in (teacher, None)
+    ]
+    assert checks[0] == checks[1]

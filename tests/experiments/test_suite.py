@@ -8,7 +8,7 @@ from obdbench.errors import InvalidSettingError, ObdError, UnknownNameError
 from obdbench.evaluation.protocol import make_protocol
 from obdbench.experiments import presets
 from obdbench.experiments.presets import Preset
-from obdbench.experiments.spec import label_trials
+from obdbench.experiments.spec import canonical_json, label_trials
 from obdbench.experiments.suite import (
     Suite,
     list_suites,
@@ -115,6 +115,35 @@ def test_select_takes_the_names_of_rows():
     ]
     with pytest.raises(UnknownNameError, match="labels"):
         load_suite("quick").select(objectives=["random (label=teacher)"]).specs()
+
+
+def test_a_parameter_stated_at_its_default_value_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    presets.save_preset(Preset(name="tuned", base="tiny", objectives={"av-pbc": {"beta": 0.05}}))
+    quick = load_suite("quick")
+
+    def params(objective, preset=None):
+        (spec,) = quick.select(objectives=[objective], preset=preset).specs()
+        return spec.objective_params
+
+    assert params("av-pbc (beta=0.02)", "tuned") == {}
+    assert params("av-pbc", "tuned") == {"beta": 0.05}
+    taught = {"name": "sdr", "params": {"labels": "teacher"}}
+    controls = Suite(name="s", datasets=quick.datasets, objectives=[taught], seeds=[0])
+    (spec,) = controls.select(objectives=["sdr (labels=data)"]).specs()
+    assert spec.objective_params == {}
+    suite = load_suite("embedded")
+    stated = suite.select(objectives=["pbc"], protocols=["default (policies=10, episodes=3)"])
+    assert {canonical_json(spec.protocol_params) for spec in stated.specs()} == {"{}"}
+
+
+def test_an_integer_for_a_decimal_number_makes_the_same_trial():
+    suite = load_suite("quick").select(
+        objectives=["q-pbc (value_weight=4)", "q-pbc (value_weight=4.0)"],
+        protocols=["default (lr=1)", "default (lr=1.0)"],
+    )
+    (spec,) = suite.specs()
+    assert spec.objective_params == {"value_weight": 4.0}
 
 
 @pytest.mark.parametrize(

@@ -180,17 +180,18 @@ def test_settings_in_the_name_of_a_row_are_separated():
 
 def test_aliases_are_resolved():
     entries = (
-        entry("av-pbc", {0: 1.0, 1: 2.0}, objective_params={"beta": 1}),
-        entry("av-pbc", {0: 3.0, 1: 4.0}, objective_params={"beta": 2}),
+        entry("av-pbc", {0: 1.0, 1: 2.0}, objective_params={"beta": 1.0}),
+        entry("av-pbc", {0: 3.0, 1: 4.0}, objective_params={"beta": 2.0}),
         entry("random", {0: 1.0, 1: 2.0}),
     )
     result = compare_pair(*entries, names=("avpbc (beta=2)", "random"))
-    assert (result.first, result.second) == ("av-pbc (beta=2)", "random")
+    assert (result.first, result.second) == ("av-pbc (beta=2.0)", "random")
     assert resolve_row_names(["av_pbc", "random", "avpbc"]) == ["av-pbc", "random"]
     assert resolve_row_names([" av_pbc (beta=1)", "unknown (x=1)"]) == [
-        "av-pbc (beta=1)",
+        "av-pbc (beta=1.0)",
         "unknown (x=1)",
     ]
+    assert resolve_row_names(["av-pbc (beta=0.02)", "random (labels=data)"]) == ["av-pbc", "random"]
     assert resolve_row_names(["avpbc (steps=5, beta=0.10)", "random"])[0] == (
         "av-pbc (beta=0.1, steps=5)"
     )

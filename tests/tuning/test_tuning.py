@@ -2,20 +2,28 @@
 
 import math
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import obdbench
 from obdbench.datasets.dataset import episode_numbers
 from obdbench.errors import InvalidSettingError, ObdError
+from obdbench.evaluation.protocol import make_protocol
 from obdbench.execution.config import ExecutionConfig
 from obdbench.experiments import presets
 from obdbench.experiments.suite import Suite
 from obdbench.objectives.objective import make_objective
 from obdbench.plugins import Plugin
 from obdbench.tuning.api import tune_settings
-from obdbench.tuning.criterion import CandidateResult, measure_candidate, split_dataset
+from obdbench.tuning.criterion import (
+    CandidateResult,
+    make_criterion,
+    measure_candidate,
+    split_dataset,
+)
 from obdbench.tuning.search_space import (
     Candidate,
     SearchConfig,
@@ -384,6 +392,32 @@ def test_whole_episodes_are_held_out_with_all_columns():
     assert ends[-1]
     assert episode_numbers(held_out)[-1] + 1 == ends.sum()
     assert held_out.next_observations is not None
+
+
+@pytest.mark.parametrize("objective", ["pbc", "av-pbc", "q-pbc"])
+def test_the_offline_criterion_of_the_teachers_own_actions_is_zero(objective, monkeypatch):
+    """States, actions and action values of the criterion belong together."""
+    name = "embedded/hopper-medium-v1"
+    training, held_out = split_dataset(obdbench.load_dataset(name))
+    teacher = obdbench.load_teacher(name)
+
+    class Students:
+        """Act as the teacher does, at states in the units of the dataset to distill."""
+
+        def act(self, params, states):
+            observations = states[0].numpy() * training.standardizer.scale
+            actions = teacher.act(observations + training.standardizer.mean)
+            return torch.from_numpy(actions).expand(len(states), -1, -1)
+
+    search = make_search(objective=objective, datasets=(name,))
+    settings = Candidate.from_draw(search, {"outer_lr": 0.05}).settings
+    cloning = SimpleNamespace(architecture=Students())
+    protocol = type(make_protocol("default", {}))
+    monkeypatch.setattr(protocol, "default_cloning", lambda *_: cloning)
+    monkeypatch.setattr("obdbench.evaluation.students.train_students", lambda *_: {})
+    criterion = make_criterion(search, held_out, teacher, settings)
+    point = SimpleNamespace(synsets=[SimpleNamespace(standardizer=training.standardizer)])
+    assert criterion(point) == pytest.approx([0.0], abs=1e-5)
 
 
 def test_datasets_do_not_share_an_objective(monkeypatch, plugin):

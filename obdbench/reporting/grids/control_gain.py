@@ -46,6 +46,7 @@ def is_control_of(control: Row, row: Row) -> bool:
         and control.arm == row.arm
         and control.spec.settings.pairs == row.spec.settings.pairs
         and control.spec.settings.architecture == row.spec.settings.architecture
+        and control.spec.settings.noise == row.spec.settings.noise
         and control.spec.protocol_params == row.spec.protocol_params
     )
 

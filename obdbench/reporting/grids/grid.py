@@ -106,7 +106,7 @@ class Row:
     def labels(self) -> str:
         """Whose actions the objective imitates or the selected pairs carry: data or teacher."""
         if self.method == "selection":
-            return str(self.spec.objective_params.get("labels", "data"))
+            return str(self.spec.objective_params.get("labels", self.spec.settings.init_labels))
         has_teacher = any(entry.record.teacher is not None for entry in self.entries)
         return "teacher" if has_teacher and self.objective != "dbc" else "data"
 

@@ -28,6 +28,7 @@ from obdbench.results.headline import Curve
 from obdbench.results.student_checks import missed_variance, seeds_with_high_missed_variance
 
 Trial = tuple[TrialSpec, ResultEntry | None]
+END_OF_TIME = "9999"  # sorts after the times of results
 
 
 def build_grids(results: SuiteResults) -> list[Grid]:
@@ -46,7 +47,7 @@ def _grid(source: str, protocol: str, trials: Mapping[str, Trial], results: Suit
     planned = {spec.dataset for key, (spec, _) in trials.items() if key in results.expected}
     expected = tuple(sorted(planned or datasets, key=dataset_sort_key))
     members: dict[str, list[Trial]] = defaultdict(list)
-    for identity, trial in zip(_identities(specs), trials.values(), strict=True):
+    for identity, trial in zip(_identities(list(trials.values())), trials.values(), strict=True):
         members[identity].append(trial)
     labels = _labels({identity: group[0][0] for identity, group in members.items()})
     rows = [
@@ -64,12 +65,14 @@ def _grid(source: str, protocol: str, trials: Mapping[str, Trial], results: Suit
     )
 
 
-def _identities(specs: Sequence[TrialSpec]) -> list[str]:
+def _identities(trials: Sequence[Trial]) -> list[str]:
     """Identify the row of each trial by everything except its dataset, seeds and arm.
 
     The number of outer steps, the teacher and the code of dataset loaders may differ between the
-    datasets of a row. Where they differ on one dataset, they are part of the identity.
+    datasets of a row. Where they differ on one dataset, they are part of the identity. Of a teacher
+    that was trained again, the weights that were used last stay in the row of the other datasets.
     """
+    specs = [spec for spec, _ in trials]
     contents = [_row_content(spec) for spec in specs]
     bases = [canonical_json(content) for content in contents]
 
@@ -85,16 +88,35 @@ def _identities(specs: Sequence[TrialSpec]) -> list[str]:
     weights_differ = differing(lambda spec: spec.teacher_checksum)
     steps_differ = differing(lambda spec: spec.settings.steps)
     code_differs = differing(lambda spec: canonical_json(spec.code))
+    last_weights = _last_weights(bases, trials)
+    datasets = {
+        base: {spec.dataset for b, spec in zip(bases, specs, strict=True) if b == base}
+        for base in weights_differ
+    }
     for base, spec, content in zip(bases, specs, contents, strict=True):
         if base in teacher_differs:
             content["teacher"] = spec.teacher or "default"
-        if base in weights_differ:
+        is_last = last_weights[base, spec.dataset, spec.teacher] == spec.teacher_checksum
+        if base in weights_differ and not (is_last and len(datasets[base]) > 1):
             content["teacher_checksum"] = (spec.teacher_checksum or "")[:8]
         if base in steps_differ:
             content["settings"]["steps"] = spec.settings.steps
         if base in code_differs:
             content["code"] = spec.code
     return [canonical_json(content) for content in contents]
+
+
+def _last_weights(
+    bases: Sequence[str], trials: Sequence[Trial]
+) -> dict[tuple[str, str, str | None], str | None]:
+    """The checksum of every teacher in the trial that was started last, or is only planned."""
+    last: dict[tuple[str, str, str | None], tuple[str, str | None]] = {}
+    for base, (spec, entry) in zip(bases, trials, strict=True):
+        place = base, spec.dataset, spec.teacher
+        started = END_OF_TIME if entry is None else entry.record.timing.started
+        if place not in last or started > last[place][0]:
+            last[place] = started, spec.teacher_checksum
+    return {place: checksum for place, (_, checksum) in last.items()}
 
 
 def _row_content(spec: TrialSpec) -> dict[str, Any]:

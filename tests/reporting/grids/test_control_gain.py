@@ -51,6 +51,24 @@ def test_the_gain_is_that_over_the_best_control_with_the_same_labels():
     assert gain.interval.high - 4.5 == pytest.approx(t.ppf(0.975, 100 / 82) * 10**0.5 / 2)
 
 
+def test_controls_are_cloned_with_the_noise_of_the_row():
+    noisy, plain = DistillSettings(noise="published"), DistillSettings()
+    grid = grid_of(
+        distilled("pbc", {0: 30.0, 1: 32.0}, settings=noisy),
+        entry("random", {0: 25.0, 1: 26.0}, settings=plain, **TEACHER_LABELS),
+        entry("kmeans++", {0: 15.0, 1: 16.0}, settings=noisy, **TEACHER_LABELS),
+    )
+    gain = gain_over_controls(grid, row_of(grid, "pbc"))
+    assert gain is not None
+    assert gain.control.objective == "kmeans++"
+
+
+def test_pairs_that_are_not_distilled_have_the_labels_that_they_start_with():
+    grid = grid_of(entry("pbc", {0: 1.0}, settings=DistillSettings(steps=0, init_labels="teacher")))
+    (row,) = grid.rows
+    assert (row.method, row.labels) == ("selection", "teacher")
+
+
 def test_dbc_is_measured_against_labels_of_the_data():
     grid = grid_of(
         distilled("dbc", {0: 30.0, 1: 32.0}, teacher_checksum=None),

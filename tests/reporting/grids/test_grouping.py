@@ -73,6 +73,23 @@ def test_two_teachers_of_one_dataset_make_two_rows() -> None:
     assert sorted(labels) == ["dbc (teacher_checksum=12)", "dbc (teacher_checksum=34)"]
 
 
+def test_a_teacher_that_was_trained_again_leaves_the_row_complete() -> None:
+    def used(started: str, dataset: str, checksum: str, score: float) -> ResultEntry:
+        plain = taught(dataset, "td3-bc", checksum, score)
+        timing = plain.record.timing.model_copy(update={"started": started})
+        return ResultEntry(
+            plain.file, plain.record.model_copy(update={"timing": timing}), plain.curves
+        )
+
+    old = used("2026-01-01T00:00:00", "lab/a", "12", 10.0)
+    new = used("2026-01-02T00:00:00", "lab/a", "34", 30.0)
+    other = used("2026-01-01T00:00:00", "lab/b", "56", 20.0)
+    for entries in ((old, new, other), (new, other, old)):
+        (grid,) = build_grids(SuiteResults("lab", entries))
+        averages = {row.label: row.average for row in grid.rows}
+        assert averages == {"dbc": 25.5, "dbc (teacher_checksum=12)": None}
+
+
 def labels_of(*specs: TrialSpec) -> list[str]:
     entries = []
     for spec in specs:
