@@ -104,7 +104,7 @@ COMMANDS = {
     "tune": "objective --dataset --task --param --trials --criterion --name --seeds --preset --set "
     "--teacher --plugin --address --workers --threads --memory --device --search-seed",
     "teach": "dataset --task --algorithm --policy --steps --seed --set --plugin --threads "
-    "--episodes --export --card",
+    "--episodes --export --fresh --card",
     "list": "kind --plugin",
     "leaderboard": "--out --to --check --html --overlay --strict --publish",
     "show": "path",
@@ -115,7 +115,7 @@ COMMANDS = {
     "data list": "pattern",
     "data fetch": "ids --progress",
     "data build": "ids --run-folder --out --steps --transitions --progress",
-    "data verify": "ids --episodes --folder --plugin",
+    "data verify": "ids --episodes --folder --task --plugin",
 }
 GROUPS = {
     "objectives": "obdbench.objectives",

@@ -9,9 +9,14 @@ from typing import Annotated
 
 import typer
 
-from obdbench.cli.options import Plugins
-from obdbench.datasets.identifier import DatasetId
-from obdbench.errors import InvalidSettingError, strip_control_characters, unknown_name
+from obdbench.cli.options import Plugins, TaskName, add_task
+from obdbench.datasets.identifier import DatasetId, resolve_registered_name
+from obdbench.errors import (
+    InvalidDataError,
+    InvalidSettingError,
+    strip_control_characters,
+    unknown_name,
+)
 from obdbench.plugins import load_plugins
 from obdbench.registry import datasets
 
@@ -110,11 +115,13 @@ def verify(
         Path | None,
         typer.Option(help="Folder of the packed files instead of the package's (embedded/ only)."),
     ] = None,
+    task: TaskName = None,
     plugin: Plugins = None,
 ) -> None:
     """Check datasets; without identifiers, compare published teachers with the paper's scores."""
     load_plugins(plugin or ())
-    checks = _verify_datasets(ids, episodes, folder) if ids else _verify_teachers(episodes)
+    names = _resolve(add_task(ids, task))
+    checks = _verify_datasets(names, episodes, folder) if ids else _verify_teachers(episodes)
     problems = list(checks)
     for problem in problems:
         typer.echo(problem, err=True)
@@ -151,13 +158,14 @@ def _verify_datasets(ids: Iterable[str], episodes: int, folder: Path | None) -> 
     from obdbench.teachers.loading import has_default_teacher, load_teacher
     from obdbench.teachers.published_scores import evaluate_teacher
 
-    for dataset_id in _resolve(ids):
-        source = DatasetId(dataset_id).source
-        if folder is not None and source == "embedded":
-            dataset, has_teacher = embedded.load(dataset_id, folder), False
-        else:
-            dataset = load_dataset(dataset_id)
-            has_teacher = has_default_teacher(dataset_id)
+    for dataset_id in ids:
+        packed = folder if DatasetId(dataset_id).source == "embedded" else None
+        try:
+            dataset = embedded.load(dataset_id, packed) if packed else load_dataset(dataset_id)
+        except InvalidDataError as error:
+            yield str(error)
+            continue
+        has_teacher = packed is None and has_default_teacher(dataset_id)
         typer.echo(f"{dataset_id}: {len(dataset):,} transitions, SHA-256 {dataset.checksum}")
         for line in format_comparison(dataset):
             typer.echo(line)
@@ -188,7 +196,7 @@ def _resolve(ids: Iterable[str]) -> list[str]:
         elif DatasetId(text).is_open:
             names.append(text)
         else:
-            names.append(datasets.resolve_name(text))
+            names.append(resolve_registered_name(text))
     return list(dict.fromkeys(names))
 
 

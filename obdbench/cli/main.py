@@ -186,7 +186,7 @@ def _print_exception(error: Exception) -> None:
     else:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "obdbench"
-        print_error(f"{usage()} `{command} --help` lists what can be given.")
+        print_error(f"{usage().rstrip('.')}. `{command} --help` lists what can be given.")
 
 
 def print_error(message: str) -> None:

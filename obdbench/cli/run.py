@@ -361,7 +361,10 @@ def tune(
     criterion: Annotated[
         str, typer.Option("--criterion", help="offline (held-out states) or returns.")
     ] = "offline",
-    name: Annotated[str | None, typer.Option("--name", help="Name of the new preset.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of the new preset; by default OBJECTIVE-tuned."),
+    ] = None,
     seeds: Seeds = "0",
     preset: PresetName = "fast",
     set_: Sets = None,

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from obdbench.cli.options import INTERRUPTED, Plugins, Sets, TaskName, add_task, parse_assignments
+from obdbench.errors import InvalidSettingError, count_noun
 from obdbench.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from obdbench.datasets.dataset import Dataset
+    from obdbench.teachers.teacher import Teacher
 
 
 def teach(
@@ -45,6 +51,9 @@ def teach(
     export: Annotated[
         Path | None, typer.Option("--export", help="Also write the teacher to this file.")
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Replace a finished teacher of this algorithm.")
+    ] = False,
     card: Annotated[
         bool, typer.Option("--card", help="Print the complete card of the teacher as JSON.")
     ] = False,
@@ -52,29 +61,28 @@ def teach(
     """Train a teacher offline; later commands find it by the dataset's identifier.
 
     The teacher is the policy after the last step; no return in an environment takes part in the
-    training. An interrupted training continues where it was. `--algorithm fitted-q --policy FILE`
-    adds a critic to a policy without one.
+    training. An interrupted training continues where it was, and a finished one is not repeated.
+    `--algorithm fitted-q --policy FILE` adds a critic to a policy without one.
     """
     import torch
 
+    from obdbench.datasets.loading import load_dataset
     from obdbench.offline_rl.api import train_teacher
 
     torch.set_num_threads(threads)
     load_plugins(plugin or ())
     (dataset,) = add_task([dataset], task)
-    try:
-        teacher = train_teacher(
-            dataset,
-            algorithm,
-            steps=steps,
-            seed=seed,
-            settings=parse_assignments(set_),
-            policy=policy,
-            episodes=episodes,
-        )
-    except KeyboardInterrupt:
-        typer.echo("Interrupted; the same command continues the training.", err=True)
-        sys.exit(INTERRUPTED)
+    loaded, settings = load_dataset(dataset), parse_assignments(set_)
+    request: dict[str, Any] = {"steps": steps, "seed": seed, "settings": settings, "policy": policy}
+    teacher = None if fresh else find_requested_teacher(loaded, algorithm, request)
+    if teacher is not None:
+        typer.echo("This teacher is already trained; --fresh trains it again.", err=True)
+    else:
+        try:
+            teacher = train_teacher(loaded, algorithm, episodes=episodes, **request)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted; the same command continues the training.", err=True)
+            sys.exit(INTERRUPTED)
     if export is not None:
         teacher.save(export)
     if card:
@@ -83,13 +91,38 @@ def teach(
         typer.echo(describe_teacher(teacher.card))
 
 
+def find_requested_teacher(
+    dataset: Dataset, algorithm: str, request: Mapping[str, Any]
+) -> Teacher | None:
+    """The finished teacher of an equal request; one of another request is an error."""
+    from obdbench.offline_rl.api import find_finished_teacher
+    from obdbench.offline_rl.trainer import algorithm_settings
+
+    settings = asdict(algorithm_settings(algorithm, request["settings"]))
+    teacher = find_finished_teacher(dataset, algorithm)
+    if teacher is None:
+        return None
+    requested = {"steps": request["steps"], "seed": request["seed"], "settings": settings}
+    differing = [name for name, value in requested.items() if teacher.card.get(name) != value]
+    if request["policy"] is not None:  # it may have changed
+        differing.append("policy")
+    if not differing:
+        return teacher
+    raise InvalidSettingError(
+        f"{dataset.id} has a finished teacher of {algorithm} with other {' and '.join(differing)}.",
+        "Add --fresh to replace it.",
+    )
+
+
 def describe_teacher(card: Mapping[str, Any]) -> str:
     """The return of a trained teacher and its statistics on held-out transitions."""
     lines = [f"Later commands find this teacher of {card['id']} as {card['algorithm']}."]
     if measured := card.get("measured"):
+        several = measured["episodes"] > 1
+        spread = f" ± {measured['standard_deviation']:.1f}" if several else ""
         lines.append(
-            f"Score: {measured['normalized_return']:.1f} ± {measured['standard_deviation']:.1f} "
-            f"over {measured['episodes']} episodes of {measured['environment']}."
+            f"Score: {measured['normalized_return']:.1f}{spread} over "
+            f"{count_noun(measured['episodes'], 'episode')} of {measured['environment']}."
         )
     if held_out := card["held_out"]:
         share = held_out["action_variance_share"]

@@ -218,21 +218,34 @@ def build(
 ) -> Path:
     """Apply the recipe for one embedded dataset; returns the packed file.
 
-    ``run_folder`` holds the SAC run and is reused if it has a log. ``out`` receives the packed
-    file with its card, and the full collection in its subfolder ``full``. ``steps`` is the length
-    of the run; a shorter run is continued. ``transitions`` is the size of rollouts, by default
-    D4RL's.
+    ``run_folder`` holds the SAC run and is reused if it has a log; an interrupted run is continued.
+    ``out`` receives the packed file with its card, and the full collection in its subfolder
+    ``full``. ``steps`` is the length of the run; a shorter run is continued. ``transitions`` is the
+    size of rollouts, by default D4RL's.
     """
     name = known_name(dataset_id)
     task = get_task(name)
     folder, out = run_folder or RUNS / task.name, out or RUNS
+    settings = unfinished_settings(folder)
     if steps is not None or not (folder / "progress.jsonl").exists():
         settings = SacSettings(task.env_id, **({} if steps is None else {"steps": steps}))
+    if settings is not None:
         train(task, settings, folder, progress=progress)
     run = Run.read(folder, task).with_candidates_evaluated(progress=progress)
     collection = collect(run, name, transitions=transitions, progress=progress)
     save_collection(collection, out / "full" / f"{name}.npz")
     return pack_subsample(collection, out)
+
+
+def unfinished_settings(folder: Path) -> SacSettings | None:
+    """The settings of a run that was interrupted before its last checkpoint; else None."""
+    path, log = folder / "settings.json", folder / "progress.jsonl"
+    if not path.exists() or not log.exists():
+        return None
+    settings = SacSettings(**json.loads(path.read_text(encoding="utf-8")))
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    last = max((entry["step"] for entry in entries), default=0)
+    return settings if last + settings.eval_every <= settings.steps else None
 
 
 def collect(

@@ -208,7 +208,8 @@ def require_columns(path: Path, columns: Mapping[str, Array], names: Iterable[st
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise InvalidDataError(
-            f"{path.name} contains columns of different lengths: {lengths}.", "Fetch it again."
+            f"{path.name} contains columns of different lengths: {lengths}.",
+            "Fetch or write it again.",
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from obdbench.datasets.arrays import flatten_columns, read_arrays, require_columns
 from obdbench.datasets.dataset import ACTION_TOLERANCE, Array, Dataset
-from obdbench.datasets.download import cache_path, fetch
+from obdbench.datasets.download import cache_path, fetch, find_local
 from obdbench.datasets.identifier import DatasetId
 from obdbench.datasets.references import find_reference, references
 from obdbench.datasets.transitions import qlearning_columns
@@ -95,11 +95,18 @@ def is_local(name: str) -> bool:
 
 
 def fetch_file(name: str, *, progress: bool = True) -> Path:
-    """The file in the ``d4rl`` package's cache, or the downloaded and verified one."""
+    """The file in the ``d4rl`` package's cache, or the downloaded and verified one.
+
+    An address is asked only where no copy of any address is in the cache or the mirror.
+    """
     local = find_in_d4rl_cache(name)
     if local is not None:
         return local
     facts = references()["files"][name]
+    for url in addresses(name):
+        copy = find_local(url, sha256=facts["sha256"], max_bytes=facts["bytes"])
+        if copy is not None:
+            return copy
     errors: list[FetchError] = []
     for url in addresses(name):
         try:

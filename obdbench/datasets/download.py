@@ -63,15 +63,14 @@ def fetch(url: str, *, sha256: str, max_bytes: int, progress: bool = True) -> Pa
 
     The address comes from a file of the package; what the server or the mirror gives is untrusted.
     """
-    target = cache_path(url)
+    target, copy = cache_path(url), _mirror_copy(url)
     if _is_cached(target, sha256):  # before the lock, which a read-only cache does not allow
         return target
+    if copy is not None:
+        return _verify(copy, sha256, max_bytes, f"the mirror's copy of {url}")
     with lock(target):
         if _is_cached(target, sha256):
             return target
-        mirror = os.environ.get("OBDBENCH_MIRROR")
-        if mirror and (copy := Path(mirror).expanduser() / _relative(url)).is_file():
-            return _verify(copy, sha256, max_bytes, f"the mirror's copy of {url}")
         if is_offline():
             if target.is_file():
                 return _verify(target, sha256, max_bytes, f"the cached copy of {url}")
@@ -82,6 +81,21 @@ def fetch(url: str, *, sha256: str, max_bytes: int, progress: bool = True) -> Pa
         target.unlink(missing_ok=True)
         _Download(url, target, sha256, max_bytes, progress).run()
     return target
+
+
+def find_local(url: str, *, sha256: str, max_bytes: int) -> Path | None:
+    """The file of ``url`` in the cache or in the mirror if it has the size and the checksum."""
+    for path in (cache_path(url), _mirror_copy(url)):
+        is_small = path is not None and path.is_file() and path.stat().st_size <= max_bytes
+        if path is not None and is_small and sha256_of(path) == sha256:
+            return path
+    return None
+
+
+def _mirror_copy(url: str) -> Path | None:
+    mirror = os.environ.get("OBDBENCH_MIRROR")
+    copy = Path(mirror).expanduser() / _relative(url) if mirror else None
+    return copy if copy is not None and copy.is_file() else None
 
 
 def cache_path(url: str) -> Path:

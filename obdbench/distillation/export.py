@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -167,14 +168,17 @@ def _write_minari(dataset_id: str, observations: Array, actions: Array, task: Ta
         for index, (observation, action) in enumerate(rows)
     ]
     try:
-        minari.create_dataset_from_buffers(
-            dataset_id=dataset_id,
-            buffer=buffers,
-            env=env,
-            action_space=gymnasium.spaces.Box(-bound, bound, dtype=np.float32),
-            algorithm_name="obdbench",
-            description="Distilled pairs; every pair is an episode of one step with zero reward.",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # no author and no address of code
+            minari.create_dataset_from_buffers(
+                dataset_id=dataset_id,
+                buffer=buffers,
+                env=env,
+                action_space=gymnasium.spaces.Box(-bound, bound, dtype=np.float32),
+                algorithm_name="obdbench",
+                description="Distilled pairs; every pair is an episode of one step with zero "
+                "reward.",
+            )
     except (TypeError, ValueError) as error:  # of an identifier that exists or has no version
         raise InvalidSettingError(
             f"Minari cannot create the dataset {dataset_id!r}: {' '.join(str(error).split())}",

@@ -22,8 +22,24 @@ from obdbench.distillation.settings import DistillSettings
 from obdbench.distillation.snapshot import DistillationState
 from obdbench.distillation.solvers.solver import OuterProblem, ProblemSize
 from obdbench.distillation.state_sources.state_source import StateSource, load_fixed_dataset
+from obdbench.errors import InvalidDataError
 from obdbench.objectives.objective import Objective
 from obdbench.teachers.teacher import Teacher
+
+
+def check_columns(objective: str, columns: object) -> None:
+    """Raise an error unless an objective prepared a dictionary of tensors."""
+    if not isinstance(columns, dict):
+        raise InvalidDataError(
+            f"prepare of {objective!r} returns {type(columns).__name__}, not a dictionary.",
+            "Return the columns by name.",
+        )
+    for name, column in columns.items():
+        if not isinstance(column, Tensor):
+            raise InvalidDataError(
+                f"prepare of {objective!r} returns {type(column).__name__} as the column {name!r}.",
+                "Columns are tensors: torch.from_numpy makes one.",
+            )
 
 
 class OuterStep:
@@ -50,9 +66,11 @@ class OuterStep:
         self.solvers.required_bytes(size, first_step=state.step)
 
         def make_sampler(dataset: Dataset, rng: np.random.Generator) -> BatchSampler:
+            prepared = objective.prepare(dataset, teacher, rng)
+            check_columns(objective.name, prepared)
             columns = {
                 name: column.to(dtype) if column.is_floating_point() else column
-                for name, column in objective.prepare(dataset, teacher, rng).items()
+                for name, column in prepared.items()
             }
             return BatchSampler.from_dataset(
                 dataset, columns, device, tuple(objective.noise_columns)

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from obdbench.datasets.dataset import Array, Standardizer
 from obdbench.distillation.export import export_pairs, resolve_format
-from obdbench.errors import InvalidDataError, unreadable
+from obdbench.errors import InvalidDataError, InvalidSettingError, unreadable
 from obdbench.io import write_file
 from obdbench.tasks.task import Task, get_task
 
@@ -83,6 +83,10 @@ class Synset:
         ``.safetensors`` is appended to a path that does not end in it.
         """
         path = Path(path)
+        if path.suffix in (".npz", ".hdf5", ".h5", ".py"):
+            raise InvalidSettingError(
+                f"{path.name} has the ending of another format.", "Use Synset.export for it."
+            )
         if path.suffix != ".safetensors":
             path = path.with_name(f"{path.name}.safetensors")
         arrays = {

@@ -134,13 +134,13 @@ def execute(plan: Plan) -> RunSummary:
         store.remove_trials(remaining)
     else:
         store.remove_failed(remaining)
-    manifest = store.add_to_manifest(plan.specs, config.command)
+    store.add_to_manifest(plan.specs, config.command)
     stop_reason = _run_jobs(plan, remaining) if remaining else ""
     started = {spec.key for spec in remaining}
     results = {key: result for key, result in plan.results.items() if key not in started}
     results |= store.read_results(remaining)
     if not stop_reason:
-        store.remove_work_folder(manifest)
+        store.remove_work_folder()
     return RunSummary(store, plan.specs, results, stop_reason)
 
 

@@ -14,8 +14,10 @@ unless the environment variable ``OBDBENCH_PRESETS`` names another::
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,9 @@ from obdbench.errors import (
     unknown_name,
 )
 from obdbench.io import write_atomically
+from obdbench.registry import objectives
 
+logger = logging.getLogger(__name__)
 MAX_TOML = 1024 * 1024
 
 
@@ -82,7 +86,22 @@ def load_preset(name: str) -> Preset:
     with translate_validation_error("Fix the preset file.", f"{path}: "):
         preset = Preset(name=name, **content)
     preset.resolve({})
-    return preset
+    return preset.model_copy(update={"objectives": dict(_resolve_objectives(path, preset))})
+
+
+def _resolve_objectives(path: Path, preset: Preset) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The parameters in a preset by the objective's name; a plugin may register it later."""
+    for name, params in preset.objectives.items():
+        if name in objectives:
+            yield objectives.resolve_name(name), params
+        else:
+            logger.warning(
+                "%s has parameters of %r, and no objective has this name. Correct it, or name its "
+                "plugin.",
+                path,
+                name,
+            )
+            yield name, params
 
 
 def save_preset(preset: Preset) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from obdbench.datasets.dataset import Dataset
@@ -33,7 +34,8 @@ def train_teacher(
     ``td3-bc``, ``iql`` or ``cal-ql``, and ``settings`` overrides its settings. The teacher is the
     policy after the last of ``steps`` gradient steps; its card holds the losses, statistics on
     held-out transitions and the return over ``episodes`` deterministic episodes, which plays no
-    part in the training. An interrupted call continues where it was.
+    part in the training. An interrupted call continues where it was; a finished teacher of the
+    same dataset and algorithm is replaced.
 
     ``fitted-q`` fits a critic to ``policy``, a teacher, a registered name or the path of a policy
     file, which then serves the objectives that need action values.
@@ -41,8 +43,7 @@ def train_teacher(
     loaded = load_dataset(dataset) if isinstance(dataset, str) else dataset
     if isinstance(policy, str):
         policy = load_teacher(loaded.id, policy)
-    path = trained_teacher_path(loaded.id, algorithm)
-    state_path = path.with_name(f"{path.stem}-{loaded.checksum[:8]}.training.pt")
+    path, state_path = _paths(loaded, algorithm)
     (teacher,) = train_teachers(
         [loaded],
         algorithm,
@@ -54,12 +55,27 @@ def train_teacher(
         progress=progress,
     )
     teacher.save(path)
-    state_path.unlink(missing_ok=True)
     if episodes:
         measured = measure_return(teacher, loaded.task, episodes)
         teacher = replace(teacher, card={**teacher.card, "measured": measured})
         teacher.save(path)
+    state_path.unlink(missing_ok=True)
     return teacher
+
+
+def find_finished_teacher(dataset: Dataset, algorithm: str) -> Teacher | None:
+    """The teacher that an earlier call trained on this data to its end."""
+    path, state_path = _paths(dataset, algorithm)
+    if not path.exists() or state_path.exists():
+        return None
+    teacher = Teacher.load(path)
+    return teacher if teacher.card.get("data", {}).get("checksum") == dataset.checksum else None
+
+
+def _paths(dataset: Dataset, algorithm: str) -> tuple[Path, Path]:
+    """The path of the teacher, and that of the state of its training."""
+    path = trained_teacher_path(dataset.id, algorithm)
+    return path, path.with_name(f"{path.stem}-{dataset.checksum[:8]}.training.pt")
 
 
 def measure_return(teacher: Teacher, task: Task, episodes: int) -> dict[str, Any]:

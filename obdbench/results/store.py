@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -88,7 +89,7 @@ class ResultStore:
         """Create the folder, and raise an error unless it can be written."""
         with storage_errors(self.folder):
             self.work_folder.mkdir(parents=True, exist_ok=True)
-            probe = self.work_folder / f"probe-{os.getpid()}"
+            probe = self.work_folder / f"probe-{secrets.token_hex(6)}"
             write_atomically(probe, "probe\n" * 1024)
             probe.unlink()
 
@@ -203,18 +204,22 @@ class ResultStore:
                     if path.name != LOCK:
                         path.unlink()
 
-    def remove_work_folder(self, manifest: Manifest) -> None:
-        """Remove the work folder and stray files if every expected trial has its result."""
-        if not all(self.result_path(key).is_file() for key in manifest.trials):
-            return
-        for stray in self.folder.glob(".*.json.*"):
-            stray.unlink(missing_ok=True)
-        paths = [path for path in self.work_folder.glob("*/*") if path.name[0] != "."]
-        if all(path.name == LOCK for path in paths):
-            with suppress(InvalidSettingError, StorageError, OSError), ExitStack() as locks:
-                for path in paths:
-                    locks.enter_context(self.lock_distillation(path.parent.name, wait=False))
-                shutil.rmtree(self.work_folder, ignore_errors=True)
+    def remove_work_folder(self) -> None:
+        """Remove the work folder and stray files if every expected trial has its result.
+
+        Nothing is removed if another process works on one of the trials.
+        """
+        with suppress(ObdError, OSError), lock(self.work_folder / "manifest"), ExitStack() as locks:
+            if not all(self.result_path(key).is_file() for key in self.read_manifest().trials):
+                return
+            paths = [path for path in self.work_folder.glob("*/*") if path.name[0] != "."]
+            if any(path.name != LOCK for path in paths):
+                return
+            for path in paths:
+                locks.enter_context(self.lock_distillation(path.parent.name, wait=False))
+            for stray in self.folder.glob(".*.json.*"):
+                stray.unlink(missing_ok=True)
+            shutil.rmtree(self.work_folder, ignore_errors=True)
 
 
 def list_stores(root: Path) -> list[ResultStore]:

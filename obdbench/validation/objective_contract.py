@@ -13,11 +13,12 @@ from torch import Tensor
 
 from obdbench.distillation.batch_sampler import BatchSampler
 from obdbench.distillation.loop import distill_points
+from obdbench.distillation.outer_step import check_columns
 from obdbench.distillation.settings import DistillSettings
-from obdbench.errors import InvalidSettingError, unknown_name
+from obdbench.errors import InvalidDataError, InvalidSettingError, unknown_name
 from obdbench.objectives.objective import Batch, Objective, make_objective
 from obdbench.plugins import Plugin
-from obdbench.registry import objectives, solvers
+from obdbench.registry import objectives, selections, solvers
 from obdbench.selection.undistilled import SelectedPairs
 from obdbench.validation.contract import (
     STATES,
@@ -73,8 +74,9 @@ def _load_plugin(reference: str) -> tuple[list[str], list[str]]:
         missing = error.__cause__
         named = reference.partition(":")[0]
         if isinstance(missing, ModuleNotFoundError) and f"{named}.".startswith(f"{missing.name}."):
-            known = [*objectives.names(), *solvers.names()]
-            raise unknown_name("objective, solver or module", reference, known) from error
+            known = [*objectives.names(), *selections.names(), *solvers.names()]
+            kinds = "objective, selection method, solver or module"
+            raise unknown_name(kinds, reference, known) from error
         raise
     module = plugin.module_name if plugin.source else reference.partition(":")[0]
     own = [entry.name for entry in solvers if getattr(entry.target, "__module__", "") == module]
@@ -138,10 +140,10 @@ class ObjectiveChecks:
 
     def columns(self) -> dict[str, Tensor]:
         columns = self.objective.prepare(self.dataset, self.teacher, np.random.default_rng(0))
-        if not isinstance(columns, dict) or not all(
-            isinstance(value, Tensor) for value in columns.values()
-        ):
-            raise ContractError("prepare does not return a dictionary of tensors")
+        try:
+            check_columns(self.name, columns)
+        except InvalidDataError as error:
+            raise ContractError(f"{error}") from error
         return columns
 
     def batch(self) -> Batch:
@@ -207,7 +209,9 @@ class ObjectiveChecks:
             rows = slice(index, index + 1)
             alone = Batch({name: column[rows] for name, column in batch.columns.items()})
             single = self.loss(actions[rows], alone)
-            if not torch.allclose(single, together[rows], rtol=TOLERANCE, atol=1e-7):
+            if not torch.allclose(
+                single, together[rows], rtol=TOLERANCE, atol=1e-7, equal_nan=True
+            ):
                 raise ContractError(
                     f"student {index} has {float(together[index]):.6g} in a batch of {SEEDS} and "
                     f"{float(single.reshape(-1)[0]):.6g} alone; do not reduce over the first axis"
@@ -215,7 +219,8 @@ class ObjectiveChecks:
 
     def check_loss_repeats(self) -> None:
         actions = self.actions()
-        if not torch.equal(self.loss(actions), self.loss(actions)):
+        first, second = self.loss(actions), self.loss(actions)
+        if not torch.allclose(first, second, rtol=0.0, atol=0.0, equal_nan=True):
             raise ContractError("two calls with equal input differ; declare noise in noise_columns")
 
     def check_side_effects(self) -> None:

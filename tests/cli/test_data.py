@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from support.toy_suite import write_hopper
 from typer.testing import CliRunner
 
 from obdbench.cli.data import app
@@ -123,3 +124,17 @@ def test_verify_shows_returns_and_moments_beside_the_published_ones():
     assert {"return min", "return max", "normalized return mean"} <= set(rows)
     assert rows["observation mean 10"][1] != "-"
     assert rows["action std 2"][1] == "-"
+
+
+def test_verify_goes_on_after_a_defective_file(tmp_path):
+    bad, good = tmp_path / "bad.npz", tmp_path / "good.npz"
+    write_hopper(good)
+    columns = dict(np.load(good))
+    columns["observations"][3, 0] = np.nan
+    np.savez(bad, **columns)
+    result = call("verify", f"file:{bad}", f"file:{good}", "--task", "hopper")
+    assert result.exit_code == 1
+    assert f"file:{good}#task=hopper: " in result.stdout
+    assert "not finite" in result.stderr
+    with pytest.raises(InvalidSettingError, match=r"file:good\.npz"):
+        call("verify", "good.npz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ from obdbench.collection.recipe import (
     save_collection,
     subsample,
 )
+from obdbench.collection.sac import SacSettings
 from obdbench.datasets import embedded
 from obdbench.errors import InvalidDataError, UnknownNameError
-from obdbench.tasks.task import TASKS
+from obdbench.tasks.task import TASKS, Task
 
 HOPPER = TASKS["hopper"]
 MEDIUM = 1422.0  # D4RL's mean return
@@ -32,12 +34,13 @@ STEPS = range(20_000, 180_001, 20_000)
 
 
 def write_log(folder: Path, means: list[float], std: float = 0.0) -> None:
-    lines = [
-        json.dumps({"step": step, "stochastic": mean, "stochastic_std": std})
+    entries = [
+        {"step": step, "stochastic": mean, "stochastic_std": std}
         for step, mean in zip(STEPS, means, strict=False)
     ]
-    (folder / "progress.jsonl").write_text("\n".join(lines) + "\n")
-    settings = {"env_id": "Hopper-v4", "seed": 0, "eval_episodes": 10}
+    (folder / "progress.jsonl").write_text("\n".join(map(json.dumps, entries)) + "\n")
+    steps = entries[-1]["step"] if entries else 0
+    settings = {"env_id": "Hopper-v4", "seed": 0, "eval_episodes": 10, "steps": steps}
     (folder / "settings.json").write_text(json.dumps(settings))
 
 
@@ -225,6 +228,28 @@ def test_build_writes_equal_verified_files_twice(folder: Path, tmp_path: Path) -
     full = load_collection(tmp_path / "a" / "full" / f"{name}.npz")
     assert len(full) == 119_900
     assert full.card["policies"]["medium"]["step"] == 120_000
+
+
+def test_build_continues_an_interrupted_run(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    class StartedAgainError(Exception):
+        pass
+
+    def train(task: Task, settings: SacSettings, where: Path, **_: object) -> None:
+        assert where == folder
+        raise StartedAgainError(settings)
+
+    monkeypatch.setattr(recipe, "train", train)
+    last = max(checkpoint.step for checkpoint in Run.read(folder, HOPPER).checkpoints)
+    options = {"run_folder": folder, "out": tmp_path, "progress": False}
+    for steps in (last, last + 10_000):
+        settings = SacSettings("Hopper-v4", steps=steps)
+        (folder / "settings.json").write_text(json.dumps(asdict(settings)))
+        if steps == last:
+            assert build("embedded/hopper-medium-replay-v1", **options).exists()
+        else:
+            with pytest.raises(StartedAgainError) as caught:
+                build("embedded/hopper-medium-replay-v1", **options)
+            assert caught.value.args == (settings,)
 
 
 def test_a_collection_survives_the_disk(folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from obdbench.datasets import d4rl, references
 from obdbench.datasets.d4rl import GenuineDataWarning
+from obdbench.datasets.download import cache_path
 from obdbench.datasets.loading import load_dataset
 from obdbench.datasets.statistics import format_comparison
 from obdbench.errors import FetchError, InvalidDataError, UnknownNameError
@@ -135,6 +136,24 @@ def test_the_public_mirror_serves_what_the_first_address_does_not(folder, tmp_pa
     place_in_mirror(tmp_path / "mirror", first, b"damaged")
     place_in_mirror(tmp_path / "mirror", second, content)
     assert d4rl.fetch_file(NAME).read_bytes() == content
+
+
+def test_a_copy_from_the_public_mirror_is_used_without_asking_the_first_address(
+    folder, tmp_path, monkeypatch
+):
+    content = write(tmp_path / "file.hdf5", 600).read_bytes()
+    monkeypatch.setenv("OBDBENCH_CACHE", str(tmp_path / "cache"))
+    facts = references.references()["files"][NAME]
+    monkeypatch.setitem(facts, "sha256", hashlib.sha256(content).hexdigest())
+    copy = cache_path(d4rl.addresses(NAME)[1])
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(content)
+
+    def refuse(*_, **__):
+        raise AssertionError("an address was asked")
+
+    monkeypatch.setattr(d4rl, "fetch", refuse)
+    assert d4rl.fetch_file(NAME) == copy
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,18 @@ def test_a_parameter_stated_at_its_default_value_is_not_replaced(tmp_path, monke
     assert {canonical_json(spec.protocol_params) for spec in stated.specs()} == {"{}"}
 
 
+def test_parameters_in_a_preset_are_found_by_alias_and_a_misspelled_name_is_reported(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("OBDBENCH_PRESETS", str(tmp_path))
+    (tmp_path / "mine.toml").write_text(
+        'base = "tiny"\n[objectives.av_pbc]\nbeta = 0.3\n[objectives.av-pcb]\nbeta = 0.4\n'
+    )
+    (spec,) = load_suite("quick").select(objectives=["av-pbc"], preset="mine").specs()
+    assert spec.objective_params == {"beta": 0.3}
+    assert "'av-pcb'" in caplog.text
+
+
 def test_an_integer_for_a_decimal_number_makes_the_same_trial():
     suite = load_suite("quick").select(
         objectives=["q-pbc (value_weight=4)", "q-pbc (value_weight=4.0)"],

@@ -67,6 +67,31 @@ def test_teach_prints_the_card_and_exports_the_teacher(call, tmp_path):
     assert export.is_file()
 
 
+def test_a_finished_teacher_is_kept_unless_a_fresh_one_is_asked_for(call, tmp_path):
+    dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
+    assert call("teach", dataset_id, *FAST)[0] == 0
+    before = obdbench.load_teacher(dataset_id)
+    code, out, err = call("teach", dataset_id, *FAST)
+    assert code == 0
+    assert "Later commands find this teacher" in out
+    assert "--fresh" in err
+    code, out, err = call("teach", dataset_id, *FAST, "--seed", "5")
+    assert (code, out) == (2, "")
+    assert "seed" in err
+    assert err.count("\n") == 1
+    assert obdbench.load_teacher(dataset_id).checksum == before.checksum
+    assert call("teach", dataset_id, *FAST, "--seed", "5", "--fresh")[0] == 0
+    assert obdbench.load_teacher(dataset_id).card["seed"] == 5
+
+
+def test_one_episode_has_no_standard_deviation(call, tmp_path):
+    dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
+    _, out, _ = call("teach", dataset_id, *FAST, "--episodes", "1")
+    (line,) = [line for line in out.splitlines() if line.startswith("Score:")]
+    assert line.endswith("over 1 episode of Hopper-v4.")
+    assert "±" not in line
+
+
 def test_teach_refuses_an_unknown_algorithm_in_one_line(call, tmp_path):
     dataset_id = write_hopper_file(tmp_path / "hopper-mine.npz")
     code, _, err = call("teach", dataset_id, "--algorithm", "td3bc")

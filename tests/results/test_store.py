@@ -66,12 +66,40 @@ def test_work_that_another_process_holds_is_not_forgotten(store, spec):
     with SynsetStore(store, second).lock():
         with pytest.raises(InvalidSettingError, match="Another process"):
             store.remove_trials([first, second])
-        store.remove_work_folder(store.read_manifest())
+        store.remove_work_folder()
         assert SynsetStore(store, second).snapshot.exists()
     assert store.find_missing([first, second]) == []
     store.remove_trials([first, second])
     assert store.find_missing([first, second]) == [first, second]
     assert not SynsetStore(store, second).snapshot.exists()
+
+
+def test_work_that_another_run_has_planned_is_kept(store, spec):
+    done, planned = spec(), spec(steps=5)
+    store.prepare()
+    store.save(Result.unfinished(done, "toy", "failed", "why"))
+    stray = store.folder / ".a.json.123"
+    stray.write_text("{")
+    for specs, remains in (((done, planned), True), ((), False)):
+        store.add_to_manifest(specs)
+        if not specs:
+            store.save(Result.unfinished(planned, "toy", "failed", "why"))
+        store.remove_work_folder()
+        assert store.work_folder.exists() == stray.exists() == remains
+
+
+def test_a_file_that_a_running_trial_writes_is_kept(store, spec):
+    done = spec()
+    store.prepare()
+    store.add_to_manifest([done])
+    store.save(Result.unfinished(done, "toy", "failed", "why"))
+    stray = store.folder / ".a.json.123"
+    stray.write_text("{")
+    with SynsetStore(store, done).lock():
+        store.remove_work_folder()
+        assert stray.exists()
+    store.remove_work_folder()
+    assert not stray.exists()
 
 
 def test_who_waits_for_a_lock_survives_that_its_folder_is_tidied_away(store, spec):

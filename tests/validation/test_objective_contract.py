@@ -60,6 +60,7 @@ def test_valid_objective_passes(check):
         ("self.power = power", "self.power = object()", "JSON", "not serializable"),
         ("self.power = power", "self.power = power + 1", "JSON", "created with its settings"),
         ("rng.random(len(dataset))", "rng.random(3)", "prepare gives", "rows"),
+        ("float_tensor(1 + rng", "np.asarray(1 + rng", "prepare gives", "ndarray as the column"),
         (
             "rng.random(len(dataset))",
             "np.full(len(dataset), np.nan)",
@@ -139,3 +140,11 @@ def test_invalid_plugins_are_errors(tmp_path, monkeypatch):
     (tmp_path / "obd_lacks_one.py").write_text("import nowhere\n")
     with pytest.raises(InvalidSettingError, match="nowhere"):
         validate_objectives("obd_lacks_one")
+
+
+def test_a_loss_that_is_not_finite_is_no_other_violation(check):
+    report, _ = check("error = (actions", "error = float('nan') * (actions")
+    failed = {each.clause for each in report.checks if not each.passed}
+    assert "the loss is one finite number per student" in failed
+    assert "the loss is deterministic" not in failed
+    assert "a student's loss does not depend on other students" not in failed

@@ -28,6 +28,7 @@ from obdbench.results.store import ResultStore
 
 POLL_SECONDS = 0.25
 MAX_OUTPUT_BYTES = 4096  # of a dead worker, kept with the failed result
+EXIT_SECONDS = 5.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -67,7 +68,8 @@ class _Worker:
         with log.open("ab") as output:
             self._log_start = output.tell()  # a run that is resumed appends to the file
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, str(remote.fileno()), str(os.getpid())],
+                # -P: a module of the user's folder does not take the place of a library
+                [sys.executable, "-P", "-m", module, str(remote.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -164,6 +166,8 @@ class _LocalRun:
     def _replace_dead(self, worker: _Worker) -> None:
         """Start a new worker for the unfinished trials of a dead one; some may have failed."""
         self.workers.remove(worker)
+        with suppress(subprocess.TimeoutExpired):  # the pipe closes before a process has ended
+            worker.process.wait(EXIT_SECONDS)
         worker.kill()
         code, current_key = worker.process.returncode, worker.current_key
         job, worker.job = worker.job, None

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from multiprocessing.connection import Connection
 
 from obdbench.errors import ObdError
@@ -55,6 +56,10 @@ def main() -> None:
     try:
         serve_jobs(Connection(int(sys.argv[1])), int(sys.argv[2]))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        os._exit(1)
+    except BaseException:  # the usual end would wait for threads
+        traceback.print_exc()
+        sys.stderr.flush()
         os._exit(1)
 
 

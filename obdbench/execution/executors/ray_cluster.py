@@ -47,6 +47,11 @@ def connect(config: ExecutionConfig) -> Iterator[tuple[Path, int]]:
     used where ``config`` states no number. Ray's messages are discarded meanwhile: everything that
     a user needs to know reaches the progress display as an event, or is logged by this package.
     """
+    if ray.is_initialized():  # of the caller: it must not be shut down at the end
+        raise ObdError(
+            "This process is already connected to Ray.",
+            "Call ray.shutdown() first, or run obdbench in another process.",
+        )
     workers = config.ray_workers()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -21,7 +21,7 @@ from obdbench.execution.job import check_specs, group_into_jobs, run_job
 from obdbench.execution.run import execute, plan
 from obdbench.execution.trial import TIMEOUT_EXIT, run_trial
 from obdbench.experiments.suite import Suite
-from obdbench.plugins import Plugin
+from obdbench.plugins import Plugin, load_plugins
 from obdbench.results.headline import mean_headline_score
 from obdbench.results.record import Result
 from obdbench.results.store import ResultStore
@@ -364,3 +364,29 @@ def test_a_script_without_a_main_guard_may_run_a_suite(tmp_path):
         timeout=120,
     )
     assert done.stdout.strip() == "1 {'ok'}", done.stderr
+
+
+def test_a_module_in_the_working_directory_does_not_replace_a_library(
+    tmp_path, toy_suite, monkeypatch
+):
+    (tmp_path / "statistics.py").write_text("raise RuntimeError('not the library')")
+    monkeypatch.chdir(tmp_path)
+    options = ExecutionConfig(out=tmp_path / "results", plugins=PLUGINS)
+    summary = run(toy_suite("random"), options)
+    assert set(summary.status.values()) == {"ok"}
+
+
+def test_the_exit_code_of_a_worker_is_stated(tmp_path, toy_suite, monkeypatch):
+    (tmp_path / "leaving.py").write_text(
+        "from obdbench import register_objective\n"
+        "from obdbench.objectives.dbc import DBC\n\n\n"
+        "@register_objective('leaving')\n"
+        "class Leaving(DBC):\n"
+        "    def loss(self, actions, batch):\n"
+        "        raise SystemExit(7)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    plugins = (*PLUGINS, *load_plugins(["leaving.py"]))
+    suite = toy_suite("leaving")
+    summary = run(suite, ExecutionConfig(out=tmp_path / "results", plugins=plugins))
+    assert {"exit code 1" in error for error in summary.errors.values()} == {True}

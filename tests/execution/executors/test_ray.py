@@ -218,3 +218,12 @@ logging.getLogger("obdbench.execution").warning("after it")
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr.splitlines() == ["a warning", "after it"]
+
+
+def test_a_session_of_the_caller_is_refused_and_kept(monkeypatch):
+    ended = []
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray_cluster.ray, "shutdown", lambda: ended.append(True))
+    with pytest.raises(ObdError, match="Ray"), ray_cluster.connect(ExecutionConfig(workers=1)):
+        pass
+    assert not ended

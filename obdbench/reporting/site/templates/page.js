@@ -58,7 +58,7 @@ const localBadge = (suite) => (suite.local ? html("span", { class: "badge" }, "l
 
 /** A link to a file of the project or of the user; other addresses stay text. */
 function fileLink(prefix, file, text) {
-  const path = (prefix + file).split("/").map(encodeURIComponent).join("/");
+  const path = prefix + file.split("/").map(encodeURIComponent).join("/");
   return html("a", { href: path.startsWith(".") || path.startsWith("/") ? path : `./${path}` },
     text);
 }
@@ -554,7 +554,7 @@ function synsetsPage(address) {
       + " this command shows them together with the published results:"), html("p", {},
       html("code", {}, "obdbench leaderboard --html --overlay results"))];
   }
-  const chosen = Math.min(data.synsets.length - 1, Number(address) || 0);
+  const chosen = Math.max(0, Math.min(data.synsets.length - 1, Math.trunc(Number(address)) || 0));
   const synset = data.synsets[chosen], dataset = data.datasets[synset.dataset],
     suite = data.suites[synset.suite];
   action = Math.min(action, synset.actions - 1);
@@ -601,7 +601,7 @@ function frameStrip(frames) {
 }
 
 function tablesPage(address) {
-  const chosen = Math.min(data.suites.length - 1, Number(address) || 0),
+  const chosen = Math.max(0, Math.min(data.suites.length - 1, Math.trunc(Number(address)) || 0)),
     suite = data.suites[chosen];
   const names = Object.fromEntries(data.suites.map((one, i) => [i, one.local ? `${one.name} (local)`
     : one.name]));
