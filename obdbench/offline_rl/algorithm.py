@@ -17,7 +17,7 @@ from obdbench.policies.torch_settings import has_bfloat16_products
 from obdbench.teachers.teacher import Layers
 
 Rate = Annotated[float, Field(gt=0, le=1)]  # a learning rate
-RewardScaling = Literal["mean return", "return range"]
+RewardScaling = Literal["none", "mean return", "return range"]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

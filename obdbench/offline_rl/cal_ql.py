@@ -15,10 +15,8 @@ return from the transition on as :math:`V^\mu`. The actor maximizes
 :math:`\mathbb E_\pi[\min_i Q_i - \eta \log\pi]`; the temperature :math:`\eta` follows an entropy
 target of :math:`-n_a`.
 
-Rewards are scaled by :class:`~obdbench.offline_rl.replay.Replay`, so that :math:`\alpha` has a
-similar effect on datasets with rewards of different size. The temporal difference grows with the
-square of the scale and the penalty in proportion to it: on data with large returns, the penalty
-counts more than with the rewards as they are.
+Rewards are not scaled: the temporal difference grows with the square of their scale and the penalty
+in proportion to it, so that :math:`\alpha` counts less on data with large returns.
 
 ``penalty_rows`` limits the penalty, the most expensive part, to the first rows of a batch; by
 default it covers all of them.
@@ -41,6 +39,7 @@ from obdbench.offline_rl.algorithm import (
     NotNegative,
     OfflineAlgorithm,
     Rate,
+    RewardScaling,
     Shape,
     adam,
     minimize,
@@ -78,6 +77,7 @@ class CalQL(OfflineAlgorithm):
     name: ClassVar[str] = "cal-ql"
     paper: ClassVar[str] = "Cal-QL (Nakamoto et al., 2023, arXiv 2303.05479)"
     settings_type: ClassVar[type[CommonSettings]] = CalQLSettings
+    reward_scaling: ClassVar[RewardScaling] = "none"
     settings: CalQLSettings
     log_std_offset: ClassVar[float] = LOG_STD_OFFSET
 

@@ -22,11 +22,11 @@ class Replay:
     """Transitions of D datasets of one task, of which batches are drawn side by side.
 
     ``reward_bias`` is added to every reward. Then rewards are divided by one factor per dataset,
-    which :attr:`reward_scales` holds. With the ``scaling`` "mean return", the mean absolute
-    discounted return becomes :data:`MEAN_RETURN`. With "return range", the undiscounted returns of
-    the episodes span :data:`RETURN_RANGE`; data whose episodes all have one return are scaled in
-    the first way. ``held_out`` of the rows are left out of training, for statistics. With
-    ``policy``, batches contain its actions in the next states.
+    which :attr:`reward_scales` holds; it is 1 with the ``scaling`` "none". With "mean return", the
+    mean absolute discounted return becomes :data:`MEAN_RETURN`. With "return range", the
+    undiscounted returns of the episodes span :data:`RETURN_RANGE`; data whose episodes all have one
+    return are scaled by the mean return. ``held_out`` of the rows are left out of training, for
+    statistics. With ``policy``, batches contain its actions in the next states.
     """
 
     def __init__(
@@ -94,7 +94,9 @@ def _table(
     next_observations = require_next_observations(dataset, "offline RL")
     rewards = np.asarray(dataset.rewards, np.float64) + reward_bias
     returns = returns_to_go(dataset, rewards, discount)
-    scale = return_range(dataset, rewards) / RETURN_RANGE if scaling == "return range" else 0.0
+    scale = 1.0 if scaling == "none" else 0.0
+    if scaling == "return range":
+        scale = return_range(dataset, rewards) / RETURN_RANGE
     scale = scale or max(float(np.abs(returns).mean()) / MEAN_RETURN, 1e-8)
     columns = [
         dataset.states,

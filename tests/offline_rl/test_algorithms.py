@@ -201,6 +201,7 @@ def test_rewards_are_scaled_by_the_mean_return_or_by_the_range_of_returns():
     discounted = np.abs(returns_to_go(dataset, rewards, 0.9)).mean()
     assert Replay([dataset], 0.9, **settings).reward_scales == pytest.approx([discounted / 10])
     span = abs(rewards[:50].sum() - rewards[50:].sum())
+    assert Replay([dataset], 0.9, scaling="none", **settings).reward_scales == [1.0]
     scaled = Replay([dataset], 0.9, scaling="return range", **settings)
     assert scaled.reward_scales == pytest.approx([span / 1000])
     alike = replace(dataset, rewards=np.ones_like(dataset.rewards))  # returns have no range
