@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -152,6 +152,25 @@ def _differing_parts(current: str, expected: str, is_edited: bool) -> list[str]:
     return list(dict.fromkeys(name for (name, old), (_, new) in pairs if old != new))
 
 
+def _summary(grid: Grid) -> str:
+    """The summary of the leading rows, of those with default settings and of the whole data."""
+    leading = grid.leading_rows()
+    shown = tuple(
+        row
+        for row in grid.rows
+        if row in leading
+        or row.is_baseline
+        or (row.method == "distillation" and row.label == row.objective)
+    )
+    caption = summary_caption(replace(grid, rows=shown))
+    if len(shown) < len(grid.rows):
+        caption += (
+            " Shown: the best and the default row of each objective, and the best selections."
+        )
+    table = summary_table(replace(grid, rows=shown))
+    return f"{wrap(escape_markdown(caption))}\n\n{render_table(table)}"
+
+
 def markdown_blocks(report: SuiteReport, link_prefix: str, page_prefix: str) -> dict[str, str]:
     """The Markdown of every block that a page may show.
 
@@ -162,10 +181,7 @@ def markdown_blocks(report: SuiteReport, link_prefix: str, page_prefix: str) -> 
     texts = {name: render_sections(group, link_prefix) for name, group in tables.items()}
     if not report.results.entries:
         texts["main"] = f"No results yet. `obdbench run {report.suite}` computes them."
-    summaries = (
-        f"{wrap(escape_markdown(summary_caption(grid)))}\n\n{render_table(summary_table(grid))}"
-        for grid in report.main_grids
-    )
+    summaries = map(_summary, report.main_grids)
     plots = [
         f"![{escape_markdown(plot.title)}]({page_prefix}{PLOTS}/{quote(plot.name)}.png)"
         for plot in list_plots(report.grids, report.suite)

@@ -217,6 +217,18 @@ class Grid:
             self.rows, key=lambda row: (METHODS.index(row.method), _average_sort_key(row))
         )
 
+    def leading_selections(self) -> list[Row]:
+        """Random selection, and the best selection for each source of labels."""
+        selections = [row for row in self.rows_by_average() if row.method == "selection"]
+        first_of = {row.labels: row for row in reversed(selections)}
+        return [row for row in selections if row.label == "random" or first_of[row.labels] is row]
+
+    def leading_rows(self) -> list[Row]:
+        """The distilled row of every objective with the highest average, and leading selections."""
+        distilled = [row for row in self.rows_by_average() if row.method == "distillation"]
+        first_of = {row.objective: row for row in reversed(distilled)}
+        return [*first_of.values(), *self.leading_selections()]
+
     def rank(self, row: Row) -> int | None:
         """Rank among the complete rows that may have one; None for other rows."""
         if not _can_have_rank(row) or row.average is None:

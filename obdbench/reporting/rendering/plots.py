@@ -241,15 +241,11 @@ def _plotted_rows(grid: Grid) -> list[Row]:
     Where they are more than ``MAX_LINES``, only the distilled row of every objective with the
     highest average.
     """
-    ranked = [row for row in grid.sorted_rows() if row.method != "whole data"]
-    selections = [row for row in ranked if row.method == "selection"]
-    first_of = {row.labels: row for row in reversed(selections)}
-    shown = [row for row in selections if row.label == "random" or first_of[row.labels] is row]
-    distilled = [row for row in ranked if row.method == "distillation"]
-    if len(shown) + len(distilled) > MAX_LINES:
-        distilled.sort(key=lambda row: -math.inf if row.average is None else row.average)
-        distilled = list({row.objective: row for row in distilled}.values())
-    return [row for row in grid.rows if row in shown or row in distilled]
+    distilled = [row for row in grid.rows if row.method == "distillation"]
+    shown = [*distilled, *grid.leading_selections()]
+    if len(shown) > MAX_LINES:
+        shown = grid.leading_rows()
+    return [row for row in grid.rows if row in shown]
 
 
 def _describe_lines(grid: Grid, *notes: str) -> str:
