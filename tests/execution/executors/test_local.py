@@ -209,7 +209,7 @@ import os, sys
 from multiprocessing.connection import Connection
 from obdbench.execution.events import Event
 
-pipe = Connection(int(sys.argv[3]))
+pipe = Connection(int(sys.argv[-2]))
 pipe.recv_bytes(), pipe.recv_bytes()  # settings and job
 pipe.send(Event("start", {key!r}))
 print(5000 * "-", "last words", flush=True)

@@ -387,6 +387,23 @@ def test_hostile_names_stay_text_in_the_browser(d4rl, tmp_path):
 
 
 @browser
+def test_links_into_a_folder_with_a_space_are_encoded_once(d4rl, tmp_path):
+    source = tmp_path / "index.html"
+    suite = SiteSuite(build_report(d4rl), tmp_path / "my results")
+    source.write_text(page.render_html([suite], tmp_path))
+    observed = drive(
+        source,
+        tmp_path / "profile",
+        """
+        await go("#tables/-1");
+        seen.links = find("td a").map((link) => link.getAttribute("href"));
+        """,
+    )
+    assert observed["links"]
+    assert all(link.startswith("./my%20results/") for link in observed["links"])
+
+
+@browser
 def test_sorting_and_filtering(home, tmp_path):
     observed = drive(
         home / "index.html",
