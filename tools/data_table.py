@@ -45,7 +45,7 @@ CORL_OTHERS = {  # as above; CORL has no Cal-QL on these data, so that of CQL is
         "walker2d-medium": 80.89,
         "halfcheetah-medium": 48.31,
     },
-    "cal-ql-whole": {"halfcheetah-medium-replay": 45.04, "walker2d-medium": 80.75},
+    "cal-ql-whole": {"halfcheetah-medium-replay": 45.04},
 }
 OFFLINE_RL_RESULTS = PAGE.parent / "studies" / "results" / "offline-rl"
 
